@@ -1,0 +1,274 @@
+"""RunConfig: everything that defines one training run, its dotted settings and its identity.
+
+A RunConfig is frozen and plain, and needs no torch. Parts that come from a table (the model, the
+optimizer …) are choices: a name with settings, checked by the table that builds them. `residuum.train.check`
+gives the resolved configuration, in which every default stands written out.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from residuum.errors import InputError, unknown
+from residuum.registry import Choice, describe
+
+SCHEMA = 1
+"""Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
+
+
+def _named(choice: Choice) -> Choice:
+    if not choice.name:
+        raise ValueError("a choice needs a name")
+    return choice
+
+
+Named = Annotated[Choice, AfterValidator(_named)]
+
+
+class Part(BaseModel):
+    """A frozen part of the configuration that refuses unknown settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class DataConfig(Part):
+    """Which images, how they are split, and what is done to them before the network sees them."""
+
+    dataset: Named = Field(Choice(name="cifar10"), description="data set: a name from `residuum list datasets`")
+    root: str = Field("", description="file or folder that holds it; empty: the cache, or embedded data")
+    fingerprint: str = Field("", description="hash of the decoded images and labels; filled in when the run is checked")
+    subset: int | float = Field(0, ge=0, description="training images to keep: a count, or a share below 1; 0 keeps all")
+    validation: int | float = Field(0.1, ge=0, description="training images held out: a count, or a share below 1")
+    split_seed: int = Field(0, ge=0, description="seed of the subset and of the held-out images, apart from the run's")
+    normalize: Named = Field(Choice(name="standardize"), description="input normalisation")
+    augment: tuple[Named, ...] = Field((), description="augmentations of the training images, in order")
+    mix: Named = Field(Choice(name="none"), description="mixing of training images: none, mixup, cutmix")
+
+
+class OptimConfig(Part):
+    """How the parameters are moved: optimizer, learning rate over time, loss, penalties."""
+
+    lr: float = Field(0.1, gt=0, description="base learning rate")
+    optimizer: Named = Field(Choice(name="sgd"), description="optimizer")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay, as the optimizer applies it")
+    decay_norm: bool = Field(True, description="whether batch-norm parameters and biases decay too")
+    schedule: Named = Field(Choice(name="constant"), description="learning rate over time")
+    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up; below 1 a share of all epochs")
+    warmup_start: float = Field(0.1, ge=0, le=1, description="share of the rate at which the warm-up starts")
+    loss: Named = Field(Choice(name="cross_entropy"), description="training loss")
+    penalties: tuple[Named, ...] = Field((), description="explicit penalties added to the loss: l1, l2")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the whole gradient; 0: no clipping")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: none")
+
+
+class TrainConfig(Part):
+    """How long, in which batches, from which seed."""
+
+    epochs: int = Field(10, ge=1, description="passes over the training images")
+    batch_size: int = Field(128, ge=1, description="images per update")
+    micro_batch: int = Field(0, ge=0, description="images per forward pass; 0: the whole batch, split if memory runs out")
+    seed: int = Field(0, ge=0, description="seed of initialisation, order, augmentation and mixing")
+
+
+class ComputeConfig(Part):
+    """Where and in which arithmetic the run is computed."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the forward and backward pass")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: one for each core that this process may use")
+    compile: bool = Field(False, description="compile the network where a compiler exists")
+
+
+class MonitorConfig(Part):
+    """What is recorded besides the result."""
+
+    test: bool = Field(False, description="also record the test curve; it is marked as observed and selects nothing")
+    steps: bool = Field(True, description="also record learning rate and loss of every step")
+
+
+class SaveConfig(Part):
+    """When the run is saved, and what is kept."""
+
+    every: int = Field(1, ge=1, description="epochs between checkpoints")
+    steps: int = Field(0, ge=0, description="also save every so many steps within an epoch; 0: not")
+    keep: int = Field(2, ge=0, description="latest checkpoints to keep besides the best and the final; 0: all")
+
+
+class RunConfig(Part):
+    """Everything that defines one training run."""
+
+    data: DataConfig = DataConfig()
+    model: Named = Choice(name="cifar_resnet")
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    compute: ComputeConfig = ComputeConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    save: SaveConfig = SaveConfig()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that a nested mapping describes.
+
+        Values are checked as JSON in strict mode: 1 may stand for 1.0, but never "1" or true for 1.
+
+        Raises:
+            InputError: unknown section or setting, wrong type, or out of bounds; one problem, one line.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            raise _one_line(error, cls) from error
+
+    def changed(self, settings: Mapping[str, Any]) -> Self:
+        """This configuration with dotted settings changed, as in `{"model.depth": 56, "optim.lr": 0.05}`.
+
+        A choice may be set whole (`"optim.optimizer": "adam"`, `{"name": "adam", "eps": 1e-7}`) or one of its
+        settings (`"optim.optimizer.eps"`). A new name starts from its builder's defaults. `"model"` also takes
+        the short names of `network`.
+
+        Raises:
+            InputError: as `of`.
+        """
+        values = self.model_dump(mode="json")
+        # Shorter paths first, so that choosing an optimizer and setting its momentum works in either order.
+        for path in sorted(settings, key=lambda path: path.count(".")):
+            value = settings[path]
+            if path == "model" and isinstance(value, str):
+                value = network(value)
+            _assign(values, path, value)
+        return type(self).of(values)
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its dotted path (`model.depth`); lists and their members stay whole."""
+        return dict(_flat(self.model_dump(mode="json")))
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Path and value of `path=value`; the value is read as TOML, and as plain text where it is not TOML.
+
+    Raises:
+        InputError: there is no `=`, or no path before it.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise InputError(f"{text!r} is not of the form path=value, as in model.depth=56")
+    try:
+        return path.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path.strip(), value.strip()
+
+
+def identity(config: RunConfig) -> str:
+    """The id of a run: 12 hexadecimal digits of the hash of its resolved configuration and the schema's version.
+
+    Where the data lies does not count, only its fingerprint: moving a folder changes no run.
+    """
+    values = config.model_dump(mode="json")
+    del values["data"]["root"]
+    text = json.dumps([SCHEMA, values], sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:12]
+
+
+REPORT_C_NETWORKS = {
+    "resnet10c": ((1, 1, 1, 1), (64, 128, 256, 512)),
+    "resnet16c": ((2, 1, 2, 2), (64, 128, 256, 256)),
+    "resnet24c": ((3, 3, 2, 3), (64, 128, 128, 256)),
+    "resnet48c": ((8, 5, 5, 5), (64, 128, 128, 128)),
+}
+IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
+MODEL_FAMILIES = ("cifar_resnet", "imagenet_resnet", "staged_resnet")
+
+
+def network_names() -> list[str]:
+    """Short names of networks that the reports use; `resnetN` and `plainN` take every N = 6n+2 besides."""
+    cifar = [f"{kind}{depth}" for kind in ("resnet", "plain", "preact") for depth in (20, 32, 44, 56, 110)]
+    deep = [f"{kind}{depth}{form}" for kind in ("resnet", "preact") for depth in IMAGENET_DEPTHS
+            for form in ("", "-imagenet")]  # fmt: skip
+    return [*cifar, "resnet1202", "bottleneck56", "bottleneck110", *REPORT_C_NETWORKS, *deep]
+
+
+def network(name: str) -> dict[str, Any]:
+    """The model choice that a short name such as `resnet20`, `plain56`, `resnet24c` or `resnet18-imagenet` stands for.
+
+    `resnetN`, `plainN` and `preactN` are the CIFAR networks of depth N = 6n+2 (He et al. 2015, section 4.2; the
+    pre-activation form of He et al. 2016), `bottleneckN` those of N = 9n+2. The depths 18, 34, 50, 101 and 152 are
+    the networks of He et al. 2015, table 1, with a 3×3 stem, or with the 7×7 stem where `-imagenet` follows. A trailing
+    `c` means report C's networks. The names of the families themselves pass through.
+
+    Raises:
+        InputError: no network has that name; the message gives the nearest one, or the depths that exist.
+    """
+    if name in MODEL_FAMILIES:
+        return {"name": name}
+    if name in REPORT_C_NETWORKS:
+        blocks, channels = REPORT_C_NETWORKS[name]
+        return {"name": "staged_resnet", "blocks": list(blocks), "channels": list(channels)}
+    match = re.fullmatch(r"(resnet|plain|preact|bottleneck)(\d{1,5})(-imagenet)?", name)
+    if match is None:
+        raise unknown("model", name, [*network_names(), *MODEL_FAMILIES])
+    kind, depth, form = match[1], int(match[2]), match[3]
+    if kind in ("resnet", "preact") and (form or depth in IMAGENET_DEPTHS):
+        if depth not in IMAGENET_DEPTHS:
+            raise InputError(f"model {name!r}: the ImageNet form exists for depths {', '.join(map(str, IMAGENET_DEPTHS))}")
+        values: dict[str, Any] = {"name": "imagenet_resnet", "depth": depth, "stem": "7x7" if form else "3x3"}
+    else:
+        step = 9 if kind == "bottleneck" else 6
+        if form:
+            raise InputError(f"model {name!r}: only resnet and preact have an ImageNet form, as in 'resnet18-imagenet'")
+        if depth < step + 2 or (depth - 2) % step:
+            near = step * max(1, round((depth - 2) / step)) + 2
+            raise InputError(f"model {name!r}: {kind} networks have depth {step}n+2; the nearest is '{kind}{near}'")
+        values = {"name": "cifar_resnet", "depth": depth, "block": "bottleneck" if kind == "bottleneck" else "basic",
+                  "shortcut": "none" if kind == "plain" else "identity"}  # fmt: skip
+    return values | {"ordering": "full_preactivation" if kind == "preact" else "original"}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{path}.")
+        else:
+            rows.append((path, value))
+    return rows
+
+
+def _assign(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set one dotted path in the nested values; a choice is merged, anything else replaced."""
+    *sections, last = path.split(".")
+    place = values
+    for depth, section in enumerate(sections):
+        inner = place.get(section)
+        if inner is None and depth >= 1:
+            inner = place[section] = {}  # a choice within a choice whose name is still the default
+        elif isinstance(inner, str) and depth >= 1:
+            inner = place[section] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise unknown("setting", path, [key for key, _ in _flat(values)])
+        place = inner
+    old = place.get(last)
+    if isinstance(old, dict) and isinstance(value, str | Mapping) and ("name" in old or sections):
+        old_choice, new_choice = Choice.of(old), Choice.of(value)
+        place[last] = old_choice.merged(new_choice).model_dump(mode="json")
+    else:
+        place[last] = value
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> InputError:
+    """The first problem of a validation error in the words of dotted settings."""
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    path = ".".join(where)
+    if problem["type"] == "extra_forbidden":
+        part: Any = model
+        for name in where[:-1]:
+            part = part.model_fields[name].annotation
+        prefix = "".join(f"{name}." for name in where[:-1])
+        return unknown("setting", path, [prefix + name for name in part.model_fields])
+    return InputError(f"{path}: {describe(problem)}")
