@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from residuum.errors import InputError, unknown
-from residuum.registry import Choice, describe
+from residuum.registry import Choice, as_plain, describe
 
 SCHEMA = 1
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
@@ -42,7 +42,9 @@ class DataConfig(Part):
     dataset: Named = Field(Choice(name="cifar10"), description="data set: a name from `residuum list datasets`")
     root: str = Field("", description="file or folder that holds it; empty: the cache, or embedded data")
     fingerprint: str = Field("", description="hash of the decoded images and labels; filled in when the run is checked")
-    subset: int | float = Field(0, ge=0, description="training images to keep: a count, or a share below 1; 0 keeps all")
+    subset: int | float = Field(
+        0, ge=0, description="training images to keep: a count, or a share below 1; 0 keeps all"
+    )
     validation: int | float = Field(0.1, ge=0, description="training images held out: a count, or a share below 1")
     split_seed: int = Field(0, ge=0, description="seed of the subset and of the held-out images, apart from the run's")
     normalize: Named = Field(Choice(name="standardize"), description="input normalisation")
@@ -71,7 +73,9 @@ class TrainConfig(Part):
 
     epochs: int = Field(10, ge=1, description="passes over the training images")
     batch_size: int = Field(128, ge=1, description="images per update")
-    micro_batch: int = Field(0, ge=0, description="images per forward pass; 0: the whole batch, split if memory runs out")
+    micro_batch: int = Field(
+        0, ge=0, description="images per forward pass; 0: the whole batch, split if memory runs out"
+    )
     seed: int = Field(0, ge=0, description="seed of initialisation, order, augmentation and mixing")
 
 
@@ -79,7 +83,9 @@ class ComputeConfig(Part):
     """Where and in which arithmetic the run is computed."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the forward and backward pass")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of the forward and backward pass"
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0: one for each core that this process may use")
     compile: bool = Field(False, description="compile the network where a compiler exists")
 
@@ -120,7 +126,7 @@ class RunConfig(Part):
             InputError: unknown section or setting, wrong type, or out of bounds; one problem, one line.
         """
         try:
-            return cls.model_validate_json(json.dumps(values), strict=True)
+            return cls.model_validate_json(json.dumps(values, default=as_plain), strict=True)
         except ValidationError as error:
             raise _one_line(error, cls) from error
 
@@ -214,7 +220,9 @@ def network(name: str) -> dict[str, Any]:
     kind, depth, form = match[1], int(match[2]), match[3]
     if kind in ("resnet", "preact") and (form or depth in IMAGENET_DEPTHS):
         if depth not in IMAGENET_DEPTHS:
-            raise InputError(f"model {name!r}: the ImageNet form exists for depths {', '.join(map(str, IMAGENET_DEPTHS))}")
+            raise InputError(
+                f"model {name!r}: the ImageNet form exists for depths {', '.join(map(str, IMAGENET_DEPTHS))}"
+            )
         values: dict[str, Any] = {"name": "imagenet_resnet", "depth": depth, "stem": "7x7" if form else "3x3"}
     else:
         step = 9 if kind == "bottleneck" else 6
@@ -226,6 +234,22 @@ def network(name: str) -> dict[str, Any]:
         values = {"name": "cifar_resnet", "depth": depth, "block": "bottleneck" if kind == "bottleneck" else "basic",
                   "shortcut": "none" if kind == "plain" else "identity"}  # fmt: skip
     return values | {"ordering": "full_preactivation" if kind == "preact" else "original"}
+
+
+def short_name(model: Choice) -> str:
+    """The short name of a model choice (`plain56`, `resnet24c`), without the settings that the name does not fix."""
+    values = model.model_dump(mode="json")
+    for name in (*REPORT_C_NETWORKS, *network_names()):
+        if all(_name_of(values.get(key)) == value for key, value in network(name).items()):
+            return name
+    if model.name == "cifar_resnet":
+        kind = "bottleneck" if values.get("block") == "bottleneck" else "resnet"
+        return f"{'plain' if _name_of(values.get('shortcut')) == 'none' else kind}{values.get('depth', '')}"
+    return "-".join([model.name, *map(str, values.get("blocks", ()))])
+
+
+def _name_of(value: Any) -> Any:
+    return value.get("name", value) if isinstance(value, Mapping) else value
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -30,9 +30,9 @@ class BusyError(ResiduumError):
     exit_code = 75
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not among the known ones, with the nearest known one."""
+def unknown(kind: str, name: str, known: Iterable[str], place: str = "") -> InputError:
+    """The error for a name that is not among the known ones, with the nearest known one; `place` says where it stood."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    return InputError(f"unknown {kind} {name!r}; {hint}")
+    return InputError(f"{place}{': ' if place else ''}unknown {kind} {name!r}; {hint}")

@@ -48,7 +48,7 @@ def report_c() -> RunConfig:
 
 
 def report_d() -> RunConfig:
-    """Report D: he2015 with 30/60/90 channels, batch 64 (782 updates an epoch), the rate divided at epochs 51 and 75."""
+    """Report D: he2015 with 30/60/90 channels, batch 64 (782 updates an epoch), rate divided at epochs 51 and 75."""
     return he2015().changed({
         "model.channels": [30, 60, 90],
         "optim.schedule.milestones": [51 / 164, 75 / 164],

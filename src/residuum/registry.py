@@ -86,12 +86,17 @@ class Setting:
                 choice = Choice.of(self.default).merged(choice)
             return self.table.resolve(choice, path)
         try:
-            return TypeAdapter(self.type).validate_json(json.dumps(value, default=_plain), strict=True)
+            text = json.dumps(value, default=as_plain, allow_nan=False)
+        except ValueError as error:
+            raise InputError(f"{path}: needs a finite number, not {value!r}") from error
+        try:
+            return TypeAdapter(self.type).validate_json(text, strict=True)
         except ValidationError as error:
             raise InputError(f"{path}: {describe(error.errors()[0])}") from error
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """What JSON shall write for a value that it does not know: a choice's mapping; anything else cannot be a setting."""
     if isinstance(value, BaseModel):
         return value.model_dump()
     raise InputError(f"{value!r} cannot be a setting")
@@ -114,7 +119,7 @@ class Table(Generic[T]):
             InputError: no such name; the message gives the nearest one.
         """
         if name not in self.builders:
-            raise unknown(f"{path}: {self.kind}" if path else self.kind, name, self.builders)
+            raise unknown(self.kind, name, self.builders, place="" if path == self.kind else path)
         return self.builders[name]
 
     def settings(self, name: str, path: str = "") -> dict[str, Setting]:
@@ -141,7 +146,7 @@ class Table(Generic[T]):
             if name not in known:
                 if not known:
                     raise InputError(f"{path}.{name}: {self.kind} {choice.name!r} has no settings")
-                raise unknown(f"setting {path}.{name}: {choice.name!r} has no", name, known)
+                raise unknown("setting", f"{path}.{name}", [f"{path}.{other}" for other in known])
         values = {}
         for name, setting in known.items():
             value = choice.settings.get(name, setting.default)

@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make quickstart` and `make test`. Both set up everything they need.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# torch is named with its exact version: a looser requirement may fetch a build with gigabytes of CUDA libraries.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+
+.PHONY: quickstart test lint torture golden bench clean
+
+quickstart: $(VENV)/installed
+	$(BIN)/residuum train quick --model resnet20
+	$(BIN)/residuum train quick --model plain20
+	$(BIN)/residuum list runs
+
+test: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Kills a training run again and again, resumes it, and compares bits: minutes, so beside the suite.
+torture: $(VENV)/installed-dev
+	$(BIN)/python tests/torture.py --kills 50
+
+# Writes tests/engine/golden.json anew; look at the difference before you commit it.
+golden: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.engine.golden
+
+bench: $(VENV)/installed
+	$(BIN)/residuum bench
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

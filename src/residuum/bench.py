@@ -1,0 +1,153 @@
+"""Speed, measured as ratios side by side in one process: this engine, a plain training script, the machine's peak."""
+
+import importlib.util
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from residuum import assemble, recipes
+from residuum.config import RunConfig
+from residuum.engine.loop import fit
+from residuum.engine.state import Progress
+from residuum.models.summary import summarize
+from residuum.records.event import EpochDone, Event
+
+PLAIN_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "plain_script.py"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of each measured epoch, data and evaluation included."""
+
+    name: str
+    images: int
+    seconds: tuple[float, ...]
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images per second of a whole epoch, the median of the repeats."""
+        return self.images / statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured. `peak` is GFLOP/s of a large bfloat16 matrix product, `achieved` that of this engine.
+
+    `achieved` counts two operations a multiply-add: the forward pass once, its two gradients in training, none for
+    the first layer's input, whose gradient nobody needs; batch norm, activations and the optimizer count as nothing.
+    """
+
+    model: str
+    batch_size: int
+    threads: int
+    precision: str
+    load: tuple[float, float]
+    engine: Speed
+    plain: tuple[Speed, ...]
+    peak: float
+    achieved: float
+
+    @property
+    def ratio(self) -> float | None:
+        """Images per second against the faster form of the plain script; None where the script is not there."""
+        return self.engine.images_per_second / max(p.images_per_second for p in self.plain) if self.plain else None
+
+    @property
+    def share_of_peak(self) -> float:
+        """Achieved GFLOP/s as a share of the measured peak."""
+        return self.achieved / self.peak
+
+
+def bench(images: int, repeats: int) -> Iterator[str | Benchmark]:
+    """Measure, saying in a line what is going on; the last value is the benchmark.
+
+    The engine and the plain script, with and without data workers, take turns epoch by epoch after one that does not
+    count, so that a change of the machine's speed meets all of them.
+    """
+    config = recipes.he2015().changed(
+        {
+            "data.dataset": {"name": "synthetic", "size": 32, "train": images, "test": images // 5},
+            "train.epochs": repeats + 1,
+        }
+    )
+    load = os.getloadavg()[0]
+    resolved, data = assemble.resolve(config)
+    training, _ = assemble.training(resolved, data)
+    epochs: dict[str, Iterator[float]] = {"engine": _epochs(fit(training, Progress()))}
+    script = _plain_script()
+    if script is not None:
+        train, test = (
+            (np.ascontiguousarray(part.images_NCHW.transpose(0, 2, 3, 1)), part.labels_N)
+            for part in (data.dataset.train, data.dataset.test)
+        )
+        epochs |= {f"plain script, {workers} workers": script.training(train, test, workers) for workers in (0, 2)}
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    peaks = []
+    for repeat in range(repeats + 1):
+        peaks.append(_peak(torch.bfloat16 if training.compute.precision == "bf16" else torch.float32))
+        for name, measured in epochs.items():
+            took = next(measured)
+            yield f"{name}: {images / took:,.0f} images/s" + (" (warm-up, not counted)" if repeat == 0 else "")
+            if repeat > 0:
+                seconds[name].append(took)
+    speeds = {name: Speed(name, images, tuple(values)) for name, values in seconds.items()}
+    engine = speeds.pop("engine")
+    operations = _operations(resolved, data, images, images // 5)
+    yield Benchmark(
+        model="resnet20",
+        batch_size=resolved.train.batch_size,
+        threads=training.compute.threads,
+        precision=training.compute.precision,
+        load=(load, os.getloadavg()[0]),
+        engine=engine,
+        plain=tuple(speeds.values()),
+        peak=statistics.median(peaks),
+        achieved=operations / statistics.median(engine.seconds) / 1e9,
+    )
+
+
+def _epochs(events: Iterator[Event]) -> Iterator[float]:
+    """Seconds of each epoch of a run, as the wall clock sees them from outside."""
+    start = time.perf_counter()
+    for event in events:
+        if isinstance(event, EpochDone):
+            yield time.perf_counter() - start
+            start = time.perf_counter()
+
+
+def _operations(config: RunConfig, data: assemble.Data, train: int, evaluated: int) -> float:
+    """Floating-point operations of an epoch: convolutions and linear layers, two a multiply-add."""
+    cost = summarize(assemble.network_of(config, data), data.shape)
+    first = cost.layers[0].macs
+    return 2.0 * (train * (3 * cost.macs - first) + evaluated * cost.macs)
+
+
+def _peak(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> float:
+    """GFLOP/s of the product of two large square matrices, the best of some: what the machine can do at most."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    return max(2 * size**3 / _timed(lambda: a @ b) / 1e9 for _ in range(repeats))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _plain_script() -> ModuleType | None:
+    """The plain script as a module; None in an installation without the repository's `benchmarks/` folder."""
+    if not PLAIN_SCRIPT.exists():
+        return None
+    spec = importlib.util.spec_from_file_location("plain_script", PLAIN_SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,149 @@
+"""State of a run: what must be saved so that a resumed run equals one never stopped, bit for bit.
+
+Randomness is not in it: order, augmentation and mixing are functions of (seed, epoch, index).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from residuum.errors import InputError
+from residuum.records.event import Scores
+
+
+@dataclass
+class Progress:
+    """How far a run is, and the sums that an interrupted epoch has gathered.
+
+    `step` counts updates within the epoch. `validation` holds the scores of every finished epoch, `best` is the epoch
+    (from 1) with the highest validation accuracy so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    micro_batch: int = 0
+    best: int = 0
+    validation: list[Scores] = field(default_factory=list)
+
+    def next_epoch(self) -> None:
+        """Close the epoch: one more is done, its sums are empty."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum, self.correct, self.images, self.seconds = 0.0, 0.0, 0, 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """The progress as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Progress":
+        """The progress that a JSON object describes."""
+        return cls(**{**values, "validation": [Scores(**scores) for scores in values["validation"]]})
+
+
+def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """A nested state dict as JSON values; each tensor goes into `tensors` under its path and leaves its path behind."""
+    if isinstance(tree, Tensor):
+        tensors[path] = tree.detach().cpu().contiguous()
+        return {"tensor": path}
+    if isinstance(tree, Mapping):
+        # JSON has only strings for keys, torch numbers its parameters, so pairs keep the type.
+        return {"pairs": [[key, pack(value, tensors, f"{path}/{key}")] for key, value in tree.items()]}
+    if isinstance(tree, list | tuple):
+        return [pack(value, tensors, f"{path}/{number}") for number, value in enumerate(tree)]
+    return tree
+
+
+def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The nested state dict that `pack` took apart; tuples come back as lists."""
+    if isinstance(tree, list):
+        return [unpack(value, tensors) for value in tree]
+    if isinstance(tree, Mapping):
+        if "tensor" in tree:
+            return tensors[tree["tensor"]]
+        return {key: unpack(value, tensors) for key, value in tree["pairs"]}
+    return tree
+
+
+def capture(
+    network: nn.Module, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor], progress: Progress
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files and values of a checkpoint: weights, optimizer, average of the weights (empty: none), progress."""
+    tensors: dict[str, Tensor] = {}
+    optimizer_values = pack(optimizer.state_dict(), tensors)
+    files = {
+        "weights.safetensors": to_bytes(network.state_dict()),
+        "optimizer.safetensors": safetensors.torch.save(tensors),
+    }
+    if average:
+        files["average.safetensors"] = to_bytes(average)
+    return files, {"optimizer": optimizer_values, "progress": progress.plain()}
+
+
+def restore(
+    files: Mapping[str, bytes], values: Mapping[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], Progress]:
+    """Put a checkpoint back into a network and an optimizer; returns the average of the weights and the progress.
+
+    Raises:
+        InputError: anything is missing, too much or of another shape. Nothing is skipped.
+    """
+    load_weights(network, files["weights.safetensors"])
+    tensors = from_bytes(files["optimizer.safetensors"])
+    state = unpack(values["optimizer"], tensors)
+    optimizer.load_state_dict(state)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if set(optimizer.state) != {parameter for parameter in parameters if parameter in optimizer.state}:
+        raise InputError("the optimizer's saved state names parameters that the network does not have")
+    for parameter, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Same memory layout as the parameter, as it was before saving: fused updates depend on it.
+                entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    average = from_bytes(files["average.safetensors"]) if "average.safetensors" in files else {}
+    return average, Progress.of(values["progress"])
+
+
+def to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """A state dict as the bytes of a safetensors file."""
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+
+
+def from_bytes(content: bytes) -> dict[str, Tensor]:
+    """The tensors in the bytes of a safetensors file.
+
+    Raises:
+        InputError: the bytes are not of that format.
+    """
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise InputError(f"not a safetensors file: {error}") from error
+
+
+def load_weights(network: nn.Module, content: bytes) -> None:
+    """Put saved weights into a network.
+
+    Raises:
+        InputError: a tensor is missing, too much or of another shape.
+    """
+    state, expected = from_bytes(content), network.state_dict()
+    for name in sorted(state.keys() ^ expected.keys()):
+        raise InputError(
+            f"saved weights do not fit the network: {name!r} is {'missing' if name in expected else 'unknown'}"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(
+                f"saved weights do not fit the network: {name!r} has shape {tuple(tensor.shape)}, "
+                f"not {tuple(expected[name].shape)}"
+            )
+    network.load_state_dict(state)

@@ -1,0 +1,45 @@
+"""Run in this process, and stop cleanly on SIGINT (Ctrl-C) and SIGTERM: the state is saved first."""
+
+import signal
+from collections.abc import Generator, Iterator
+from types import FrameType
+
+from residuum.errors import ResiduumError
+from residuum.records.event import Event, Finished
+
+
+class StoppedError(ResiduumError):
+    """A signal stopped the run after its state was saved (exit code 128 + the signal's number)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; the state is saved and the same command goes on")
+        self.exit_code = 128 + number
+
+
+def launch(events: Generator[Event, None, None]) -> Iterator[Event]:
+    """The events of a run until it ends, or until a signal asks it to stop.
+
+    The first signal lets the present step or evaluation finish and the state be saved; a second one has its usual
+    effect at once, and the run then goes on from its last checkpoint.
+
+    Raises:
+        StoppedError: a signal came before the run had ended.
+    """
+    received: list[int] = []
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, usual[signal.Signals(number)])
+
+    try:
+        for number in usual:
+            signal.signal(number, note)
+        for event in events:
+            yield event
+            if received and not isinstance(event, Finished):
+                events.close()
+                raise StoppedError(received[0])
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

@@ -1,0 +1,108 @@
+"""Events: what a run says while it goes, as plain values. Consumers write, draw and stop."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean loss (nats) and accuracy (share) over the `n` images of a split.
+
+    The loss is plain cross-entropy whatever the training loss is, so that runs stay comparable.
+    """
+
+    split: Literal["train", "validation", "test"]
+    loss: float
+    accuracy: float
+    n: int
+
+    def plain(self) -> dict[str, float | int]:
+        """Loss, accuracy and n as a JSON object."""
+        return {"loss": self.loss, "accuracy": self.accuracy, "n": self.n}
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run begins, goes on from a saved state (`step` > 0), or is found complete."""
+
+    id: str
+    folder: Path
+    epochs: int
+    steps_per_epoch: int
+    images: int
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One update is done.
+
+    `step` counts from 0 over the whole run; `loss` includes penalties; `gradient_norm` is taken before clipping.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    loss: float
+    gradient_norm: float
+    order: str
+    """Hash of the indices of the batch's images: two runs that agree in it saw the same images at this step."""
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One pass over the training images is done, and what was measured after it. `epoch` counts from 1.
+
+    `train` is measured on the augmented images as they passed, before each update; under mixup or cutmix its
+    accuracy is weighted by the shares of the labels. `test` is there only if the test curve is observed.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    train: Scores
+    validation: Scores | None
+    test: Scores | None
+    best: bool
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """The loss or the gradient is not finite: the run stops before this step's update."""
+
+    epoch: int
+    step: int
+    loss: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class TestRead:
+    """The images of the test set were read, and why."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    why: Literal["observed", "last", "selected", "evaluate"]
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line that the user should see: a batch was split, a compiler is missing."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run has ended and its record is complete."""
+
+    folder: Path
+    status: Literal["finished", "diverged"]
+
+
+Event = Started | StepDone | EpochDone | Diverged | TestRead | Note | Finished

@@ -1,0 +1,203 @@
+"""The run folder: where each thing lies, in which order it is written, and how a stopped run goes on.
+
+    config.json        the resolved configuration, with its schema version and the recipe it came from
+    environment.json   one entry for each time the run was started or resumed
+    data.json          classes, image shape, split sizes and the normalisation in use
+    groups.json        which parameters decay
+    metrics.jsonl      one row an epoch          steps.jsonl   one row an update
+    test_reads.jsonl   every read of the test set, never shortened
+    checkpoints/       epoch-0003-step-000000/ … predictions/  logits on the test set
+    result.json        written last: a run is complete when it is there
+
+Rows reach the disk before the checkpoint that covers them; on resuming, rows after the checkpoint are dropped and
+computed again. So every row is there exactly once, whenever the run was killed.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from residuum.config import SCHEMA, RunConfig, identity, short_name
+from residuum.errors import InputError
+from residuum.records import storage
+from residuum.records.event import EpochDone, Event, StepDone, TestRead
+
+
+class Position(NamedTuple):
+    """A place in a run: whole epochs done, evaluation included, and updates done in the epoch after them.
+
+    The end of an epoch before its evaluation, (2, 391), and after it, (3, 0), are two places.
+    """
+
+    epoch: int
+    step: int
+
+    @property
+    def name(self) -> str:
+        """The name of the folder that holds the state of this place."""
+        return f"epoch-{self.epoch:04d}-step-{self.step:06d}"
+
+    @classmethod
+    def of(cls, name: str) -> "Position | None":
+        """The place that a folder's name says, None for another name."""
+        match = re.fullmatch(r"epoch-(\d+)-step-(\d+)", name)
+        return cls(int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved state read back: its files (safetensors bytes by name) and plain values."""
+
+    path: Path
+    position: Position
+    files: Mapping[str, bytes]
+    values: Mapping[str, Any]
+
+
+CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
+    "config.json",
+    "result.json",
+    "data.json",
+    "environment.json",
+    "groups.json",
+)
+METRICS, STEPS, TEST_READS = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl"
+
+
+def folder_of(root: Path, config: RunConfig) -> Path:
+    """The folder of a resolved configuration under `root`: a readable label and the run's id."""
+    label = f"{short_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}"
+    return root / f"{label}-{identity(config)}"
+
+
+def begin(folder: Path, config: RunConfig, recipe: str) -> None:
+    """Write the configuration into a run folder that is new; one that has it already is left as it is."""
+    if (folder / CONFIG).exists():
+        return
+    with storage.storing(folder):
+        for name in ("checkpoints", "predictions"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    values = {"schema": SCHEMA, "id": identity(config), "recipe": recipe, **config.model_dump(mode="json")}
+    storage.write_json(folder / CONFIG, values)
+
+
+def add_environment(folder: Path, environment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Append this start's environment; returns those of the starts before it."""
+    path = folder / ENVIRONMENT
+    before: list[dict[str, Any]] = storage.read_json(path) if path.exists() else []
+    storage.write_json(path, [*before, dict(environment)])
+    return before
+
+
+class Writer:
+    """The growing files of one run, open for as long as it goes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rows = {name: storage.Rows(folder / name) for name in (METRICS, STEPS, TEST_READS)}
+
+    def write(self, event: Event) -> None:
+        """Append what an event says to the file that it belongs to."""
+        if isinstance(event, StepDone):
+            self._rows[STEPS].add(asdict(event))
+        elif isinstance(event, EpochDone):
+            self._rows[METRICS].add(asdict(event))
+        elif isinstance(event, TestRead):
+            self._rows[TEST_READS].add(asdict(event))
+            self._rows[TEST_READS].sync()
+
+    def save(self, position: Position, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:
+        """Save the state of a place. The rows that it covers reach the disk first."""
+        for rows in self._rows.values():
+            rows.sync()
+        path = self.folder / "checkpoints" / position.name
+        if path.exists():  # a run that came back here holds the same bits, unless what was saved is damaged
+            try:
+                storage.read_checked_folder(path)
+                return
+            except InputError:
+                _remove(path)
+        storage.write_checked_folder(path, files, values)
+
+    def close(self) -> None:
+        """Close the files."""
+        for rows in self._rows.values():
+            rows.close()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Writer]:
+    """A writer that is closed at the end."""
+    writer = Writer(folder)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def checkpoints(folder: Path) -> list[tuple[Position, Path]]:
+    """The saved states of a run, oldest first."""
+    paths = (folder / "checkpoints").glob("epoch-*")
+    return sorted((position, path) for path in paths if (position := Position.of(path.name)))
+
+
+def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
+    """The saved state of a place, every byte checked.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    path = folder / "checkpoints" / position.name
+    files, values = storage.read_checked_folder(path)
+    return Checkpoint(path, position, files, values)
+
+
+def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest saved state that is whole, and a line about each newer one that is damaged."""
+    problems: list[str] = []
+    for position, _ in reversed(checkpoints(folder)):
+        try:
+            return read_checkpoint(folder, position), problems
+        except InputError as error:
+            problems.append(f"{error}; the state before it is used")
+    return None, problems
+
+
+def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
+    """Take a run back to a place: drop the rows and the saved states that come after it."""
+    for later, path in checkpoints(folder):
+        if later > position:
+            _remove(path)
+    storage.keep_rows(folder / STEPS, "step", position.epoch * steps_per_epoch + position.step - 1)
+    storage.keep_rows(folder / METRICS, "epoch", position.epoch)
+
+
+def retain(folder: Path, keep: int, protected: Position | None) -> None:
+    """Remove saved states except the `keep` latest (0: all are kept) and the one that is protected."""
+    for position, path in checkpoints(folder)[:-keep] if keep else ():
+        if position != protected:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    # Renamed first: a half-removed folder must never look like a saved state.
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage.storing(path):
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def set_aside(folder: Path) -> Path:
+    """Move a run folder to `old/` beside it, so that the run can be computed anew; nothing is deleted."""
+    number = 1
+    while (target := folder.parent / "old" / f"{folder.name}.{number}").exists():
+        number += 1
+    with storage.storing(target):
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target)
+    return target

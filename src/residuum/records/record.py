@@ -1,0 +1,115 @@
+"""RunRecord: everything that a run left behind, read back as plain values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from residuum.config import SCHEMA, RunConfig
+from residuum.errors import InputError
+from residuum.records import folder as run_folder
+from residuum.records import storage
+from residuum.records.event import EpochDone, Scores
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run: what was asked (`config`), where it ran, what happened epoch by epoch, what came out.
+
+    `status` is `finished` or `diverged` once the result is there, `imported` for weights from elsewhere,
+    `running` while a process works on it and `stopped` otherwise. `result` is empty until the run is complete.
+    """
+
+    id: str
+    folder: Path
+    recipe: str
+    status: str
+    config: RunConfig
+    environment: tuple[dict[str, Any], ...]
+    data: dict[str, Any]
+    epochs: tuple[EpochDone, ...]
+    result: dict[str, Any]
+
+    @property
+    def test_reads(self) -> int:
+        """How often the images of the test set were read, evaluations after the run included."""
+        return len(storage.read_rows(self.folder / run_folder.TEST_READS))
+
+    def steps(self) -> list[dict[str, Any]]:
+        """One row an update: step, learning rate, loss, gradient norm, hash of the image order."""
+        return storage.read_rows(self.folder / run_folder.STEPS)
+
+
+def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration of a run folder, and the identity written beside it (`id`, `recipe`).
+
+    Raises:
+        InputError: not a run folder, or one of another version.
+    """
+    path = folder / run_folder.CONFIG
+    if not path.exists():
+        raise InputError(f"{folder} is not a run folder: it has no {run_folder.CONFIG}")
+    values = storage.read_json(path)
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        found = values.get("schema") if isinstance(values, dict) else None
+        raise InputError(f"{path} has schema version {found}; this residuum reads version {SCHEMA}")
+    head = {key: values.pop(key, "") for key in ("schema", "id", "recipe")}
+    return RunConfig.of(values), head
+
+
+def read_record(folder: Path) -> RunRecord:
+    """The record in a run folder.
+
+    Raises:
+        InputError: not a run folder, of another version, or damaged.
+    """
+    config, head = read_config(folder)
+    result_path, data_path = folder / run_folder.RESULT, folder / run_folder.DATA
+    environment_path = folder / run_folder.ENVIRONMENT
+    result = storage.read_json(result_path) if result_path.exists() else {}
+    unfinished = "running" if storage.is_locked(folder) else "stopped"
+    return RunRecord(
+        id=head["id"],
+        folder=folder,
+        recipe=head["recipe"],
+        status=result.get("status", unfinished),
+        config=config,
+        environment=tuple(storage.read_json(environment_path)) if environment_path.exists() else (),
+        data=storage.read_json(data_path) if data_path.exists() else {},
+        epochs=tuple(_epoch(row) for row in storage.read_rows(folder / run_folder.METRICS)),
+        result=result,
+    )
+
+
+def _epoch(row: dict[str, Any]) -> EpochDone:
+    scores = {name: Scores(**row[name]) if row[name] else None for name in ("train", "validation", "test")}
+    return EpochDone(**{**row, **scores})
+
+
+def find_runs(root: Path) -> Iterator[Path]:
+    """The run folders under `root`, in order of name."""
+    if root.is_dir():
+        yield from sorted(path.parent for path in root.glob(f"*/{run_folder.CONFIG}"))
+
+
+def find_run(name: str, root: Path) -> Path:
+    """The run folder that a path, an id, or the unambiguous beginning of either means.
+
+    Raises:
+        InputError: none, or several.
+    """
+    if (Path(name) / run_folder.CONFIG).exists():
+        return Path(name)
+    runs = list(find_runs(root))
+    found = [run for run in runs if run.name == name or run.name.rpartition("-")[2].startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"run {name!r} is ambiguous in {root}: {', '.join(run.name for run in found[:4])}")
+    if Path(name).exists():
+        raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
+    if not runs:
+        raise InputError(f"no run {name!r}: {root} holds no runs; train one, or name another folder with --runs")
+    near = get_close_matches(name, [run.name for run in runs], n=1, cutoff=0.0)
+    raise InputError(f"no run {name!r} in {root}; the nearest is {near[0]!r}")

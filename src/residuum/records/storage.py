@@ -1,0 +1,191 @@
+"""Writing so that a kill or a full disk at any moment leaves either the old file or the new one, never a stump."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from residuum.errors import BusyError, InputError, StorageError
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn an operating-system error while writing `path` into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put a file in place at once: temporary name, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storing(path):
+        try:
+            _write_synced(temporary, content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Put a JSON file in place at once; numbers that are not finite are refused."""
+    write_file(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The values in a JSON file.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:
+    """Put a folder of files in place at once, with a manifest of `values` and every file's SHA-256, written last."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with storing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            for name, content in files.items():
+                _write_synced(temporary / name, content)
+            hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
+            manifest = {"files": hashes, "values": dict(values)}
+            _write_synced(temporary / MANIFEST, json.dumps(manifest, allow_nan=False).encode())
+            _sync(temporary)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync(folder.parent)
+
+
+def read_checked_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files and values of a checked folder, every byte compared with the manifest.
+
+    Raises:
+        InputError: a file is missing or its bytes are not those that were written.
+    """
+    manifest = read_json(folder / MANIFEST)
+    files = {}
+    for name, expected in manifest["files"].items():
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise InputError(f"{folder / name} cannot be read: {error.strerror}") from error
+        if sha256(content).hexdigest() != expected:
+            raise InputError(f"{folder / name} is damaged: its bytes do not match the manifest")
+        files[name] = content
+    return files, manifest["values"]
+
+
+class Rows:
+    """A file of JSON rows that grows; each `add` reaches the operating system, `sync` the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with storing(path):
+            self._file = path.open("ab")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append one row."""
+        with storing(self.path):
+            self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Force what was added to the disk."""
+        with storing(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON rows; a torn last row is left out, a missing file has none.
+
+    Raises:
+        InputError: a row before the last is damaged.
+    """
+    if not path.exists():
+        return []
+    *lines, torn = path.read_bytes().split(b"\n")
+    del torn  # what follows the last newline: empty, or a row that was being written
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{path}, line {number} is damaged: {error}") from error
+    return rows
+
+
+def keep_rows(path: Path, key: str, last: int) -> None:
+    """Keep the rows whose `key` is at most `last`."""
+    if path.exists():
+        rows = [row for row in read_rows(path) if row[key] <= last]
+        write_file(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process. The kernel releases it however the process ends.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    path = folder / "lock"
+    with storing(path):
+        file = path.open("a+b")
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"{folder} is being worked on by another process") from error
+        yield
+    finally:
+        file.close()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether some process is working on the run folder now."""
+    path = folder / "lock"
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

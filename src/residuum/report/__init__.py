@@ -1,0 +1,1 @@
+"""Reading records and showing them to people. Needs no torch."""

@@ -1,0 +1,96 @@
+"""A run on the terminal: a live progress bar where there is one, plain lines in a pipe."""
+
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Scores, Started, StepDone
+from residuum.records.record import RunRecord, read_record
+
+
+def epoch_line(event: EpochDone) -> str:
+    """One epoch in one line: learning rate, training, validation and, if observed, test, time and speed."""
+    parts = [f"Epoch: {event.epoch:<3d} lr {event.lr:.4g} | train {_scores(event.train)}"]
+    if event.validation is not None:
+        parts.append(f"val {_scores(event.validation)}")
+    if event.test is not None:
+        parts.append(f"test {_scores(event.test)} (observed)")
+    parts.append(f"{event.seconds:.1f} s {event.images_per_second:,.0f} images/s")
+    return " | ".join(parts)
+
+
+def _scores(scores: Scores) -> str:
+    return f"loss {scores.loss:.3f} acc {scores.accuracy:.3f}"
+
+
+def result_lines(record: RunRecord) -> list[str]:
+    """The result of a complete run: test loss and accuracy of the last and of the validation-selected epoch."""
+    result = record.result
+    if result["status"] == "diverged":
+        at = result["diverged"]
+        return [
+            f"diverged in epoch {at['epoch']} at step {at['step']}: loss {at['loss']}, gradient norm "
+            f"{at['gradient_norm']}; the last finite state is kept"
+        ]
+    last, selected = result["last"], result["selected"]
+    lines = [f"test loss {last['test']['loss']:.3f} acc {last['test']['accuracy']:.4f} (last epoch, {last['epoch']})"]
+    if selected is None:
+        lines.append("no epoch was selected: no images were held out (data.validation=5000 holds out 5,000)")
+    else:
+        test, epoch = selected["test"], selected["epoch"]
+        lines.append(f"test loss {test['loss']:.3f} acc {test['accuracy']:.4f} (selected on validation, epoch {epoch})")
+    return lines
+
+
+def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
+    """Show a run while it goes; returns its record once it is complete."""
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    live = console.is_terminal
+    record = None
+    with bar if live else nullcontext():
+        task = bar.add_task("", total=None, state="")
+        epochs, steps_per_epoch = 0, 1
+        for event in events:
+            if isinstance(event, Started):
+                epochs, steps_per_epoch = event.epochs, event.steps_per_epoch
+                where = f"continuing at epoch {event.epoch + 1}, " if 0 < event.step < epochs * steps_per_epoch else ""
+                size = f"{event.images:,} images, {epochs} epochs of {steps_per_epoch} steps"
+                console.print(f"run {event.id} | {where}{size} | {event.folder}")
+                bar.update(task, total=epochs * steps_per_epoch, completed=event.step)
+            elif isinstance(event, StepDone):
+                if live:
+                    state = f"loss {event.loss:.3f} lr {event.lr:.3g}"
+                    bar.update(task, completed=event.step + 1, description=f"epoch {event.epoch}/{epochs}", state=state)
+            elif isinstance(event, EpochDone):
+                console.print(epoch_line(event))
+            elif isinstance(event, Note):
+                console.print(f"note: {event.text}")
+            elif isinstance(event, Diverged):
+                pass  # the result says it
+            elif isinstance(event, Finished):
+                record = read_record(event.folder)
+    if record is not None:
+        for line in result_lines(record):
+            console.print(line)
+    return record
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes for people: `162.6 MB`."""
+    if count <= 0:
+        return "0 B"
+    power = min(int(math.log(count, 1000)), 4)
+    return f"{count / 1000**power:.{min(power, 1)}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

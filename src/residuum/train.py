@@ -1,0 +1,223 @@
+"""START HERE: `train(config, root) -> RunRecord`, one training run from a configuration to its record.
+
+`run` is the same as a stream of events; the command line shows them, `train` only waits for the end.
+"""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from residuum import assemble
+from residuum.config import RunConfig, identity
+from residuum.engine import metrics, state
+from residuum.engine.loop import Training, fit
+from residuum.engine.state import Progress
+from residuum.errors import InputError
+from residuum.models.summary import summarize
+from residuum.records import folder as run_folder
+from residuum.records import storage
+from residuum.records.environment import environment
+from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Started, StepDone, TestRead
+from residuum.records.folder import Position, Writer
+from residuum.records.record import RunRecord, read_config, read_record
+
+
+def check(config: RunConfig) -> RunConfig:
+    """The configuration with everything checked, as far as that goes without training, and every default written out.
+
+    Raises:
+        InputError: anything that a run would stumble over.
+    """
+    resolved, data = assemble.resolve(config)
+    assemble.training(resolved, data)
+    return resolved
+
+
+def train(config: RunConfig, root: Path = Path("runs")) -> RunRecord:
+    """Train one network, or go on with a stopped run, or read the record of a complete one.
+
+    The run's folder lies under `root` and is named after the identity of the resolved configuration.
+
+    Raises:
+        InputError: as `check`.
+        BusyError: another process is at this run.
+        StorageError: a file could not be written.
+    """
+    folder = None
+    for event in run(config, root):
+        if isinstance(event, Finished):
+            folder = event.folder
+    assert folder is not None, "a run that raises nothing ends in Finished"
+    return read_record(folder)
+
+
+def resume(folder: Path) -> Generator[Event, None, None]:
+    """Go on with the run in a folder, as events.
+
+    Raises:
+        InputError: not a run folder, of another version, moved data, or a configuration edited since.
+    """
+    config, head = read_config(folder)
+    if identity(config) != head["id"]:
+        raise InputError(f"{folder / run_folder.CONFIG} was changed: it is not the configuration of run {head['id']}")
+    return run(config, folder.parent, recipe=head["recipe"], folder=folder)
+
+
+def run(
+    config: RunConfig, root: Path, *, recipe: str = "", fresh: bool = False, folder: Path | None = None
+) -> Generator[Event, None, None]:
+    """The events of one training run, begun, continued or found complete; its record is written on the way.
+
+    Closing the generator between two events saves the state there. `fresh` moves an earlier record of the same run
+    aside and computes it anew.
+
+    Raises:
+        InputError, BusyError, StorageError: as `train`.
+    """
+    resolved, data = assemble.resolve(config)
+    folder = folder or run_folder.folder_of(root, resolved)
+    if (folder / run_folder.RESULT).exists() and not fresh:
+        yield from _found_complete(folder, resolved, data)
+        return
+    # Everything that can be refused is refused before the first file is written.
+    training, notes = assemble.training(resolved, data)
+    if fresh and folder.exists():
+        with storage.locked(folder):
+            notes.append(f"the earlier record is kept in {run_folder.set_aside(folder)}")
+    with storage.storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with storage.locked(folder):
+        run_folder.begin(folder, resolved, recipe)
+        yield from _compute(resolved, data, training, folder, notes)
+
+
+def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
+    record = read_record(folder)
+    epochs, steps = record.result["epochs"], record.result["steps"]
+    yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
+    yield Note(f"this run is complete; nothing was computed (its record: {folder}; --fresh computes it anew)")
+    yield Finished(folder, record.result["status"])
+
+
+def _compute(
+    config: RunConfig, data: assemble.Data, training: Training, folder: Path, notes: list[str]
+) -> Iterator[Event]:
+    """The events of a run from its last saved state to its result, everything written on the way."""
+    spe = training.batches.steps_per_epoch
+    progress, problems = _restore(folder, training, config.train.micro_batch)
+    position = Position(progress.epoch, progress.step)
+    run_folder.rewind(folder, position, spe)
+    here = environment() | training.compute.describe() | {"compiled": training.forward is not training.network}
+    before = run_folder.add_environment(folder, here | {"epoch": position.epoch, "step": position.step})
+    storage.write_json(folder / run_folder.DATA, data.describe())
+    storage.write_json(folder / run_folder.GROUPS, assemble.groups_table(config, training.network))
+
+    with run_folder.writing(folder) as writer:
+
+        def save() -> None:
+            files, values = state.capture(training.network, training.optimizer, training.average, progress)
+            writer.save(Position(progress.epoch, progress.step), files, values)
+            protected = Position(progress.best, 0) if progress.best else None
+            run_folder.retain(folder, config.save.keep, protected)
+
+        done = progress.epoch * spe + progress.step
+        yield Started(identity(config), folder, training.epochs, spe, len(data.train_N), progress.epoch, done)
+        for line in [*notes, *problems, *_differences(before, here)]:
+            yield Note(line)
+        diverged = None
+        for event in fit(training, progress):
+            writer.write(event)
+            if isinstance(event, Diverged):
+                diverged = event
+            elif _is_due(event, config, training.epochs):
+                save()
+            try:
+                yield event
+            except GeneratorExit:
+                save()
+                raise
+        if diverged is not None:
+            if assemble.is_finite(training.network):
+                save()
+            outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": _diverged(diverged)}
+        else:
+            outcome = yield from _score(data, training, folder, writer, progress)
+    cost = summarize(training.network, data.shape)
+    result = {
+        "status": "diverged" if diverged else "finished",
+        "epochs": progress.epoch,
+        "steps": progress.epoch * spe + progress.step,
+        **outcome,
+        "test_reads": len(storage.read_rows(folder / run_folder.TEST_READS)),
+        "seconds": sum(epoch.seconds for epoch in read_record(folder).epochs) + progress.seconds,
+        "micro_batch": progress.micro_batch,
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+    }
+    storage.write_json(folder / run_folder.RESULT, result)
+    yield Finished(folder, "diverged" if diverged else "finished")
+
+
+def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progress, list[str]]:
+    """The progress of the newest saved state that is whole, put into the live objects; the start where there is none."""
+    checkpoint, problems = run_folder.latest_checkpoint(folder)
+    if checkpoint is None:
+        return Progress(micro_batch=micro_batch), problems
+    progress = state.restore(
+        checkpoint.files, checkpoint.values, training.network, training.optimizer, training.average
+    )
+    return progress, problems
+
+
+def _differences(before: list[dict[str, Any]], here: dict[str, Any]) -> list[str]:
+    """One line if what decides the bits of the result is not as it was when the run began."""
+    keys = ("device", "precision", "threads", "capability", "packages", "processor", "compiled")
+    changed = [key for key in keys if before and before[0].get(key) != here.get(key)]
+    if not changed:
+        return []
+    return [f"resumed with another {', '.join(changed)} than it began with: not bit for bit the run it would have been"]
+
+
+def _score(
+    data: assemble.Data, training: Training, folder: Path, writer: Writer, progress: Progress
+) -> Generator[Event, None, dict[str, Any]]:
+    """Score the saved weights on the test set: those of the last epoch, and those that validation selected.
+
+    They are read back from the disk, so the figures are those of the files that a user has in hand.
+    """
+    outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": None}
+    for which, epoch in (("last", progress.epoch), ("selected", progress.best)):
+        if epoch == 0:
+            continue
+        read = TestRead(which, epoch)
+        writer.write(read)
+        yield read
+        checkpoint = run_folder.read_checkpoint(folder, Position(epoch, 0))
+        state.load_weights(training.network, state.evaluated(checkpoint.files))
+        logits_NK = assemble.test_logits(training.network, data, training.compute)
+        labels_N = torch.from_numpy(data.dataset.test.labels_N)
+        tensors = {"logits_NK": logits_NK, "labels_N": labels_N}
+        storage.write_file(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
+        test = metrics.scores("test", logits_NK, labels_N)
+        validation = progress.validation[epoch - 1].plain() if progress.validation else None
+        outcome[which] = {"epoch": epoch, "test": test.plain(), "validation": validation}
+    return outcome
+
+
+def _diverged(event: Diverged) -> dict[str, Any]:
+    # JSON has no NaN: a loss that is not finite is written as text.
+    return {
+        "epoch": event.epoch,
+        "step": event.step,
+        "loss": str(event.loss),
+        "gradient_norm": str(event.gradient_norm),
+    }
+
+
+def _is_due(event: Event, config: RunConfig, epochs: int) -> bool:
+    """Whether the state after an event is to be saved."""
+    if isinstance(event, EpochDone):
+        return event.best or event.epoch % config.save.every == 0 or event.epoch == epochs
+    return isinstance(event, StepDone) and config.save.steps > 0 and (event.step + 1) % config.save.steps == 0

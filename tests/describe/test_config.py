@@ -1,0 +1,156 @@
+"""The configuration: dotted settings, identity, short names of networks, one-line errors."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from residuum import recipes
+from residuum.config import RunConfig, identity, network, network_names, parse_setting, short_name
+from residuum.errors import InputError
+from residuum.registry import Choice
+
+
+def test_a_configuration_survives_json():
+    for name in recipes.RECIPES:
+        config = recipes.recipe(name)
+        assert RunConfig.of(json.loads(config.model_dump_json())) == config
+
+
+def test_changed_sets_nested_settings_and_leaves_the_rest():
+    before = recipes.he2015()
+    after = before.changed({"model.depth": 56, "optim.optimizer.nesterov": True})
+    expected = before.settings() | {"model.depth": 56, "optim.optimizer.nesterov": True}
+    assert after.settings() == expected
+
+
+def test_a_new_name_starts_from_its_defaults_and_the_same_name_keeps_settings():
+    config = recipes.he2015().changed({"optim.optimizer": "adam"})
+    assert config.optim.optimizer == Choice(name="adam")
+    config = recipes.he2015().changed({"optim.optimizer": {"name": "sgd", "nesterov": True}})
+    assert config.optim.optimizer == Choice(name="sgd", momentum=0.9, nesterov=True)
+
+
+def test_a_short_model_name_keeps_the_width_of_the_recipe():
+    assert recipes.report_d().changed({"model": "plain56"}).model.settings["channels"] == [30, 60, 90]
+    assert "channels" not in recipes.report_d().changed({"model": "resnet18"}).model.settings
+
+
+def test_setting_order_does_not_matter():
+    one = recipes.quick().changed({"optim.schedule.gamma": 0.5, "optim.schedule": "exponential"})
+    two = recipes.quick().changed({"optim.schedule": "exponential", "optim.schedule.gamma": 0.5})
+    assert one == two
+    assert one.optim.schedule == Choice(name="exponential", gamma=0.5)
+
+
+def test_a_choice_inside_the_model_can_be_set_by_its_own_settings():
+    model = recipes.he2015().changed({"model.activation.alpha": 2.0, "model.activation": "elu"}).model
+    assert model.settings["activation"] == {"name": "elu", "alpha": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"optim.lrr": 1}, "did you mean 'optim.lr'?"),
+        ({"trian.epochs": 1}, "did you mean 'train.epochs'?"),
+        ({"optim.lr": "fast"}, "optim.lr: input should be a valid number, not 'fast'"),
+        ({"optim.lr": -1.0}, "optim.lr: input should be greater than 0"),
+        ({"train.epochs": True}, "train.epochs: input should be a valid integer, not True"),
+        ({"train.epochs": "12"}, "train.epochs"),
+        ({"train.epochs": 1.5}, "train.epochs"),
+        ({"compute.precision": "fp16"}, "compute.precision"),
+        ({"model": "resnet21"}, "the nearest is 'resnet20'"),
+        ({"model": "plain19"}, "the nearest is 'plain20'"),
+        ({"model": "bottleneck50"}, "the nearest is 'bottleneck47'"),
+        ({"model": "rsnet20"}, "did you mean 'resnet20'?"),
+        ({"model": "plain18-imagenet"}, "only resnet and preact have an ImageNet form"),
+        ({"model": "resnet20-imagenet"}, "18, 34, 50, 101, 152"),
+        ({"optim.lr.x": 1}, "unknown setting 'optim.lr.x'"),
+    ],
+)
+def test_a_bad_setting_is_one_line_with_the_nearest_valid_one(settings, says):
+    with pytest.raises(InputError) as error:
+        recipes.he2015().changed(settings)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_recipe():
+    with pytest.raises(InputError, match="did you mean 'he2015'"):
+        recipes.recipe("he2016")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("optim.lr=1e-3", ("optim.lr", 0.001)),  # guard 30: a number, not text
+        ("model.depth=56", ("model.depth", 56)),
+        ("data.root=/data/cifar 10", ("data.root", "/data/cifar 10")),
+        ('data.augment=["pad_crop", {name = "cutout", size = 8}]', ("data.augment", ["pad_crop", {"name": "cutout", "size": 8}])),
+        ("monitor.test=true", ("monitor.test", True)),
+        ("model.shortcut=none", ("model.shortcut", "none")),
+    ],
+)  # fmt: skip
+def test_values_are_read_as_toml_and_else_as_text(text, expected):
+    assert parse_setting(text) == expected
+
+
+@pytest.mark.parametrize("text", ["model.depth", "=3", ""])
+def test_a_setting_needs_a_path_and_a_value(text):
+    with pytest.raises(InputError, match="path=value"):
+        parse_setting(text)
+
+
+def test_identity_ignores_where_the_data_lies_and_nothing_else():
+    config = recipes.he2015()
+    assert identity(config) == identity(config.changed({"data.root": "/elsewhere"}))
+    others = {
+        "compute.device": "cpu",
+        "compute.precision": "fp32",
+        "data.fingerprint": "f",
+        "data.augment": [],
+        "optim.penalties": ["l1"],
+    }
+    for path, value in config.settings().items():
+        if path == "data.root":
+            continue
+        if path in others:
+            other = others[path]
+        elif isinstance(value, bool):
+            other = not value
+        elif isinstance(value, int):
+            other = value + 1
+        elif isinstance(value, float):
+            other = value / 2 if value else 0.5
+        elif path == "optim.schedule.milestones":
+            other = [0.1]
+        else:
+            other = "other"
+        assert identity(config.changed({path: other})) != identity(config), path
+
+
+def test_every_short_name_comes_back():
+    for name in network_names():
+        assert short_name(Choice.of(network(name))) == name
+
+
+@given(st.integers(1, 400))
+def test_resnet_and_plain_exist_for_every_6n_plus_2(n):
+    depth = 6 * n + 2
+    plain = network(f"plain{depth}")
+    assert (plain["depth"], plain["shortcut"]) == (depth, "none")
+    # 50 and 152 are 6n+2 too, but everybody means the networks of He et al., table 1, by these names.
+    family = "imagenet_resnet" if depth in (50, 152) else "cifar_resnet"
+    assert network(f"resnet{depth}")["name"] == family
+
+
+def test_the_describing_half_does_not_import_torch():
+    code = (
+        "import sys, residuum.config, residuum.recipes, residuum.registry, residuum.streams, residuum.records.record,"
+        "residuum.records.environment, residuum.report.terminal, residuum.report.figures.curves;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

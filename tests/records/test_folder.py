@@ -1,0 +1,117 @@
+"""The run folder: saved states in order, retention, going back."""
+
+import pytest
+
+from residuum import recipes
+from residuum.errors import InputError
+from residuum.records import folder as run_folder
+from residuum.records.event import EpochDone, Scores, StepDone
+from residuum.records.folder import Position
+from residuum.records.record import find_run, read_config, read_record
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config = recipes.quick()
+    folder = run_folder.folder_of(tmp_path, config)
+    folder.mkdir()
+    run_folder.begin(folder, config, "quick")
+    return folder
+
+
+def save(folder, *positions):
+    with run_folder.writing(folder) as writer:
+        for position in positions:
+            writer.save(Position(*position), {"weights": repr(position).encode()}, {})
+
+
+def positions(folder):
+    return [tuple(position) for position, _ in run_folder.checkpoints(folder)]
+
+
+def test_order_is_by_position_not_by_name_length(folder):
+    save(folder, (9, 0), (10, 0), (9, 100), (9, 1000000), (12345, 0))
+    assert positions(folder) == [(9, 0), (9, 100), (9, 1000000), (10, 0), (12345, 0)]
+
+
+def test_retention_keeps_the_latest_and_the_protected_at_every_moment(folder):
+    """Guard 9."""
+    for epoch in range(1, 12):
+        save(folder, (epoch, 0))
+        run_folder.retain(folder, 2, Position(min(epoch, 3), 0))
+        kept = positions(folder)
+        assert (min(epoch, 3), 0) in kept
+        assert kept[-2:] == [(e, 0) for e in (epoch - 1, epoch) if e > 0]
+        checkpoint, problems = run_folder.latest_checkpoint(folder)
+        assert (checkpoint.position, problems) == (Position(epoch, 0), [])
+    run_folder.retain(folder, 0, None)
+    assert len(positions(folder)) == 3
+
+
+def test_a_damaged_state_is_named_and_the_one_before_it_used(folder):
+    """Guard 11."""
+    save(folder, (1, 0), (2, 0))
+    (folder / "checkpoints" / "epoch-0002-step-000000" / "weights").write_bytes(b"x")
+    checkpoint, problems = run_folder.latest_checkpoint(folder)
+    assert checkpoint.position == Position(1, 0)
+    assert len(problems) == 1
+    assert "epoch-0002-step-000000/weights is damaged" in problems[0]
+    save(folder, (2, 0))  # computed again: the damaged one is replaced
+    assert run_folder.latest_checkpoint(folder)[0].position == Position(2, 0)
+
+
+def test_saving_the_same_place_again_leaves_it(folder):
+    save(folder, (1, 0))
+    before = (folder / "checkpoints" / "epoch-0001-step-000000").stat().st_ino
+    save(folder, (1, 0))
+    assert (folder / "checkpoints" / "epoch-0001-step-000000").stat().st_ino == before
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (0, 3), (1, 0), (1, 2), (2, 0)])
+def test_rewind_leaves_exactly_the_rows_that_the_state_covers(folder, place):
+    """Guard 8: no row twice, none missing."""
+    scores = Scores("train", 1.0, 0.5, 10)
+    with run_folder.writing(folder) as writer:
+        for epoch in (1, 2):
+            for step in range(3):
+                writer.write(StepDone(epoch, (epoch - 1) * 3 + step, 0.1, 1.0, 1.0, "hash"))
+            writer.write(EpochDone(epoch, epoch * 3, 0.1, scores, None, None, False, 1.0, 10.0))
+    save(folder, *[(e, s) for e in (0, 1) for s in range(4)], (2, 0))
+    run_folder.rewind(folder, Position(*place), steps_per_epoch=3)
+    record = read_record(folder)
+    assert [row["step"] for row in record.steps()] == list(range(place[0] * 3 + place[1]))
+    assert [epoch.epoch for epoch in record.epochs] == list(range(1, place[0] + 1))
+    assert all(position <= place for position in positions(folder))
+
+
+def test_a_run_is_found_by_folder_name_or_beginning_of_its_id(folder):
+    root, id_ = folder.parent, folder.name.rpartition("-")[2]
+    assert {find_run(name, root) for name in (str(folder), folder.name, id_, id_[:4])} == {folder}
+    with pytest.raises(InputError, match=f"the nearest is '{folder.name}'"):
+        find_run(folder.name[:-3] + "zzz", root)
+    with pytest.raises(InputError, match="is not a run folder"):
+        find_run(str(root), root)
+    with pytest.raises(InputError, match="holds no runs"):
+        find_run("abc", root / "nowhere")
+
+
+def test_a_folder_of_another_version_is_refused(folder):
+    path = folder / run_folder.CONFIG
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(InputError, match="has schema version 99; this residuum reads version 1"):
+        read_config(folder)
+
+
+def test_the_record_of_a_run_without_a_result_is_stopped(folder):
+    record = read_record(folder)
+    assert (record.status, record.recipe, record.epochs, record.result) == ("stopped", "quick", (), {})
+    assert record.config == recipes.quick()
+
+
+def test_set_aside_deletes_nothing(folder):
+    content = (folder / run_folder.CONFIG).read_bytes()
+    first = run_folder.set_aside(folder)
+    assert not folder.exists()
+    assert (first / run_folder.CONFIG).read_bytes() == content
+    folder.mkdir()
+    assert run_folder.set_aside(folder) != first
