@@ -1,14 +1,15 @@
 """From a configuration to live objects: the one place where names become networks, batches and optimizers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from residuum import optim
 from residuum.config import DataConfig, RunConfig
@@ -68,12 +69,7 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Data]:
     """
     dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
     root = str(Path(config.data.root).expanduser().absolute()) if config.data.root else ""
-    dataset = datasets.load(dataset_choice, root)
-    if config.data.fingerprint not in ("", dataset.fingerprint):
-        raise InputError(
-            f"the images in {root or dataset.name} are not those of this run: "
-            f"fingerprint {dataset.fingerprint}, not {config.data.fingerprint}"
-        )
+    dataset = dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
     channels, height, width = dataset.train.images_NCHW.shape[1:]
     augment = _resolve_all(AUGMENTATIONS, config.data.augment, "data.augment")
     check_augmentations(augment, channels, height, width)
@@ -120,3 +116,109 @@ def network_of(config: RunConfig, data: Data) -> nn.Module:
     """The network of a configuration, initialised on the CPU."""
     channels, height, width = data.shape
     return build(config.model, channels, len(data.dataset.classes), (height, width), config.train.seed)
+
+
+def dataset_of(config: DataConfig) -> Dataset:
+    """The data set of a resolved configuration.
+
+    Raises:
+        InputError: it is missing, damaged, or not the one that the configuration was resolved with.
+    """
+    dataset = datasets.load(config.dataset, config.root)
+    if config.fingerprint not in ("", dataset.fingerprint):
+        raise InputError(
+            f"the images in {config.root or dataset.name} are not those of this run: "
+            f"fingerprint {dataset.fingerprint}, not {config.fingerprint}"
+        )
+    return dataset
+
+
+def place(network: nn.Module, on: Compute) -> nn.Module:
+    """The network on its device, its kernels in the memory layout of the images (channels last)."""
+    return network.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
+    """The live objects of a run, and lines about what is not as asked.
+
+    Raises:
+        InputError: settings that do not go together, or a device that is not there.
+    """
+    o, t = config.optim, config.train
+    on = compute(config.compute.device, config.compute.precision, config.compute.threads)
+    batches = TrainingBatches(
+        data.dataset.train.images_NCHW,
+        data.dataset.train.labels_N,
+        data.train_N,
+        batch_size=t.batch_size,
+        seed=t.seed,
+        normalization=data.normalization,
+        augment=config.data.augment,
+        mix=config.data.mix,
+        classes=len(data.dataset.classes),
+        device=on.device,
+    )
+    span = optim.Span(batches.steps_per_epoch, t.epochs)
+    factor = optim.with_warmup(optim.SCHEDULES.build(o.schedule, span), span, o.warmup, o.warmup_start)
+    network = place(network_of(config, data), on)
+    groups = optim.parameter_groups(network, lr=o.lr, weight_decay=o.weight_decay, decay_norm=o.decay_norm)
+    optimizer = optim.OPTIMIZERS.build(o.optimizer, groups)
+    average = optim.Average(network, o.ema) if o.ema else None
+    forward, note = compiled(network, on.device) if config.compute.compile else (network, "")
+
+    def scorer(split: Literal["validation", "test"]) -> Callable[[], Scores]:
+        part = data.dataset.test if split == "test" else data.dataset.train
+        indices_N = np.arange(len(part.labels_N)) if split == "test" else data.validation_N
+        images = EvaluationBatches(
+            part.images_NCHW,
+            part.labels_N,
+            indices_N,
+            batch_size=EVALUATION_BATCH,
+            normalization=data.normalization,
+            device=on.device,
+        )
+
+        def score() -> Scores:
+            with average.applied_to(network) if average else nullcontext():
+                logits_NK = logits_of(network, (batch for batch, _, _ in images), on)
+            return metrics.scores(split, logits_NK, images.labels_N.cpu())
+
+        return score
+
+    wanted: list[Literal["validation", "test"]] = ["validation"] if len(data.validation_N) else []
+    if config.monitor.test:
+        wanted.append("test")
+    made = Training(
+        network=network,
+        forward=forward,
+        optimizer=optimizer,
+        average=average,
+        batches=batches,
+        loss=optim.LOSSES.bind(o.loss),
+        penalties=[optim.PENALTIES.bind(penalty) for penalty in o.penalties],
+        rate=lambda step, validation_losses: o.lr * factor(step, validation_losses),
+        clip_norm=o.clip_norm,
+        compute=on,
+        epochs=t.epochs,
+        evaluate={split: scorer(split) for split in wanted},
+    )
+    return made, [note] if note else []
+
+
+def test_logits(network: nn.Module, dataset: Dataset, normalization: Normalization, on: Compute) -> Tensor:
+    """logits_NK of every test image."""
+    test = dataset.test
+    images = EvaluationBatches(
+        test.images_NCHW,
+        test.labels_N,
+        np.arange(len(test.labels_N)),
+        batch_size=EVALUATION_BATCH,
+        normalization=normalization,
+        device=on.device,
+    )
+    return logits_of(network, (batch for batch, _, _ in images), on)
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Whether every weight and buffer is finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from residuum import assemble
 from residuum.config import RunConfig, identity, short_name
+from residuum.data.batches import normalise_for_network
+from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import metrics, state
-from residuum.engine.compute import Compute
+from residuum.engine.compute import Compute, compute
 from residuum.engine.evaluate import logits_of
 from residuum.errors import InputError
+from residuum.models import MODELS, build
+from residuum.models.foreign import load_foreign
 from residuum.records import folder as run_folder
 from residuum.records import storage
 from residuum.records.environment import environment
@@ -27,9 +31,98 @@ Which = Literal["last", "selected"]
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A network with its weights, and all that its images need."""
+
+    network: nn.Module
+    compute: Compute
+    normalization: Normalization
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """Class probabilities of one image file, in the order of the classes."""
+    """Class probabilities of one image file. `resized` says that the file had another size than the network's images."""
 
     path: Path
     probabilities: dict[str, float]
     resized: bool
+
+
+def load(record: RunRecord, which: Which = "last") -> Trained:
+    """The trained network of a run: the weights of its last saved state, or those that validation selected.
+
+    Raises:
+        InputError: nothing was saved or selected, or what was saved is damaged.
+    """
+    checkpoint, problems = run_folder.latest_checkpoint(record.folder)
+    if checkpoint is None:
+        raise InputError(problems[0] if problems else f"{record.folder} holds no weights yet")
+    if which == "selected":
+        best = checkpoint.values["progress"]["best"]
+        if not best:
+            raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
+        checkpoint = run_folder.read_checkpoint(record.folder, Position(best, 0))
+    channels, height, width = record.data["shape"]
+    classes = tuple(record.data["classes"])
+    network = build(record.config.model, channels, len(classes), (height, width), record.config.train.seed)
+    state.load_weights(network, state.evaluated(checkpoint.files))
+    settings = record.config.compute
+    on = compute(settings.device, settings.precision, settings.threads)
+    return Trained(
+        network=assemble.place(network, on),
+        compute=on,
+        normalization=Normalization.of(record.data["normalization"]),
+        classes=classes,
+        shape=(channels, height, width),
+        epoch=checkpoint.position.epoch,
+    )
+
+
+def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores:
+    """Loss and accuracy on the test set; the reading of it is counted in the record. `root`: where the data lies now.
+
+    Raises:
+        InputError: as `load`; or the data is missing, or not that of the run.
+    """
+    trained = load(record, which)
+    config = record.config if not root else record.config.changed({"data.root": root})
+    dataset = assemble.dataset_of(config.data)
+    with run_folder.writing(record.folder) as writer:
+        writer.write(TestRead("evaluate", trained.epoch))
+    logits_NK = assemble.test_logits(trained.network, dataset, trained.normalization, trained.compute)
+    return metrics.scores("test", logits_NK, torch.from_numpy(dataset.test.labels_N))
+
+
+def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
+    """Class probabilities of image files, prepared as the test images are; classes in falling order of probability.
+
+    An image of another size is scaled so that it covers the network's and its middle is taken.
+
+    Raises:
+        InputError: a file is missing, damaged or not an image.
+    """
+    read = [read_image(path, trained.shape) for path in paths]
+    images_NCHW = torch.stack([torch.from_numpy(image.pixels_CHW) for image in read])
+    batches = (
+        normalise_for_network(part.to(trained.compute.device), trained.normalization)
+        for part in images_NCHW.split(assemble.EVALUATION_BATCH)
+    )
+    shares_NK = logits_of(trained.network, batches, trained.compute).softmax(dim=1)
+    predictions = []
+    for path, image, shares_K in zip(paths, read, shares_NK, strict=True):
+        ranked = sorted(zip(trained.classes, shares_K.tolist(), strict=True), key=lambda pair: -pair[1])
+        predictions.append(Prediction(path, dict(ranked), image.resized))
+    return predictions
+
+
+def import_weights(
+    file: Path, config: RunConfig, mean: Sequence[float], std: Sequence[float], classes: Sequence[str], root: Path
+) -> RunRecord:
+    """Put a public state dict into a run folder that `evaluate` and `predict` accept; status `imported`.
+
+    Raises:
+        InputError: the file is not a state dict of that network, or mean and std do not fit its images.
+    """

@@ -196,7 +196,7 @@ def _score(
         yield read
         checkpoint = run_folder.read_checkpoint(folder, Position(epoch, 0))
         state.load_weights(training.network, state.evaluated(checkpoint.files))
-        logits_NK = assemble.test_logits(training.network, data, training.compute)
+        logits_NK = assemble.test_logits(training.network, data.dataset, data.normalization, training.compute)
         labels_N = torch.from_numpy(data.dataset.test.labels_N)
         tensors = {"logits_NK": logits_NK, "labels_N": labels_N}
         storage.write_file(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))

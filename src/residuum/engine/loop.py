@@ -128,7 +128,7 @@ def gradients(
                 raise
         size = progress.micro_batch or len(batch.indices_B)
         if size == 1:
-            raise InputError("out of memory with one image at a time; choose a smaller network, as with model.wide=0.5")
+            raise InputError("out of memory with one image at a time; choose a shallower or narrower network")
         progress.micro_batch = (min(size, len(batch.indices_B)) + 1) // 2
         put_back(training.network, buffers)
         if training.compute.device.type == "cuda":

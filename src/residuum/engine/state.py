@@ -5,7 +5,7 @@ Randomness is not in it: order, augmentation and mixing are functions of (seed, 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from residuum.errors import InputError
 from residuum.records.event import Scores
+
+WEIGHTS, OPTIMIZER, AVERAGE = "weights.safetensors", "optimizer.safetensors", "average.safetensors"
 
 
 @dataclass
@@ -73,43 +75,71 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     return tree
 
 
+class Average(Protocol):
+    """What a checkpoint needs of an average of the weights: tensors by the network's names, and its counter."""
+
+    updates: int
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged tensors, by the names that the network's state has."""
+        ...
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put averaged tensors back."""
+        ...
+
+
 def capture(
-    network: nn.Module, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor], progress: Progress
+    network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, progress: Progress
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Files and values of a checkpoint: weights, optimizer, average of the weights (empty: none), progress."""
+    """Files and values of a checkpoint: weights, optimizer, average of the weights where there is one, progress."""
     tensors: dict[str, Tensor] = {}
-    optimizer_values = pack(optimizer.state_dict(), tensors)
-    files = {
-        "weights.safetensors": to_bytes(network.state_dict()),
-        "optimizer.safetensors": safetensors.torch.save(tensors),
-    }
-    if average:
-        files["average.safetensors"] = to_bytes(average)
-    return files, {"optimizer": optimizer_values, "progress": progress.plain()}
+    values = {"optimizer": pack(optimizer.state_dict(), tensors), "progress": progress.plain()}
+    files = {WEIGHTS: to_bytes(network.state_dict()), OPTIMIZER: safetensors.torch.save(tensors)}
+    if average is not None:
+        files[AVERAGE], values["average_updates"] = to_bytes(average.state_dict()), average.updates
+    return files, values
 
 
 def restore(
-    files: Mapping[str, bytes], values: Mapping[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor], Progress]:
-    """Put a checkpoint back into a network and an optimizer; returns the average of the weights and the progress.
+    files: Mapping[str, bytes],
+    values: Mapping[str, Any],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+) -> Progress:
+    """Put a checkpoint back into the live objects; returns the progress.
 
     Raises:
         InputError: anything is missing, too much or of another shape. Nothing is skipped.
     """
-    load_weights(network, files["weights.safetensors"])
-    tensors = from_bytes(files["optimizer.safetensors"])
-    state = unpack(values["optimizer"], tensors)
-    optimizer.load_state_dict(state)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if set(optimizer.state) != {parameter for parameter in parameters if parameter in optimizer.state}:
-        raise InputError("the optimizer's saved state names parameters that the network does not have")
+    try:
+        load_weights(network, files[WEIGHTS])
+        _load_optimizer(optimizer, unpack(values["optimizer"], from_bytes(files[OPTIMIZER])))
+        if average is not None:
+            average.load_state_dict(from_bytes(files[AVERAGE]))
+            average.updates = values["average_updates"]
+        return Progress.of(values["progress"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the saved state does not fit the run: {error}") from error
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
+    """Put a saved state dict into an optimizer, every tensor in the memory layout of its parameter."""
+    expected = [len(group["params"]) for group in optimizer.param_groups]
+    if [len(group["params"]) for group in saved["param_groups"]] != expected:
+        raise InputError("the saved state does not fit the run: the optimizer has other groups of parameters")
+    optimizer.load_state_dict(saved)
     for parameter, entries in optimizer.state.items():
         for key, value in entries.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                # Same memory layout as the parameter, as it was before saving: fused updates depend on it.
+                # As it was before saving: whether an update works on dense memory decides how it is computed.
                 entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    average = from_bytes(files["average.safetensors"]) if "average.safetensors" in files else {}
-    return average, Progress.of(values["progress"])
+
+
+def evaluated(files: Mapping[str, bytes]) -> bytes:
+    """The weights of a checkpoint that evaluation uses: the averaged ones where there are any."""
+    return files.get(AVERAGE, files[WEIGHTS])
 
 
 def to_bytes(state: Mapping[str, Tensor]) -> bytes:

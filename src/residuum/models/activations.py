@@ -1,0 +1,57 @@
+"""Activation functions, as modules without parameters.
+
+None works in place: measured on ResNet-20 at batch 128 it gains nothing, and it would change what a hook has caught.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from residuum.registry import Table
+
+
+class Swish(nn.Module):
+    """x · sigmoid(β x), elementwise (Ramachandran et al. 2017); `nn.SiLU` is the case β = 1."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The function of a tensor of any shape."""
+        return x * (self.beta * x).sigmoid()
+
+    def extra_repr(self) -> str:
+        """The setting, for the printed form."""
+        return f"beta={self.beta}"
+
+
+def leaky_relu(*, negative_slope: Annotated[float, Field(ge=0)] = 0.01) -> nn.Module:
+    """Leaky ReLU: x where it is positive, `negative_slope` · x elsewhere (Maas et al. 2013)."""
+    return nn.LeakyReLU(negative_slope)
+
+
+def elu(*, alpha: Annotated[float, Field(gt=0)] = 1.0) -> nn.Module:
+    """ELU: x where it is positive, `alpha` · (eˣ − 1) elsewhere (Clevert et al. 2016)."""
+    return nn.ELU(alpha)
+
+
+def swish(*, beta: Annotated[float, Field(ge=0)] = 1.0) -> nn.Module:
+    """Swish, x · sigmoid(`beta` x); with `beta` = 1 it is also called SiLU."""
+    return nn.SiLU() if beta == 1 else Swish(beta)
+
+
+ACTIVATIONS: Table[nn.Module] = Table(
+    "activation",
+    {
+        "relu": nn.ReLU,
+        "relu6": nn.ReLU6,
+        "leaky_relu": leaky_relu,
+        "elu": elu,
+        "swish": swish,
+        "gelu": nn.GELU,
+        "sigmoid": nn.Sigmoid,
+        "tanh": nn.Tanh,
+    },
+)

@@ -1,0 +1,157 @@
+"""Residual blocks: the convolutions of a branch, and the order of batch norm, activation and addition around them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from residuum.models.shortcuts import Projection
+from residuum.registry import Table
+
+Operation = Literal["conv", "bn", "act"]
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """The order of operations in a block (He et al. 2016, figure 4).
+
+    A branch repeats the three operations of `round` once for each convolution; its last `after` operations come after
+    the addition.
+    """
+
+    round: tuple[Operation, Operation, Operation]
+    after: int
+
+    @property
+    def before(self) -> tuple[Operation, ...]:
+        """What precedes a convolution: nothing, except in the pre-activated orderings."""
+        return self.round[: self.round.index("conv")]
+
+
+def original() -> Ordering:
+    """Figure 4a: conv, BN, act, conv, BN; addition; act."""
+    return Ordering(("conv", "bn", "act"), after=1)
+
+
+def bn_after_addition() -> Ordering:
+    """Figure 4b: conv, BN, act, conv; addition; BN, act. BN also alters what comes through the shortcut."""
+    return Ordering(("conv", "bn", "act"), after=2)
+
+
+def relu_before_addition() -> Ordering:
+    """Figure 4c: conv, BN, act, conv, BN, act; addition. With ReLU a block can only add."""
+    return Ordering(("conv", "bn", "act"), after=0)
+
+
+def relu_only_preactivation() -> Ordering:
+    """Figure 4d: act, conv, BN, act, conv, BN; addition. One more activation ends the last stage."""
+    return Ordering(("act", "conv", "bn"), after=0)
+
+
+def full_preactivation() -> Ordering:
+    """Figure 4e: BN, act, conv, BN, act, conv; addition. One more BN and activation end the last stage."""
+    return Ordering(("bn", "act", "conv"), after=0)
+
+
+ORDERINGS: Table[Ordering] = Table(
+    "ordering",
+    {
+        "original": original,
+        "bn_after_addition": bn_after_addition,
+        "relu_before_addition": relu_before_addition,
+        "relu_only_preactivation": relu_only_preactivation,
+        "full_preactivation": full_preactivation,
+    },
+)
+
+
+def basic(in_channels: int, channels: int, stride: int) -> tuple[nn.Conv2d, ...]:
+    """Two 3×3 convolutions, the stride on the first (He et al. 2015, figure 5, left)."""
+    return _conv(in_channels, channels, 3, stride), _conv(channels, channels, 3, 1)
+
+
+def bottleneck(
+    in_channels: int,
+    channels: int,
+    stride: int,
+    *,
+    expansion: Annotated[int, Field(ge=1)] = 4,
+    stride_at: Literal["1x1", "3x3"] = "1x1",
+) -> tuple[nn.Conv2d, ...]:
+    """1×1, 3×3 and 1×1 convolutions, the last to `expansion` times the channels (He et al. 2015, figure 5, right).
+
+    The paper has the stride at the first 1×1; many later networks, torchvision's among them, have it at the 3×3.
+    """
+    first, middle = (stride, 1) if stride_at == "1x1" else (1, stride)
+    return (
+        _conv(in_channels, channels, 1, first),
+        _conv(channels, channels, 3, middle),
+        _conv(channels, expansion * channels, 1, 1),
+    )
+
+
+def _conv(in_channels: int, channels: int, kernel: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+
+BLOCKS: Table[tuple[nn.Conv2d, ...]] = Table("block", {"basic": basic, "bottleneck": bottleneck})
+
+
+class Block(nn.Module):
+    """A branch of convolutions, and a shortcut that is added to it.
+
+    In the pre-activated orderings a projection reads the activated input, as in the networks that the authors
+    published; an identity shortcut reads the input itself. `activated`: the input comes activated from the stem, so the
+    block does not begin with BN and activation (He et al. 2016, appendix).
+    """
+
+    def __init__(
+        self,
+        convs: Sequence[nn.Conv2d],
+        shortcut: Callable[[int, int, int, bool], nn.Module | None],
+        activation: Callable[[], nn.Module],
+        ordering: Ordering,
+        activated: bool,
+    ) -> None:
+        super().__init__()
+        lead = len(ordering.before)
+        steps = [(op, number) for number in range(1, len(convs) + 1) for op in ordering.round]
+        for op, number in steps[lead if activated else 0 :]:
+            conv = convs[number - 1]
+            if op == "conv":
+                self.add_module(f"conv{number}", conv)
+            elif op == "bn":
+                self.add_module(
+                    f"bn{number}", nn.BatchNorm2d(conv.in_channels if "bn" in ordering.before else conv.out_channels)
+                )
+        self.act = activation()
+        names = [op if op == "act" else f"{op}{number}" for op, number in steps]
+        end = len(names) - ordering.after
+        self.before = () if activated else tuple(names[:lead])
+        self.branch = tuple(names[lead:end])
+        self.after = tuple(names[end:])
+        self.in_channels, self.channels = convs[0].in_channels, convs[-1].out_channels
+        stride = prod(conv.stride[0] for conv in convs)
+        self.shortcut = shortcut(self.in_channels, self.channels, stride, "bn" not in ordering.before)
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d | None:
+        """The batch norm that ends the branch, if one does."""
+        last = getattr(self, self.branch[-1])
+        return last if isinstance(last, nn.BatchNorm2d) else None
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """The block's output, of `channels` channels."""
+        started_NCHW = self._run(self.before, x_NCHW)
+        y_NCHW = self._run(self.branch, started_NCHW)
+        if self.shortcut is not None:
+            y_NCHW = y_NCHW + self.shortcut(started_NCHW if isinstance(self.shortcut, Projection) else x_NCHW)
+        return self._run(self.after, y_NCHW)
+
+    def _run(self, names: Sequence[str], x_NCHW: Tensor) -> Tensor:
+        for name in names:
+            x_NCHW = getattr(self, name)(x_NCHW)
+        return x_NCHW

@@ -1,0 +1,199 @@
+"""Residual networks and their plain twins: one staged network, and the families that describe it by few settings."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from residuum.errors import InputError
+from residuum.models.activations import ACTIVATIONS
+from residuum.models.blocks import BLOCKS, ORDERINGS, Block
+from residuum.models.init import INITS
+from residuum.models.shortcuts import SHORTCUTS
+from residuum.models.stem import STEMS
+from residuum.registry import Choice
+
+Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
+Wide = Annotated[float, Field(ge=1)]
+StemChoice = Annotated[Choice | str, STEMS]
+BlockChoice = Annotated[Choice | str, BLOCKS]
+ShortcutChoice = Annotated[Choice | str, SHORTCUTS]
+OrderingChoice = Annotated[Choice | str, ORDERINGS]
+ActivationChoice = Annotated[Choice | str, ACTIVATIONS]
+InitChoice = Annotated[Choice | str, INITS]
+
+IMAGENET_BLOCKS = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+
+
+class Network(nn.Module):
+    """Stem, stages of blocks, global average pooling and a linear layer.
+
+    Parameters are named as in most public networks for CIFAR: `conv1`, `bn1`, `layer1.0.conv1` …, `linear`, and
+    `layer2.0.shortcut.0` for a projection; the batch norm that ends a fully pre-activated network is `bn`. `stages` are
+    the names of the stages, `reduction` is the product of all strides.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        blocks: Sequence[int],
+        channels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        wide: float,
+        stem: StemChoice,
+        block: BlockChoice,
+        shortcut: ShortcutChoice,
+        ordering: OrderingChoice,
+        activation: ActivationChoice,
+        init: InitChoice,
+    ) -> None:
+        super().__init__()
+        new_convs, new_shortcut = BLOCKS.bind(block), SHORTCUTS.bind(shortcut)
+        new_activation, order = ACTIVATIONS.bind(activation), ORDERINGS.build(ordering)
+        self._init = INITS.bind(init)
+
+        first = STEMS.build(stem, in_channels, channels[0])
+        self.conv1 = first.conv
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        self.act = new_activation()
+        self.maxpool = first.pool
+        self.reduction = first.stride * prod(strides)
+
+        width, activated = channels[0], True
+        self.stages: tuple[str, ...] = tuple(f"layer{number}" for number in range(1, len(blocks) + 1))
+        for name, count, stage_channels, stride in zip(self.stages, blocks, channels, strides, strict=True):
+            stage = nn.Sequential()
+            for index in range(count):
+                convs = new_convs(width, round(wide * stage_channels), stride if index == 0 else 1)
+                stage.append(Block(convs, new_shortcut, new_activation, order, activated))
+                width, activated = convs[-1].out_channels, False
+            self.add_module(name, stage)
+
+        # Pre-activated blocks end in an addition: what would begin the next block ends the last stage.
+        self.bn = nn.BatchNorm2d(width) if "bn" in order.before else nn.Identity()
+        self.last_act = new_activation() if order.before else nn.Identity()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(width, classes)
+
+    def initialize(self, seed: int) -> None:
+        """Give every parameter and buffer its first value, by the network's initialisation."""
+        self._init(self, seed)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Logits_NK of normalised images_NCHW."""
+        x_NCHW = self.maxpool(self.act(self.bn1(self.conv1(images_NCHW))))
+        for stage in self.stages:
+            x_NCHW = getattr(self, stage)(x_NCHW)
+        x_NCHW = self.last_act(self.bn(x_NCHW))
+        logits_NK: Tensor = self.linear(self.avgpool(x_NCHW).flatten(1))
+        return logits_NK
+
+
+def cifar_resnet(
+    in_channels: int,
+    classes: int,
+    *,
+    depth: Annotated[int, Field(ge=8)] = 20,
+    channels: tuple[Count, Count, Count] = (16, 32, 64),
+    wide: Wide = 1.0,
+    stem: StemChoice = "3x3",
+    block: BlockChoice = "basic",
+    shortcut: ShortcutChoice = "identity",
+    ordering: OrderingChoice = "original",
+    activation: ActivationChoice = "relu",
+    init: InitChoice = "he",
+) -> Network:
+    """A network for small images: three stages of n blocks (He et al. 2015, section 4.2).
+
+    `depth` is 6n+2 with basic blocks and 9n+2 with bottlenecks: the stem, the convolutions of the blocks, the linear
+    layer. `wide` multiplies the channels of the stages, not those of the stem (Zagoruyko and Komodakis 2016, table 1;
+    their depth counts the projections, WRN-28-10 is depth 26 here).
+
+    Raises:
+        InputError: there is no such depth.
+    """
+    step = 3 * _convolutions(block)
+    if (depth - 2) % step or depth < step + 2:
+        near = max(1, round((depth - 2) / step)) * step + 2
+        raise InputError(
+            f"model.depth: with {Choice.of(block).name} blocks it is {step}n+2, not {depth}; the nearest is {near}"
+        )
+    return Network(
+        in_channels, classes, [(depth - 2) // step] * 3, channels, (1, 2, 2),
+        wide=wide, stem=stem, block=block, shortcut=shortcut, ordering=ordering, activation=activation, init=init,
+    )  # fmt: skip
+
+
+def imagenet_resnet(
+    in_channels: int,
+    classes: int,
+    *,
+    depth: Literal[18, 34, 50, 101, 152] = 18,
+    channels: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
+    wide: Wide = 1.0,
+    stem: StemChoice = "3x3",
+    shortcut: ShortcutChoice = "projection",
+    ordering: OrderingChoice = "original",
+    activation: ActivationChoice = "relu",
+    init: InitChoice = "he",
+) -> Network:
+    """A network of He et al. 2015, table 1: four stages, bottlenecks from 50 layers on.
+
+    With the stem `7x7` it is the form for 224×224 images, with `3x3` the usual form for 32×32.
+    """
+    block, blocks = IMAGENET_BLOCKS[depth]
+    return Network(
+        in_channels, classes, blocks, channels, (1, 2, 2, 2), block=block,
+        wide=wide, stem=stem, shortcut=shortcut, ordering=ordering, activation=activation, init=init,
+    )  # fmt: skip
+
+
+def staged_resnet(
+    in_channels: int,
+    classes: int,
+    *,
+    blocks: Counts,
+    channels: Counts,
+    strides: tuple[Count, ...] = (),
+    wide: Wide = 1.0,
+    stem: StemChoice = "3x3",
+    block: BlockChoice = "basic",
+    shortcut: ShortcutChoice = "projection",
+    ordering: OrderingChoice = "original",
+    activation: ActivationChoice = "relu",
+    init: InitChoice = "he",
+) -> Network:
+    """A network of any stages: `blocks`, `channels` and `strides` have one entry for each.
+
+    Without `strides` they are 1, 2, 2, …; the stem has the channels of the first stage. Report C's networks are of this
+    family: their average pooling over 4×4 is the global one, since 4×4 is what four stages leave of 32×32.
+
+    Raises:
+        InputError: the lists differ in length.
+    """
+    strides = strides or (1,) + (2,) * (len(blocks) - 1)
+    for name, values in (("channels", channels), ("strides", strides)):
+        if len(values) != len(blocks):
+            raise InputError(f"model.{name}: {len(values)} entries for {len(blocks)} stages (model.blocks)")
+    return Network(
+        in_channels, classes, blocks, channels, strides,
+        wide=wide, stem=stem, block=block, shortcut=shortcut, ordering=ordering, activation=activation, init=init,
+    )  # fmt: skip
+
+
+def _convolutions(block: Choice | str) -> int:
+    """How many convolutions a block has."""
+    with torch.device("meta"):
+        return len(BLOCKS.build(block, 1, 1, 1))

@@ -1,0 +1,87 @@
+"""What a network consists of and costs: its layers with output shapes, parameters and multiply-adds."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: its name in the network, what it is, the shape of its output for one image, and its cost."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The layers of a network in the order of computation, with all its parameters and multiply-adds per image.
+
+    Multiply-adds are those of convolutions and linear layers; what batch norm, activations, pooling and additions cost
+    beside them is left out, as in He et al. 2015, table 1. Layers without parameters are listed where they change the
+    shape.
+    """
+
+    layers: tuple[Layer, ...]
+    parameters: int
+    macs: int
+
+
+def summarize(network: nn.Module, input_shape: tuple[int, ...]) -> Summary:
+    """The summary of a network for one image of `input_shape` (channels, height, width).
+
+    Nothing is computed: shapes alone are passed on, and the network stays as it is, its buffers included.
+    """
+    layers: list[Layer] = []
+
+    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        if parameters or output.shape != inputs[0].shape:
+            layers.append(Layer(name, _kind(module), tuple(output.shape[1:]), parameters, _macs(module, output)))
+
+    def hook(name: str) -> Any:
+        return lambda module, inputs, output: record(name, module, inputs, output)
+
+    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
+    shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    hooks = [m.register_forward_hook(hook(name)) for name, m in network.named_modules() if not any(m.children())]
+    try:
+        with torch.no_grad():
+            # Two images: batch norm in training mode refuses a single value per channel.
+            functional_call(network, shapes, (torch.empty(2, *input_shape, device="meta"),))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return Summary(tuple(layers), sum(p.numel() for p in network.parameters()), sum(layer.macs for layer in layers))
+
+
+def _kind(module: nn.Module) -> str:
+    """What a layer is, in a few words: `conv 3x3 /2`, `batch norm`, `linear`."""
+    match module:
+        case nn.Conv2d():
+            stride = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
+            return f"conv {module.kernel_size[0]}x{module.kernel_size[1]}{stride}"
+        case nn.BatchNorm2d():
+            return "batch norm"
+        case nn.Linear():
+            return "linear"
+        case nn.MaxPool2d():
+            return f"max pool {module.kernel_size}x{module.kernel_size} /{module.stride}"
+        case nn.AdaptiveAvgPool2d():
+            return "global average pool"
+    return type(module).__name__.lower()
+
+
+def _macs(module: nn.Module, output: Tensor) -> int:
+    """Multiply-adds for one image: the outputs times the products that each one sums."""
+    match module:
+        case nn.Conv2d() | nn.Linear():
+            return prod(output.shape[1:]) * prod(module.weight.shape[1:])
+    return 0

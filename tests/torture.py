@@ -1,0 +1,114 @@
+"""Kill a training run again and again with SIGKILL, resume it each time, and compare it bit for bit with one never stopped.
+
+    python tests/torture.py --kills 50
+
+Each cycle starts a run anew, kills it at random moments (while it starts, trains, evaluates or saves), resumes it, and
+at last lets it finish. Weights, optimizer state, epoch rows (less the clock), step rows and result must be equal.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CLOCK = ("seconds", "images_per_second", "test_reads")
+
+
+def command(root: Path, epochs: int) -> list[str]:
+    settings = {
+        "data.dataset": '{name = "synthetic", train = 480, test = 96}',
+        "data.validation": 96,
+        "data.augment": '["pad_crop", "horizontal_flip"]',
+        "model.channels": "[4, 8, 8]",
+        "model.depth": 8,
+        "optim.ema": 0.9,
+        "save.steps": 2,
+        "train.epochs": epochs,
+        "train.batch_size": 32,
+        "compute.threads": 1,
+    }
+    sets = [word for path, value in settings.items() for word in ("--set", f"{path}={value}")]
+    return [sys.executable, "-m", "residuum.cli", "train", "quick", *sets, "--runs", str(root), "--json"]
+
+
+def contents(root: Path) -> dict[str, object]:
+    """Everything of a complete run that must not depend on whether it was stopped."""
+    (folder,) = (path.parent for path in root.glob("*/result.json"))
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".safetensors":
+            found[name] = path.read_bytes()
+        elif name in ("metrics.jsonl", "steps.jsonl"):
+            found[name] = [without_clock(json.loads(line)) for line in path.read_text().splitlines()]
+        elif name in ("result.json", "config.json", "data.json"):
+            found[name] = without_clock(json.loads(path.read_text()))
+    return found
+
+
+def without_clock(values: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in values.items() if key not in CLOCK}
+
+
+def cycle(reference: dict[str, object], rng: random.Random, kills: int, seconds: float, epochs: int) -> list[str]:
+    """One run, killed up to `kills` times; returns what was on disk at each kill."""
+    places = []
+    root = Path(tempfile.mkdtemp(prefix="torture-"))
+    try:
+        for _ in range(kills):
+            process = subprocess.Popen(command(root, epochs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            # Short waits kill while the program still starts; the rest spread over the run.
+            time.sleep(rng.uniform(0.5, seconds))
+            process.kill()
+            if process.wait() == 0:
+                break
+            saved = sorted(path.name for path in root.glob("*/checkpoints/epoch-*"))
+            unfinished = len(list(root.glob("*/checkpoints/.*")))
+            places.append(
+                f"{saved[-1] if saved else 'nothing saved'}{' (in the middle of a save)' if unfinished else ''}"
+            )
+        done = subprocess.run(command(root, epochs), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"the resumed run failed: {done.stderr}")
+        result = contents(root)
+        for name in sorted(reference.keys() | result.keys()):
+            if reference.get(name) != result.get(name):
+                raise SystemExit(
+                    f"after kills at {places}: {name} differs from the run that was never stopped; see {root}"
+                )
+    except SystemExit:
+        raise
+    shutil.rmtree(root)
+    return places
+
+
+def torture(kills: int, per_cycle: int = 5, seed: int = 0, epochs: int = 12) -> list[str]:
+    """Kill at least so many times; returns the places of the kills. Ends with a message at the first difference."""
+    rng = random.Random(seed)
+    root = Path(tempfile.mkdtemp(prefix="torture-reference-"))
+    start = time.perf_counter()
+    subprocess.run(command(root, epochs), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    reference = contents(root)
+    shutil.rmtree(root)
+    assert any(name.startswith("checkpoints/") for name in reference), "the comparison must see weights"
+    places: list[str] = []
+    while len(places) < kills:
+        places += cycle(reference, rng, min(per_cycle, kills - len(places)), seconds, epochs)
+        print(f"{len(places)} kills, all runs equal bit for bit", flush=True)
+    return places
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for place in sorted(places := torture(options.kills, seed=options.seed)):
+        print("killed after", place)
+    print(f"{len(places)} kills: every resumed run ended with the same bits as the one never stopped")
