@@ -64,6 +64,18 @@ class Benchmark:
         """Achieved GFLOP/s as a share of the measured peak."""
         return self.achieved / self.peak
 
+    def lines(self) -> list[str]:
+        """The benchmark in lines for people."""
+        setting = f"{self.model}, batch {self.batch_size}, {self.precision}, {self.threads} threads"
+        lines = [f"{setting}, load of the machine {self.load[0]:.1f} before and {self.load[1]:.1f} after"]
+        for speed in (self.engine, *self.plain):
+            epochs = ", ".join(f"{seconds:.2f}" for seconds in speed.seconds)
+            lines.append(f"{speed.name:26} {speed.images_per_second:7,.0f} images/s   (epochs of {epochs} s)")
+        if self.ratio is not None:
+            lines.append(f"{self.ratio:.2f} × the faster form of the plain script")
+        share = f"{self.share_of_peak:.0%} of the {self.peak:.0f} GFLOP/s of a large matrix product"
+        return [*lines, f"{self.achieved:.0f} GFLOP/s, {share}"]
+
 
 def bench(images: int, repeats: int) -> Iterator[str | Benchmark]:
     """Measure, saying in a line what is going on; the last value is the benchmark.

@@ -6,10 +6,14 @@ Nothing heavy is imported before a command needs it, so `residuum --help` answer
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,8 +21,6 @@ from residuum import __version__
 from residuum.errors import InputError, ResiduumError, unknown
 
 if TYPE_CHECKING:
-    from residuum.config import RunConfig
-    from residuum.records.event import Event
     from residuum.records.record import RunRecord
 
 RUNS = Path("runs")
@@ -33,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            raise unknown(action.metavar or action.dest, str(value), map(str, action.choices))
+            raise unknown(str(action.metavar or action.dest), str(value), map(str, action.choices))
 
     def known_options(self) -> list[str]:
         """Every long option of this command."""
@@ -137,11 +139,12 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     p = command("show", show, "A model's layers, a recipe's settings, or a run's record.")
     p.add_argument("what", choices=("model", "recipe", "run"), metavar="model|recipe|run")
     p.add_argument("name")
-    p.add_argument("--input", default="", help="image shape, as 3x32x32")
+    p.add_argument("--input", default="", help="image shape for a model, as 3x32x32")
+    p.add_argument("--classes", type=int, default=0, help="classes for a model (default: 10, ImageNet forms 1000)")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.wide=2")
     _common(p)
 
-    p = command("data", lambda options: None, "Fetch, check and describe data sets.")
+    p = command("data", lambda _options: None, "Fetch, check and describe data sets.")
     data = p.add_subparsers(dest="command", metavar="fetch|check|stats", required=True)
     p = command("fetch", data_fetch, "Download a data set into the cache.", within=data)
     p.add_argument("name", help="a data set: `residuum list datasets`")
@@ -171,7 +174,6 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     p = command("bench", bench, "Measure this engine against a plain training script, and against the machine.")
     p.add_argument("--images", type=int, default=4096, help="training images of an epoch")
     p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--data", default="", help="a CIFAR-10 file or folder; without: random images of that size")
     _common(p)
     return parser, made
 
@@ -252,6 +254,268 @@ def _data_settings(text: str) -> dict[str, Any]:
 
 def _print_json(values: Any) -> None:
     print(json.dumps(values, allow_nan=False))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """`residuum evaluate RUN`."""
+    from residuum.predict import evaluate as evaluated
+    from residuum.records.record import find_run, read_record
+
+    record = read_record(find_run(options.folder, options.runs))
+    scores = evaluated(record, options.which, root=options.data or "")
+    if options.json:
+        _print_json({"test": scores.plain()})
+    else:
+        print(f"test loss {scores.loss:.3f} acc {scores.accuracy:.4f} ({scores.n:,} images)")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """`residuum predict RUN IMAGE …`."""
+    from residuum.predict import load
+    from residuum.predict import predict as predicted
+    from residuum.records.record import find_run, read_record
+
+    if options.top < 1:
+        raise InputError(f"--top: {options.top} classes; at least 1")
+    trained = load(read_record(find_run(options.folder, options.runs)), options.which)
+    for prediction in predicted(trained, options.images):
+        if options.json:
+            _print_json(
+                {
+                    "image": str(prediction.path),
+                    "resized": prediction.resized,
+                    "probabilities": prediction.probabilities,
+                }
+            )
+            continue
+        top = list(prediction.probabilities.items())[: options.top]
+        resized = " (resized)" if prediction.resized else ""
+        print(f"{prediction.path}{resized}: " + ", ".join(f"{name} {share:.3f}" for name, share in top))
+
+
+def list_things(options: argparse.Namespace) -> None:
+    """`residuum list KIND`."""
+    from residuum.report.terminal import print_table
+
+    kinds = _kinds()
+    if not options.kind:
+        rows: list[dict[str, Any]] = [{"kind": name} for name in kinds]
+    elif options.kind in kinds:
+        rows = kinds[options.kind](options)
+    else:
+        raise unknown("kind", options.kind, kinds)
+    if options.json:
+        _print_json(rows)
+    else:
+        print_table(rows)
+
+
+def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
+    """What `residuum list` lists, by its name on the command line."""
+    tables = {
+        "datasets": ("data.datasets", "DATASETS"),
+        "normalizations": ("data.normalize", "NORMALIZERS"),
+        "augmentations": ("data.augment", "AUGMENTATIONS"),
+        "mixes": ("data.mix", "MIXES"),
+        "families": ("models", "MODELS"),
+        "blocks": ("models.blocks", "BLOCKS"),
+        "shortcuts": ("models.shortcuts", "SHORTCUTS"),
+        "orderings": ("models.blocks", "ORDERINGS"),
+        "activations": ("models.activations", "ACTIVATIONS"),
+        "stems": ("models.stem", "STEMS"),
+        "initialisations": ("models.init", "INITS"),
+        "optimizers": ("optim", "OPTIMIZERS"),
+        "schedules": ("optim", "SCHEDULES"),
+        "losses": ("optim", "LOSSES"),
+        "penalties": ("optim", "PENALTIES"),
+    }
+    listed = {name: partial(_table_rows, module, attribute) for name, (module, attribute) in tables.items()}
+    return {"recipes": _recipe_rows, "models": _model_rows, "settings": _setting_rows, "runs": _run_rows, **listed}
+
+
+def _table_rows(module: str, attribute: str, _options: argparse.Namespace) -> list[dict[str, Any]]:
+    table = getattr(import_module(f"residuum.{module}"), attribute)
+    rows = []
+    for name in table:
+        settings = {key: _default(setting.default) for key, setting in table.settings(name).items()}
+        rows.append({"name": name, "settings": settings, "text": _first_sentence(table.builder(name).__doc__)})
+    return rows
+
+
+def _default(value: Any) -> Any:
+    if value is inspect.Parameter.empty:
+        return "(needed)"
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split()).split(". ")[0].rstrip(".")
+
+
+def _recipe_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.recipes import RECIPES
+
+    return [{"name": name, "text": _first_sentence(build.__doc__)} for name, build in RECIPES.items()]
+
+
+def _model_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.config import network, network_names
+
+    return [{"name": name, "model": network(name)} for name in network_names()]
+
+
+def _setting_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.config import RunConfig, described_settings
+
+    return [
+        {"setting": path, "default": default, "text": text} for path, default, text in described_settings(RunConfig)
+    ]
+
+
+def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.config import short_name
+    from residuum.records.record import find_runs, read_record
+
+    rows: list[dict[str, Any]] = []
+    for folder in find_runs(options.runs):
+        try:
+            record = read_record(folder)
+        except ResiduumError as error:
+            rows.append({"run": folder.name, "status": "unreadable", "text": str(error)})
+            continue
+        last = (record.result.get("last") or {}).get("test", {}).get("accuracy")
+        rows.append({
+            "run": record.id, "status": record.status, "recipe": record.recipe, "model": short_name(record.config.model),
+            "data": record.config.data.dataset.name, "seed": record.config.train.seed,
+            "epochs": f"{len(record.epochs)}/{record.config.train.epochs}", "test accuracy": last,
+        })  # fmt: skip
+    return rows
+
+
+def show(options: argparse.Namespace) -> None:
+    """`residuum show model|recipe|run NAME`."""
+    {"model": _show_model, "recipe": _show_recipe, "run": _show_run}[options.what](options)
+
+
+def _show_model(options: argparse.Namespace) -> None:
+    from residuum.config import RunConfig, parse_setting
+    from residuum.models import MODELS, build
+    from residuum.models.summary import summarize
+    from residuum.report.terminal import print_table
+
+    full_size = options.name.endswith("-imagenet")
+    channels, height, width = shape = _shape(options.input or ("3x224x224" if full_size else "3x32x32"))
+    config = RunConfig().changed({"model": options.name, **dict(map(parse_setting, options.set))})
+    classes = options.classes or (1000 if full_size else 10)
+    summary = summarize(build(MODELS.resolve(config.model), channels, classes, (height, width), seed=0), shape)
+    if options.json:
+        totals = {"parameters": summary.parameters, "macs": summary.macs}
+        layers = [asdict(layer) for layer in summary.layers]
+        _print_json({"model": options.name, "input": list(shape), "classes": classes, **totals, "layers": layers})
+        return
+    print_table([
+        {"layer": layer.name, "kind": layer.kind, "output": _times(layer.output_shape),
+         "parameters": f"{layer.parameters:,}", "multiply-adds": f"{layer.macs:,}"}
+        for layer in summary.layers
+    ])  # fmt: skip
+    counts = f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds"
+    print(f"{options.name} on images of {_times(shape)}, {classes} classes: {counts}")
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    parts = text.replace("×", "x").split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--input: {text!r} is not channels x height x width, as 3x32x32")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def _show_recipe(options: argparse.Namespace) -> None:
+    from residuum.config import parse_setting
+    from residuum.recipes import recipe
+    from residuum.report.terminal import print_table
+
+    settings = recipe(options.name).changed(dict(map(parse_setting, options.set))).settings()
+    if options.json:
+        _print_json(settings)
+    else:
+        print_table([{"setting": path, "value": json.dumps(value)} for path, value in settings.items()])
+
+
+def _show_run(options: argparse.Namespace) -> None:
+    from residuum.records.record import find_run, read_record
+    from residuum.report.terminal import epoch_line, result_lines
+
+    record = read_record(find_run(options.name, options.runs))
+    if options.json:
+        config = record.config.model_dump(mode="json")
+        _print_json({**_summary(record), "recipe": record.recipe, "config": config, "data": record.data,
+                     "environment": list(record.environment), "test_reads": record.test_reads,
+                     "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip
+        return
+    print(f"run {record.id}, {record.status}, in {record.folder}")
+    for epoch in record.epochs:
+        print(epoch_line(epoch))
+    for line in result_lines(record):
+        print(line)
+    print(f"the test set was read {record.test_reads} times")
+
+
+def data_fetch(options: argparse.Namespace) -> None:
+    """`residuum data fetch NAME`."""
+    raise InputError(options.name)
+
+
+def data_check(options: argparse.Namespace) -> None:
+    """`residuum data check DATA`."""
+    raise InputError(options.data)
+
+
+def data_stats(options: argparse.Namespace) -> None:
+    """`residuum data stats DATA`."""
+    raise InputError(options.data)
+
+
+def import_weights(options: argparse.Namespace) -> None:
+    """`residuum import-weights FILE …`."""
+    from residuum.config import RunConfig
+    from residuum.predict import import_weights as imported
+
+    mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
+    settings = {"model": options.model, "data.validation": 0, **_data_settings(options.data)}
+    config = RunConfig().changed({**settings, "data.normalize": {"name": "standardize", "mean": mean, "std": std}})
+    record = imported(options.file, config, options.runs)
+    if options.json:
+        _print_json(_summary(record))
+    else:
+        print(f"imported into {record.folder}")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--normalize: {text!r} is not a number; write one per channel, as 0.49,0.48,0.45") from None
+
+
+def bench(options: argparse.Namespace) -> None:
+    """`residuum bench`."""
+    from residuum.bench import Benchmark
+    from residuum.bench import bench as measure
+
+    if options.images < 640 or options.repeats < 1:
+        raise InputError("--images and --repeats: at least 640 images, five batches, and one repeat")
+    for said in measure(options.images, options.repeats):
+        if not isinstance(said, Benchmark):
+            print(said, file=sys.stderr, flush=True)
+        elif options.json:
+            _print_json({**asdict(said), "ratio": said.ratio, "share_of_peak": said.share_of_peak})
+        else:
+            print(*said.lines(), sep="\n")
 
 
 if __name__ == "__main__":

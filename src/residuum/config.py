@@ -39,77 +39,86 @@ class Part(BaseModel):
 class DataConfig(Part):
     """Which images, how they are split, and what is done to them before the network sees them."""
 
-    dataset: Named = Field(Choice(name="cifar10"), description="data set: a name from `residuum list datasets`")
-    root: str = Field("", description="file or folder that holds it; empty: the cache, or embedded data")
-    fingerprint: str = Field("", description="hash of the decoded images and labels; filled in when the run is checked")
-    subset: int | float = Field(
-        0, ge=0, description="training images to keep: a count, or a share below 1; 0 keeps all"
+    dataset: Named = Field(default=Choice(name="cifar10"), description="data set: a name from `residuum list datasets`")
+    root: str = Field(default="", description="file or folder that holds it; empty: the cache, or embedded data")
+    fingerprint: str = Field(
+        default="", description="hash of the decoded images and labels; filled in when the run is checked"
     )
-    validation: int | float = Field(0.1, ge=0, description="training images held out: a count, or a share below 1")
-    split_seed: int = Field(0, ge=0, description="seed of the subset and of the held-out images, apart from the run's")
-    normalize: Named = Field(Choice(name="standardize"), description="input normalisation")
-    augment: tuple[Named, ...] = Field((), description="augmentations of the training images, in order")
-    mix: Named = Field(Choice(name="none"), description="mixing of training images: none, mixup, cutmix")
+    subset: int | float = Field(
+        default=0, ge=0, description="training images to keep: a count, or a share below 1; 0 keeps all"
+    )
+    validation: int | float = Field(
+        default=0.1, ge=0, description="training images held out: a count, or a share below 1"
+    )
+    split_seed: int = Field(
+        default=0, ge=0, description="seed of the subset and of the held-out images, apart from the run's"
+    )
+    normalize: Named = Field(default=Choice(name="standardize"), description="input normalisation")
+    augment: tuple[Named, ...] = Field(default=(), description="augmentations of the training images, in order")
+    mix: Named = Field(default=Choice(name="none"), description="mixing of training images: none, mixup, cutmix")
 
 
 class OptimConfig(Part):
     """How the parameters are moved: optimizer, learning rate over time, loss, penalties."""
 
-    lr: float = Field(0.1, gt=0, description="base learning rate")
-    optimizer: Named = Field(Choice(name="sgd"), description="optimizer")
-    weight_decay: float = Field(1e-4, ge=0, description="weight decay, as the optimizer applies it")
-    decay_norm: bool = Field(True, description="whether batch-norm parameters and biases decay too")
-    schedule: Named = Field(Choice(name="constant"), description="learning rate over time")
-    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up; below 1 a share of all epochs")
-    warmup_start: float = Field(0.1, ge=0, le=1, description="share of the rate at which the warm-up starts")
-    loss: Named = Field(Choice(name="cross_entropy"), description="training loss")
-    penalties: tuple[Named, ...] = Field((), description="explicit penalties added to the loss: l1, l2")
-    clip_norm: float = Field(0.0, ge=0, description="largest norm of the whole gradient; 0: no clipping")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: none")
+    lr: float = Field(default=0.1, gt=0, description="base learning rate")
+    optimizer: Named = Field(default=Choice(name="sgd"), description="optimizer")
+    weight_decay: float = Field(default=1e-4, ge=0, description="weight decay, as the optimizer applies it")
+    decay_norm: bool = Field(default=True, description="whether batch-norm parameters and biases decay too")
+    schedule: Named = Field(default=Choice(name="constant"), description="learning rate over time")
+    warmup: float = Field(default=0.0, ge=0, description="epochs of linear warm-up; below 1 a share of all epochs")
+    warmup_start: float = Field(default=0.1, ge=0, le=1, description="share of the rate at which the warm-up starts")
+    loss: Named = Field(default=Choice(name="cross_entropy"), description="training loss")
+    penalties: tuple[Named, ...] = Field(default=(), description="explicit penalties added to the loss: l1, l2")
+    clip_norm: float = Field(default=0.0, ge=0, description="largest norm of the whole gradient; 0: no clipping")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: none")
 
 
 class TrainConfig(Part):
     """How long, in which batches, from which seed."""
 
-    epochs: int = Field(10, ge=1, description="passes over the training images")
-    batch_size: int = Field(128, ge=1, description="images per update")
+    epochs: int = Field(default=10, ge=1, description="passes over the training images")
+    batch_size: int = Field(default=128, ge=1, description="images per update")
     micro_batch: int = Field(
-        0, ge=0, description="images per forward pass; 0: the whole batch, split if memory runs out"
+        default=0, ge=0, description="images per forward pass; 0: the whole batch, split if memory runs out"
     )
-    seed: int = Field(0, ge=0, description="seed of initialisation, order, augmentation and mixing")
+    seed: int = Field(default=0, ge=0, description="seed of initialisation, order, augmentation and mixing")
 
 
 class ComputeConfig(Part):
     """Where and in which arithmetic the run is computed."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="arithmetic of the forward and backward pass"
+        default="auto", description="arithmetic of the forward and backward pass"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0: one for each core that this process may use")
-    compile: bool = Field(False, description="compile the network where a compiler exists")
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: one for each core that this process may use")
+    compile: bool = Field(default=False, description="compile the network where a compiler exists")
 
 
 class MonitorConfig(Part):
     """What is recorded besides the result."""
 
-    test: bool = Field(False, description="also record the test curve; it is marked as observed and selects nothing")
-    steps: bool = Field(True, description="also record learning rate and loss of every step")
+    test: bool = Field(
+        default=False, description="also record the test curve; it is marked as observed and selects nothing"
+    )
 
 
 class SaveConfig(Part):
     """When the run is saved, and what is kept."""
 
-    every: int = Field(1, ge=1, description="epochs between checkpoints")
-    steps: int = Field(0, ge=0, description="also save every so many steps within an epoch; 0: not")
-    keep: int = Field(2, ge=0, description="latest checkpoints to keep besides the best and the final; 0: all")
+    every: int = Field(default=1, ge=1, description="epochs between checkpoints")
+    steps: int = Field(default=0, ge=0, description="also save every so many steps within an epoch; 0: not")
+    keep: int = Field(default=2, ge=0, description="latest checkpoints to keep besides the best and the final; 0: all")
 
 
 class RunConfig(Part):
     """Everything that defines one training run."""
 
     data: DataConfig = DataConfig()
-    model: Named = Choice(name="cifar_resnet")
+    model: Named = Field(
+        default=Choice(name="cifar_resnet"), description="network: a family, or a short name such as resnet20"
+    )
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -152,6 +161,18 @@ class RunConfig(Part):
     def settings(self) -> dict[str, Any]:
         """Every setting by its dotted path (`model.depth`); lists and their members stay whole."""
         return dict(_flat(self.model_dump(mode="json")))
+
+
+def described_settings(part: type[Part], prefix: str = "") -> list[tuple[str, Any, str]]:
+    """Every setting as its dotted path, its default as a JSON value, and what it is."""
+    rows: list[tuple[str, Any, str]] = []
+    for name, field in part.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+            rows += described_settings(field.annotation, f"{prefix}{name}.")
+        else:
+            default = field.default.model_dump(mode="json") if isinstance(field.default, BaseModel) else field.default
+            rows.append((f"{prefix}{name}", default, field.description or ""))
+    return rows
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

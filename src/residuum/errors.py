@@ -31,7 +31,7 @@ class BusyError(ResiduumError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], place: str = "") -> InputError:
-    """The error for a name that is not among the known ones, with the nearest known one; `place` says where it stood."""
+    """The error for a name that is not among the known ones, with the nearest one; `place` says where it stood."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

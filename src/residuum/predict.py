@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from residuum import assemble
 from residuum.config import RunConfig, identity, short_name
@@ -17,8 +17,9 @@ from residuum.data.normalize import Normalization
 from residuum.engine import metrics, state
 from residuum.engine.compute import Compute, compute
 from residuum.engine.evaluate import logits_of
+from residuum.engine.state import Progress
 from residuum.errors import InputError
-from residuum.models import MODELS, build
+from residuum.models import build
 from residuum.models.foreign import load_foreign
 from residuum.records import folder as run_folder
 from residuum.records import storage
@@ -96,6 +97,13 @@ def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores
     return metrics.scores("test", logits_NK, torch.from_numpy(dataset.test.labels_N))
 
 
+def logits(trained: Trained, images_NCHW: Tensor) -> Tensor:
+    """logits_NK of uint8 images_NCHW, normalised as in training."""
+    parts = torch.split(images_NCHW, assemble.EVALUATION_BATCH)
+    batches = (normalise_for_network(part.to(trained.compute.device), trained.normalization) for part in parts)
+    return logits_of(trained.network, batches, trained.compute)
+
+
 def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
     """Class probabilities of image files, prepared as the test images are; classes in falling order of probability.
 
@@ -118,11 +126,29 @@ def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
     return predictions
 
 
-def import_weights(
-    file: Path, config: RunConfig, mean: Sequence[float], std: Sequence[float], classes: Sequence[str], root: Path
-) -> RunRecord:
-    """Put a public state dict into a run folder that `evaluate` and `predict` accept; status `imported`.
+def import_weights(file: Path, config: RunConfig, root: Path) -> RunRecord:
+    """Put a public state dict into a run folder that `evaluate` and `predict` accept; its status is `imported`.
+
+    `config` names the network, the data set that it was trained on, and the normalisation of its images.
 
     Raises:
-        InputError: the file is not a state dict of that network, or mean and std do not fit its images.
+        InputError: the file is not a state dict of that network, or settings do not go together.
     """
+    resolved, data = assemble.resolve(config)
+    network = assemble.network_of(resolved, data)
+    network.load_state_dict(load_foreign(file, network))
+    weights = state.to_bytes(network.state_dict())
+    id_ = sha256(identity(resolved).encode() + weights).hexdigest()[:12]
+    folder = root / f"{short_name(resolved.model)}-{resolved.data.dataset.name}-imported-{id_}"
+    with storage.storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with storage.locked(folder):
+        run_folder.begin(folder, resolved, f"imported from {file.name}", id_)
+        storage.write_json(folder / run_folder.DATA, data.describe())
+        if not run_folder.checkpoints(folder):
+            run_folder.add_environment(folder, environment())
+            with run_folder.writing(folder) as writer:
+                writer.save(Position(0, 0), {state.WEIGHTS: weights}, {"progress": Progress().plain()})
+        nothing = {"epochs": 0, "steps": 0, "last": None, "selected": None, "diverged": None, "test_reads": 0}
+        storage.write_json(folder / run_folder.RESULT, {"status": "imported", **nothing})
+    return read_record(folder)

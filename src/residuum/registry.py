@@ -96,7 +96,7 @@ class Setting:
 
 
 def as_plain(value: Any) -> Any:
-    """What JSON shall write for a value that it does not know: a choice's mapping; anything else cannot be a setting."""
+    """What JSON shall write for a value that it does not know: a choice's mapping; nothing else is a setting."""
     if isinstance(value, BaseModel):
         return value.model_dump()
     raise InputError(f"{value!r} cannot be a setting")

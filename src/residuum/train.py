@@ -5,7 +5,7 @@
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -60,6 +60,8 @@ def resume(folder: Path) -> Generator[Event, None, None]:
         InputError: not a run folder, of another version, moved data, or a configuration edited since.
     """
     config, head = read_config(folder)
+    if read_record(folder).status == "imported":
+        raise InputError(f"{folder} holds weights from elsewhere; there is no training to go on with")
     if identity(config) != head["id"]:
         raise InputError(f"{folder / run_folder.CONFIG} was changed: it is not the configuration of run {head['id']}")
     return run(config, folder.parent, recipe=head["recipe"], folder=folder)
@@ -161,7 +163,7 @@ def _compute(
 
 
 def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progress, list[str]]:
-    """The progress of the newest saved state that is whole, put into the live objects; the start where there is none."""
+    """The progress of the newest state that is whole, put into the live objects; the start where there is none."""
     checkpoint, problems = run_folder.latest_checkpoint(folder)
     if checkpoint is None:
         return Progress(micro_batch=micro_batch), problems
@@ -188,7 +190,8 @@ def _score(
     They are read back from the disk, so the figures are those of the files that a user has in hand.
     """
     outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": None}
-    for which, epoch in (("last", progress.epoch), ("selected", progress.best)):
+    reads: list[tuple[Literal["last", "selected"], int]] = [("last", progress.epoch), ("selected", progress.best)]
+    for which, epoch in reads:
         if epoch == 0:
             continue
         read = TestRead(which, epoch)

@@ -43,16 +43,16 @@ def load_foreign(path: Path, network: nn.Module) -> dict[str, Tensor]:
     found = {_renamed(name): value for name, value in _state_dict(_read(path), path).items()}
     expected = network.state_dict()
     # Files from before torch 0.4.1, and some converters, leave the counters out; only cumulative averages use them.
-    found = {name: torch.zeros_like(t) for name, t in expected.items() if _is_counter(name)} | found
-    problem = _difference(found, expected)
+    complete = {name: torch.zeros_like(t) for name, t in expected.items() if _is_counter(name)} | found
+    problem = _difference(complete, expected)
     if problem:
         theirs, ours = _described(found), _described(expected)
         hint = f"; these look like the weights of {theirs}" if theirs and theirs != ours else ""
         raise InputError(f"{path}: not the weights of this network: {problem}{hint}")
-    for name, tensor in found.items():
+    for name, tensor in complete.items():
         if not torch.isfinite(tensor).all():
             raise InputError(f"{path}: tensor {name!r} holds values that are not finite")
-    return {name: torch.empty_like(like, device="cpu").copy_(found[name]) for name, like in expected.items()}
+    return {name: torch.empty_like(like, device="cpu").copy_(complete[name]) for name, like in expected.items()}
 
 
 def _read(path: Path) -> Any:
@@ -70,7 +70,7 @@ def _read(path: Path) -> Any:
     try:
         if head[8:] == b"{":  # the length of the header in 8 bytes, then the header in JSON
             return load_file(path)
-        _check_pickles(path)
+        _check_pickles(path, zipped=head.startswith(b"PK\x03\x04"))  # as torch itself tells its two formats apart
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -79,12 +79,12 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged") from error
 
 
-def _check_pickles(path: Path) -> None:
+def _check_pickles(path: Path, zipped: bool) -> None:
     """Walk the pickled part of a file without running it, and refuse what no state dict needs.
 
     Torch's own list of what `weights_only` may call has `bytearray` on it: a few bytes could fill the memory.
     """
-    if zipfile.is_zipfile(path):
+    if zipped:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > MAX_BYTES:
@@ -111,11 +111,9 @@ def _check_pickle(pickled: IO[bytes], path: Path) -> None:
 
 def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict or of a checkpoint around one."""
-    while isinstance(loaded, Mapping):
-        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-        if inner is None:
-            break
-        loaded = inner
+    for _ in range(3):  # bounded, since a pickle may hold a dictionary that holds itself
+        if isinstance(loaded, Mapping):
+            loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
     if not isinstance(loaded, Mapping) or not loaded:
         raise InputError(f"{path}: holds no state dict; known places: top level, {', '.join(WRAPPERS)}")
     for name, value in loaded.items():
@@ -160,19 +158,19 @@ def _shape(tensor: Tensor) -> str:
 def _described(state: Mapping[str, Tensor]) -> str:
     """The network that the names and shapes of a state dict suggest; empty where they suggest none.
 
-    As in `resnet56 (model.channels=[16, 32, 64], model.shortcut=projection, 3 input channels, 10 classes)`. Plain networks and
-    those with option A cannot be told apart.
+    As in `resnet56 (model.channels=[16, 32, 64], model.shortcut=projection, 3 input channels, 10 classes)`. A plain
+    network and one with option A cannot be told apart.
     """
-    starts = {name: tensor for name, tensor in state.items() if re.fullmatch(r"layer\d+\.\d+\.conv1\.weight", name)}
+    start = re.compile(r"layer[0-9]{1,3}\.[0-9]{1,3}\.conv1\.weight")
+    starts = {name: tensor for name, tensor in state.items() if start.fullmatch(name)}
     ends = [state.get("conv1.weight"), state.get("linear.weight")]
     if not starts or any(tensor is None or tensor.ndim < 2 for tensor in [*ends, *starts.values()]):
         return ""
     conv1, linear = (tensor for tensor in ends if tensor is not None)
     stages = [int(name.split(".")[0].removeprefix("layer")) for name in starts]
     blocks = tuple(count for _, count in sorted(Counter(stages).items()))
-    channels = [
-        width for _, width in sorted({s: t.shape[0] for s, t in zip(stages, starts.values(), strict=True)}.items())
-    ]
+    widths = {stage: len(tensor) for stage, tensor in zip(stages, starts.values(), strict=True)}
+    channels = [widths[stage] for stage in sorted(widths)]
     block, layers = ("bottleneck", 3) if any(name.endswith(".conv3.weight") for name in state) else ("basic", 2)
     imagenet = next((depth for depth, form in IMAGENET_BLOCKS.items() if form == (block, blocks)), None)
     model: dict[str, Any] = {"ordering": "full_preactivation" if "bn.weight" in state else "original"}

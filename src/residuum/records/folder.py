@@ -75,14 +75,17 @@ def folder_of(root: Path, config: RunConfig) -> Path:
     return root / f"{label}-{identity(config)}"
 
 
-def begin(folder: Path, config: RunConfig, recipe: str) -> None:
-    """Write the configuration into a run folder that is new; one that has it already is left as it is."""
+def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> None:
+    """Write the configuration into a run folder that is new; one that has it already is left as it is.
+
+    `id_` is the identity of something else than a configuration that was run, as of imported weights.
+    """
     if (folder / CONFIG).exists():
         return
     with storage.storing(folder):
         for name in ("checkpoints", "predictions"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-    values = {"schema": SCHEMA, "id": identity(config), "recipe": recipe, **config.model_dump(mode="json")}
+    values = {"schema": SCHEMA, "id": id_ or identity(config), "recipe": recipe, **config.model_dump(mode="json")}
     storage.write_json(folder / CONFIG, values)
 
 

@@ -1,12 +1,13 @@
 """A run on the terminal: a live progress bar where there is one, plain lines in a pipe."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import IO
+from typing import IO, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord, read_record
@@ -30,12 +31,16 @@ def _scores(scores: Scores) -> str:
 def result_lines(record: RunRecord) -> list[str]:
     """The result of a complete run: test loss and accuracy of the last and of the validation-selected epoch."""
     result = record.result
+    if not result:
+        return [f"{record.status} after {len(record.epochs)} of {record.config.train.epochs} epochs"]
     if result["status"] == "diverged":
         at = result["diverged"]
         return [
             f"diverged in epoch {at['epoch']} at step {at['step']}: loss {at['loss']}, gradient norm "
             f"{at['gradient_norm']}; the last finite state is kept"
         ]
+    if result["status"] == "imported":
+        return ["weights from elsewhere: `residuum evaluate` scores them"]
     last, selected = result["last"], result["selected"]
     lines = [f"test loss {last['test']['loss']:.3f} acc {last['test']['accuracy']:.4f} (last epoch, {last['epoch']})"]
     if selected is None:
@@ -88,9 +93,26 @@ def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
     return record
 
 
-def bytes_text(count: float) -> str:
-    """A number of bytes for people: `162.6 MB`."""
-    if count <= 0:
-        return "0 B"
-    power = min(int(math.log(count, 1000)), 4)
-    return f"{count / 1000**power:.{min(power, 1)}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as an aligned table; a column for every key."""
+    if not rows:
+        print("nothing here yet")
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in dict.fromkeys(key for row in rows for key in row):
+        numeric = all(isinstance(row.get(column), int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row.get(column)) for column in dict.fromkeys(key for row in rows for key in row)))
+    console = Console(highlight=False, markup=False)
+    # A pipe has no width: there, lines are as long as they need to be.
+    (console if console.is_terminal else Console(width=240, highlight=False, markup=False)).print(table)
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={cell(inner)}" for key, inner in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
