@@ -9,8 +9,8 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 .PHONY: quickstart test lint torture golden bench clean
 
 quickstart: $(VENV)/installed
-	$(BIN)/residuum train quick --model resnet20
-	$(BIN)/residuum train quick --model plain20
+	$(BIN)/residuum train quick --model resnet56
+	$(BIN)/residuum train quick --model plain56
 	$(BIN)/residuum list runs
 
 test: $(VENV)/installed-dev

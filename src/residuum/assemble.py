@@ -197,6 +197,7 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         loss=optim.LOSSES.bind(o.loss),
         penalties=[optim.PENALTIES.bind(penalty) for penalty in o.penalties],
         rate=lambda step, validation_losses: o.lr * factor(step, validation_losses),
+        decayed=optim.decayed(network, decay_norm=o.decay_norm),
         clip_norm=o.clip_norm,
         compute=on,
         epochs=t.epochs,

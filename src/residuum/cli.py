@@ -21,6 +21,7 @@ from residuum import __version__
 from residuum.errors import InputError, ResiduumError, unknown
 
 if TYPE_CHECKING:
+    from residuum.assemble import Data
     from residuum.records.record import RunRecord
 
 RUNS = Path("runs")
@@ -152,6 +153,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "check", data_check, "Verify counts, shapes, label balance, duplicates between train and test.", within=data
     )
     p.add_argument("data", help="a data set's name, or a file or folder that holds one")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as data.dataset.size=32")
     _common(p)
     p = command("stats", data_stats, "Mean and standard deviation of the training split.", within=data)
     p.add_argument("data", help="a data set's name, or a file or folder that holds one")
@@ -168,7 +170,10 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         required=True,
         help="per channel, as 0.49,0.48,0.45 0.25,0.24,0.26",
     )
-    p.add_argument("--data", default="cifar10", help="the data set it was trained on (names its classes)")
+    p.add_argument("--data", default="cifar10", help="the data set it was trained on: a name, or where it lies")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.channels=[8,8,8]"
+    )
     _common(p)
 
     p = command("bench", bench, "Measure this engine against a plain training script, and against the machine.")
@@ -467,27 +472,67 @@ def _show_run(options: argparse.Namespace) -> None:
 
 def data_fetch(options: argparse.Namespace) -> None:
     """`residuum data fetch NAME`."""
-    raise InputError(options.name)
+    from residuum.data.download import fetch
+    from residuum.report.terminal import show_download
+
+    show_download(fetch(options.name), sys.stdout)
 
 
 def data_check(options: argparse.Namespace) -> None:
     """`residuum data check DATA`."""
-    raise InputError(options.data)
+    from residuum.data.check import check
+    from residuum.report.terminal import print_table
+
+    report = check(_dataset(options).dataset)
+    if options.json:
+        _print_json(asdict(report))
+        return
+    print(
+        f"{report.name}: images of {_times(report.shape)}, {len(report.classes)} classes, fingerprint {report.fingerprint}"
+    )
+    splits = (("train", report.train), ("test", report.test))
+    print_table([
+        {"split": name, "images": f"{split.images:,}", "a class": f"{min(split.per_class):,} to {max(split.per_class):,}",
+         "pixels": f"{split.minimum} to {split.maximum}", "duplicates": f"{split.duplicates:,}"}
+        for name, split in splits
+    ])  # fmt: skip
+    print(f"test images that are also training images: {report.leaked:,}")
+    for finding in report.findings or ("nothing to note",):
+        print(f"- {finding}")
 
 
 def data_stats(options: argparse.Namespace) -> None:
     """`residuum data stats DATA`."""
-    raise InputError(options.data)
+    from residuum.data.normalize import channel_statistics
+
+    data = _dataset(options)
+    mean, std = channel_statistics(data.dataset.train.images_NCHW[data.train_N])
+    if options.json:
+        _print_json({"images": len(data.train_N), "mean": mean, "std": std})
+        return
+    print(f"{len(data.train_N):,} training images, of pixels scaled to [0, 1]")
+    for name, values in (("mean", mean), ("std", std)):
+        print(f"{name} {', '.join(f'{value:.4f}' for value in values)}")
+
+
+def _dataset(options: argparse.Namespace) -> Data:
+    """The data set that a command names, with the split that its settings say; all images train by default."""
+    from residuum.assemble import resolve
+    from residuum.config import RunConfig, parse_setting
+
+    settings = {"data.validation": 0, "data.normalize": "none", **_data_settings(options.data)}
+    return resolve(RunConfig().changed(settings | dict(map(parse_setting, options.set))))[1]
 
 
 def import_weights(options: argparse.Namespace) -> None:
     """`residuum import-weights FILE …`."""
-    from residuum.config import RunConfig
+    from residuum.config import RunConfig, parse_setting
     from residuum.predict import import_weights as imported
 
     mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
     settings = {"model": options.model, "data.validation": 0, **_data_settings(options.data)}
-    config = RunConfig().changed({**settings, "data.normalize": {"name": "standardize", "mean": mean, "std": std}})
+    settings["data.normalize"] = {"name": "standardize", "mean": mean, "std": std}
+    config = RunConfig().changed(settings | dict(map(parse_setting, options.set)))
     record = imported(options.file, config, options.runs)
     if options.json:
         _print_json(_summary(record))

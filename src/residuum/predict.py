@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -113,7 +114,7 @@ def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
         InputError: a file is missing, damaged or not an image.
     """
     read = [read_image(path, trained.shape) for path in paths]
-    images_NCHW = torch.stack([torch.from_numpy(image.pixels_CHW) for image in read])
+    images_NCHW = torch.from_numpy(np.stack([image.pixels_CHW for image in read]))
     batches = (
         normalise_for_network(part.to(trained.compute.device), trained.normalization)
         for part in images_NCHW.split(assemble.EVALUATION_BATCH)

@@ -73,20 +73,21 @@ def report_e() -> RunConfig:
 
 
 def quick() -> RunConfig:
-    """A small residual network on the embedded handwritten digits: the whole product in under a minute."""
-    return RunConfig().changed({
-        "data.dataset": "digits",
-        "data.validation": 0.15,
-        "data.augment": [{"name": "pad_crop", "padding": 1}],
-        "model": "resnet20",
-        "model.channels": [8, 16, 32],
-        "optim.lr": 0.1,
-        "optim.optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
-        "optim.weight_decay": 5e-4,
-        "optim.schedule": "cosine",
-        "train.epochs": 10,
-        "train.batch_size": 64,
-    })  # fmt: skip
+    """ResNet-20 on the embedded handwritten digits, in seconds; at depth 56 its plain twin no longer learns."""
+    return RunConfig().changed(
+        {
+            "data.dataset": "digits",
+            "data.validation": 0.15,
+            "data.augment": [{"name": "pad_crop", "padding": 1}],
+            "model": "resnet20",
+            "optim.lr": 0.02,
+            "optim.optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
+            "optim.weight_decay": 5e-4,
+            "optim.schedule": "cosine",
+            "train.epochs": 20,
+            "train.batch_size": 64,
+        }
+    )
 
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {

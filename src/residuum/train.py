@@ -4,12 +4,13 @@
 """
 
 from collections.abc import Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from residuum import assemble
+from residuum import assemble, optim
 from residuum.config import RunConfig, identity
 from residuum.engine import metrics, state
 from residuum.engine.loop import Training, fit
@@ -114,7 +115,8 @@ def _compute(
     here = environment() | training.compute.describe() | {"compiled": training.forward is not training.network}
     before = run_folder.add_environment(folder, here | {"epoch": position.epoch, "step": position.step})
     storage.write_json(folder / run_folder.DATA, data.describe())
-    storage.write_json(folder / run_folder.GROUPS, assemble.groups_table(config, training.network))
+    groups = [asdict(group) for group in optim.table(training.optimizer)]
+    storage.write_json(folder / run_folder.GROUPS, groups)
 
     with run_folder.writing(folder) as writer:
 

@@ -12,17 +12,28 @@ from torch import Tensor, nn
 
 from residuum.engine import metrics
 from residuum.engine.compute import Compute, out_of_memory
-from residuum.engine.state import Progress
+from residuum.engine.state import Average, Progress
 from residuum.errors import InputError
 from residuum.records.event import Diverged, EpochDone, Event, Note, Scores, StepDone, TestRead
 
 
 class Batch(Protocol):
-    """What the loop needs of a batch: positions of the images in the data set, images, labels or shares of labels."""
+    """What the loop needs of a batch."""
 
-    indices_B: Tensor
-    images_BCHW: Tensor
-    targets: Tensor
+    @property
+    def indices_B(self) -> Tensor:
+        """Positions in the data set's training images."""
+        ...
+
+    @property
+    def images_BCHW(self) -> Tensor:
+        """Normalised images on the training device."""
+        ...
+
+    @property
+    def targets(self) -> Tensor:
+        """labels_B, or shares_BK of the labels where images are mixed."""
+        ...
 
 
 class Batches(Protocol):
@@ -32,14 +43,6 @@ class Batches(Protocol):
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on."""
-        ...
-
-
-class Average(Protocol):
-    """What the loop needs of an average of the weights."""
-
-    def update(self, network: nn.Module) -> None:
-        """Take the network's present weights into the average."""
         ...
 
 

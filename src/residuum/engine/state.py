@@ -76,9 +76,13 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class Average(Protocol):
-    """What a checkpoint needs of an average of the weights: tensors by the network's names, and its counter."""
+    """What the engine needs of an average of the weights: tensors by the network's names, and a counter."""
 
     updates: int
+
+    def update(self, network: nn.Module) -> None:
+        """Take the network's present weights into the average."""
+        ...
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged tensors, by the names that the network's state has."""

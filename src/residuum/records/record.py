@@ -102,7 +102,9 @@ def find_run(name: str, root: Path) -> Path:
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
     runs = list(find_runs(root))
-    found = [run for run in runs if run.name == name or run.name.rpartition("-")[2].startswith(name)]
+    found = [run for run in runs if run.name == name] or [
+        run for run in runs if run.name.startswith(name) or run.name.rpartition("-")[2].startswith(name)
+    ]
     if len(found) == 1:
         return found[0]
     if found:

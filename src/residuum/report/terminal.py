@@ -2,11 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Scores, Started, StepDone
@@ -91,6 +100,39 @@ def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
         for line in result_lines(record):
             console.print(line)
     return record
+
+
+class Arriving(Protocol):
+    """How far a download is: a file's name, bytes that are here, and bytes that it has."""
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """Bytes that are here."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes that it has."""
+        ...
+
+
+def show_download(progress: Iterable[Arriving], stream: IO[str]) -> None:
+    """Show files while they arrive: a bar on a terminal, a line for each file in a pipe."""
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+        for part in progress:
+            if part.file not in tasks:
+                tasks[part.file] = bar.add_task(part.file, total=part.size)
+            bar.update(tasks[part.file], completed=part.done)
+            if part.done == part.size and not console.is_terminal:
+                console.print(f"{part.file}: {part.size:,} bytes")
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

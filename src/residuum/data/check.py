@@ -1,0 +1,111 @@
+"""What a data set holds: counts, shapes, balance of the labels, duplicates, range of the pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from residuum.data.dataset import Dataset, Split
+from residuum.data.normalize import channel_statistics
+
+PUBLISHED = {
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "mnist": (60_000, 10_000),
+    "fashion-mnist": (60_000, 10_000),
+}
+"""Training and test images of the data sets as they are published."""
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split: images, images of each class in the order of the classes, range of the pixels, and duplicates.
+
+    `mean` and `std` are per channel in units of pixels in [0, 1]; `minimum` and `maximum` are uint8 values.
+    `duplicates` counts the images of which an equal one, byte for byte, comes earlier in the split; `contradictions`
+    those of them that carry another label than the first.
+    """
+
+    images: int
+    per_class: tuple[int, ...]
+    minimum: int
+    maximum: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    duplicates: int
+    contradictions: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a data set holds; `leaked` counts test images that are, byte for byte, among the training images.
+
+    `findings` are lines on what may be wrong; none if nothing is.
+    """
+
+    name: str
+    fingerprint: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    train: SplitReport
+    test: SplitReport
+    leaked: int
+    findings: tuple[str, ...]
+
+
+def check(dataset: Dataset) -> Report:
+    """The report on a data set. Its values are plain: `dataclasses.asdict` makes JSON of it."""
+    train_first, train = _split(dataset.train, len(dataset.classes))
+    test_first, test = _split(dataset.test, len(dataset.classes))
+    leaked = sum(count for digest, (_, count) in test_first.items() if digest in train_first)
+    return Report(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        shape=tuple(map(int, dataset.train.images_NCHW.shape[1:])),
+        classes=dataset.classes,
+        train=train,
+        test=test,
+        leaked=leaked,
+        findings=tuple(_findings(dataset, train, test, leaked)),
+    )
+
+
+def _split(split: Split, classes: int) -> tuple[dict[bytes, tuple[int, int]], SplitReport]:
+    """The label of the first and the number of each different image, by hash; and the report on the split."""
+    found: dict[bytes, tuple[int, int]] = {}
+    contradictions = 0
+    for image_CHW, label in zip(split.images_NCHW, split.labels_N.tolist(), strict=True):
+        digest = blake2b(np.ascontiguousarray(image_CHW).data, digest_size=16).digest()
+        first, count = found.get(digest, (label, 0))
+        found[digest] = first, count + 1
+        contradictions += label != first
+    mean, std = channel_statistics(split.images_NCHW)
+    report = SplitReport(
+        images=len(split),
+        per_class=tuple(np.bincount(split.labels_N, minlength=classes).tolist()),
+        minimum=int(split.images_NCHW.min()),
+        maximum=int(split.images_NCHW.max()),
+        mean=mean,
+        std=std,
+        duplicates=len(split) - len(found),
+        contradictions=contradictions,
+    )
+    return found, report
+
+
+def _findings(dataset: Dataset, train: SplitReport, test: SplitReport, leaked: int) -> Iterator[str]:
+    published = PUBLISHED.get(dataset.name, (train.images, test.images))
+    for which, split, count in (("training", train, published[0]), ("test", test, published[1])):
+        if split.images != count:
+            yield f"{split.images:,} {which} images, not the published {count:,}"
+        largest, smallest = (pick(range(len(split.per_class)), key=split.per_class.__getitem__) for pick in (max, min))
+        if split.per_class[largest] > 2 * split.per_class[smallest]:
+            counts = (f"{split.per_class[label]:,} of {dataset.classes[label]!r}" for label in (largest, smallest))
+            yield f"the {which} images are not balanced: {', '.join(counts)}"
+        if split.maximum < 128:
+            yield f"the brightest {which} pixel is {split.maximum} of 255"
+        if split.duplicates:
+            yield f"{split.duplicates:,} {which} images are there before, {split.contradictions:,} with another label"
+    if leaked:
+        yield f"{leaked:,} test images are among the training images"

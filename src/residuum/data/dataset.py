@@ -1,0 +1,86 @@
+"""A data set as plain values: decoded images with their labels, in two splits, and the names of the classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from residuum.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels: uint8 [N, C, H, W] with 1 or 3 channels, and int64 [N]; at least one image.
+
+    Raises:
+        InputError: other shapes or types, or none at all.
+    """
+
+    images_NCHW: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        images, labels = self.images_NCHW, self.labels_N
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
+            raise InputError(f"images have to be uint8 [N, 1 or 3, H, W], not {images.dtype} {list(images.shape)}")
+        if labels.dtype != np.int64 or labels.ndim != 1:
+            raise InputError(f"labels have to be int64 [N], not {labels.dtype} {list(labels.shape)}")
+        if len(images) != len(labels):
+            raise InputError(f"{len(images)} images have {len(labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test split of images of one shape, with the names of their classes; made by `Dataset.of`.
+
+    `fingerprint` is 16 hexadecimal digits of the SHA-256 over images, labels and names of classes: equal for equal
+    data, whatever file it was read from.
+
+    Raises:
+        InputError: a label without a class, or splits of different shape.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        for which, split in (("training", self.train), ("test", self.test)):
+            for label in (int(split.labels_N.min()), int(split.labels_N.max())):
+                if not 0 <= label < len(self.classes):
+                    raise InputError(
+                        f"{self.name}: {which} label {label} is not among the {len(self.classes)} classes, "
+                        f"0 to {len(self.classes) - 1}"
+                    )
+        train_shape, test_shape = self.train.images_NCHW.shape[1:], self.test.images_NCHW.shape[1:]
+        if train_shape != test_shape:
+            raise InputError(
+                f"{self.name}: training images are {_times(train_shape)}, test images {_times(test_shape)}"
+            )
+
+    @classmethod
+    def of(cls, name: str, classes: Sequence[str], train: Split, test: Split) -> Self:
+        """The data set with its fingerprint computed."""
+        return cls(name, tuple(classes), train, test, _fingerprint(tuple(classes), (train, test)))
+
+
+def _fingerprint(classes: tuple[str, ...], splits: Sequence[Split]) -> str:
+    digest = sha256(repr(classes).encode())
+    for split in splits:
+        # The shape is part of it: without it, images of 2×8 and 4×4 pixels, or a moved boundary, could hash the same.
+        digest.update(repr(tuple(int(size) for size in split.images_NCHW.shape)).encode())
+        digest.update(np.ascontiguousarray(split.images_NCHW).data)
+        digest.update(np.ascontiguousarray(split.labels_N, dtype="<i8").data)
+    return digest.hexdigest()[:16]
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,111 @@
+"""Image files decoded with care: known formats only, a bound on pixels, the first frame, upright, one colour form.
+
+Data sets and predictions read images here, so that a network meets the same pixels in both.
+"""
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from residuum.errors import InputError, StorageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+MAX_PIXELS = 20_000_000
+MAX_BYTES = 64 * 2**20
+_MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
+# Modes of 8 bits a channel. Pillow would clip 16-bit and float images to 255 without a word.
+_EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+
+
+@dataclass(frozen=True, eq=False)
+class ReadImage:
+    """Pixels of an image file as uint8 [C, H, W]; `resized` says that the file had another size."""
+
+    pixels_CHW: NDArray[np.uint8]
+    resized: bool
+
+
+def decode_image(content: bytes, place: str, channels: int) -> NDArray[np.uint8]:
+    """The pixels uint8 [C, H, W] of an encoded image, for 1 (luma) or 3 (RGB) channels; transparency is dropped.
+
+    Raises:
+        InputError: no PNG, JPEG, WebP or BMP, damaged, more than 20 megapixels, or more than 8 bits a channel; the
+            message begins with `place`.
+    """
+    return _pixels(_open(content, place), channels)
+
+
+def decode_fitted(content: bytes, place: str, shape: tuple[int, int, int]) -> ReadImage:
+    """The pixels of an encoded image in the given shape (C, H, W).
+
+    An image of another size is scaled (bicubic) until it just covers that size, and its middle is taken.
+
+    Raises:
+        InputError: as `decode_image`.
+    """
+    channels, height, width = shape
+    image = _open(content, place)
+    resized = image.size != (width, height)
+    if resized:
+        # Scaled in its colour form: a palette cannot be interpolated.
+        image = ImageOps.fit(image.convert(_MODES[channels]), (width, height), Image.Resampling.BICUBIC)
+    return ReadImage(_pixels(image, channels), resized)
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> ReadImage:
+    """The pixels of an image file in the given shape (C, H, W), as `decode_fitted`.
+
+    Raises:
+        InputError: the file is missing, or as `decode_image`.
+        StorageError: it cannot be read.
+    """
+    return decode_fitted(read_bytes(path), str(path), shape)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file, bounded.
+
+    Raises:
+        InputError: it is missing, or larger than 64 MiB.
+        StorageError: it cannot be read.
+    """
+    try:
+        if not path.is_file():
+            raise InputError(f"{path} is missing" if not path.exists() else f"{path} is not a file")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _open(content: bytes, place: str) -> Image.Image:
+    """The first frame of an image, decoded and upright."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(content), formats=FORMATS)
+            if image.width * image.height <= MAX_PIXELS:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode in _EIGHT_BIT:
+                    return upright
+                problem = f"has pixels of mode {upright.mode}; 8 bits a channel are read"
+            else:
+                problem = f"has {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are read"
+    except UnidentifiedImageError:
+        problem = f"is not an image in a format that is read: {', '.join(FORMATS)}"
+    except Exception as error:  # Pillow raises whatever its parsers happen to meet: SyntaxError, struct.error …
+        problem = f"is a damaged image: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    raise InputError(f"{place} {problem}")
+
+
+def _pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    pixels = np.asarray(image.convert(_MODES[channels]), dtype=np.uint8)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

@@ -1,0 +1,24 @@
+"""How parameters move: optimizers, learning rate over time, losses, penalties, groups, averages."""
+
+from residuum.optim.averaging import Average
+from residuum.optim.groups import Group, decayed, parameter_groups, table
+from residuum.optim.losses import LOSSES
+from residuum.optim.optimizers import OPTIMIZERS
+from residuum.optim.penalties import PENALTIES
+from residuum.optim.schedules import SCHEDULES, Factor, Span, rates, with_warmup
+
+__all__ = [
+    "LOSSES",
+    "OPTIMIZERS",
+    "PENALTIES",
+    "SCHEDULES",
+    "Average",
+    "Factor",
+    "Group",
+    "Span",
+    "decayed",
+    "parameter_groups",
+    "rates",
+    "table",
+    "with_warmup",
+]
