@@ -26,9 +26,9 @@ lint: $(VENV)/installed-dev
 torture: $(VENV)/installed-dev
 	$(BIN)/python tests/torture.py --kills 50
 
-# Writes tests/engine/golden.json anew; look at the difference before you commit it.
+# Writes tests/golden/golden.json anew; look at the difference before you commit it.
 golden: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.engine.golden
+	OMP_NUM_THREADS=1 $(BIN)/python tests/golden/record_golden.py
 
 bench: $(VENV)/installed
 	$(BIN)/residuum bench

@@ -1,4 +1,4 @@
-"""Kill a training run again and again with SIGKILL, resume it each time, and compare it bit for bit with one never stopped.
+"""Kill a training run again and again with SIGKILL, resume it, and compare it bit for bit with one never stopped.
 
     python tests/torture.py --kills 50
 
@@ -37,12 +37,18 @@ def command(root: Path, epochs: int) -> list[str]:
 
 
 def contents(root: Path) -> dict[str, object]:
-    """Everything of a complete run that must not depend on whether it was stopped."""
+    """Everything of a complete run that must not depend on whether it was stopped.
+
+    Of the saved states these are the last and the selected one; which others are still there depends on the stops.
+    """
     (folder,) = (path.parent for path in root.glob("*/result.json"))
+    result = json.loads((folder / "result.json").read_text())
+    epochs = {result[which]["epoch"] for which in ("last", "selected") if result[which]}
+    states = {f"epoch-{epoch:04d}-step-000000" for epoch in epochs}
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" and (path.parent.name in states or path.parent.name == "predictions"):
             found[name] = path.read_bytes()
         elif name in ("metrics.jsonl", "steps.jsonl"):
             found[name] = [without_clock(json.loads(line)) for line in path.read_text().splitlines()]

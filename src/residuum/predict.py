@@ -46,7 +46,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities of one image file. `resized` says that the file had another size than the network's images."""
+    """Class probabilities of one image file; `resized` says that it had another size than the network's images."""
 
     path: Path
     probabilities: dict[str, float]
@@ -100,8 +100,9 @@ def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores
 
 def logits(trained: Trained, images_NCHW: Tensor) -> Tensor:
     """logits_NK of uint8 images_NCHW, normalised as in training."""
-    parts = torch.split(images_NCHW, assemble.EVALUATION_BATCH)
-    batches = (normalise_for_network(part.to(trained.compute.device), trained.normalization) for part in parts)
+    size, device = assemble.EVALUATION_BATCH, trained.compute.device
+    parts = (images_NCHW[start : start + size].to(device) for start in range(0, len(images_NCHW), size))
+    batches = (normalise_for_network(part, trained.normalization) for part in parts)
     return logits_of(trained.network, batches, trained.compute)
 
 

@@ -28,6 +28,12 @@ def batches(rows: int = 4, classes: int = 10) -> dict[str, tuple[np.ndarray, lis
     }
 
 
+def one_line(error: Exception) -> None:
+    """What every error of a user's has to be."""
+    assert "\n" not in str(error)
+    assert 0 < len(str(error)) < 500
+
+
 # Instructions of protocol 2 as Python 2's cPickle writes them.
 def string(text: str | bytes) -> bytes:
     raw = text if isinstance(text, bytes) else text.encode("latin-1")

@@ -4,12 +4,14 @@ import pickle
 import tarfile
 
 import cifar_files as make
+import duckdb
 import numpy as np
 import pytest
 
 from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets import cifar10, cifar100, find, load
 from residuum.data.formats.files import read_members
+from residuum.data.formats.parquet import _connected, read_images
 from residuum.data.formats.pickled import read_pickled
 from residuum.errors import InputError
 
@@ -235,6 +237,24 @@ def test_parquet_that_names_other_classes_is_not_cifar(tmp_path):
         load("cifar10", str(root))
 
 
+def test_security_rows_of_parquet_are_counted(tmp_path):
+    path = parquet(tmp_path, make.rows_of(CONTENT, "data_batch_1")) / "train.parquet"
+    assert len(read_images(path, "img", "label", (3, 32, 32), 4)[1]) == 4
+    with pytest.raises(InputError, match="more than 3 rows"):
+        read_images(path, "img", "label", (3, 32, 32), 3)
+
+
+def test_security_the_database_reads_no_other_file(tmp_path):
+    root = parquet(tmp_path, make.rows_of(CONTENT, "data_batch_1"))
+    with _connected(root / "train.parquet") as connection:
+        connection.execute("SELECT count(*) FROM read_parquet(?)", [str(root / "train.parquet")])
+        for query in ("SELECT * FROM read_parquet(?)", "SELECT * FROM read_text(?)"):
+            with pytest.raises(duckdb.PermissionException):
+                connection.execute(query, [str(root / "test.parquet")])
+        with pytest.raises(duckdb.Error, match="locked"):
+            connection.execute("SET enable_external_access = true")
+
+
 @pytest.mark.parametrize("keep", [0.2, 0.6, 0.95])
 def test_truncated_parquet_is_one_line(tmp_path, keep):
     path = parquet(tmp_path, make.rows_of(CONTENT, "data_batch_1")) / "train.parquet"
@@ -252,7 +272,7 @@ def test_a_file_of_another_kind_is_one_line(tmp_path, content):
         try:
             assert call(tmp_path / "x") == "cifar10"  # a stump of Parquet is recognised, and loading says what is wrong
         except InputError as error:
-            assert "\n" not in str(error)
+            make.one_line(error)
     with pytest.raises(InputError):
         load("cifar10", str(tmp_path / "x"))
 

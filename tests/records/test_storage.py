@@ -53,9 +53,9 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path, monkeypatch):
     path = tmp_path / "file.json"
     storage.write_json(path, {"old": True})
     monkeypatch.setattr(os, "fsync", _disk_full)
-    with pytest.raises(StorageError, match=r"cannot write .*file.json: No space left on device"):
+    with pytest.raises(StorageError, match=r"cannot write .*file\.json: No space left on device"):
         storage.write_json(path, {"new": True})
-    with pytest.raises(StorageError, match="cannot write .*state"):
+    with pytest.raises(StorageError, match=r"cannot write .*state"):
         storage.write_checked_folder(tmp_path / "state", {"a": b"1"}, {})
     assert json.loads(path.read_text()) == {"old": True}
     assert [found.name for found in tmp_path.iterdir()] == ["file.json"]

@@ -108,7 +108,8 @@ def _write(entry: Path, dataset: Dataset) -> None:
     for which, split in (("train", dataset.train), ("test", dataset.test)):
         arrays[f"{which}.images"] = np.ascontiguousarray(split.images_NCHW)
         arrays[f"{which}.labels"] = split.labels_N
-    values = {"classes": json.dumps(dataset.classes), "fingerprint": dataset.fingerprint}
+    # One value, because safetensors writes several in any order: equal data make equal bytes.
+    values = {"dataset": json.dumps({"classes": dataset.classes, "fingerprint": dataset.fingerprint})}
     with storage.storing(entry):
         entry.parent.mkdir(parents=True, exist_ok=True)
     storage.write_file(entry, save(arrays, metadata=values))
@@ -118,12 +119,12 @@ def _read(entry: Path, name: str) -> Dataset | None:
     """The data set in an entry, None if there is none or its bytes are not those that were written."""
     try:
         with safe_open(entry, framework="numpy") as file:
-            values = file.metadata()
+            values = json.loads(file.metadata()["dataset"])
             train, test = (
                 Split(file.get_tensor(f"{which}.images"), file.get_tensor(f"{which}.labels"))
                 for which in ("train", "test")
             )
-            dataset = Dataset.of(name, json.loads(values["classes"]), train, test)
+            dataset = Dataset.of(name, values["classes"], train, test)
     except (OSError, SafetensorError, InputError, ValueError, LookupError, TypeError):
         return None
     return dataset if dataset.fingerprint == values["fingerprint"] else None

@@ -134,7 +134,7 @@ def _from_mirrors(remote: Remote, file: BufferedRandom, target: Path) -> Iterato
     """Fill the file from one mirror after the other, until its size and hash are the published ones."""
     if _is_whole(remote, file):
         return
-    problem = "no mirror is known"
+    problem = ""
     for url in remote.urls:
         asked_anew = False
         for _ in range(_TRIES):

@@ -128,7 +128,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        # Flattening is a view of a contiguous kernel and a copy of a channels_last one: copied back, both are right.
+        # Flattened, a contiguous kernel is a view of itself; a channels_last one is a copy, which has to go back.
         matrices = [parameter.flatten(1) for parameter in parameters]
         for parameter, matrix in zip(parameters, matrices, strict=True):
             if not self.state[parameter]:
@@ -148,7 +148,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
             has_complex=False,
         )
         for parameter, matrix in zip(parameters, matrices, strict=True):
-            parameter.copy_(matrix.view_as(parameter))
+            if matrix.data_ptr() != parameter.data_ptr():
+                parameter.copy_(matrix.view_as(parameter))
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         for parameter in parameters:

@@ -35,4 +35,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    # The name alone may be that of a whole line of processors.
+    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = values.get("model name", platform.machine())
+    return f"{name} (family {values.get('cpu family')}, model {values.get('model')})"

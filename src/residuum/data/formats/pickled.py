@@ -99,7 +99,7 @@ def _run(content: bytes) -> dict[str, Any]:
             if type(result) is not dict or not all(map(_is_value, result.values())):
                 raise _LayoutError("it holds something else than a dictionary of numbers, strings, lists and arrays")
             return result
-        elif name != "PROTO":
+        elif name != "PROTO" or position:
             raise _LayoutError(f"instruction {name} at byte {position}")
     raise _LayoutError("it has no end")
 
@@ -155,7 +155,5 @@ def _array(shape: Any, fortran: bool, pixels: bytes) -> NDArray[np.uint8]:
     if type(shape) is not tuple or [type(size) for size in shape] != [int, int] or min(shape) < 1:
         raise _LayoutError("an array that has not rows and columns")
     rows, columns = shape
-    if rows * columns != len(pixels):
-        raise _LayoutError(f"an array of {rows}×{columns} values with {len(pixels)} bytes")
     values = np.frombuffer(pixels, np.uint8)
     return values.reshape(columns, rows).T if fortran else values.reshape(rows, columns)

@@ -1,0 +1,126 @@
+"""Every code block of the README and the documentation runs, in order, in a folder with a small CIFAR-10 archive."""
+
+import io
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from residuum.config import RunConfig, described_settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# The same commands with less work: these measure or train for minutes.
+SHORTER = {
+    "residuum bench": "residuum bench --images 640 --repeats 1",
+    "make torture": "python tests/torture.py --kills 2",
+}
+
+
+def blocks(document: Path) -> list[tuple[str, str]]:
+    """Language and text of each fenced block."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    """A CIFAR-10 archive in the original layout with 20 images a batch."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("cifar") / "cifar-10-python.tar.gz"
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    members = {"batches.meta": {"num_cases_per_batch": 20, "label_names": names, "num_vis": 3072}}
+    for number, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
+        members[name] = {
+            "batch_label": name,
+            "labels": [i % 10 for i in range(20)],
+            "data": rng.integers(0, 256, (20, 3072), np.uint8),
+            "filenames": [f"{number}-{i}.png" for i in range(20)],
+        }
+    with tarfile.open(path, "w:gz") as tar:
+        for name, values in members.items():
+            # As Python 2 wrote them, but for the module that this numpy names; both name the same class.
+            content = pickle.dumps(values, protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.timeout(280)
+def test_every_code_block_runs(document, archive, tmp_path, monkeypatch):
+    shutil.copy(archive, tmp_path)
+    Image.new("L", (8, 8), 128).save(tmp_path / "digit.png")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{__import__('os').environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for language, text in blocks(document):
+        if language == "python":
+            command = [sys.executable, "-c", text]
+            finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        elif language == "bash":
+            lines = [_runnable(line) for line in text.replace("\\\n", " ").splitlines()]
+            script = "set -e\n" + "\n".join(lines)
+            finished = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+        else:
+            assert language == "text", f"{document.name} has a block of {language!r}, which nothing runs"
+            continue
+        assert finished.returncode == 0, f"{text}\n{finished.stdout[-2000:]}\n{finished.stderr[-2000:]}"
+
+
+def _runnable(line: str) -> str:
+    """A line of a block as it is run here: `make` in the repository, only checked; long commands shortened."""
+    command, _, _ = line.partition("  #")
+    command = SHORTER.get(command.strip(), command).strip()
+    if command.startswith("make "):
+        return f"make -n -C {ROOT} {command.removeprefix('make ')} > /dev/null"
+    return command.replace("python tests/", f"python {ROOT}/tests/").replace(
+        "python benchmarks/", f"python {ROOT}/benchmarks/"
+    )
+
+
+def test_quickstart_is_what_the_make_target_says(tmp_path):
+    """The residuum commands of `make quickstart` are real ones; the README's first command runs nothing else."""
+    printed = subprocess.run(["make", "-n", "-C", str(ROOT), "quickstart"], capture_output=True, text=True, check=True)
+    commands = [line.split("residuum ", 1)[1] for line in printed.stdout.splitlines() if "/residuum " in line]
+    assert commands == ["train quick --model resnet56", "train quick --model plain56", "list runs"]
+
+
+def test_every_setting_and_command_is_in_the_reference():
+    from residuum.cli import build_parser
+
+    text = (ROOT / "docs" / "reference.md").read_text()
+    for path, _, what in described_settings(RunConfig):
+        assert f"| `{path}` |" in text
+        assert what in text
+    _, commands = build_parser()
+    for name in commands:
+        assert re.search(rf"`residuum (data )?{name}\b", text), name
+
+
+def test_links_and_pictures_exist():
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            if not target.startswith("http"):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_repository_names_no_place_of_the_machine_it_was_made_on():
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    for name in listed:
+        path = ROOT / name
+        if (
+            path.suffix in {".md", ".py", ".toml", ".txt", ".cff", ".json", ""}
+            and path.is_file()
+            and name != "tests/docs/test_documents.py"
+        ):
+            assert not re.search(r"/(work|root|opt|home)/\w", path.read_text(errors="replace")), name

@@ -1,0 +1,102 @@
+"""Figures and lines: the numbers that they show, and that they are drawn from empty, single and normal data."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from residuum import recipes
+from residuum.records.event import Diverged, EpochDone, Note, Scores, Started, StepDone
+from residuum.records.record import RunRecord
+from residuum.report import style
+from residuum.report.figures import curves
+from residuum.report.terminal import epoch_line, print_table, show
+
+
+def epoch(number, lr=0.1, validation=True, test=False, best=False):
+    def scores(split, accuracy):
+        return Scores(split, 2.0 / number, accuracy, 100)
+
+    return EpochDone(
+        epoch=number, step=10 * number, lr=lr, train=scores("train", 0.5 + number / 100),
+        validation=scores("validation", 0.4) if validation else None, test=scores("test", 0.3) if test else None,
+        best=best, seconds=12.34, images_per_second=1234.5,
+    )  # fmt: skip
+
+
+def record(*epochs):
+    return RunRecord("id", Path("x"), "quick", "stopped", recipes.quick(), (), {}, tuple(epochs), {})
+
+
+CASES = {
+    "empty": record(),
+    "single": record(epoch(1)),
+    "single, test only": record(epoch(1, validation=False, test=True)),
+    "normal": record(*(epoch(n, lr=0.1 if n < 20 else 0.01, test=True, best=n in (1, 7)) for n in range(1, 41))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_curves_are_drawn_and_written_in_both_forms(name, tmp_path):
+    paths = style.save(curves.draw(curves.data(CASES[name])), tmp_path / "curves")
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in paths[1].read_text()
+
+
+def test_drawing_twice_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        style.save(curves.draw(curves.data(CASES["normal"])), tmp_path / name)
+    for suffix in ("png", "svg"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+
+
+def test_the_curves_hold_the_numbers_of_the_record():
+    data = curves.data(CASES["normal"])
+    assert [curve.split for curve in data.loss] == ["train", "validation", "test"]
+    assert data.loss[0].values[:3] == (2.0, 1.0, 2.0 / 3)
+    assert data.error[1].values[0] == pytest.approx(60)
+    assert (data.drops, data.selected) == ((19,), 7)
+    assert data.rate.values[18:20] == (0.1, 0.01)
+
+
+def test_a_rate_that_falls_every_epoch_is_not_marked():
+    data = curves.data(record(*(epoch(n, lr=0.9**n) for n in range(1, 31))))
+    assert data.drops == ()
+
+
+def test_the_epoch_line_has_the_form_of_report_e():
+    line = epoch_line(
+        replace(
+            epoch(20, lr=0.0125), train=Scores("train", 0.002, 1.0, 9), validation=Scores("validation", 0.447, 0.872, 9)
+        )
+    )
+    assert line.startswith("Epoch: 20  lr 0.0125 | train loss 0.002 acc 1.000 | val loss 0.447 acc 0.872")
+
+
+def test_a_pipe_gets_plain_lines():
+    stream = io.StringIO()
+    events = [
+        Started("abc", Path("runs/x"), 2, 3, 30, 1, 3),
+        Note("a note"),
+        StepDone(2, 3, 0.1, 1.0, 1.0, "h"),
+        epoch(2, test=True),
+        Diverged(2, 5, 1.0, 1.0),
+    ]
+    assert show(iter(events), stream) is None
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "run abc | continuing at epoch 2, 30 images, 2 epochs of 3 steps | runs/x"
+    assert lines[1] == "note: a note"
+    assert lines[2].startswith("Epoch: 2 ")
+    assert "test loss 1.000 acc 0.300 (observed)" in lines[2]
+    assert len(lines) == 3
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_table_shows_every_value(capsys):
+    print_table([{"name": "a", "n": 1, "share": 0.25}, {"name": "b", "n": 2, "inner": {"x": 1, "y": [2]}}])
+    out = capsys.readouterr().out
+    for text in ("name", "share", "0.25", "x=1, y=[2]", "–"):
+        assert text in out
+    print_table([])
+    assert capsys.readouterr().out == "nothing here yet\n"

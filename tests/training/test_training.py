@@ -1,0 +1,338 @@
+"""Whole runs: stopped anywhere and resumed they are the uninterrupted run, and their record says all that happened."""
+
+import errno
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from residuum import optim, recipes
+from residuum.cli import main
+from residuum.config import RunConfig
+from residuum.data.augment import AUGMENTATIONS
+from residuum.data.mix import MIXES
+from residuum.engine.state import from_bytes
+from residuum.errors import InputError, StorageError
+from residuum.launchers.local import StoppedError, launch
+from residuum.models.activations import ACTIVATIONS
+from residuum.records import folder as run_folder
+from residuum.records import storage
+from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
+from residuum.records.record import read_record
+from residuum.train import check, resume, run, train
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from torture import contents
+
+STEPS = 3
+
+
+def tiny(**settings) -> RunConfig:
+    """A run of 2 epochs of 3 steps that takes a tenth of a second."""
+    base = {
+        "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4},
+        "data.validation": 12,
+        "data.augment": ["pad_crop", "horizontal_flip"],
+        "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]},
+        "optim.schedule": "cosine",
+        "train.epochs": 2,
+        "train.batch_size": 16,
+        "compute.threads": 1,
+    }
+    return RunConfig().changed(base | {name.replace("__", "."): value for name, value in settings.items()})
+
+
+def run_in_pieces(config: RunConfig, root: Path, stops: list[int]) -> None:
+    """Run, closing the stream of events after each number of steps in turn, then to the end."""
+    for stop in stops:
+        events = run(config, root)
+        seen = 0
+        for event in events:
+            seen += isinstance(event, StepDone)
+            if seen == stop:
+                break
+        events.close()
+    train(config, root)
+
+
+OPTIMIZERS = [{"optim__optimizer": name, "optim__lr": 0.01} for name in optim.OPTIMIZERS]
+FORMS = [
+    {"optim__ema": 0.9},
+    {"data__mix": "mixup"},
+    {"data__mix": "cutmix"},
+    {"data__augment": ["pad_crop", "gaussian_noise", "cutout", "rotation"]},
+    {"optim__schedule": {"name": "plateau", "patience": 0}},
+    {"optim__clip_norm": 0.1, "optim__penalties": [{"name": "l1", "weight": 1e-3}], "optim__decay_norm": False},
+    {"train__micro_batch": 5},
+    {"compute__precision": "bf16"},
+    {"model__shortcut": "none", "monitor__test": True, "data__validation": 0},
+]
+
+
+@pytest.mark.parametrize("settings", OPTIMIZERS + FORMS, ids=str)
+def test_a_run_stopped_twice_in_an_epoch_ends_with_the_same_bits(tmp_path, settings):
+    """Guards 1 to 8, through the files: weights, optimizer, average, rows, predictions and result are equal."""
+    config = tiny(**settings)
+    train(config, tmp_path / "whole")
+    run_in_pieces(config, tmp_path / "pieces", stops=[1, 1, 2, 1])
+    whole, pieces = contents(tmp_path / "whole"), contents(tmp_path / "pieces")
+    assert sum(name.endswith(".safetensors") for name in whole) >= 4
+    assert whole.keys() == pieces.keys()
+    assert [name for name in whole if whole[name] != pieces[name]] == []
+
+
+def test_runs_that_differ_are_seen_to_differ(tmp_path):
+    """The comparison above can fail."""
+    train(tiny(), tmp_path / "one")
+    train(tiny(train__seed=1), tmp_path / "two")
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert {name for name in one if one[name] != two[name]} >= {"metrics.jsonl", "steps.jsonl", "result.json"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_where_the_run_stands_and_the_next_start_goes_on_there(tmp_path, number):
+    config, steps = tiny(), 0
+    with pytest.raises(StoppedError) as stopped:
+        for event in launch(run(config, tmp_path)):
+            steps += isinstance(event, StepDone)
+            if steps == 4:
+                os.kill(os.getpid(), number)
+    assert stopped.value.exit_code == 128 + number
+    assert steps == 4
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    started = next(event for event in run(config, tmp_path) if isinstance(event, Started))
+    assert (started.epoch, started.step) == (1, 4)
+
+
+def test_a_signal_after_the_end_stops_nothing(tmp_path):
+    for event in launch(run(tiny(), tmp_path)):
+        if isinstance(event, Finished):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_second_launch_exits_75_in_one_line_and_leaves_the_first_alone(tmp_path, capsys):
+    """Guard 13."""
+    events = run(tiny(), tmp_path)
+    folder = next(event.folder for event in events if isinstance(event, Started))
+    before = sorted(path.name for path in folder.rglob("*"))
+    assert main(["resume", str(folder)]) == 75
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "another process" in error
+    assert sorted(path.name for path in folder.rglob("*")) == before
+    assert read_record(folder).status == "running"
+    events.close()
+    assert read_record(folder).status == "stopped"
+
+
+def test_a_complete_run_is_not_computed_again(tmp_path):
+    first = train(tiny(), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.is_file()}
+    events = list(run(tiny(), tmp_path))
+    assert [type(event) for event in events] == [Started, Note, Finished]
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_run_asked_for_in_other_words_is_the_same_run(tmp_path):
+    """The identity is that of the resolved configuration: written-out defaults change nothing."""
+    first = train(tiny(), tmp_path)
+    again = train(tiny(model__activation="relu", optim__optimizer={"name": "sgd", "momentum": 0.9}), tmp_path)
+    assert again.id == first.id
+
+
+def test_resume_goes_on_with_the_settings_of_the_folder(tmp_path):
+    events = run(tiny(), tmp_path, recipe="he2015")
+    folder = next(event.folder for event in events if isinstance(event, Started))
+    events.close()
+    list(resume(folder))
+    record = read_record(folder)
+    assert (record.status, record.recipe, len(record.epochs)) == ("finished", "he2015", 2)
+
+
+def test_a_configuration_that_was_edited_is_refused(tmp_path):
+    events = run(tiny(), tmp_path)
+    folder = next(event.folder for event in events if isinstance(event, Started))
+    events.close()
+    path = folder / run_folder.CONFIG
+    path.write_text(path.read_text().replace('"lr": 0.1', '"lr": 0.2'))
+    with pytest.raises(InputError, match="was changed"):
+        resume(folder)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_leads_to_the_same_bits(tmp_path):
+    """Guard 11, end to end."""
+    config = tiny()
+    train(config, tmp_path / "whole")
+    events = run(config, tmp_path / "other")
+    for event in events:
+        if isinstance(event, EpochDone):
+            break
+    events.close()
+    list_of_states = run_folder.checkpoints(next((tmp_path / "other").iterdir()))
+    events = run(config, tmp_path / "other")
+    for event in events:
+        if isinstance(event, StepDone):
+            break
+    events.close()
+    folder = next((tmp_path / "other").iterdir())
+    newest = run_folder.checkpoints(folder)[-1][1]
+    assert newest != list_of_states[-1][1]
+    weights = newest / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    notes = [event.text for event in run(config, tmp_path / "other") if isinstance(event, Note)]
+    assert len(notes) == 1
+    assert f"{weights} is damaged" in notes[0]
+    whole, other = contents(tmp_path / "whole"), contents(tmp_path / "other")
+    assert [name for name in whole if whole[name] != other[name]] == []
+
+
+def test_a_disk_that_fills_ends_in_one_line_and_the_last_state_still_loads(tmp_path, monkeypatch, capsys):
+    """Guard 12."""
+    config, real, count = tiny(), os.fsync, []
+
+    def sometimes(descriptor):
+        count.append(descriptor)
+        if len(count) > 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sometimes)
+    with pytest.raises(StorageError, match=r"cannot write .*: No space left on device"):
+        train(config, tmp_path)
+    monkeypatch.undo()
+    folder = next(tmp_path.iterdir())
+    checkpoint, problems = run_folder.latest_checkpoint(folder)
+    assert (checkpoint is not None, problems) == (True, [])
+    assert train(config, tmp_path).status == "finished"
+
+
+def test_another_environment_is_said_in_one_line(tmp_path):
+    """Guard 28: thread count, versions and device are in the record, and a change of them is not silent."""
+    events = run(tiny(), tmp_path)
+    folder = next(event.folder for event in events if isinstance(event, Started))
+    events.close()
+    environment = storage.read_json(folder / run_folder.ENVIRONMENT)
+    assert {"threads", "packages", "processor", "capability", "determinism", "device", "precision"} <= set(
+        environment[0]
+    )
+    assert environment[0]["determinism"] == "bitwise"
+    environment[0]["threads"] = 64
+    storage.write_json(folder / run_folder.ENVIRONMENT, environment)
+    notes = [event.text for event in resume(folder) if isinstance(event, Note)]
+    assert notes == ["resumed with another threads than it began with: not bit for bit the run it would have been"]
+
+
+def test_other_images_than_the_run_s_are_refused(tmp_path):
+    config = check(tiny())
+    assert len(config.data.fingerprint) == 16
+    with pytest.raises(InputError, match="are not those of this run"):
+        check(config.changed({"data.dataset.seed": 5}))
+
+
+def test_every_reading_of_the_test_set_is_counted(tmp_path):
+    """Guard 16."""
+    record = train(tiny(monitor__test=True), tmp_path)
+    rows = storage.read_rows(record.folder / run_folder.TEST_READS)
+    assert [row["why"] for row in rows] == ["observed", "observed", "last", "selected"]
+    assert record.result["test_reads"] == record.test_reads == 4
+    assert train(tiny(monitor__test=False, data__validation=0), tmp_path).result["test_reads"] == 1
+
+
+def test_selected_is_the_epoch_with_the_best_validation_accuracy(tmp_path):
+    record = train(tiny(train__epochs=5, save__keep=1), tmp_path)
+    accuracies = [epoch.validation.accuracy for epoch in record.epochs]
+    best = accuracies.index(max(accuracies)) + 1
+    assert record.result["selected"]["epoch"] == best
+    kept = {position.epoch for position, _ in run_folder.checkpoints(record.folder)}
+    assert kept == {best, 5}
+
+
+def test_the_average_is_what_is_evaluated_and_what_is_reported(tmp_path):
+    """Guard 6: its tensors differ from the weights, and the scores are the average's."""
+    record = train(tiny(optim__ema=0.8), tmp_path)
+    checkpoint, _ = run_folder.latest_checkpoint(record.folder)
+    weights, average = (from_bytes(checkpoint.files[f"{name}.safetensors"]) for name in ("weights", "average"))
+    assert any(not (weights[name] == average[name]).all() for name in weights)
+    assert checkpoint.values["average_updates"] == 2 * STEPS
+    from residuum.predict import evaluate
+
+    assert evaluate(record).plain() == record.result["last"]["test"]
+
+
+def test_divergence_is_a_result_with_the_last_finite_state(tmp_path):
+    """Guard 25."""
+    record = train(tiny(optim__lr=1e30, compute__precision="fp32"), tmp_path)
+    assert record.status == "diverged"
+    assert record.result["diverged"]["loss"] in ("nan", "inf")
+    assert record.result["last"] is None
+    json.dumps(record.result, allow_nan=False)
+    checkpoint, _ = run_folder.latest_checkpoint(record.folder)
+    if checkpoint is not None:
+        assert all(tensor.isfinite().all() for tensor in from_bytes(checkpoint.files["weights.safetensors"]).values())
+
+
+def test_the_decay_groups_are_in_the_record(tmp_path):
+    """Guard 26."""
+    record = train(tiny(optim__decay_norm=False), tmp_path)
+    groups = storage.read_json(record.folder / run_folder.GROUPS)
+    named = [name for group in groups for name in group["parameters"]]
+    checkpoint, _ = run_folder.latest_checkpoint(record.folder)
+    learned = {
+        name
+        for name in from_bytes(checkpoint.files["weights.safetensors"])
+        if "running" not in name and "tracked" not in name
+    }
+    assert sorted(named) == sorted(learned)
+    assert [group["weight_decay"] for group in groups] == [1e-4, 0.0]
+    assert not any("bn" in name or "bias" in name for name in groups[0]["parameters"])
+
+
+@pytest.mark.parametrize("name", sorted(recipes.RECIPES))
+def test_every_recipe_passes_the_checks_and_takes_steps(tmp_path, name):
+    config = recipes.recipe(name).changed(
+        {"data.dataset": {"name": "synthetic", "size": 32, "train": 40, "test": 10}, "train.epochs": 1, "train.batch_size": 20,
+         "data.validation": 0.25, "compute.threads": 1, "compute.precision": "fp32"}
+    )  # fmt: skip
+    record = train(config, tmp_path)
+    assert (record.status, record.epochs[0].train.n) == ("finished", 30)
+
+
+@pytest.mark.parametrize("name", [*AUGMENTATIONS, *MIXES, *ACTIVATIONS])
+def test_every_augmentation_mixing_and_activation_trains(tmp_path, name):
+    key = "data__augment" if name in AUGMENTATIONS else "data__mix" if name in MIXES else "model__activation"
+    value = [name] if name in AUGMENTATIONS else name
+    assert train(tiny(train__epochs=1, **{key: value}), tmp_path).status == "finished"
+
+
+def test_arms_with_the_same_seed_see_the_same_images_in_the_same_order(tmp_path):
+    """Paired by construction: the order hashes of a network and its plain twin agree at every step."""
+    one, two = train(tiny(), tmp_path), train(tiny(model__shortcut="none"), tmp_path)
+    assert [row["order"] for row in one.steps()] == [row["order"] for row in two.steps()]
+    assert [row["loss"] for row in one.steps()] != [row["loss"] for row in two.steps()]
+    other = train(tiny(train__seed=1), tmp_path)
+    assert [row["order"] for row in other.steps()] != [row["order"] for row in one.steps()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"data__augment": ["cutout"], "data__dataset": {"name": "synthetic", "size": 6}}, "cutout"),
+        ({"data__augment": ["hue"], "data__dataset": "digits"}, "hue"),
+        ({"model": "resnet18-imagenet"}, "too small"),
+        ({"optim__optimizer": {"name": "sgd", "nesterov": True, "momentum": 0.0}}, "nesterov"),
+        ({"data__dataset": "digits", "data__root": "somewhere"}, "data.root"),
+        ({"data__validation": 60}, "data.validation"),
+        ({"compute__device": "mps"}, "compute.device"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, settings, says):
+    with pytest.raises(InputError) as error:
+        train(tiny(**settings), tmp_path / "runs")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
