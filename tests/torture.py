@@ -65,30 +65,23 @@ def cycle(reference: dict[str, object], rng: random.Random, kills: int, seconds:
     """One run, killed up to `kills` times; returns what was on disk at each kill."""
     places = []
     root = Path(tempfile.mkdtemp(prefix="torture-"))
-    try:
-        for _ in range(kills):
-            process = subprocess.Popen(command(root, epochs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            # Short waits kill while the program still starts; the rest spread over the run.
-            time.sleep(rng.uniform(0.5, seconds))
-            process.kill()
-            if process.wait() == 0:
-                break
-            saved = sorted(path.name for path in root.glob("*/checkpoints/epoch-*"))
-            unfinished = len(list(root.glob("*/checkpoints/.*")))
-            places.append(
-                f"{saved[-1] if saved else 'nothing saved'}{' (in the middle of a save)' if unfinished else ''}"
-            )
-        done = subprocess.run(command(root, epochs), capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"the resumed run failed: {done.stderr}")
-        result = contents(root)
-        for name in sorted(reference.keys() | result.keys()):
-            if reference.get(name) != result.get(name):
-                raise SystemExit(
-                    f"after kills at {places}: {name} differs from the run that was never stopped; see {root}"
-                )
-    except SystemExit:
-        raise
+    for _ in range(kills):
+        process = subprocess.Popen(command(root, epochs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Short waits kill while the program still starts; the rest spread over the run.
+        time.sleep(rng.uniform(0.5, seconds))
+        process.kill()
+        if process.wait() == 0:
+            break
+        saved = sorted(path.name for path in root.glob("*/checkpoints/epoch-*"))
+        in_a_save = any(root.glob("*/checkpoints/.*"))
+        places.append((saved[-1] if saved else "nothing saved") + (", in the middle of a save" if in_a_save else ""))
+    done = subprocess.run(command(root, epochs), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"the resumed run failed: {done.stderr}")
+    result = contents(root)
+    for name in sorted(reference.keys() | result.keys()):
+        if reference.get(name) != result.get(name):
+            raise SystemExit(f"after kills at {places}: {name} differs from the run never stopped; see {root}")
     shutil.rmtree(root)
     return places
 

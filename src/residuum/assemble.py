@@ -158,6 +158,8 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         classes=len(data.dataset.classes),
         device=on.device,
     )
+    if o.schedule.name == "plateau" and not len(data.validation_N):
+        raise InputError("optim.schedule: 'plateau' watches the validation loss; hold images out with data.validation")
     span = optim.Span(batches.steps_per_epoch, t.epochs)
     factor = optim.with_warmup(optim.SCHEDULES.build(o.schedule, span), span, o.warmup, o.warmup_start)
     network = place(network_of(config, data), on)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -143,6 +144,13 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     p.add_argument("--input", default="", help="image shape for a model, as 3x32x32")
     p.add_argument("--classes", type=int, default=0, help="classes for a model (default: 10, ImageNet forms 1000)")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.wide=2")
+    _common(p)
+
+    p = command("draw", draw, "Draw the learning curves of several runs into one figure.")
+    p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
+    p.add_argument(
+        "--out", type=Path, default=Path("curves"), help="file to write, as PNG and as SVG (default: curves)"
+    )
     _common(p)
 
     p = command("data", lambda _options: None, "Fetch, check and describe data sets.")
@@ -354,7 +362,8 @@ def _default(value: Any) -> Any:
 
 
 def _first_sentence(text: str | None) -> str:
-    return " ".join((text or "").split("\n\n")[0].split()).split(". ")[0].rstrip(".")
+    paragraph = " ".join((text or "").split("\n\n")[0].split())
+    return re.split(r"(?<!et al)\. ", paragraph)[0].rstrip(".")
 
 
 def _recipe_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -389,10 +398,11 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
             rows.append({"run": folder.name, "status": "unreadable", "text": str(error)})
             continue
         last = (record.result.get("last") or {}).get("test", {}).get("accuracy")
+        config = record.config
         rows.append({
-            "run": record.id, "status": record.status, "recipe": record.recipe, "model": short_name(record.config.model),
-            "data": record.config.data.dataset.name, "seed": record.config.train.seed,
-            "epochs": f"{len(record.epochs)}/{record.config.train.epochs}", "test accuracy": last,
+            "run": record.id, "status": record.status, "recipe": record.recipe, "model": short_name(config.model),
+            "data": config.data.dataset.name, "seed": config.train.seed,
+            "epochs": f"{len(record.epochs)}/{config.train.epochs}", "test accuracy": last,
         })  # fmt: skip
     return rows
 
@@ -470,6 +480,22 @@ def _show_run(options: argparse.Namespace) -> None:
     print(f"the test set was read {record.test_reads} times")
 
 
+def draw(options: argparse.Namespace) -> None:
+    """`residuum draw RUN …`."""
+    from residuum.records.record import find_run, read_record
+    from residuum.records.storage import storing
+    from residuum.report import style
+    from residuum.report.figures import compare
+
+    records = [read_record(find_run(name, options.runs)) for name in options.folders]
+    with storing(options.out):
+        paths = style.save(compare.draw(compare.data(records)), options.out)
+    if options.json:
+        _print_json({"figures": [str(path) for path in paths]})
+    else:
+        print(*paths, sep="\n")
+
+
 def data_fetch(options: argparse.Namespace) -> None:
     """`residuum data fetch NAME`."""
     from residuum.data.download import fetch
@@ -487,12 +513,12 @@ def data_check(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(asdict(report))
         return
-    print(
-        f"{report.name}: images of {_times(report.shape)}, {len(report.classes)} classes, fingerprint {report.fingerprint}"
-    )
+    images = f"images of {_times(report.shape)}, {len(report.classes)} classes"
+    print(f"{report.name}: {images}, fingerprint {report.fingerprint}")
     splits = (("train", report.train), ("test", report.test))
     print_table([
-        {"split": name, "images": f"{split.images:,}", "a class": f"{min(split.per_class):,} to {max(split.per_class):,}",
+        {"split": name, "images": f"{split.images:,}",
+         "in a class": f"{min(split.per_class):,} to {max(split.per_class):,}",
          "pixels": f"{split.minimum} to {split.maximum}", "duplicates": f"{split.duplicates:,}"}
         for name, split in splits
     ])  # fmt: skip

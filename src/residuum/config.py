@@ -92,7 +92,11 @@ class ComputeConfig(Part):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="arithmetic of the forward and backward pass"
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads; 0: one for each core that this process may use")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="CPU threads; 0: what OMP_NUM_THREADS says, else one for each core that this process may use",
+    )
     compile: bool = Field(default=False, description="compile the network where a compiler exists")
 
 

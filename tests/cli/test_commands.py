@@ -299,5 +299,8 @@ def test_diverged_is_a_result_not_a_failure(run):
 
 
 def test_help_does_not_import_torch_nor_pydantic():
-    code = "import sys\nfrom residuum.cli import build_parser\nbuild_parser()\nsys.exit(bool({'torch', 'pydantic', 'rich'} & set(sys.modules)))"
+    code = (
+        "import sys; from residuum.cli import build_parser; build_parser();"
+        "sys.exit(bool({'torch', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,19 +1,19 @@
 """Every code block of the README and the documentation runs, in order, in a folder with a small CIFAR-10 archive."""
 
-import io
-import pickle
+import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from residuum.config import RunConfig, described_settings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data_sets"))
+from cifar_files import batches, python_files, write_tar
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,25 +33,8 @@ def blocks(document: Path) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     """A CIFAR-10 archive in the original layout with 20 images a batch."""
-    rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("cifar") / "cifar-10-python.tar.gz"
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    members = {"batches.meta": {"num_cases_per_batch": 20, "label_names": names, "num_vis": 3072}}
-    for number, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
-        members[name] = {
-            "batch_label": name,
-            "labels": [i % 10 for i in range(20)],
-            "data": rng.integers(0, 256, (20, 3072), np.uint8),
-            "filenames": [f"{number}-{i}.png" for i in range(20)],
-        }
-    with tarfile.open(path, "w:gz") as tar:
-        for name, values in members.items():
-            # As Python 2 wrote them, but for the module that this numpy names; both name the same class.
-            content = pickle.dumps(values, protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
+    return write_tar(path, "cifar-10-batches-py", python_files(batches(rows=20)))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -59,7 +42,7 @@ def archive(tmp_path_factory) -> Path:
 def test_every_code_block_runs(document, archive, tmp_path, monkeypatch):
     shutil.copy(archive, tmp_path)
     Image.new("L", (8, 8), 128).save(tmp_path / "digit.png")
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{__import__('os').environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for language, text in blocks(document):
         if language == "python":
@@ -76,9 +59,11 @@ def test_every_code_block_runs(document, archive, tmp_path, monkeypatch):
 
 
 def _runnable(line: str) -> str:
-    """A line of a block as it is run here: `make` in the repository, only checked; long commands shortened."""
+    """A line of a block as it is run here: `make` only looked up, long commands shortened, two epochs where none are said."""
     command, _, _ = line.partition("  #")
     command = SHORTER.get(command.strip(), command).strip()
+    if command.startswith("residuum train") and "--epochs" not in command:
+        command += " --epochs 2"
     if command.startswith("make "):
         return f"make -n -C {ROOT} {command.removeprefix('make ')} > /dev/null"
     return command.replace("python tests/", f"python {ROOT}/tests/").replace(
@@ -90,7 +75,12 @@ def test_quickstart_is_what_the_make_target_says(tmp_path):
     """The residuum commands of `make quickstart` are real ones; the README's first command runs nothing else."""
     printed = subprocess.run(["make", "-n", "-C", str(ROOT), "quickstart"], capture_output=True, text=True, check=True)
     commands = [line.split("residuum ", 1)[1] for line in printed.stdout.splitlines() if "/residuum " in line]
-    assert commands == ["train quick --model resnet56", "train quick --model plain56", "list runs"]
+    assert commands == [
+        "train quick --model resnet56",
+        "train quick --model plain56",
+        "list runs",
+        "draw resnet56-digits-seed0 plain56-digits-seed0 --out runs/quickstart",
+    ]
 
 
 def test_every_setting_and_command_is_in_the_reference():

@@ -43,10 +43,11 @@ def test_equals_the_definition(name, soft, smoothing):
 
 @pytest.mark.parametrize("name", list(LOSSES))
 @pytest.mark.parametrize("soft", [False, True])
-def test_is_fp32_under_autocast_and_from_bfloat16(name, soft):
+@pytest.mark.parametrize("autocast", [False, True])
+def test_is_fp32_from_bfloat16_also_under_autocast(name, soft, autocast):
     logits, targets = logits_and_targets(soft)
     half = logits.bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         loss = LOSSES.bind(name)(half, targets)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(by_hand(half.float(), targets, 0.0), rel=1e-6)

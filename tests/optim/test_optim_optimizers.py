@@ -232,10 +232,10 @@ def test_equals_a_slow_twin_with_a_rate_that_changes_every_step(name):
             wd = 0.1 if parameter.ndim > 1 else 0.0
             slow[key] = TWINS[name](slow[key], parameter.grad.double(), memory[key], lr, wd, **SETTINGS[name])
         optimizer.step()
-    # Muon's iteration runs in bfloat16, in torch as in Jordan's own code.
-    tolerance = 0.02 if name == "muon" else 1e-5
     for key, parameter in network.named_parameters():
-        assert (parameter.double() - slow[key]).abs().max() < tolerance * LR[name] * 10, key
+        # Muon's iteration runs in bfloat16, in torch as in Jordan's own code.
+        tolerance = 0.1 if name == "muon" and parameter.ndim == 4 else 1e-4
+        assert (parameter.double() - slow[key]).abs().max() < tolerance * LR[name], key
 
 
 DECOUPLED = {"adamw": 1.0, "muon": 1.0, "sgd": 1.0}
@@ -308,14 +308,15 @@ class TestMuon:
 
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
     @pytest.mark.parametrize("shape", [(8, 3, 3, 3), (32, 2, 3, 3), (6, 4, 1, 1)])
-    def test_kernels_move_as_torchs_own_muon_moves_their_matrices(self, layout, shape):
+    @pytest.mark.parametrize("nesterov", [False, True])
+    def test_kernels_move_as_torchs_own_muon_moves_their_matrices(self, layout, shape, nesterov):
         """Bit for bit, whatever the memory format of kernel and gradient."""
         kernel = nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(memory_format=layout))
         matrix = nn.Parameter(kernel.detach().contiguous().flatten(1).clone())
         groups = [{"name": "decay", "params": [kernel], "names": ["kernel"], "lr": 0.1, "lr_share": 1.0,
                    "weight_decay": 0.2}]  # fmt: skip
-        ours = OPTIMIZERS.build({"name": "muon", "momentum": 0.9}, groups)
-        torchs = torch.optim.Muon([matrix], lr=0.1, weight_decay=0.2, momentum=0.9)
+        ours = OPTIMIZERS.build({"name": "muon", "momentum": 0.9, "nesterov": nesterov}, groups)
+        torchs = torch.optim.Muon([matrix], lr=0.1, weight_decay=0.2, momentum=0.9, nesterov=nesterov)
         for gradient in self.gradients(kernel, 4):
             kernel.grad, matrix.grad = gradient.to(memory_format=layout), gradient.flatten(1).clone()
             ours.step()

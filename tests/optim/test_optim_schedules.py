@@ -46,6 +46,7 @@ TWINS = {
             {"milestones": [0.25, 0.5], "gamma": 0.1},
             lambda: stepped_by_torch(lambda o: lrs.MultiStepLR(o, [6, 12], 0.1), per_epoch=True),
         ),
+        ({"milestones": [1], "gamma": 0.1}, lambda: [1.0 if n < E else 0.1 for n in range(N)]),  # an epoch, no share
         ({"milestones": [0.1], "gamma": 0.1}, lambda: [1.0 if n < 17 else 0.1 for n in range(N)]),  # 16.8 steps
     ],
     "step": [
@@ -157,6 +158,12 @@ def test_shortened_run_keeps_the_shape(name):
 def test_shortened_run_drops_as_often_where_periods_are_no_whole_steps():
     levels = rates({"name": "step", "every": 0.25, "gamma": 0.5}, Span(5, 2), lr=1.0)
     assert levels == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.125]  # changes at 2.5, 5 and 7.5 steps
+
+
+def test_times_shorter_than_a_step_last_one_step():
+    assert rates({"name": "step", "every": 1e-9, "gamma": 0.5}, Span(3, 1), lr=1.0) == [1, 0.5, 0.25]
+    assert rates({"name": "multistep", "milestones": [1e-9], "gamma": 0.5}, Span(3, 1), lr=1.0) == [1, 0.5, 0.5]
+    assert rates({"name": "cosine_restarts", "period": 1e-9}, Span(3, 1), lr=1.0) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 10, 391])

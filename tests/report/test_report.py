@@ -10,7 +10,7 @@ from residuum import recipes
 from residuum.records.event import Diverged, EpochDone, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord
 from residuum.report import style
-from residuum.report.figures import curves
+from residuum.report.figures import compare, curves
 from residuum.report.terminal import epoch_line, print_table, show
 
 
@@ -42,6 +42,20 @@ def test_curves_are_drawn_and_written_in_both_forms(name, tmp_path):
     paths = style.save(curves.draw(curves.data(CASES[name])), tmp_path / "curves")
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in paths[1].read_text()
+
+
+@pytest.mark.parametrize("names", [[], ["empty"], ["single", "empty"], ["normal", "normal", "single, test only"]])
+def test_several_runs_are_drawn_into_one_figure(names, tmp_path):
+    lines = compare.data([CASES[name] for name in names])
+    assert len(lines) == len(names)
+    assert all(path.stat().st_size > 1000 for path in style.save(compare.draw(lines), tmp_path / "runs"))
+
+
+def test_a_comparison_prefers_the_observed_test_error():
+    both, test_only, none = compare.data([CASES["normal"], CASES["single, test only"], CASES["empty"]])
+    assert (both.held_out, both.error.values[0]) == ("test", pytest.approx(70))
+    assert (test_only.held_out, none.error) == ("test", None)
+    assert both.train_error.values[0] == pytest.approx(49)
 
 
 def test_drawing_twice_gives_the_same_bytes(tmp_path):

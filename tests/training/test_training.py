@@ -79,7 +79,7 @@ def test_a_run_stopped_twice_in_an_epoch_ends_with_the_same_bits(tmp_path, setti
     train(config, tmp_path / "whole")
     run_in_pieces(config, tmp_path / "pieces", stops=[1, 1, 2, 1])
     whole, pieces = contents(tmp_path / "whole"), contents(tmp_path / "pieces")
-    assert sum(name.endswith(".safetensors") for name in whole) >= 4
+    assert sum(name.endswith(".safetensors") for name in whole) >= 3  # weights, optimizer, predictions
     assert whole.keys() == pieces.keys()
     assert [name for name in whole if whole[name] != pieces[name]] == []
 
@@ -95,7 +95,7 @@ def test_runs_that_differ_are_seen_to_differ(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_where_the_run_stands_and_the_next_start_goes_on_there(tmp_path, number):
     config, steps = tiny(), 0
-    with pytest.raises(StoppedError) as stopped:
+    with pytest.raises(StoppedError) as stopped:  # noqa: PT012
         for event in launch(run(config, tmp_path)):
             steps += isinstance(event, StepDone)
             if steps == 4:
@@ -197,7 +197,7 @@ def test_a_disk_that_fills_ends_in_one_line_and_the_last_state_still_loads(tmp_p
 
     def sometimes(descriptor):
         count.append(descriptor)
-        if len(count) > 40:
+        if len(count) > 20:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
@@ -321,7 +321,7 @@ def test_arms_with_the_same_seed_see_the_same_images_in_the_same_order(tmp_path)
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"data__augment": ["cutout"], "data__dataset": {"name": "synthetic", "size": 6}}, "cutout"),
+        ({"data__augment": [{"name": "cutout", "size": 13}]}, "data.augment[0].size: 13 is too much"),
         ({"data__augment": ["hue"], "data__dataset": "digits"}, "hue"),
         ({"model": "resnet18-imagenet"}, "too small"),
         ({"optim__optimizer": {"name": "sgd", "nesterov": True, "momentum": 0.0}}, "nesterov"),

@@ -59,7 +59,7 @@ def compute(device: str, precision: str, threads: int) -> Compute:
         )
     if precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
-    threads = threads or _usable_cores()
+    threads = threads or _usual_threads()
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
@@ -73,7 +73,11 @@ def has_fast_bf16(device: str) -> bool:
     return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _usable_cores() -> int:
+def _usual_threads() -> int:
+    """What `OMP_NUM_THREADS` says, as for every program of its kind, else one for each core of this process."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdigit() and int(said) > 0:
+        return int(said)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

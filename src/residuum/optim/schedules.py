@@ -84,7 +84,7 @@ def cosine_restarts(
         start, length = 0.0, first
         while _reached(step, start + length):
             start, length = start + length, length * multiplier
-        return _cosine(1.0, final, max(0.0, step - start) / length)
+        return _cosine(1.0, final, (step - start) / length)
 
     return factor
 

@@ -13,13 +13,13 @@ Rows reach the disk before the checkpoint that covers them; on resuming, rows af
 computed again. So every row is there exactly once, whenever the run was killed.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 from residuum.config import SCHEMA, RunConfig, identity, short_name
@@ -172,7 +172,10 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
-    """Take a run back to a place: drop the rows and the saved states that come after it."""
+    """Take a run back to a place: drop the rows and the saved states that come after it, and what a kill left."""
+    for stump in (*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(".*.tmp")):
+        with storage.storing(stump):
+            shutil.rmtree(stump) if stump.is_dir() else stump.unlink()
     for later, path in checkpoints(folder):
         if later > position:
             _remove(path)
@@ -189,7 +192,7 @@ def retain(folder: Path, keep: int, protected: Position | None) -> None:
 
 def _remove(path: Path) -> None:
     # Renamed first: a half-removed folder must never look like a saved state.
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    doomed = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     with storage.storing(path):
         path.rename(doomed)
         shutil.rmtree(doomed)

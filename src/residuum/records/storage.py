@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from residuum.errors import BusyError, InputError, StorageError
@@ -22,6 +23,11 @@ def storing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside the path that no other process or thread takes, on this machine or another."""
+    return path.with_name(f".{path.name}.{token_hex(4)}.tmp")
 
 
 def _sync(path: Path) -> None:
@@ -41,7 +47,7 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Put a file in place at once: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     with storing(path):
         try:
             _write_synced(temporary, content)
@@ -72,9 +78,8 @@ def read_json(path: Path) -> Any:
 
 def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:
     """Put a folder of files in place at once, with a manifest of `values` and every file's SHA-256, written last."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = _temporary(folder)
     with storing(folder):
-        shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
             for name, content in files.items():

@@ -11,6 +11,15 @@ TRAIN, VALIDATION, TEST = "#0072B2", "#D55E00", "#000000"
 """Colours of the splits (Okabe and Ito's palette)."""
 
 
+ARMS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def arms(count: int) -> list[tuple[str, str]]:
+    """A colour and a marker for each of some runs; the marker tells them apart where colour does not."""
+    return [(ARMS[number % len(ARMS)], MARKERS[number % len(MARKERS)]) for number in range(count)]
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """The settings under which every figure is drawn."""
@@ -36,6 +45,7 @@ def styled() -> Iterator[None]:
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG; the bytes depend on nothing but the figure."""
     paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
-    figure.savefig(paths[0], dpi=150, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None})
+    with styled():  # the settings of SVG count when it is written, not when it is drawn
+        figure.savefig(paths[0], dpi=150, metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None})
     return paths
