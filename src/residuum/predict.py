@@ -116,11 +116,7 @@ def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
     """
     read = [read_image(path, trained.shape) for path in paths]
     images_NCHW = torch.from_numpy(np.stack([image.pixels_CHW for image in read]))
-    batches = (
-        normalise_for_network(part.to(trained.compute.device), trained.normalization)
-        for part in images_NCHW.split(assemble.EVALUATION_BATCH)
-    )
-    shares_NK = logits_of(trained.network, batches, trained.compute).softmax(dim=1)
+    shares_NK = logits(trained, images_NCHW).softmax(dim=1)
     predictions = []
     for path, image, shares_K in zip(paths, read, shares_NK, strict=True):
         ranked = sorted(zip(trained.classes, shares_K.tolist(), strict=True), key=lambda pair: -pair[1])
