@@ -61,15 +61,17 @@ class Data:
         }
 
 
-def resolve(config: RunConfig) -> tuple[RunConfig, Data]:
+def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfig, Data]:
     """The configuration with every name and setting checked and every default written out, and its data.
+
+    A `dataset` that is given stands for the one that the configuration names, which is then not read.
 
     Raises:
         InputError: an unknown name or setting, an impossible combination, data that is missing or not that of the run.
     """
     dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
     root = str(Path(config.data.root).expanduser().absolute()) if config.data.root else ""
-    dataset = dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
+    dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
     channels, height, width = dataset.train.images_NCHW.shape[1:]
     augment = _resolve_all(AUGMENTATIONS, config.data.augment, "data.augment")
     check_augmentations(augment, channels, height, width)

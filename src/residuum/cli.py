@@ -178,7 +178,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         required=True,
         help="per channel, as 0.49,0.48,0.45 0.25,0.24,0.26",
     )
-    p.add_argument("--data", default="cifar10", help="the data set it was trained on: a name, or where it lies")
+    p.add_argument("--data", help="the data set it was trained on (default: CIFAR-10, whose images are not needed yet)")
     p.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.channels=[8,8,8]"
     )
@@ -553,13 +553,15 @@ def _dataset(options: argparse.Namespace) -> Data:
 def import_weights(options: argparse.Namespace) -> None:
     """`residuum import-weights FILE …`."""
     from residuum.config import RunConfig, parse_setting
+    from residuum.predict import cifar10_without_images
     from residuum.predict import import_weights as imported
 
     mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
-    settings = {"model": options.model, "data.validation": 0, **_data_settings(options.data)}
+    data = _data_settings(options.data) if options.data else {}
+    settings = {"model": options.model, "data.validation": 0, **data}
     settings["data.normalize"] = {"name": "standardize", "mean": mean, "std": std}
     config = RunConfig().changed(settings | dict(map(parse_setting, options.set)))
-    record = imported(options.file, config, options.runs)
+    record = imported(options.file, config, options.runs, None if options.data else cifar10_without_images())
     if options.json:
         _print_json(_summary(record))
     else:

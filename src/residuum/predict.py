@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from residuum import assemble
 from residuum.config import RunConfig, identity, short_name
 from residuum.data.batches import normalise_for_network
+from residuum.data.dataset import Dataset, Split
+from residuum.data.datasets import cifar10
 from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import metrics, state
@@ -124,15 +126,22 @@ def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
     return predictions
 
 
-def import_weights(file: Path, config: RunConfig, root: Path) -> RunRecord:
+def cifar10_without_images() -> Dataset:
+    """Shape and classes of CIFAR-10 with one black image: all that its weights need until they are evaluated."""
+    black = Split(np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64))
+    return Dataset("cifar10", cifar10.LAYOUT.classes, black, black, fingerprint="")
+
+
+def import_weights(file: Path, config: RunConfig, root: Path, dataset: Dataset | None = None) -> RunRecord:
     """Put a public state dict into a run folder that `evaluate` and `predict` accept; its status is `imported`.
 
-    `config` names the network, the data set that it was trained on, and the normalisation of its images.
+    `config` names the network, the data set that it was trained on, and the normalisation of its images. A `dataset`
+    that is given tells shape and classes, and nothing is read.
 
     Raises:
         InputError: the file is not a state dict of that network, or settings do not go together.
     """
-    resolved, data = assemble.resolve(config)
+    resolved, data = assemble.resolve(config, dataset)
     network = assemble.network_of(resolved, data)
     network.load_state_dict(load_foreign(file, network))
     weights = state.to_bytes(network.state_dict())

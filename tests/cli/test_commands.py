@@ -214,6 +214,30 @@ def test_import_weights_gives_a_run_that_evaluates_as_the_original(run):
     assert "weights from elsewhere" in err
 
 
+def test_weights_for_cifar10_are_imported_without_its_images(run):
+    import torch
+
+    from residuum.config import network
+    from residuum.models import build
+    from residuum.registry import Choice
+
+    torch.save(build(Choice.of(network("resnet20")), 3, 10, (32, 32), seed=0).state_dict(), "public.pt")
+    code, out, err = run(
+        "import-weights", "public.pt", "--model", "resnet20", "--json", "--normalize", "0.5,0.5,0.5", "0.25,0.25,0.25"
+    )
+    assert code == 0, err
+    Image.new("RGB", (32, 32)).save("black.png")
+    code, out, err = run("predict", json.loads(out)["folder"], "black.png", "--json")
+    assert code == 0, err
+    assert "airplane" in json.loads(out)["probabilities"]
+    code, _, err = run(
+        "import-weights", "public.pt", "--model", "resnet32", "--normalize", "0.5,0.5,0.5", "0.25,0.25,0.25"
+    )
+    assert code == 2
+    assert "resnet20" in err
+    assert err.count("\n") == 1
+
+
 MISTAKES = [
     (["trian", "quick"], "did you mean 'train'?"),
     (["train", "quik"], "unknown recipe 'quik'; did you mean 'quick'?"),
