@@ -16,7 +16,7 @@ from residuum.config import DataConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.batches import EvaluationBatches, TrainingBatches
-from residuum.data.dataset import Dataset
+from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS, Normalization
 from residuum.data.split import split
@@ -172,20 +172,12 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
 
     def scorer(split: Literal["validation", "test"]) -> Callable[[], Scores]:
         part = data.dataset.test if split == "test" else data.dataset.train
-        indices_N = np.arange(len(part.labels_N)) if split == "test" else data.validation_N
-        images = EvaluationBatches(
-            part.images_NCHW,
-            part.labels_N,
-            indices_N,
-            batch_size=EVALUATION_BATCH,
-            normalization=data.normalization,
-            device=on.device,
-        )
+        indices_N = np.arange(len(part)) if split == "test" else data.validation_N
+        labels_N = torch.from_numpy(part.labels_N[indices_N])
 
         def score() -> Scores:
             with average.applied_to(network) if average else nullcontext():
-                logits_NK = logits_of(network, (batch for batch, _, _ in images), on)
-            return metrics.scores(split, logits_NK, images.labels_N.cpu())
+                return metrics.scores(split, split_logits(network, part, indices_N, data.normalization, on), labels_N)
 
         return score
 
@@ -210,18 +202,24 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
     return made, [note] if note else []
 
 
-def test_logits(network: nn.Module, dataset: Dataset, normalization: Normalization, on: Compute) -> Tensor:
-    """logits_NK of every test image."""
-    test = dataset.test
+def split_logits(
+    network: nn.Module, split: Split, indices_N: NDArray[np.int64], normalization: Normalization, on: Compute
+) -> Tensor:
+    """logits_NK of some images of a split, in the order of the indices."""
     images = EvaluationBatches(
-        test.images_NCHW,
-        test.labels_N,
-        np.arange(len(test.labels_N)),
+        split.images_NCHW,
+        split.labels_N,
+        indices_N,
         batch_size=EVALUATION_BATCH,
         normalization=normalization,
         device=on.device,
     )
     return logits_of(network, (batch for batch, _, _ in images), on)
+
+
+def test_logits(network: nn.Module, dataset: Dataset, normalization: Normalization, on: Compute) -> Tensor:
+    """logits_NK of every test image."""
+    return split_logits(network, dataset.test, np.arange(len(dataset.test)), normalization, on)
 
 
 def is_finite(network: nn.Module) -> bool:
