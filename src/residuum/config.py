@@ -9,6 +9,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date, time
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
@@ -189,9 +190,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not path.strip():
         raise InputError(f"{text!r} is not of the form path=value, as in model.depth=56")
     try:
-        return path.strip(), tomllib.loads(f"value = {value}")["value"]
+        found = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return path.strip(), value.strip()
+        found = value.strip()
+    # No setting is a date: a folder may be called like one.
+    return path.strip(), value.strip() if isinstance(found, date | time) else found
 
 
 def identity(config: RunConfig) -> str:
@@ -302,9 +305,14 @@ def _assign(values: dict[str, Any], path: str, value: Any) -> None:
             raise unknown("setting", path, [key for key, _ in _flat(values)])
         place = inner
     old = place.get(last)
-    if isinstance(old, dict) and isinstance(value, str | Mapping) and ("name" in old or sections):
-        old_choice, new_choice = Choice.of(old), Choice.of(value)
-        place[last] = old_choice.merged(new_choice).model_dump(mode="json")
+    if isinstance(old, dict) and "name" not in old and not sections:
+        raise InputError(f"{path} is a section, not a setting; it has {', '.join(f'{path}.{key}' for key in old)}")
+    if value == "" and isinstance(old, dict | list):
+        raise InputError(f"{path}: a choice needs a name")
+    if isinstance(old, dict) and isinstance(value, str | Mapping):
+        place[last] = Choice.of(old).merged(Choice.of(value)).model_dump(mode="json")
+    elif isinstance(old, list) and isinstance(value, str | Mapping):
+        place[last] = [value]  # one augmentation or penalty is a list of one
     else:
         place[last] = value
 

@@ -61,8 +61,10 @@ class Choice(BaseModel):
 
 def describe(error: ErrorDetails) -> str:
     """One problem that pydantic found, as a phrase without its input's type."""
+    if error["type"] == "missing":
+        return "a value is missing"
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{message}, not {error['input']!r}" if error["type"] != "missing" else message
+    return f"{message}, not {error['input']!r}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class Setting:
         try:
             return TypeAdapter(self.type).validate_json(text, strict=True)
         except ValidationError as error:
-            raise InputError(f"{path}: {describe(error.errors()[0])}") from error
+            problem = error.errors()[0]
+            place = "".join(f"[{part}]" for part in problem["loc"] if isinstance(part, int))
+            raise InputError(f"{path}{place}: {describe(problem)}") from error
 
 
 def as_plain(value: Any) -> Any:

@@ -39,6 +39,10 @@ def test_a_short_model_name_keeps_the_width_of_the_recipe():
     assert "channels" not in recipes.report_d().changed({"model": "resnet18"}).model.settings
 
 
+def test_one_augmentation_is_a_list_of_one():
+    assert recipes.quick().changed({"data.augment": "hue"}).data.augment == (Choice(name="hue"),)
+
+
 def test_setting_order_does_not_matter():
     one = recipes.quick().changed({"optim.schedule.gamma": 0.5, "optim.schedule": "exponential"})
     two = recipes.quick().changed({"optim.schedule": "exponential", "optim.schedule.gamma": 0.5})
@@ -69,6 +73,10 @@ def test_a_choice_inside_the_model_can_be_set_by_its_own_settings():
         ({"model": "plain18-imagenet"}, "only resnet and preact have an ImageNet form"),
         ({"model": "resnet20-imagenet"}, "18, 34, 50, 101, 152"),
         ({"optim.lr.x": 1}, "unknown setting 'optim.lr.x'"),
+        ({"train": 3}, "train is a section, not a setting; it has train.epochs, train.batch_size"),
+        ({"optim.optimizer": ""}, "optim.optimizer: a choice needs a name"),
+        ({"optim.optimizer": 3}, "optim.optimizer"),
+        ({"data.augment": 3}, "data.augment"),
     ],
 )
 def test_a_bad_setting_is_one_line_with_the_nearest_valid_one(settings, says):
@@ -92,6 +100,7 @@ def test_unknown_recipe():
         ('data.augment=["pad_crop", {name = "cutout", size = 8}]', ("data.augment", ["pad_crop", {"name": "cutout", "size": 8}])),
         ("monitor.test=true", ("monitor.test", True)),
         ("model.shortcut=none", ("model.shortcut", "none")),
+        ("data.root=2020-01-01", ("data.root", "2020-01-01")),
     ],
 )  # fmt: skip
 def test_values_are_read_as_toml_and_else_as_text(text, expected):

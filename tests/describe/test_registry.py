@@ -59,6 +59,10 @@ def test_resolving_twice_changes_nothing():
             "part.shape.radius: input should be a valid number",
         ),
         ({"name": "box", "shape": {"name": "round", "radius": float("inf")}}, "part.shape.radius"),
+        (
+            {"name": "box", "shape": {"name": "round", "holes": [1, "2"]}},
+            "part.shape.holes[1]: input should be a valid integer",
+        ),
         ({"name": "plain", "size": 1}, "box 'plain' has no settings"),
     ],
 )
