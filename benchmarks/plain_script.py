@@ -9,6 +9,7 @@ the recipe `he2015`. It is written for clarity, the way tutorials do it, and is 
 
 import argparse
 import random
+import sys
 import time
 from collections.abc import Iterator
 
@@ -107,12 +108,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--wait", action="store_true", help="wait for a line on standard input before each epoch")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     sizes = (options.images, options.images // 5)
     train, test = ((rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n)) for n in sizes)
-    for epoch, seconds in zip(range(options.epochs), training(train, test, options.workers), strict=False):
-        print(f"epoch {epoch + 1}: {seconds:.1f} s, {options.images / seconds:,.0f} images/s")
+    epochs = training(train, test, options.workers)
+    for epoch in range(options.epochs):
+        if options.wait:
+            sys.stdin.readline()
+        seconds = next(epochs)
+        print(f"epoch {epoch + 1}: {seconds:.3f} s, {options.images / seconds:,.0f} images/s", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ python benchmarks/steps.py
 """
 
 import statistics
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
 
@@ -35,15 +37,25 @@ def step_milliseconds(bf16: bool, channels_last: bool, compiled: bool = False, r
     return statistics.median(times[3:])
 
 
+VARIANTS = {
+    "fp32, contiguous": (False, False, False, False),
+    "fp32, channels last": (False, True, False, False),
+    "bf16, contiguous": (True, False, False, False),
+    "bf16, channels last": (True, True, False, False),
+    "bf16, channels last, freed memory kept": (True, True, False, True),
+    "… and compiled": (True, True, True, True),
+}
+
+
 def main() -> None:
-    print(f"{torch.get_num_threads()} threads")
-    for bf16 in (False, True):
-        for channels_last in (False, True):
-            name = f"{'bf16' if bf16 else 'fp32'}, {'channels last' if channels_last else 'contiguous'}"
-            print(f"{name}: {step_milliseconds(bf16, channels_last):.0f} ms", flush=True)
-    keep_freed_memory()
-    print(f"bf16, channels last, freed memory kept: {step_milliseconds(True, True):.0f} ms", flush=True)
-    print(f"… and compiled: {step_milliseconds(True, True, compiled=True):.0f} ms")
+    if len(sys.argv) > 1:
+        bf16, channels_last, compiled, keep = VARIANTS[sys.argv[1]]
+        if keep:
+            keep_freed_memory()
+        print(f"{sys.argv[1]}: {step_milliseconds(bf16, channels_last, compiled):.0f} ms")
+        return
+    for name in VARIANTS:  # a process each: the allocator learns from what ran before
+        subprocess.run([sys.executable, __file__, name], check=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # The same commands with less work: these measure or train for minutes.
 SHORTER = {
     "residuum bench": "residuum bench --images 640 --repeats 1",
-    "make torture": "python tests/torture.py --kills 2",
+    "python benchmarks/steps.py": "python benchmarks/steps.py 'bf16, channels last'",
+    "python tests/torture.py --kills 50": "python tests/torture.py --kills 1",
 }
 
 

@@ -86,7 +86,7 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory instead of handing it back to the kernel.
 
     Activations of a few MB are allocated and freed some hundred times a step; by default each is mapped anew and its
-    pages are cleared by the kernel on first touch. Measured on ResNet-20 at batch 128 in bfloat16: 148 → 124 ms a step.
+    pages are cleared by the kernel on first touch. `benchmarks/steps.py` measures what that costs.
     """
     if sys.platform != "linux":
         return
