@@ -142,7 +142,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     p.add_argument("what", choices=("model", "recipe", "run"), metavar="model|recipe|run")
     p.add_argument("name")
     p.add_argument("--input", default="", help="image shape for a model, as 3x32x32")
-    p.add_argument("--classes", type=int, default=0, help="classes for a model (default: 10, ImageNet forms 1000)")
+    p.add_argument("--classes", type=int, help="classes for a model (default: 10, ImageNet forms 1000)")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.wide=2")
     _common(p)
 
@@ -261,6 +261,8 @@ def _data_settings(text: str) -> dict[str, Any]:
     if text in DATASETS and not Path(text).exists():
         return {"data.dataset": text}
     if not Path(text).exists():
+        if Path(text).name != text or "." in text:
+            raise InputError(f"{text} does not exist")
         raise unknown("data set or path", text, DATASETS)
     return {"data.dataset": find(Path(text)), "data.root": text}
 
@@ -402,7 +404,7 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         rows.append({
             "run": record.id, "status": record.status, "recipe": record.recipe, "model": short_name(config.model),
             "data": config.data.dataset.name, "seed": config.train.seed,
-            "epochs": f"{len(record.epochs)}/{config.train.epochs}", "test accuracy": last,
+            "epochs": f"{len(record.epochs)}/{config.train.epochs}", "test_accuracy": last,
         })  # fmt: skip
     return rows
 
@@ -421,7 +423,9 @@ def _show_model(options: argparse.Namespace) -> None:
     full_size = options.name.endswith("-imagenet")
     channels, height, width = shape = _shape(options.input or ("3x224x224" if full_size else "3x32x32"))
     config = RunConfig().changed({"model": options.name, **dict(map(parse_setting, options.set))})
-    classes = options.classes or (1000 if full_size else 10)
+    classes = options.classes if options.classes is not None else (1000 if full_size else 10)
+    if classes < 1:
+        raise InputError(f"--classes: {classes} classes; at least 1")
     summary = summarize(build(MODELS.resolve(config.model), channels, classes, (height, width), seed=0), shape)
     if options.json:
         totals = {"parameters": summary.parameters, "macs": summary.macs}
@@ -477,7 +481,7 @@ def _show_run(options: argparse.Namespace) -> None:
         print(epoch_line(epoch))
     for line in result_lines(record):
         print(line)
-    print(f"the test set was read {record.test_reads} times")
+    print(f"readings of the test set: {record.test_reads}")
 
 
 def draw(options: argparse.Namespace) -> None:

@@ -96,6 +96,7 @@ class ComputeConfig(Part):
     threads: int = Field(
         default=0,
         ge=0,
+        le=1024,
         description="CPU threads; 0: what OMP_NUM_THREADS says, else one for each core that this process may use",
     )
     compile: bool = Field(default=False, description="compile the network where a compiler exists")

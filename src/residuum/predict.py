@@ -62,8 +62,10 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
         InputError: nothing was saved or selected, or what was saved is damaged.
     """
     checkpoint, problems = run_folder.latest_checkpoint(record.folder)
+    if problems:  # another epoch's weights must never pass for the last one's
+        raise InputError(problems[0].removesuffix(run_folder.USED_INSTEAD))
     if checkpoint is None:
-        raise InputError(problems[0] if problems else f"{record.folder} holds no weights yet")
+        raise InputError(f"{record.folder} holds no weights yet")
     if which == "selected":
         best = checkpoint.values["progress"]["best"]
         if not best:

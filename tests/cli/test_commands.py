@@ -180,7 +180,7 @@ def test_list_runs_and_show_run(run):
     code, out, _ = run("show", "run", said["run"])
     assert code == 0
     assert out.count("Epoch:") == 2
-    assert "the test set was read 2 times" in out
+    assert "readings of the test set: 2" in out
     code, out, _ = run("show", "run", said["run"], "--json")
     assert json.loads(out)["environment"][0]["threads"] == 1
 
@@ -256,6 +256,8 @@ MISTAKES = [
     (["evaluate", "nothing"], "holds no runs"),
     (["predict", "nothing", "x.png"], "holds no runs"),
     (["resume", "."], "is not a run folder"),
+    (["show", "model", "resnet20", "--classes", "0"], "at least 1"),
+    (["train", "quick", "--set", "compute.threads=100000"], "compute.threads"),
     (["list", "recipe"], "did you mean 'recipes'?"),
     (["show", "modle", "resnet20"], "did you mean 'model'?"),
     (["show", "model", "resnet20", "--input", "32x32"], "is not channels x height x width"),

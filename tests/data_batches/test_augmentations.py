@@ -316,7 +316,11 @@ def test_the_same_augmentation_listed_twice_draws_twice():
         ({"name": "pad_crop", "padding": 8, "mode": "reflect"}, (3, 8, 8), "data.augment[1].padding: 8 is too much"),
         ("cutout", (1, 8, 8), "data.augment[1].size: 8 is too much for images of 8×8 pixels"),
         ({"name": "scaling", "factors": [1.2, 0.8]}, (3, 8, 8), "data.augment[1].factors: the first, 1.2, is larger"),
-        ({"name": "scaling", "factors": [0, 1]}, (3, 8, 8), "data.augment[1].factors[0]: input should be greater than 0"),
+        (
+            {"name": "scaling", "factors": [0, 1]},
+            (3, 8, 8),
+            "data.augment[1].factors[0]: input should be greater than 0",
+        ),
         ("cutuot", (3, 32, 32), "data.augment[1]: unknown augmentation 'cutuot'; did you mean 'cutout'?"),
         ({"name": "rotation", "degres": 3}, (3, 32, 32), "unknown setting 'data.augment[1].degres'; did you mean"),
     ],

@@ -160,6 +160,9 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
     return Checkpoint(path, position, files, values)
 
 
+USED_INSTEAD = "; the state before it is used"
+
+
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest saved state that is whole, and a line about each newer one that is damaged."""
     problems: list[str] = []
@@ -167,7 +170,7 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         try:
             return read_checkpoint(folder, position), problems
         except InputError as error:
-            problems.append(f"{error}; the state before it is used")
+            problems.append(f"{error}{USED_INSTEAD}")
     return None, problems
 
 
