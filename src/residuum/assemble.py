@@ -162,6 +162,8 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
     )
     if o.schedule.name == "plateau" and not len(data.validation_N):
         raise InputError("optim.schedule: 'plateau' watches the validation loss; hold images out with data.validation")
+    if o.warmup > t.epochs:
+        raise InputError(f"optim.warmup: {o.warmup:g} epochs of warm-up do not fit into a run of {t.epochs}")
     span = optim.Span(batches.steps_per_epoch, t.epochs)
     factor = optim.with_warmup(optim.SCHEDULES.build(o.schedule, span), span, o.warmup, o.warmup_start)
     network = place(network_of(config, data), on)

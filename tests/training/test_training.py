@@ -327,6 +327,8 @@ def test_arms_with_the_same_seed_see_the_same_images_in_the_same_order(tmp_path)
         ({"optim__optimizer": {"name": "sgd", "nesterov": True, "momentum": 0.0}}, "nesterov"),
         ({"data__dataset": "digits", "data__root": "somewhere"}, "data.root"),
         ({"data__validation": 60}, "data.validation"),
+        ({"optim__warmup": 50}, "optim.warmup: 50 epochs of warm-up do not fit into a run of 2"),
+        ({"optim__schedule": "plateau", "data__validation": 0}, "plateau"),
         ({"compute__device": "mps"}, "compute.device"),
     ],
 )
