@@ -63,7 +63,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     """
     checkpoint, problems = run_folder.latest_checkpoint(record.folder)
     if problems:  # another epoch's weights must never pass for the last one's
-        raise InputError(problems[0].removesuffix(run_folder.USED_INSTEAD))
+        raise InputError(problems[0])
     if checkpoint is None:
         raise InputError(f"{record.folder} holds no weights yet")
     if which == "selected":

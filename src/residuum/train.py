@@ -166,7 +166,8 @@ def _compute(
 
 def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progress, list[str]]:
     """The progress of the newest state that is whole, put into the live objects; the start where there is none."""
-    checkpoint, problems = run_folder.latest_checkpoint(folder)
+    checkpoint, damaged = run_folder.latest_checkpoint(folder)
+    problems = [f"{problem}; the state before it is used" for problem in damaged]
     if checkpoint is None:
         return Progress(micro_batch=micro_batch), problems
     progress = state.restore(

@@ -160,9 +160,6 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
     return Checkpoint(path, position, files, values)
 
 
-USED_INSTEAD = "; the state before it is used"
-
-
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest saved state that is whole, and a line about each newer one that is damaged."""
     problems: list[str] = []
@@ -170,7 +167,7 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         try:
             return read_checkpoint(folder, position), problems
         except InputError as error:
-            problems.append(f"{error}{USED_INSTEAD}")
+            problems.append(str(error))
     return None, problems
 
 
