@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from residuum.errors import InputError
-from residuum.optim import SCHEDULES, Span, rates, with_warmup
+from residuum.optim import SCHEDULES, Span, rates, shortened, with_warmup
 from residuum.recipes import RECIPES, recipe
 
 SPAN = Span(steps_per_epoch=7, epochs=24)
@@ -275,3 +275,53 @@ def test_impossible_schedules_are_refused(choice):
     with pytest.raises(InputError) as caught:
         rates(choice, SPAN, lr=0.1)
     assert "\n" not in str(caught.value)
+
+
+LONG, SHORT = Span(41, 40), Span(164, 10)
+"""Runs of the same number of updates: a schedule shortened from 40 epochs to 10 must be the same curve on them."""
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"name": "constant"},
+        {"name": "multistep", "milestones": [20, 0.75, 60]},
+        {"name": "step", "every": 7},
+        {"name": "cosine", "final": 0.01},
+        {"name": "cosine_restarts", "period": 5, "multiplier": 2},
+        {"name": "cyclical", "period": 8},
+        {"name": "one_cycle"},
+    ],
+)
+def test_shortened_schedule_is_the_same_curve(choice):
+    resolved = SCHEDULES.resolve(choice)
+    long, short = SCHEDULES.build(resolved, LONG), SCHEDULES.build(shortened(resolved, 40, 10), SHORT)
+    assert [long(step, []) for step in range(1640)] == pytest.approx([short(step, []) for step in range(1640)])
+
+
+def test_shortened_exponential_meets_the_long_one_at_the_ends_of_its_epochs():
+    resolved = SCHEDULES.resolve({"name": "exponential", "gamma": 0.9})
+    long, short = SCHEDULES.build(resolved, LONG), SCHEDULES.build(shortened(resolved, 40, 10), SHORT)
+    assert [short(164 * epoch, []) for epoch in range(10)] == pytest.approx([0.9 ** (4 * e) for e in range(10)])
+    assert short(164 * 3, []) == pytest.approx(long(41 * 12, []))
+
+
+def test_shortened_plateau_waits_as_long_in_shares_of_the_run():
+    assert shortened(SCHEDULES.resolve({"name": "plateau", "patience": 8}), 40, 10).settings["patience"] == 2
+    assert shortened(SCHEDULES.resolve({"name": "plateau", "patience": 3}), 40, 4).settings["patience"] == 1
+    assert shortened(SCHEDULES.resolve({"name": "plateau", "patience": 0}), 40, 4).settings["patience"] == 0
+
+
+def test_every_schedule_is_covered_by_the_tests_of_shortening():
+    tested = {
+        "constant",
+        "multistep",
+        "step",
+        "cosine",
+        "cosine_restarts",
+        "cyclical",
+        "one_cycle",
+        "exponential",
+        "plateau",
+    }
+    assert tested == set(SCHEDULES)

@@ -5,7 +5,7 @@ from residuum.optim.groups import Group, decayed, parameter_groups, table
 from residuum.optim.losses import LOSSES
 from residuum.optim.optimizers import OPTIMIZERS
 from residuum.optim.penalties import PENALTIES
-from residuum.optim.schedules import SCHEDULES, Factor, Span, rates, with_warmup
+from residuum.optim.schedules import SCHEDULES, Factor, Span, rates, shortened, shortened_time, with_warmup
 
 __all__ = [
     "LOSSES",
@@ -19,6 +19,8 @@ __all__ = [
     "decayed",
     "parameter_groups",
     "rates",
+    "shortened",
+    "shortened_time",
     "table",
     "with_warmup",
 ]

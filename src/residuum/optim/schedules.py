@@ -22,6 +22,8 @@ Factor = Callable[[int, Sequence[float]], float]
 Time = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Drop = Annotated[float, Field(gt=0, le=1)]
+EpochDrop = Annotated[float, Field(gt=0, le=1), "for each epoch"]
+Epochs = Annotated[int, Field(ge=0), "whole epochs"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def step(span: Span, *, every: Time = 0.25, gamma: Drop = 0.5) -> Factor:
     return lambda step, _losses: gamma ** int((step + 0.5) / period)
 
 
-def exponential(span: Span, *, gamma: Drop = 0.9) -> Factor:
+def exponential(span: Span, *, gamma: EpochDrop = 0.9) -> Factor:
     """Multiplied by `gamma` after every epoch."""
     return lambda step, _losses: gamma ** (step // span.steps_per_epoch)
 
@@ -119,7 +121,7 @@ def plateau(
     _span: Span,
     *,
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5,
-    patience: Annotated[int, Field(ge=0)] = 3,
+    patience: Epochs = 3,
     threshold: Share = 1e-4,
 ) -> Factor:
     """Multiplied by `factor` once the validation loss has not improved for more than `patience` epochs.
@@ -176,6 +178,33 @@ def rates(
     return [
         lr * factor(number, validation_losses[: number // span.steps_per_epoch]) for number in range(span.total_steps)
     ]
+
+
+def shortened(schedule: Choice, epochs: int, new_epochs: int) -> Choice:
+    """The schedule that has over `new_epochs` the shape which a resolved one has over `epochs`.
+
+    Times in epochs become shares of the run, a factor for each epoch becomes one for as many epochs as now fit into
+    one, and whole epochs of patience are rounded, to 1 at least.
+    """
+    ratio = new_epochs / epochs
+    changed: dict[str, Any] = {}
+    for name, setting in SCHEDULES.settings(schedule.name).items():
+        value = schedule.settings[name]
+        if setting.type == Time:
+            changed[name] = shortened_time(value, epochs, new_epochs)
+        elif setting.type == tuple[Time, ...]:
+            changed[name] = [shortened_time(time, epochs, new_epochs) for time in value]
+        elif setting.type == EpochDrop:
+            changed[name] = value ** (1 / ratio)
+        elif setting.type == Epochs:
+            changed[name] = max(min(1, value), round(value * ratio))
+    return SCHEDULES.resolve(schedule.merged(Choice(**changed)))
+
+
+def shortened_time(time: float, epochs: int, new_epochs: int) -> float:
+    """A time of a run of `epochs` at the same place of a run of `new_epochs`: a share where it lies within the run."""
+    share = time if time < 1 else time / epochs
+    return share if share < 1 else share * new_epochs
 
 
 def _reached(step: int, change: float) -> bool:

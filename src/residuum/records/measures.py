@@ -1,0 +1,170 @@
+"""Measures: what a run is judged by, one number each, read from its record.
+
+A measure is None where the run has nothing to measure it on: no result yet, no images held out, no rate that fell.
+Errors are percentages, losses nats, times seconds unless the unit says otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, pstdev
+
+from residuum.errors import unknown
+from residuum.records.record import RunRecord
+
+SETTLED = 1.0
+"""Percentage points around the last error within which a curve counts as settled."""
+
+DROP = 0.6
+"""A learning rate below this share of the epoch before it has dropped; smooth schedules fall more slowly."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a run: its name, what it is, its unit, and which direction is better (None: neither)."""
+
+    name: str
+    text: str
+    unit: str
+    lower_is_better: bool | None
+    of: Callable[[RunRecord], float | None]
+
+
+def measure(name: str) -> Measure:
+    """The measure of that name.
+
+    Raises:
+        InputError: there is none; the message gives the nearest one.
+    """
+    if name not in MEASURES:
+        raise unknown("measure", name, MEASURES)
+    return MEASURES[name]
+
+
+def held_out_errors(record: RunRecord) -> list[float]:
+    """The error (%) of every epoch on the held-out images: validation, or the observed test curve where there is none.
+
+    Empty unless every epoch has it.
+    """
+    scores = [row.validation or row.test for row in record.epochs]
+    return [100 * (1 - score.accuracy) for score in scores if score is not None] if all(scores) else []
+
+
+def rate_drops(record: RunRecord) -> list[int]:
+    """The epochs, counted from 1, in which the learning rate was first lower by a drop, not by a smooth decay."""
+    return [after.epoch for before, after in pairwise(record.epochs) if after.lr < DROP * before.lr]
+
+
+def _test(which: str, key: str) -> Callable[[RunRecord], float | None]:
+    def of(record: RunRecord) -> float | None:
+        scored = record.result.get(which)
+        if not scored:
+            return None
+        return float(scored["test"]["loss"]) if key == "loss" else _percent(scored["test"]["accuracy"], key)
+
+    return of
+
+
+def _percent(accuracy: float, key: str) -> float:
+    return 100 * accuracy if key == "accuracy" else 100 * (1 - accuracy)
+
+
+def _last(split: str, key: str) -> Callable[[RunRecord], float | None]:
+    def of(record: RunRecord) -> float | None:
+        scores = getattr(record.epochs[-1], split) if record.epochs else None
+        if scores is None or record.status != "finished":
+            return None
+        return float(scores.loss) if key == "loss" else _percent(scores.accuracy, key)
+
+    return of
+
+
+def _curve(of: Callable[[list[float]], float | None]) -> Callable[[RunRecord], float | None]:
+    """A measure of the curve of held-out errors of a finished run."""
+
+    def measured(record: RunRecord) -> float | None:
+        errors = held_out_errors(record)
+        return of(errors) if errors and record.status == "finished" else None
+
+    return measured
+
+
+def _gap(record: RunRecord) -> float | None:
+    held_out, train = MEASURES["held_out_error"].of(record), MEASURES["train_error"].of(record)
+    return None if held_out is None or train is None else held_out - train
+
+
+def _roughness(errors: list[float]) -> float | None:
+    half = errors[len(errors) // 2 :]
+    return fmean(abs(after - before) for before, after in pairwise(half)) if len(half) > 1 else None
+
+
+def _converged_at(errors: list[float]) -> float:
+    unsettled = [number for number, error in enumerate(errors, start=1) if abs(error - errors[-1]) > SETTLED]
+    return (max(unsettled, default=0) + 1) / len(errors)
+
+
+def _drop(number: int) -> Callable[[RunRecord], float | None]:
+    def of(record: RunRecord) -> float | None:
+        drops, errors = rate_drops(record), held_out_errors(record)
+        if len(drops) < number or not errors:
+            return None
+        at = drops[number - 1]
+        return errors[at - 2] - errors[at - 1]
+
+    return of
+
+
+def _seconds_per_epoch(record: RunRecord) -> float | None:
+    return fmean(row.seconds for row in record.epochs) if record.epochs else None
+
+
+def _milliseconds_per_update(record: RunRecord) -> float | None:
+    epochs = record.epochs
+    if not epochs:
+        return None
+    images = sum(row.train.n for row in epochs)
+    training = sum(row.train.n / row.images_per_second for row in epochs)
+    return 1000 * training * record.config.train.batch_size / images
+
+
+def _gradient_variation(record: RunRecord) -> float | None:
+    if not record.epochs:
+        return None
+    norms = [row["gradient_norm"] for row in record.steps() if row["epoch"] == record.epochs[-1].epoch]
+    return pstdev(norms) / fmean(norms) if len(norms) > 1 and fmean(norms) > 0 else None
+
+
+def _result(key: str) -> Callable[[RunRecord], float | None]:
+    return lambda record: float(record.result[key]) if key in record.result else None
+
+
+_ALL = (
+    Measure("test_error", "test error of the last epoch", "%", True, _test("last", "error")),
+    Measure("selected_test_error", "test error of the selected epoch", "%", True, _test("selected", "error")),
+    Measure("test_accuracy", "test accuracy of the last epoch", "%", False, _test("last", "accuracy")),
+    Measure("test_loss", "test loss of the last epoch", "nats", True, _test("last", "loss")),
+    Measure("train_loss", "training loss of the last epoch", "nats", True, _last("train", "loss")),
+    Measure("train_error", "training error of the last epoch", "%", True, _last("train", "error")),
+    Measure("validation_error", "validation error of the last epoch", "%", True, _last("validation", "error")),
+    Measure("held_out_error", "error of the last epoch on validation images, or the observed test error without them",
+            "%", True, _curve(lambda errors: errors[-1])),
+    Measure("gap", "held-out error minus training error: how much it overfits", "points", True, _gap),
+    Measure("mean_held_out_error", "held-out error, mean of all epochs: low where training converges fast", "%", True,
+            _curve(fmean)),
+    Measure("roughness", "mean change of the held-out error from epoch to epoch in the second half", "points", True,
+            _curve(_roughness)),
+    Measure("converged_at", "share of the run from which the held-out error stays within 1 point of its last value",
+            "share", True, _curve(_converged_at)),
+    Measure("first_drop", "fall of the held-out error at the first drop of the rate", "points", None, _drop(1)),
+    Measure("second_drop", "fall of the held-out error at the second drop of the rate", "points", None, _drop(2)),
+    Measure("seconds", "time of the whole run", "s", True, _result("seconds")),
+    Measure("seconds_per_epoch", "time of an epoch, evaluation included", "s", True, _seconds_per_epoch),
+    Measure("milliseconds_per_update", "time of an update", "ms", True, _milliseconds_per_update),
+    Measure("gradient_variation", "standard deviation of the gradient norm over its mean, in the last epoch", "ratio",
+            True, _gradient_variation),
+    Measure("parameters", "parameters of the network", "count", None, _result("parameters")),
+    Measure("macs", "multiply-adds for one image", "count", None, _result("macs")),
+)  # fmt: skip
+
+MEASURES: Mapping[str, Measure] = {one.name: one for one in _ALL}

@@ -1,0 +1,112 @@
+"""Study files: TOML in, a Study out, and errors that name the line.
+
+The studies that come with the package lie in `residuum/studies/*.toml`; a name means one of those, anything that ends
+in `.toml` or holds a slash a file.
+"""
+
+import itertools
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+from residuum.errors import InputError, unknown
+from residuum.studies.study import Study, StudyError
+
+
+def names() -> list[str]:
+    """The names of the studies that come with the package."""
+    return sorted(path.name.removesuffix(".toml") for path in files("residuum.studies").iterdir()
+                  if path.name.endswith(".toml"))  # fmt: skip
+
+
+def read(name: str) -> Study:
+    """The study that a name or a file stands for.
+
+    Raises:
+        InputError: no such study or file, or a study that cannot be; the message names the line and the key.
+    """
+    text = source(name)
+    where = name if _is_file(name) else f"{name}.toml"
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not TOML: {error}") from error
+    values.setdefault("name", Path(where).stem)
+    try:
+        return Study(**values)
+    except StudyError as error:
+        line = line_of(text, error.place)
+        raise StudyError((), f"{where}, line {line}: {error}" if line else f"{where}: {error}") from error
+
+
+def source(name: str) -> str:
+    """The text of a study file.
+
+    Raises:
+        InputError: there is no such study or file.
+    """
+    if _is_file(name):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is not a text file in UTF-8") from error
+    if name not in names():
+        raise unknown("study", name, names())
+    return (files("residuum.studies") / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def header(name: str) -> str:
+    """The comment at the head of a study file: what it asks, how long it takes, what came out."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), source(name).splitlines())
+    return "\n".join(line.removeprefix("#").strip() for line in comment)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".toml") or "/" in name
+
+
+def line_of(text: str, place: tuple[str | int, ...]) -> int:
+    """The line, counted from 1, where a place of the study is written, or the nearest place around it; 0: none."""
+    wanted = _words(place)
+    best, found = 0, 0
+    for number, path in _keys(text):
+        shared = 0
+        while shared < min(len(path), len(wanted)) and path[shared] == wanted[shared]:
+            shared += 1
+        # A line that goes elsewhere below what it shares is not the place; one that stops short contains it.
+        if shared > best and shared in (len(path), len(wanted)):
+            best, found = shared, number
+    return found
+
+
+def _words(place: tuple[str | int, ...]) -> list[str]:
+    return [word for part in place for word in ([str(part)] if isinstance(part, int) else part.split("."))]
+
+
+def _keys(text: str) -> list[tuple[int, list[str]]]:
+    """Every line that begins a table or a key, with the words of its whole path; tables of a list are numbered."""
+    rows: list[tuple[int, list[str]]] = []
+    counts: dict[str, int] = {}
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line)
+        key = re.match(r"""\s*((?:[\w.-]|"[^"]*"|'[^']*'|\s*\.\s*)+?)\s*=""", line)
+        if header:
+            table = _split(header[2])
+            if header[1] == "[[":
+                counts[header[2]] = counts.get(header[2], -1) + 1
+                table = [*table, str(counts[header[2]])]
+            elif table[0] in counts:  # [arms.set] belongs to the latest of [[arms]]
+                table = [table[0], str(counts[table[0]]), *table[1:]]
+            rows.append((number, table))
+        elif key:
+            rows.append((number, [*table, *_split(key[1])]))
+    return rows
+
+
+def _split(text: str) -> list[str]:
+    """The words of a dotted key; those in quotes are dotted settings, whose words count as well."""
+    return [word for word in re.split(r"[.\s]+", text.replace('"', "").replace("'", "")) if word]

@@ -1,0 +1,115 @@
+"""Plan: a study made concrete, arm by arm and run by run, as it is written beside the runs it asks for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from residuum.errors import InputError
+from residuum.records import storage
+from residuum.studies.study import Study
+
+PLANS, PLAN, FAILED, LOOKS = "studies", "plan.json", "failed.json", "looks.json"
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """One arm: the dotted settings that set it apart, its size, and how long its runs are.
+
+    `evaluated` is how many images are scored after each epoch.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    parameters: int
+    macs: int
+    epochs: int
+    steps_per_epoch: int
+    evaluated: int = 0
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: its arm and seed, its id, the name of its folder, and its resolved configuration."""
+
+    arm: str
+    seed: int
+    id: str
+    folder: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study made concrete. `settings` are the user's own changes; `gave_up` says what a budget cost."""
+
+    study: Study
+    label: str
+    scale: float
+    settings: Mapping[str, Any]
+    gave_up: tuple[str, ...]
+    arms: tuple[PlannedArm, ...]
+    runs: tuple[PlannedRun, ...]
+
+
+def folder_of(root: Path, label: str) -> Path:
+    """The folder of a plan, beside the run folders under `root`."""
+    return root / PLANS / label
+
+
+def write(plan: Plan, root: Path) -> Path:
+    """Write a plan; returns its folder."""
+    folder = folder_of(root, plan.label)
+    with storage.storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / PLAN, {**asdict(plan), "study": plan.study.model_dump(mode="json")})
+    return folder
+
+
+def read(folder: Path) -> Plan:
+    """The plan in a folder.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    values = storage.read_json(folder / PLAN)
+    try:
+        return Plan(
+            study=Study(**values["study"]),
+            label=values["label"],
+            scale=values["scale"],
+            settings=values["settings"],
+            gave_up=tuple(values["gave_up"]),
+            arms=tuple(PlannedArm(**arm) for arm in values["arms"]),
+            runs=tuple(PlannedRun(**run) for run in values["runs"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / PLAN} is damaged: {error}") from error
+
+
+def plans(root: Path) -> Iterator[Path]:
+    """The folders of plans under `root`, the one last written first."""
+    found = list((root / PLANS).glob(f"*/{PLAN}"))
+    yield from (path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
+
+
+def find(name: str, root: Path) -> Path:
+    """The folder of the plan that a label means, or the plan of a study that was written last.
+
+    Raises:
+        InputError: the study was never run here.
+    """
+    if (folder_of(root, name) / PLAN).exists():
+        return folder_of(root, name)
+    if (Path(name) / PLAN).exists():
+        return Path(name)
+    known = list(plans(root))
+    stem = Path(name).stem
+    found = next((folder for folder in known if folder.name.rpartition("@")[0] == stem or folder.name == stem), None)
+    if found is not None:
+        return found
+    if not known:
+        raise InputError(f"study {name!r} was not run in {root}: `residuum study run {name}` comes first")
+    near = get_close_matches(name, [folder.name for folder in known], n=1, cutoff=0.0)
+    raise InputError(f"study {name!r} was not run in {root}; the nearest there is {near[0]!r}")

@@ -1,0 +1,344 @@
+"""Study: one question as a value, with the arms that answer it, and what is claimed and published about it.
+
+A Study is written in Python as below or in TOML (`residuum.studies.files`); both are checked the same way.
+
+    Study(question="Do shortcuts help?", base="he2015", seeds=3, axes={"model": ["plain20", "resnet20"]},
+          claims=[{"text": "Shortcuts help.", "expect": "resnet20 < plain20"}])
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from residuum import recipes
+from residuum.config import RunConfig
+from residuum.errors import InputError, unknown
+from residuum.records.measures import measure
+from residuum.registry import describe
+
+OPERATORS = (" > ", " < ", " = ")
+
+
+class StudyError(InputError):
+    """A study that cannot be run, with the place in it that is wrong, as `("claims", 1, "expect")`."""
+
+    def __init__(self, place: Sequence[str | int], message: str) -> None:
+        super().__init__(f"{dotted(place)}: {message}" if place else message)
+        self.place = tuple(place)
+        self.message = message
+
+
+def dotted(place: Sequence[str | int]) -> str:
+    """A place in a study as people write it: `claims[1].expect`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted settings; a table with a `name` is a choice and stays whole, as do empty ones."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value and "name" not in value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _flat(values: Any) -> Any:
+    return flat(values) if isinstance(values, Mapping) else values
+
+
+Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_alias=True, validate_by_name=True,
+        serialize_by_alias=True,
+    )  # fmt: skip
+
+
+class NamedArm(_Part):
+    """An arm by name: dotted settings in which it differs from the base and from `set`."""
+
+    name: Name
+    settings: Settings = Field(default={}, alias="set")
+
+
+class Compare(_Part):
+    """What every arm is compared with, on which measure, and how runs are paired.
+
+    `baseline` is an arm's name, or axis settings: then an arm is compared with the one that has those values on those
+    axes and its own on the others. Empty: nothing is compared.
+    """
+
+    baseline: str | Settings = ""
+    measure: str = "test_error"
+    pair_by: Literal["train.seed", "none"] = "train.seed"
+
+
+class Claim(_Part):
+    """A sentence, and what it expects: `A > B`, `A < B` or `A = B` of an arm and another arm or a number.
+
+    `A > B` means that the mean difference A - B of the measure is greater than the margin, `A < B` the same of B - A,
+    `A = B` that it lies within the margin, which must then be positive.
+    """
+
+    text: Name
+    expect: str
+    measure: str = "test_error"
+    margin: float = 0.0
+
+    @property
+    def left(self) -> str:
+        """The arm on the left."""
+        return self._parts()[0]
+
+    @property
+    def operator(self) -> str:
+        """`>`, `<` or `=`."""
+        return self._parts()[1]
+
+    @property
+    def right(self) -> str | float:
+        """The arm on the right, or a number."""
+        text = self._parts()[2]
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    def _parts(self) -> tuple[str, str, str]:
+        found = [operator for operator in OPERATORS if operator in self.expect]
+        if len(found) != 1 or self.expect.count(found[0]) != 1:
+            raise InputError(f"{self.expect!r} is not of the form 'arm > arm', with >, < or = between spaces")
+        left, right = self.expect.split(found[0])
+        return left.strip(), found[0].strip(), right.strip()
+
+
+class Published(_Part):
+    """A published number beside which ours is printed, with how it was made (`protocol`)."""
+
+    source: Name
+    arm: str
+    measure: str = "test_error"
+    value: float
+    spread: float | None = None
+    protocol: str = ""
+
+
+def _seeds(value: Any) -> Any:
+    return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, made concrete: `settings` set it apart from the other arms, `cell` is its value on each axis."""
+
+    name: str
+    settings: Mapping[str, Any]
+    cell: Mapping[str, Any]
+    config: RunConfig
+
+
+class Study(_Part):
+    """A question, and everything that is done to answer it.
+
+    The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell.
+
+    Raises:
+        StudyError: when it is made: an unknown key, setting, measure or arm, or arms that cannot be told apart. Names
+            of things that only the computing half knows (an optimizer, an augmentation) are checked by planning it.
+    """
+
+    name: str = ""
+    question: Name
+    base: str
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds), Field(min_length=1)]
+    settings: Settings = Field(default={}, alias="set")
+    axes: Settings = {}
+    named: tuple[NamedArm, ...] = Field(default=(), alias="arms")
+    compare: Compare = Compare()
+    claims: tuple[Claim, ...] = ()
+    published: tuple[Published, ...] = ()
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _first(error, type(self)) from error
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        _check(self)
+        return self
+
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms in the order of the file: named arms first to last, axes turning from the last."""
+        base = _changed(recipes.recipe(self.base), self.settings, ("set",))
+        cells = [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
+        made = []
+        for number, named in enumerate(self.named or (None,)):
+            config = _changed(base, named.settings, ("arms", number, "set")) if named else base
+            own = named.settings if named else {}
+            for cell in cells:
+                label = ", ".join(_label(path, value) for path, value in cell.items())
+                name = " / ".join(part for part in (named.name if named else "", label) if part)
+                made.append(Arm(name or "base", {**own, **cell}, cell, _changed(config, cell, ("axes",))))
+        return tuple(made)
+
+    def baseline_of(self, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+        """The arm with which another is compared; None for a baseline itself, or where nothing is compared."""
+        wanted = self.compare.baseline
+        if isinstance(wanted, str):
+            found = next((other for other in arms if other.name == wanted), None)
+        else:
+            cell, name = {**arm.cell, **wanted}, arm.name.partition(" / ")[0] if self.named else ""
+            same = [other for other in arms if other.cell == cell]
+            found = next((o for o in same if not self.named or o.name.partition(" / ")[0] == name), None)
+        return None if found is None or found.name == arm.name else found
+
+    def changed(self, settings: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Self:
+        """This study with settings of every arm changed, over what the study says, and with other seeds if given."""
+        values = self.model_dump(mode="json")
+        values["set"] = {**values["set"], **settings}
+        for place in (values["axes"], *(arm["set"] for arm in values["arms"])):
+            for path in settings:
+                if path in place:
+                    raise InputError(f"--set {path}: study {self.name!r} varies this setting among its arms")
+        if seeds is not None:
+            values["seeds"] = list(seeds)
+        return type(self)(**values)
+
+
+def _label(path: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        rest = [f"{key}={_plain(inner)}" for key, inner in value.items() if key != "name"]
+        return " ".join([str(value.get("name", path)), *rest])
+    if isinstance(value, list | tuple) and not value:
+        return f"no {path.rpartition('.')[2]}"
+    return f"{path.rpartition('.')[2]}={_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(_plain(item) for item in value)
+    if isinstance(value, Mapping):
+        return _label("", value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _changed(config: RunConfig, settings: Mapping[str, Any], place: tuple[str | int, ...]) -> RunConfig:
+    try:
+        return config.changed(settings)
+    except InputError as error:
+        raise StudyError((*place, _guilty(config, settings, str(error))), str(error)) from error
+
+
+def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str:
+    """Which of several settings a message is about: the first that fails alone, else the one that it names."""
+    for path, value in settings.items():
+        try:
+            config.changed({path: value})
+        except InputError:
+            return path
+    return next((path for path in settings if path in message), next(iter(settings)))
+
+
+def _check(study: Study) -> None:
+    """Everything in a study that can be wrong without the computing half.
+
+    Raises:
+        StudyError: the first thing that is.
+    """
+    if len({*study.seeds}) < len(study.seeds):
+        raise StudyError(("seeds",), "a seed stands there twice")
+    _checked_name(("base",), study.base, recipes.RECIPES, "recipe")
+    for path, values in study.axes.items():
+        if not isinstance(values, list) or not values:
+            raise StudyError(("axes", path), f"an axis is a list of values, not {values!r}")
+    names = [one.name for one in study.named]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise StudyError(("arms", number, "name"), f"there are two arms {name!r}")
+        if any(mark.strip() in name.split() for mark in (*OPERATORS, "/")):
+            raise StudyError(("arms", number, "name"), f"{name!r}: a name has no >, <, = or / between spaces")
+    for number, one in enumerate(study.named):
+        for path in one.settings:
+            if path in study.axes:
+                raise StudyError(("arms", number, "set", path), f"{path} is an axis of the grid as well")
+    arms = study.arms()
+    known = [arm.name for arm in arms]
+    same = next((name for name in known if known.count(name) > 1), None)
+    if same is not None:
+        raise StudyError(("axes",), f"two arms would both be called {same!r}; name them with [[arms]]")
+    for number, claim in enumerate(study.claims):
+        place = ("claims", number)
+        _checked_measure((*place, "measure"), claim.measure)
+        try:
+            sides = [claim.left, claim.right]
+        except InputError as error:
+            raise StudyError((*place, "expect"), str(error)) from error
+        for side in sides:
+            if isinstance(side, str):
+                _checked_name((*place, "expect"), side, known, "arm")
+        if claim.operator == "=" and claim.margin <= 0:
+            raise StudyError((*place, "margin"), "with '=' the margin says what counts as equal: a number above 0")
+    for number, published in enumerate(study.published):
+        _checked_name(("published", number, "arm"), published.arm, known, "arm")
+        _checked_measure(("published", number, "measure"), published.measure)
+    _checked_measure(("compare", "measure"), study.compare.measure)
+    baseline = study.compare.baseline
+    if isinstance(baseline, str) and baseline:
+        _checked_name(("compare", "baseline"), baseline, known, "arm")
+    elif isinstance(baseline, Mapping):
+        for path, value in baseline.items():
+            _checked_name(("compare", "baseline", path), path, study.axes, "axis")
+            if value not in study.axes[path]:
+                values = ", ".join(json.dumps(other) for other in study.axes[path])
+                raise StudyError(("compare", "baseline", path), f"{value!r} is not on this axis, which has {values}")
+
+
+def _checked_name(place: tuple[str | int, ...], name: str, known: Any, kind: str) -> None:
+    if name not in known:
+        raise StudyError(place, str(unknown(kind, name, known)))
+
+
+def _checked_measure(place: tuple[str | int, ...], name: str) -> None:
+    try:
+        measure(name)
+    except InputError as error:
+        raise StudyError(place, str(error)) from error
+
+
+def _first(error: ValidationError, model: type[BaseModel]) -> InputError:
+    """The first problem that pydantic found, with its place in the words of the file."""
+    # A misspelt key is also a missing one: the former says more.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    place: list[str | int] = [part for part in problem["loc"] if not re.match(r"str$|dict\[|function-", str(part))]
+    if problem["type"] == "extra_forbidden":
+        part: Any = model
+        for name in place[:-1]:
+            if isinstance(name, str):
+                field = next(f for key, f in part.model_fields.items() if name in (key, f.alias))
+                part = next(kind for kind in _models(field.annotation))
+        known = [field.alias or key for key, field in part.model_fields.items()]
+        return StudyError(place, str(unknown("key", str(place[-1]), known)))
+    if place == ["seeds"]:
+        return StudyError(place, "a count of at least 1, or a list of whole numbers from 0 on")
+    return StudyError(place, describe(problem))
+
+
+def _models(annotation: Any) -> list[Any]:
+    """The models within an annotation such as `tuple[Claim, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models(inner)]

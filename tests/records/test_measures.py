@@ -1,0 +1,84 @@
+"""Measures of a run: each against a record whose numbers are known by hand, and None where there is nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from residuum import recipes
+from residuum.errors import InputError
+from residuum.records.event import EpochDone, Scores
+from residuum.records.measures import MEASURES, held_out_errors, measure, rate_drops
+from residuum.records.record import RunRecord
+from residuum.records.storage import write_file
+
+
+def epoch(number, lr, train, validation=None, test=None):
+    def scores(split, error):
+        return Scores(split, error / 10, 1 - error / 100, 1000) if error is not None else None
+
+    return EpochDone(number, 10 * number, lr, scores("train", train), scores("validation", validation),
+                     scores("test", test), False, 2.0 * number, 500.0)  # fmt: skip
+
+
+def record(epochs, folder=Path("nowhere"), status="finished", **result):
+    whole = {"last": {"test": {"loss": 0.5, "accuracy": 0.9}}, "selected": None, "seconds": 60.0,
+             "parameters": 1234, "macs": 99, **result}  # fmt: skip
+    return RunRecord("id", folder, "", status, recipes.he2015(), (), {}, tuple(epochs), whole)
+
+
+CURVE = [
+    epoch(1, 0.1, 60, validation=70, test=1), epoch(2, 0.1, 50, validation=40), epoch(3, 0.01, 30, validation=25),
+    epoch(4, 0.01, 20, validation=27), epoch(5, 0.001, 15, validation=24.5), epoch(6, 0.001, 12, validation=24),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("test_error", 10), ("test_accuracy", 90), ("test_loss", 0.5), ("train_loss", 1.2), ("train_error", 12),
+        ("validation_error", 24), ("held_out_error", 24), ("gap", 12),
+        ("mean_held_out_error", (70 + 40 + 25 + 27 + 24.5 + 24) / 6), ("roughness", (2.5 + 0.5) / 2),
+        ("converged_at", 5 / 6), ("first_drop", 15), ("second_drop", 2.5), ("seconds", 60),
+        ("seconds_per_epoch", 7), ("milliseconds_per_update", 256), ("parameters", 1234), ("macs", 99),
+    ],
+)  # fmt: skip
+def test_measure_of_a_known_curve(name, value):
+    assert MEASURES[name].of(record(CURVE)) == pytest.approx(value)
+
+
+def test_measures_that_need_more_than_the_curve(tmp_path):
+    assert MEASURES["selected_test_error"].of(record(CURVE)) is None
+    assert MEASURES["selected_test_error"].of(record(CURVE, selected={"test": {"accuracy": 0.95}})) == pytest.approx(5)
+    rows = [b'{"epoch": 5, "gradient_norm": 100}', *(b'{"epoch": 6, "gradient_norm": %d}' % n for n in (1, 2, 3))]
+    write_file(tmp_path / "steps.jsonl", b"\n".join(rows) + b"\n")
+    assert MEASURES["gradient_variation"].of(record(CURVE, tmp_path)) == pytest.approx((2 / 3) ** 0.5 / 2)
+
+
+def test_every_measure_is_tested_and_is_none_for_a_run_without_epochs():
+    empty = RunRecord("id", Path("nowhere"), "", "stopped", recipes.he2015(), (), {}, (), {})
+    assert {name for name, one in MEASURES.items() if one.of(empty) is not None} == set()
+
+
+def test_a_diverged_run_has_no_error_but_keeps_its_cost():
+    diverged = record(CURVE[:2], status="diverged", last=None)
+    there = {name for name, one in MEASURES.items() if one.of(diverged) is not None}
+    assert not there & {"test_error", "train_error", "train_loss", "held_out_error", "gap", "converged_at"}
+    assert {"parameters", "macs", "seconds"} <= there
+
+
+def test_held_out_is_validation_where_there_is_one_and_the_observed_test_curve_otherwise():
+    assert held_out_errors(record(CURVE))[0] == pytest.approx(70)
+    observed = [epoch(1, 0.1, 50, test=60), epoch(2, 0.1, 40, test=55)]
+    assert held_out_errors(record(observed)) == pytest.approx([60, 55])
+    assert held_out_errors(record([*observed, epoch(3, 0.1, 40)])) == []
+
+
+def test_a_smooth_schedule_has_no_drops():
+    """Exponential decay by 0.9 and a cosine are not steps."""
+    assert rate_drops(record(CURVE)) == [3, 5]
+    assert rate_drops(record([epoch(n, 0.1 * 0.9**n, 10, 10) for n in range(1, 30)])) == []
+
+
+def test_unknown_measure_names_the_nearest():
+    with pytest.raises(InputError, match="unknown measure 'tets_error'; did you mean 'test_error'"):
+        measure("tets_error")

@@ -1,0 +1,196 @@
+"""Studies: how arms come from a file, and that every mistake in it is one line with the place and the nearest name."""
+
+import json
+import tomllib
+
+import pytest
+
+from residuum.errors import InputError
+from residuum.studies import files
+from residuum.studies.study import Study, StudyError, flat
+
+TEXT = """\
+# What it asks: whether shortcuts help.
+# It goes on here.
+question = "Do shortcuts help?"
+base = "he2015"
+seeds = 3
+
+[set]
+data.validation = 5000
+optim.optimizer = { name = "sgd", nesterov = true }
+
+[axes]
+model = ["plain20", "resnet20"]
+optim.lr = [0.1, 0.05]
+
+[compare]
+baseline = { model = "plain20" }
+
+[[claims]]
+text = "Shortcuts help."
+expect = "resnet20, lr=0.1 < plain20, lr=0.1"
+
+[[published]]
+source = "a paper"
+arm = "resnet20, lr=0.1"
+value = 8.75
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def of(text):
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return files.read(str(path))
+
+    return of
+
+
+def test_grid_has_every_cell_in_the_order_of_the_file(read):
+    study = read(TEXT)
+    assert [arm.name for arm in study.arms()] == [
+        "plain20, lr=0.1", "plain20, lr=0.05", "resnet20, lr=0.1", "resnet20, lr=0.05",
+    ]  # fmt: skip
+    assert study.name == "mine"
+    assert study.seeds == (0, 1, 2)
+    arm = study.arms()[3]
+    assert arm.settings == {"model": "resnet20", "optim.lr": 0.05}
+    assert arm.config.optim.lr == 0.05
+    assert arm.config.data.validation == 5000
+    assert arm.config.optim.optimizer.settings == {"momentum": 0.9, "nesterov": True}
+
+
+def test_baseline_on_an_axis_keeps_the_other_axes(read):
+    study = read(TEXT)
+    arms = study.arms()
+    baselines = [study.baseline_of(arm, arms) for arm in arms]
+    assert [one and one.name for one in baselines] == [None, None, "plain20, lr=0.1", "plain20, lr=0.05"]
+
+
+def test_named_arms_differ_from_the_base_one_at_a_time():
+    study = Study(
+        question="?", base="report_e", seeds=[4, 2], compare={"baseline": "baseline"},
+        arms=[{"name": "baseline"}, {"name": "raw", "set": {"data": {"normalize": "none"}}},
+              {"name": "no augmentation", "set": {"data.augment": []}}],
+    )  # fmt: skip
+    base, raw, plain = study.arms()
+    assert raw.settings == {"data.normalize": "none"}
+    assert raw.config == base.config.changed({"data.normalize": "none"})
+    assert plain.config.data.augment == ()
+    assert study.baseline_of(base, study.arms()) is None
+    assert study.baseline_of(raw, study.arms()) == base
+
+
+def test_named_arms_stand_in_every_cell_of_the_axes():
+    study = Study(
+        question="?", base="report_c", seeds=1, axes={"model": ["resnet10c", "resnet24c"]},
+        arms=[{"name": "sgd"}, {"name": "adam", "set": {"optim.optimizer": "adam"}}], compare={"baseline": {"model": "resnet10c"}},
+    )  # fmt: skip
+    arms = study.arms()
+    assert [arm.name for arm in arms] == [
+        "sgd / resnet10c", "sgd / resnet24c", "adam / resnet10c", "adam / resnet24c",
+    ]  # fmt: skip
+    assert [one and one.name for one in (study.baseline_of(arm, arms) for arm in arms)] == [
+        None, "sgd / resnet10c", None, "adam / resnet10c",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ("cosine", "cosine"),
+        ({"name": "sgd", "nesterov": True, "momentum": 0.5}, "sgd nesterov=true momentum=0.5"),
+        ([], "no schedule"),
+        (128, "schedule=128"),
+        (1e-4, "schedule=0.0001"),
+        (["pad_crop", {"name": "noise", "std": 0.1}], "schedule=pad_crop+noise std=0.1"),
+    ],
+)
+def test_label_of_a_value_on_an_axis(value, label):
+    from residuum.studies.study import _label
+
+    assert _label("optim.schedule", value) == label
+
+
+def test_study_survives_its_own_plain_form(read):
+    study = read(TEXT)
+    assert Study(**json.loads(json.dumps(study.model_dump(mode="json")))) == study
+
+
+def test_nested_and_quoted_settings_are_the_same():
+    nested = tomllib.loads("[set]\ndata.validation = 1\noptim.optimizer = {name = 'sgd', momentum = 0.5}")
+    quoted = tomllib.loads("[set]\n'data.validation' = 1\n'optim.optimizer' = {name = 'sgd', momentum = 0.5}")
+    assert flat(nested["set"]) == flat(quoted["set"]) == {
+        "data.validation": 1, "optim.optimizer": {"name": "sgd", "momentum": 0.5},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("seeds = 3", "seeds = 0", 5, "seeds: a count of at least 1"),
+        ("seeds = 3", "seeds = [1, 1]", 5, "seeds: a seed stands there twice"),
+        ("seeds = 3", "seedz = 3", 5, "unknown key 'seedz'; did you mean 'seeds'?"),
+        ('base = "he2015"', 'base = "he2016"', 4, "unknown recipe 'he2016'; did you mean 'he2015'?"),
+        ("data.validation", "data.validatoin", 8, "did you mean 'data.validation'?"),
+        ("optim.lr = [0.1, 0.05]", "optim.lr = 0.1", 13, "an axis is a list of values"),
+        ("optim.lr = [0.1, 0.05]", "optim.lrr = [0.1]", 13, "did you mean 'optim.lr'?"),
+        ("optim.lr = [0.1, 0.05]", "optim.lr = ['high']", 13, "optim.lr"),
+        ('"plain20", "resnet20"', '"plain20", "resnet21"', 12, "the nearest is 'resnet20'"),
+        ('text = "Shortcuts help."', "", 18, "claims[0].text: a value is missing"),
+        ("< plain20", "< plain2", 20, "did you mean 'plain20, lr=0.1'?"),
+        ("< plain20", "plain20", 20, "is not of the form 'arm > arm'"),
+        ("expect", 'measure = "tst_error"\nexpect', 20, "unknown measure 'tst_error'; did you mean 'test_error'?"),
+        ('lr=0.1"\n\n[[pub', 'lr=0.1"\nmargn = 1\n\n[[pub', 21, "unknown key 'margn'; did you mean 'margin'?"),
+        ('lr=0.1 < plain20, lr=0.1"', 'lr=0.1 = plain20, lr=0.1"', 18, "a number above 0"),
+        ('{ model = "plain20" }', '{ model = "plain32" }', 16, '"plain20", "resnet20"'),
+        ('{ model = "plain20" }', '{ modell = "plain20" }', 16, "unknown axis 'modell'; did you mean 'model'?"),
+        ('{ model = "plain20" }', '"plain20, lr=1"', 16, "unknown arm"),
+        ('arm = "resnet20, lr=0.1"', 'arm = "resnet20"', 24, "unknown arm 'resnet20'"),
+        ("[[claims]]", "[[arms]]\nname = 'a > b'\n[[claims]]", 19, "a name has no >"),
+        ("[[claims]]", "[[arms]]\nname = 'a'\n[[arms]]\nname = 'a'\n[[claims]]", 21, "there are two arms 'a'"),
+        ("[[claims]]", "[[arms]]\nname = 'a'\nset = { optim.lr = 3.0 }\n[[claims]]", 20, "is an axis of the grid"),
+        ("[[claims]]", "[[claims]", 18, "not TOML"),
+        ("question =", "# question =", 0, "question: a value is missing"),
+    ],
+)  # fmt: skip
+def test_mistake_in_a_file_names_line_key_and_nearest_name(read, old, new, line, words):
+    assert old in TEXT
+    with pytest.raises(InputError) as caught:
+        read(TEXT.replace(old, new, 1))
+    message = str(caught.value)
+    assert words in message
+    assert f"line {line}" in message if line else "line" not in message
+    assert "\n" not in message
+
+
+def test_two_arms_of_one_name_are_refused():
+    with pytest.raises(StudyError, match="two arms would both be called"):
+        Study(question="?", base="quick", seeds=1, axes={"optim.weight_decay": [1e-4, 1.0000001e-4]})
+
+
+def test_changed_settings_win_over_the_file_but_not_over_an_axis(read):
+    study = read(TEXT).changed({"data.validation": 100, "train.epochs": 2}, [7])
+    assert study.seeds == (7,)
+    assert {arm.config.data.validation for arm in study.arms()} == {100}
+    assert {arm.config.train.epochs for arm in study.arms()} == {2}
+    with pytest.raises(InputError, match=r"optim\.lr: study 'mine' varies this setting"):
+        study.changed({"optim.lr": 1.0})
+
+
+def test_unknown_study_and_unreadable_files(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        files.read(str(tmp_path / "none.toml"))
+    (tmp_path / "latin.toml").write_bytes(b"question = '\xe9'")
+    with pytest.raises(InputError, match="UTF-8"):
+        files.read(str(tmp_path / "latin.toml"))
+    with pytest.raises(InputError, match="unknown study 'quickstrt'; did you mean 'quickstart'"):
+        files.read("quickstrt")
+
+
+def test_header_is_the_comment_at_the_head(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    assert files.header(str(path)) == "What it asks: whether shortcuts help.\nIt goes on here."
