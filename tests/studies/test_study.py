@@ -97,6 +97,16 @@ def test_named_arms_stand_in_every_cell_of_the_axes():
     ]  # fmt: skip
 
 
+def test_network_on_an_axis_keeps_what_an_arm_or_the_study_sets_of_it():
+    study = Study(
+        question="?", base="he2015", seeds=1, set={"model.activation": "elu"}, axes={"model": ["resnet20", "plain20"]},
+        arms=[{"name": "wide", "set": {"model.wide": 2}}],
+    )  # fmt: skip
+    for arm in study.arms():
+        assert arm.config.model.settings["wide"] == 2
+        assert arm.config.model.settings["activation"] == "elu"
+
+
 @pytest.mark.parametrize(
     ("value", "label"),
     [
@@ -178,6 +188,18 @@ def test_changed_settings_win_over_the_file_but_not_over_an_axis(read):
     assert {arm.config.train.epochs for arm in study.arms()} == {2}
     with pytest.raises(InputError, match=r"optim\.lr: study 'mine' varies this setting"):
         study.changed({"optim.lr": 1.0})
+
+
+def test_some_arms_keep_only_what_is_said_of_them(read):
+    study = read(TEXT)
+    kept = study.restricted(["resnet20, lr=0.1", "plain20, lr=0.1"])
+    assert [arm.name for arm in kept.arms()] == ["plain20, lr=0.1", "resnet20, lr=0.1"]
+    assert (len(kept.claims), len(kept.published)) == (1, 1)
+    fewer = study.restricted(["plain20, lr=0.1", "plain20, lr=0.05"])
+    assert (fewer.claims, fewer.published) == ((), ())
+    assert Study(**kept.model_dump(mode="json")) == kept
+    with pytest.raises(InputError, match=r"unknown arm 'resnet20, lr=0\.2'; did you mean"):
+        study.restricted(["resnet20, lr=0.2"])
 
 
 def test_unknown_study_and_unreadable_files(tmp_path):

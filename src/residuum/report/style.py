@@ -1,8 +1,11 @@
 """How figures look: readable sizes, colours that the colour-blind tell apart and that stay distinct in grey print."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -13,11 +16,37 @@ TRAIN, VALIDATION, TEST = "#0072B2", "#D55E00", "#000000"
 
 ARMS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)))
 
 
-def arms(count: int) -> list[tuple[str, str]]:
-    """A colour and a marker for each of some runs; the marker tells them apart where colour does not."""
-    return [(ARMS[number % len(ARMS)], MARKERS[number % len(MARKERS)]) for number in range(count)]
+@dataclass(frozen=True)
+class Look:
+    """How one arm looks in every figure: colour, marker, and dash of its line."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+def arms(count: int) -> list[Look]:
+    """A look for each of some arms or runs; marker and dash tell them apart where colour does not.
+
+    Up to 28 no two have the same colour and dash, up to 49 none the same colour and marker.
+    """
+    rounds = [(number % len(ARMS), number // len(ARMS)) for number in range(count)]
+    return [Look(ARMS[at], MARKERS[(at + turn) % len(MARKERS)], DASHES[turn % len(DASHES)]) for at, turn in rounds]
+
+
+def literal(text: str) -> str:
+    """A text that matplotlib shows letter by letter: no dollar begins a formula, no underscore hides a label."""
+    text = " ".join(text.split()).replace("$", r"\$")
+    return f"\u2009{text}" if text.startswith("_") else text
+
+
+def short(text: str, length: int) -> str:
+    """A text cut in its middle to that many letters: ends tell arms apart."""
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[: length - 1 - half]}…{text[-half:]}"
 
 
 @contextmanager
@@ -34,7 +63,6 @@ def styled() -> Iterator[None]:
             "lines.linewidth": 1.6,
             "legend.frameon": False,
             "figure.dpi": 110,
-            "savefig.bbox": "tight",
             "svg.fonttype": "none",
             "svg.hashsalt": "residuum",
         }
@@ -42,10 +70,23 @@ def styled() -> Iterator[None]:
         yield
 
 
+def png(figure: Figure) -> bytes:
+    """A figure as PNG; the bytes depend on nothing but the figure."""
+    with styled(), io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+        return file.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as SVG with its text as text; the bytes depend on nothing but the figure."""
+    with styled(), io.BytesIO() as file:  # the settings of SVG count when it is written, not when it is drawn
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        return file.getvalue()
+
+
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG; the bytes depend on nothing but the figure."""
     paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
-    with styled():  # the settings of SVG count when it is written, not when it is drawn
-        figure.savefig(paths[0], dpi=150, metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"Date": None})
+    for target, content in zip(paths, (png(figure), svg(figure)), strict=True):
+        target.write_bytes(content)
     return paths

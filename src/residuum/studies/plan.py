@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum.errors import InputError
+from residuum.records import folder as run_folder
 from residuum.records import storage
 from residuum.studies.study import Study
 
@@ -51,6 +52,25 @@ class Plan:
     gave_up: tuple[str, ...]
     arms: tuple[PlannedArm, ...]
     runs: tuple[PlannedRun, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the data of a study that grows: the seeds so far, the level of its intervals, what was decided.
+
+    `decided` has the verdict of every claim, by its text, that was decided at this look or before.
+    """
+
+    look: int
+    looks: int
+    seeds: tuple[int, ...]
+    level: float
+    decided: Mapping[str, str]
+
+
+def is_complete(run: PlannedRun, root: Path) -> bool:
+    """Whether a run is in the store, whichever study asked for it."""
+    return (root / run.folder / run_folder.RESULT).exists()
 
 
 def folder_of(root: Path, label: str) -> Path:

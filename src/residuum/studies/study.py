@@ -150,7 +150,8 @@ class Arm:
 class Study(_Part):
     """A question, and everything that is done to answer it.
 
-    The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell.
+    The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell; of these,
+    `only` keeps those that it names, unless it is empty.
 
     Raises:
         StudyError: when it is made: an unknown key, setting, measure or arm, or arms that cannot be told apart. Names
@@ -164,6 +165,7 @@ class Study(_Part):
     settings: Settings = Field(default={}, alias="set")
     axes: Settings = {}
     named: tuple[NamedArm, ...] = Field(default=(), alias="arms")
+    only: tuple[str, ...] = ()
     compare: Compare = Compare()
     claims: tuple[Claim, ...] = ()
     published: tuple[Published, ...] = ()
@@ -181,16 +183,21 @@ class Study(_Part):
 
     def arms(self) -> tuple[Arm, ...]:
         """The arms in the order of the file: named arms first to last, axes turning from the last."""
-        base = _changed(recipes.recipe(self.base), self.settings, ("set",))
+        return tuple(arm for arm in self._all_arms() if not self.only or arm.name in self.only)
+
+    def _all_arms(self) -> tuple[Arm, ...]:
         cells = [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
         made = []
         for number, named in enumerate(self.named or (None,)):
-            config = _changed(base, named.settings, ("arms", number, "set")) if named else base
             own = named.settings if named else {}
             for cell in cells:
                 label = ", ".join(_label(path, value) for path, value in cell.items())
                 name = " / ".join(part for part in (named.name if named else "", label) if part)
-                made.append(Arm(name or "base", {**own, **cell}, cell, _changed(config, cell, ("axes",))))
+                places: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.settings, ("set",))
+                places |= dict.fromkeys(own, ("arms", number, "set")) | dict.fromkeys(cell, ("axes",))
+                # All at once, so that a network on an axis does not undo what an arm sets of it.
+                config = _changed(recipes.recipe(self.base), {**self.settings, **own, **cell}, places)
+                made.append(Arm(name or "base", {**own, **cell}, cell, config))
         return tuple(made)
 
     def baseline_of(self, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
@@ -216,6 +223,21 @@ class Study(_Part):
             values["seeds"] = list(seeds)
         return type(self)(**values)
 
+    def restricted(self, arms: Sequence[str]) -> Self:
+        """This study with only some of its arms, and without the claims and published numbers that need the others."""
+        known = [arm.name for arm in self.arms()]
+        for name in arms:
+            if name not in known:
+                raise unknown("arm", name, known)
+        values = self.model_dump(mode="json")
+        values["only"] = [name for name in known if name in arms]
+        kept = [{claim.left, claim.right} & {*known} <= {*arms} for claim in self.claims]
+        values["claims"] = [claim for claim, keep in zip(values["claims"], kept, strict=True) if keep]
+        values["published"] = [one for one in values["published"] if one["arm"] in arms]
+        if isinstance(self.compare.baseline, str) and self.compare.baseline not in arms:
+            values["compare"]["baseline"] = ""
+        return type(self)(**values)
+
 
 def _label(path: str, value: Any) -> str:
     if isinstance(value, str):
@@ -236,11 +258,13 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _changed(config: RunConfig, settings: Mapping[str, Any], place: tuple[str | int, ...]) -> RunConfig:
+def _changed(config: RunConfig, settings: Mapping[str, Any], places: Mapping[str, tuple[str | int, ...]]) -> RunConfig:
+    """The configuration with settings changed; `places` says where in the study each of them stands."""
     try:
         return config.changed(settings)
     except InputError as error:
-        raise StudyError((*place, _guilty(config, settings, str(error))), str(error)) from error
+        path = _guilty(config, settings, str(error))
+        raise StudyError((*places[path], path), str(error)) from error
 
 
 def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str:
@@ -275,11 +299,13 @@ def _check(study: Study) -> None:
         for path in one.settings:
             if path in study.axes:
                 raise StudyError(("arms", number, "set", path), f"{path} is an axis of the grid as well")
-    arms = study.arms()
-    known = [arm.name for arm in arms]
+    known = [arm.name for arm in study._all_arms()]
     same = next((name for name in known if known.count(name) > 1), None)
     if same is not None:
         raise StudyError(("axes",), f"two arms would both be called {same!r}; name them with [[arms]]")
+    for name in study.only:
+        _checked_name(("only",), name, known, "arm")
+    known = [name for name in known if not study.only or name in study.only]
     for number, claim in enumerate(study.claims):
         place = ("claims", number)
         _checked_measure((*place, "measure"), claim.measure)

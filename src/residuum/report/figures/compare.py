@@ -48,10 +48,10 @@ def draw(lines: Sequence[Line]) -> Figure:
     with style.styled():
         figure = Figure(figsize=(9.5, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for line, (colour, marker) in zip(lines, style.arms(len(lines)), strict=True):
+        for line, arm in zip(lines, style.arms(len(lines)), strict=True):
             look = {
-                "color": colour,
-                "marker": marker,
+                "color": arm.colour,
+                "marker": arm.marker,
                 "markersize": 4,
                 "markevery": max(1, len(line.loss.epochs) // 12),
             }

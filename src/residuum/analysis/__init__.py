@@ -1,0 +1,1 @@
+"""Statistics of runs: intervals, paired comparisons, power, claims. Reads records; never imports torch."""

@@ -1,0 +1,59 @@
+"""Aggregates: one measure of one arm over its seeds, with every run listed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from residuum.analysis.estimate import LEVEL, deviation, of_mean
+
+Status = Literal["finished", "diverged", "failed", "running", "stopped", "missing"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One run's value of a measure; None where the run has none, and `status` says why."""
+
+    seed: int
+    run: str
+    status: Status
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One measure of one arm: mean, standard deviation (n - 1) and 95 % t interval of the `n` runs that have a value.
+
+    `values` lists every planned run. Without a value there is no mean; with one there is neither `sd` nor interval.
+    """
+
+    arm: str
+    measure: str
+    values: tuple[Value, ...]
+    n: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The values that are there, in the order of the runs."""
+        return tuple(one.value for one in self.values if one.value is not None)
+
+
+def summarize(arm: str, measure: str, values: Sequence[Value]) -> Summary:
+    """The summary of an arm's runs. A value that is not finite, or not of a finished run, counts as none."""
+    kept = tuple(
+        one if one.status == "finished" and one.value is not None and math.isfinite(one.value)
+        else Value(one.seed, one.run, one.status, None)
+        for one in values
+    )  # fmt: skip
+    numbers = [one.value for one in kept if one.value is not None]
+    mean = fmean(numbers) if numbers else None
+    if mean is None or len(numbers) < 2:
+        return Summary(arm, measure, kept, len(numbers), mean, None, None, None)
+    estimate = of_mean(numbers)
+    low, high = estimate.interval(LEVEL) if estimate else (mean, mean)
+    return Summary(arm, measure, kept, len(numbers), mean, deviation(numbers), low, high)

@@ -1,0 +1,315 @@
+"""Conducting a study: planned with its cost, run, gone on with, and given more seeds until its claims are decided.
+
+`plan` makes a study concrete, `estimate` says what it will take, `run` computes what is not in the store yet.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from residuum import assemble, optim, recipes
+from residuum.analysis import power
+from residuum.analysis.results import results
+from residuum.config import RunConfig, identity
+from residuum.data import datasets
+from residuum.data.dataset import Dataset
+from residuum.engine.compute import usual_threads
+from residuum.errors import InputError
+from residuum.launchers import processes
+from residuum.launchers.packing import Pace, step_seconds
+from residuum.launchers.processes import Job, JobFailed, Said
+from residuum.models.summary import Summary, summarize
+from residuum.records import folder as run_folder
+from residuum.records import storage
+from residuum.studies import plan as plans
+from residuum.studies.plan import Look, Plan, PlannedArm, PlannedRun
+from residuum.studies.study import Study
+
+GROUPS = 4
+"""Looks at the data that `until_decided` allows itself, the first included."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the runs of a plan take on this machine, in seconds: a run of each arm, all runs, and those still to do.
+
+    `spread` is the relative half-width of the calibration's time of an update: the error of the estimate as far as
+    the calibration can see it. One run at a time is assumed, on all cores.
+    """
+
+    run: Mapping[str, float]
+    total: float
+    remaining: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation from seed to seed, of paired differences or of an arm, and where it comes from."""
+
+    value: float
+    paired: bool
+    source: str
+
+
+def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_up: Sequence[str] = ()) -> Plan:
+    """A study made concrete: every arm resolved and checked, every run with its id.
+
+    `settings` are the user's changes for all arms. `scale` shortens every run to that share of its epochs and keeps
+    the schedule's shape.
+
+    Raises:
+        InputError: anything that a run of any arm would stumble over.
+    """
+    if not 0 < scale <= 1:
+        raise InputError(f"--scale: {scale:g} is not a share above 0 and up to 1")
+    changed = study.changed(settings)
+    arms, runs = [], []
+    loaded: dict[str, Dataset] = {}
+    for arm in changed.arms():
+        try:
+            config, data = _resolved(arm.config, loaded)
+            config = shortened(config, scale)
+            training, _ = assemble.training(config, data)
+        except InputError as error:
+            raise InputError(f"arm {arm.name!r}: {error}") from error
+        cost: Summary = summarize(training.network, data.shape)
+        steps = training.batches.steps_per_epoch
+        test = len(data.dataset.test) if config.monitor.test else 0
+        arms.append(
+            PlannedArm(
+                name=arm.name,
+                settings=arm.settings,
+                parameters=cost.parameters,
+                macs=cost.macs,
+                epochs=config.train.epochs,
+                steps_per_epoch=steps,
+                evaluated=len(data.validation_N) + test,
+            )
+        )
+        for seed in changed.seeds:
+            seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+            folder = run_folder.folder_of(Path(), seeded).name
+            runs.append(PlannedRun(arm.name, seed, identity(seeded), folder, seeded.model_dump(mode="json")))
+    return Plan(changed, _label(study, changed, scale), scale, dict(settings), tuple(gave_up), tuple(arms), tuple(runs))
+
+
+def _resolved(config: RunConfig, loaded: dict[str, Dataset]) -> tuple[RunConfig, assemble.Data]:
+    """The resolved configuration and its data; a data set that several arms share is read once."""
+    key = json.dumps([config.data.dataset.model_dump(mode="json"), config.data.root])
+    resolved, data = assemble.resolve(config, loaded.get(key))
+    loaded[key] = data.dataset
+    return resolved, data
+
+
+def shortened(config: RunConfig, scale: float) -> RunConfig:
+    """A resolved configuration with its epochs scaled, one at least, and the shape of its schedule and warm-up kept."""
+    epochs = max(1, round(config.train.epochs * scale))
+    if epochs == config.train.epochs:
+        return config
+    o, old = config.optim, config.train.epochs
+    changed = {"schedule": optim.shortened(o.schedule, old, epochs)}
+    warmup = {"warmup": optim.shortened_time(o.warmup, old, epochs)} if o.warmup else {}
+    return config.model_copy(
+        update={
+            "optim": o.model_copy(update={**changed, **warmup}),
+            "train": config.train.model_copy(update={"epochs": epochs}),
+        }
+    )
+
+
+def _label(study: Study, changed: Study, scale: float) -> str:
+    """The name of the study, with a hash of what was changed where that changes its runs.
+
+    Where the data lies does not; nor do more seeds, with which the same study goes on.
+    """
+    base = recipes.recipe(study.base).changed(study.settings)
+    own = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
+    differing = {path: value for path, value in own.items()
+                 if path != "data.root" and base.changed({path: value}) != base}  # fmt: skip
+    if scale == 1 and not differing and not study.only:
+        return study.name
+    text = json.dumps([scale, differing, study.only], sort_keys=True)
+    return f"{study.name}@{sha256(text.encode()).hexdigest()[:6]}"
+
+
+def resolved(study: Study) -> dict[str, RunConfig]:
+    """Every arm's configuration with all defaults written out, checked on the data, or without it on a stand-in.
+
+    Raises:
+        InputError: a name or setting that cannot be.
+    """
+    found = {}
+    for arm in study.arms():
+        data, missing = arm.config.data, False
+        try:
+            dataset = datasets.load(datasets.DATASETS.resolve(data.dataset, "data.dataset"), data.root)
+        except InputError:
+            if data.root:
+                raise
+            # Not fetched yet: names and settings can be checked without the images.
+            dataset = datasets.load(datasets.DATASETS.resolve({"name": "synthetic", "train": 1000, "test": 10}), "")
+            missing = True
+        try:
+            config, _ = assemble.resolve(arm.config, dataset)
+        except InputError as error:
+            raise InputError(f"arm {arm.name!r}: {error}") from error
+        found[arm.name] = config.changed({"data.fingerprint": ""}) if missing else config
+    return found
+
+
+def estimate(plan: Plan, root: Path, *, seconds: float = 3.0) -> Estimate:
+    """What a plan takes here, from a calibration of about `seconds` for each size of network and batch in it."""
+    first = {run.arm: RunConfig.of(run.config) for run in reversed(plan.runs)}
+    paces: dict[str, Pace] = {}
+    each: dict[str, float] = {}
+    for arm in plan.arms:
+        config = first[arm.name]
+        key = json.dumps([config.model.model_dump(mode="json"), config.train.batch_size, config.compute.precision])
+        if key not in paces:
+            paces[key] = step_seconds(config, usual_threads(), seconds)
+        pace = paces[key]
+        epoch = arm.steps_per_epoch * pace.step + arm.evaluated * pace.evaluation
+        each[arm.name] = pace.setup + arm.epochs * epoch
+    todo = [run for run in plan.runs if not plans.is_complete(run, root)]
+    return Estimate(
+        run=each,
+        total=sum(each[run.arm] for run in plan.runs),
+        remaining=sum(each[run.arm] for run in todo),
+        spread=max(pace.spread for pace in paces.values()),
+    )
+
+
+def within(study: Study, settings: Mapping[str, Any], budget: float, root: Path) -> Plan:
+    """The plan that fits into `budget` seconds: all seeds at the largest scale that fits, then fewer seeds.
+
+    Seeds come before length: without them a longer run has no interval.
+
+    Raises:
+        InputError: not even one epoch of one seed fits.
+    """
+    whole = plan(study, settings)
+    cost = estimate(whole, root)
+    seeds, longest = whole.study.seeds, max(arm.epochs for arm in whole.arms)
+    least = 0.0
+    for count in range(len(seeds), 0, -1):
+        for epochs in range(longest, 0, -1):
+            scale = epochs / longest
+            share = {arm.name: max(1, round(arm.epochs * scale)) / arm.epochs for arm in whole.arms}
+            least = count * sum(cost.run[arm.name] * share[arm.name] for arm in whole.arms)
+            if least <= budget:
+                gave_up = []
+                if scale < 1:
+                    gave_up.append(f"length: {epochs} of {longest} epochs in the longest arm (scale {scale:.3g})")
+                if count < len(seeds):
+                    gave_up.append(f"seeds: {count} of {len(seeds)}")
+                return plan(study.changed({}, seeds[:count]), settings, scale=scale, gave_up=gave_up)
+    raise InputError(
+        f"--budget: one epoch of every arm and one seed take about {duration(least)} here, more than "
+        f"{duration(budget)}; fewer images (--set data.subset=0.1) or a smaller network make it fit"
+    )
+
+
+def spread(plan_: Plan, root: Path) -> Spread:
+    """The seed-to-seed spread of the compared measure, from the runs in the store as far as they go.
+
+    Without pairs yet, the spread of a difference is taken as that of two independent arms, which pairing only lowers;
+    without runs the spread that public repeats of such networks show stands in.
+    """
+    compared = plan_.study.compare
+    paired = compared.pair_by != "none"
+    found = results(plan_, root)
+    known = power.spread(found.summaries.get(compared.measure, ()), found.comparisons)
+    if paired and known.difference_sd is not None:
+        return Spread(known.difference_sd, True, f"of the pairs so far, {known.difference_df} degrees of freedom")
+    sd, source = known.sd, f"of the runs so far, {known.df} degrees of freedom"
+    if sd is None:
+        sd, source = power.PRIOR_SD, "of an arm, as repeats of ResNets near 94 % show; no runs here yet"
+    return Spread(sd * 2**0.5 if paired else sd, paired, source)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def run(plan: Plan, root: Path, *, workers: int, threads: int) -> Iterator[Said | Plan]:
+    """Compute the runs of a plan that are not in the store, seed by seed, so that what is there is always balanced.
+
+    The plan itself is what is said first.
+
+    Raises:
+        StoppedError: a signal; the states are saved and the same call goes on.
+        StorageError: the disk is full.
+    """
+    (plans.folder_of(root, plan.label) / plans.LOOKS).unlink(missing_ok=True)
+    yield from _computed(plan, root, workers, threads)
+
+
+def _computed(plan: Plan, root: Path, workers: int, threads: int) -> Iterator[Said | Plan]:
+    yield plan
+    folder = plans.write(plan, root)
+    failed: dict[str, str] = {}
+    storage.write_json(folder / plans.FAILED, failed)
+    cost = {arm.name: arm.macs * arm.epochs * arm.steps_per_epoch for arm in plan.arms}
+    todo = [one for one in plan.runs if not plans.is_complete(one, root)]
+    todo.sort(key=lambda one: (plan.study.seeds.index(one.seed), -cost[one.arm]))
+    # Two arms may ask for the same run, as the baseline of two questions.
+    jobs = {one.id: Job(one.id, RunConfig.of(one.config), plan.study.base) for one in todo}
+    for said in processes.launch(list(jobs.values()), root, workers=workers, threads=threads):
+        if isinstance(said, JobFailed):
+            failed[said.id] = said.reason
+            storage.write_json(folder / plans.FAILED, failed)
+        yield said
+
+
+def until_decided(
+    plan_: Plan, root: Path, *, workers: int, threads: int, budget: float | None
+) -> Iterator[Said | Plan | Look]:
+    """Run a plan, then look, then add as many seeds again until each claim is decided or looks or budget end.
+
+    The error probability of 5 % is spent over the looks (`analysis.power.spend`): a claim that is decided at a look
+    stays decided, and at no look is its interval narrower than its share of the 5 % allows.
+    """
+    began, group = time.monotonic(), len(plan_.study.seeds)
+    looks: list[Look] = []
+    decided: dict[str, str] = {}
+    for number in range(1, GROUPS + 1):
+        took = time.monotonic()
+        yield from _computed(plan_, root, workers, threads)
+        took = time.monotonic() - took
+        level = 1 - power.spend(number, GROUPS)
+        for verdict in results(plan_, root, level=level).verdicts:
+            if verdict.verdict != "undecided":
+                decided.setdefault(verdict.claim.text, verdict.verdict)
+        looks.append(Look(number, GROUPS, plan_.study.seeds, level, dict(decided)))
+        rows = [{**vars(look), "seeds": list(look.seeds), "decided": dict(look.decided)} for look in looks]
+        storage.write_json(plans.folder_of(root, plan_.label) / plans.LOOKS, rows)
+        yield looks[-1]
+        spent = time.monotonic() - began
+        if len(decided) == len(plan_.study.claims) or (budget is not None and spent + took > budget):
+            return
+        if number < GROUPS:
+            plan_ = with_seeds(plan_, group)
+
+
+def with_seeds(plan_: Plan, more: int) -> Plan:
+    """A plan with so many more seeds, the next ones that it does not have."""
+    old = plan_.study.seeds
+    new = tuple(range(max(old) + 1, max(old) + 1 + more))
+    firsts = {one.arm: one for one in reversed(plan_.runs)}
+    runs = list(plan_.runs)
+    for arm in plan_.arms:
+        config = RunConfig.of(firsts[arm.name].config)
+        for seed in new:
+            seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+            folder = run_folder.folder_of(Path(), seeded).name
+            runs.append(PlannedRun(arm.name, seed, identity(seeded), folder, seeded.model_dump(mode="json")))
+    return replace(plan_, study=plan_.study.changed({}, [*old, *new]), runs=tuple(runs))

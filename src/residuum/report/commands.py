@@ -1,0 +1,104 @@
+"""Commands that compute a study or one of its runs again, as a user types them.
+
+Where the data lies on the machine that ran them is nobody's business: it is called DATA.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from residuum import recipes
+from residuum.studies import files
+from residuum.studies.plan import Plan, PlannedRun
+
+WHERE = ("data.root", "data.fingerprint")
+"""Settings that say where the data lies or what is in it; a user gives both by `--data`."""
+
+
+def user_settings(plan: Plan) -> dict[str, Any]:
+    """The dotted settings that the user changed for all arms, without where the data lies."""
+    usual = recipes.recipe(plan.study.base).settings()
+    return {
+        path: value
+        for path, value in plan.settings.items()
+        if path not in WHERE and not (path == "data.dataset" and value == usual["data.dataset.name"])
+    }
+
+
+def study_command(plan: Plan) -> str:
+    """The command that runs the study of a plan as it was run; what a budget chose stands in it as numbers.
+
+    A study that is not one of the package's is a file that its user has.
+    """
+    name = plan.study.name or plan.label.partition("@")[0]
+    shipped = files.read(name) if name in files.names() else None
+    words = ["residuum", "study", "run", name if shipped else f"{name}.toml"]
+    if shipped and [arm.name for arm in shipped.arms()] != [arm.name for arm in plan.arms]:
+        words += ["--arms", ",".join(arm.name for arm in plan.arms)]
+    if not shipped or shipped.seeds != plan.study.seeds:
+        seeds = plan.study.seeds
+        words += ["--seeds", str(len(seeds)) if seeds == tuple(range(len(seeds))) else ",".join(map(str, seeds))]
+    if plan.scale != 1:
+        words += ["--scale", toml(plan.scale)]
+    if plan.settings.get("data.root"):
+        words += ["--data", "DATA"]
+    return shlex.join([*words, *_options(user_settings(plan))])
+
+
+def train_command(plan: Plan, run: PlannedRun) -> str:
+    """The command that computes one run anew, alone: the recipe and every setting in which the run differs from it."""
+    given = {path: value for arm in plan.arms if arm.name == run.arm for path, value in arm.settings.items()
+             if path not in WHERE}  # fmt: skip
+    asked = recipes.recipe(plan.study.base).changed(given).model_dump(mode="json")
+    # What the arm's settings alone do not give: the schedule of a shortened run, whose defaults change as well, and
+    # settings that a later one of the same study overrode.
+    shortened = run.config["train"]["epochs"] != asked["train"]["epochs"]
+    for path, resolved in _settings(run.config):
+        unlike = not _covers(resolved, dict(_settings(asked))[path])
+        if path not in (*WHERE, "train.seed") and (unlike or (shortened and path == "optim.schedule")):
+            given = {old: kept for old, kept in given.items() if old != path and not old.startswith(f"{path}.")}
+            given[path] = resolved
+    words = ["residuum", "train", plan.study.base]
+    if run.config["data"]["root"]:
+        words += ["--data", "DATA"]
+        given.pop("data.dataset", None)
+    return shlex.join([*words, "--seed", str(run.seed), *_options(given)])
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
+    return [word for path, value in settings.items() for word in ("--set", f"{path}={toml(value)}")]
+
+
+def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The settings of a configuration, choices whole."""
+    sections = [(name, values) for name, values in config.items() if name != "model"]
+    return [("model", config["model"]), *((f"{name}.{key}", value) for name, values in sections
+                                          for key, value in values.items())]  # fmt: skip
+
+
+def _covers(resolved: Any, asked: Any) -> bool:
+    """Whether a resolved value is what was asked for, with nothing but defaults written out besides."""
+    if isinstance(asked, Mapping):
+        return isinstance(resolved, Mapping) and all(key in resolved and _covers(resolved[key], asked[key])
+                                                     for key in asked)  # fmt: skip
+    if isinstance(resolved, Mapping):  # a choice by its name
+        return bool(resolved.get("name") == asked)
+    if isinstance(asked, list):
+        return isinstance(resolved, list) and len(resolved) == len(asked) and all(map(_covers, resolved, asked))
+    return bool(resolved == asked)
+
+
+def toml(value: Any) -> str:
+    """A setting's value as TOML on one line; a key without a value is left out, as TOML has none."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(key)} = {toml(one)}" for key, one in value.items() if one is not None)
+        return f"{{{inner}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    # JSON's strings, numbers and truth values are TOML's.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if key.replace("-", "_").isidentifier() else json.dumps(key)

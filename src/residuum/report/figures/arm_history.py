@@ -1,0 +1,153 @@
+"""History of each arm: training and held-out loss and accuracy against epoch, as small multiples."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from residuum.analysis.curves import Band
+from residuum.report import style
+from residuum.report.figures import frame
+from residuum.report.figures.curves import LOOK
+from residuum.report.figures.study_curves import FEWEST, Curves
+
+COLUMNS = 5
+
+
+@dataclass(frozen=True)
+class History:
+    """One arm: bands of loss (nats) and of accuracy (%)."""
+
+    arm: str
+    loss: tuple[Band, ...]
+    accuracy: tuple[Band, ...]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What the figure shows: the arms that have epochs, and how high the frame of the loss is."""
+
+    arms: tuple[History, ...]
+    top: float
+    mark: str
+
+
+def data(found: Curves, mark: str = "") -> Histories:
+    """Loss and accuracy of every arm that has epochs; mean over its seeds."""
+    made = tuple(
+        History(
+            arm,
+            tuple(band for band in bands if band.quantity == "loss"),
+            tuple(_accuracy(band) for band in bands if band.quantity == "error"),
+        )
+        for arm, bands in found.items()
+        if bands
+    )
+    # The loss of a few first epochs, or of one arm, can be thousands: the frame is that of most values.
+    values = sorted(value for history in made for band in history.loss for value in band.mean)
+    return Histories(made, 1.05 * values[int(0.97 * (len(values) - 1))] if values else 1.0, mark)
+
+
+def _accuracy(band: Band) -> Band:
+    def turned(errors: Iterable[float]) -> tuple[float, ...]:
+        return tuple(100 - error for error in errors)
+
+    return Band(band.arm, band.split, band.quantity, band.epochs, turned(band.mean), turned(band.high),
+                turned(band.low), band.n)  # fmt: skip
+
+
+def draw(histories: Histories) -> Figure:
+    """Loss above and accuracy below for every arm, all in frames of the same scale.
+
+    The frames are drawn by hand in one pair of axes that counts inches: forty axes of their own take seconds.
+    """
+    arms = histories.arms
+    rows = max(1, -(-len(arms) // COLUMNS))
+    columns = max(2, -(-len(arms) // rows))
+    width, height = LEFT + columns * (WIDE + GAP), ABOVE + rows * BLOCK + BELOW
+    last = max((band.epochs[-1] for history in arms for band in history.accuracy), default=1)
+    first = 0 if last > 1 else -1  # a single epoch stands in the middle of its frame
+    with style.styled():
+        figure = Figure(figsize=(width, height))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+        axes.set_axis_off()
+        for number, history in enumerate(arms):
+            x = LEFT + number % columns * (WIDE + GAP)
+            y = height - ABOVE - number // columns * BLOCK
+            axes.text(x + WIDE / 2, y + 0.06, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
+            for bottom, bands, top, label in (
+                (y - HIGH, history.loss, histories.top, "loss (nats)"),
+                (y - 2 * HIGH - GAP, history.accuracy, 100.0, "accuracy (%)"),
+            ):
+                box = Box(x, bottom, first, last if last > 1 else 3, top)
+                _draw_frame(axes, box, label if number % columns == 0 else "", below=bands is history.accuracy)
+                for band in bands:
+                    _draw_band(axes, box, band)
+        splits = {band.split: None for history in arms for band in history.accuracy}
+        if splits:
+            lines = [axes.plot([], [], LOOK[name][1], color=LOOK[name][0])[0] for name in splits]
+            figure.legend(lines, [LOOK[name][2] for name in splits], loc="lower center", ncols=3, fontsize=9)
+        frame.mark(figure, histories.mark)
+    return figure
+
+
+LEFT, WIDE, HIGH, GAP, ABOVE, BELOW = 0.75, 1.85, 1.1, 0.18, 0.45, 0.1
+BLOCK = 2 * HIGH + GAP + 0.72
+"""Inches: frames, the gaps between them, and the room around them for names and numbers."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A frame in inches, and the values at its edges."""
+
+    x: float
+    y: float
+    first: int
+    last: int
+    top: float
+
+    def across(self, epoch: float) -> float:
+        """Where an epoch lies."""
+        return self.x + WIDE * (epoch - self.first) / (self.last - self.first)
+
+    def up(self, value: float) -> float:
+        """Where a value lies."""
+        return self.y + HIGH * value / self.top
+
+
+def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
+    values = [value for value in MaxNLocator(4).tick_values(0, box.top) if 0 <= value <= box.top]
+    epochs = [epoch for epoch in MaxNLocator(3, integer=True).tick_values(0, box.last) if 0 <= epoch <= box.last]
+    grid = [[(box.x, box.up(value)), (box.x + WIDE, box.up(value))] for value in values]
+    grid += [[(box.across(epoch), box.y), (box.across(epoch), box.y + HIGH)] for epoch in epochs]
+    axes.add_collection(LineCollection(grid, colors="0.88", linewidths=0.6), autolim=False)
+    edge = [[(box.x, box.y + HIGH), (box.x, box.y), (box.x + WIDE, box.y)]]
+    axes.add_collection(LineCollection(edge, colors="black", linewidths=0.8), autolim=False)
+    if label:
+        axes.text(box.x - 0.5, box.y + HIGH / 2, label, rotation=90, ha="center", va="center", fontsize=9)
+        for value in values:
+            axes.text(box.x - 0.05, box.up(value), f"{value:g}", ha="right", va="center", fontsize=8)
+    if below:
+        for epoch in epochs:
+            axes.text(box.across(epoch), box.y - 0.05, f"{epoch:.0f}", ha="center", va="top", fontsize=8)
+        axes.text(box.x + WIDE / 2, box.y - 0.22, "epoch", ha="center", va="top", fontsize=9)
+
+
+def _draw_band(axes: Axes, box: Box, band: Band) -> None:
+    colour, dash, _ = LOOK[band.split]
+    xs, ys = [box.across(epoch) for epoch in band.epochs], [box.up(value) for value in band.mean]
+    marker = "o" if len(xs) <= 10 else None
+    (line,) = axes.plot(xs, ys, dash, color=colour, linewidth=1.2, marker=marker, markersize=3, scalex=False,
+                        scaley=False)  # fmt: skip
+    artists: list[Artist] = [line]
+    enough = [n >= FEWEST for n in band.n]
+    if any(enough):
+        low, high = ([box.up(value) for value in edge] for edge in (band.low, band.high))
+        artists.append(axes.fill_between(xs, low, high, where=enough, color=colour, alpha=0.2, linewidth=0))
+    for artist in artists:
+        artist.set_clip_path(Rectangle((box.x, box.y - 0.03), WIDE + 0.03, HIGH + 0.03, transform=axes.transData))

@@ -1,0 +1,153 @@
+"""Accuracy against parameters and against time: what each arm costs and what it gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from residuum.analysis.results import Results
+from residuum.report import style
+from residuum.report.figures import frame
+
+DIRECT = 8
+"""Up to this many arms are labelled at their points, more in a legend."""
+OUTSIDE = 3.0
+"""An arm with this many times the median error would press all others together."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm: its cost, its mean test accuracy (%), and their 95 % intervals where several runs give them."""
+
+    arm: str
+    x: float
+    x_interval: tuple[float, float] | None
+    y: float
+    y_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes; arms whose accuracy is far below the others' lie `below` the frame."""
+
+    label: str
+    points: tuple[Point, ...]
+    below: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """What the figure shows; `arms` are all arms of the study. A cost that all arms share has no panel."""
+
+    arms: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    mark: str
+
+
+def data(results: Results, mark: str = "") -> Scatter:
+    """Test accuracy of the last epoch against parameters (millions) and against the time of a run (minutes)."""
+    accuracy = {one.arm: one for one in results.summaries.get("test_accuracy", ()) if one.mean is not None}
+    seconds = {one.arm: one for one in results.summaries.get("seconds", ()) if one.mean is not None}
+    size = {arm.name: arm.parameters / 1e6 for arm in results.plan.arms}
+    by_size, by_time = [], []
+    for arm, found in accuracy.items():
+        assert found.mean is not None
+        interval = None if found.low is None or found.high is None else (found.low, found.high)
+        by_size.append(Point(arm, size[arm], None, found.mean, interval))
+        took = seconds.get(arm)
+        if took is not None and took.mean is not None:
+            around = None if took.low is None or took.high is None else (max(0.0, took.low) / 60, took.high / 60)
+            by_time.append(Point(arm, took.mean / 60, around, found.mean, interval))
+    panels = [_panel("parameters (millions)", by_size), _panel("time of a run (minutes)", by_time)]
+    return Scatter(
+        arms=tuple(size),
+        panels=tuple(panel for panel in panels if len({point.x for point in panel.points}) > 1),
+        mark=mark,
+    )
+
+
+def _panel(label: str, points: Sequence[Point]) -> Panel:
+    usual = median(100 - point.y for point in points) if points else 0.0
+    return Panel(label, tuple(points), tuple(point.arm for point in points if 100 - point.y > OUTSIDE * usual))
+
+
+def draw(scatter: Scatter) -> Figure:
+    """One point an arm with its intervals, labelled where there is room for all labels, else named in a legend."""
+    looks = dict(zip(scatter.arms, style.arms(len(scatter.arms)), strict=True))
+    drawn = [arm for arm in scatter.arms if any(p.arm == arm for panel in scatter.panels for p in panel.points)]
+    columns = max(1, len(scatter.panels))
+    width = 4.75 * columns if columns > 1 else 6.5
+    _, rows = frame.legend_rows(drawn, width)
+    with style.styled():
+        for direct in (len(drawn) <= DIRECT, False):
+            height = 3.6 + (0 if direct else frame.ROW * rows)
+            figure = Figure(figsize=(width, height), layout="constrained")
+            grid = figure.subplots(1, columns, squeeze=False)[0]
+            for panel, axes in zip(scatter.panels, grid, strict=False):
+                _draw_panel(axes, panel, looks)
+            frame.mark(figure, scatter.mark)
+            if not direct:
+                marks = {arm: frame.handle(looks[arm], linewidth=0) for arm in drawn}
+                frame.legend(figure, marks)
+                break
+            figure.draw_without_rendering()
+            if all(_label(axes, panel) for panel, axes in zip(scatter.panels, grid, strict=False)):
+                break
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
+    inside = [point for point in panel.points if point.arm not in panel.below]
+    for point in inside:
+        look = looks[point.arm]
+        if point.y_interval:
+            axes.plot([point.x] * 2, point.y_interval, color=look.colour, linewidth=1.2, alpha=0.7)
+        if point.x_interval:
+            axes.plot(point.x_interval, [point.y] * 2, color=look.colour, linewidth=1.2, alpha=0.7)
+        axes.plot([point.x], [point.y], color=look.colour, marker=look.marker, markersize=8, markeredgecolor="white",
+                  markeredgewidth=0.5)  # fmt: skip
+    if inside and max(point.x for point in inside) > 8 * min(point.x for point in inside) > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.margins(0.12)
+    axes.set_xlabel(panel.label)
+    axes.set_ylabel("test accuracy (%)")
+    if panel.below:
+        frame.note(axes, f"below the frame: {frame.listed(panel.below)}")
+
+
+def _label(axes: Axes, panel: Panel) -> bool:
+    """Write each arm's name beside its point so that it covers nothing; False if there is no room for one."""
+    frame_ = axes.get_window_extent()
+    taken = [line.get_window_extent().padded(1) for line in axes.lines]
+    points = sorted((p for p in panel.points if p.arm not in panel.below), key=lambda point: -point.y)
+    for point in points:
+        for across, up in PLACES:
+            text = axes.annotate(style.literal(style.short(point.arm, 28)), (point.x, point.y), (across, up),
+                                 textcoords="offset points", fontsize=9, va="center",
+                                 ha="left" if across > 0 else "right" if across < 0 else "center")  # fmt: skip
+            box = text.get_window_extent()
+            if _within(frame_, box) and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+        else:
+            return False
+    return True
+
+
+PLACES = ((8, 0), (-8, 0), (0, 11), (0, -11), (8, 9), (8, -9), (-8, 9), (-8, -9), (0, 20), (0, -20), (10, 17),
+          (10, -17), (-10, 17), (-10, -17))  # fmt: skip
+"""Where a label may stand, in points from its point, best first."""
+
+
+def _within(outer: Bbox, inner: Bbox) -> bool:
+    return bool(outer.x0 <= inner.x0 and inner.x1 <= outer.x1 and outer.y0 <= inner.y0 and inner.y1 <= outer.y1)

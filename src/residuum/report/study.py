@@ -1,0 +1,425 @@
+"""The report of a study: one folder with a page, the same in Markdown, tables and figures.
+
+    index.html     everything on one page, figures within; opens without a network
+    report.md      the same for a repository or an editor
+    tables.csv     one row a run, every measure        tables.tex   arms and comparisons for a paper
+    figures/       every figure as SVG and PNG
+
+The page is built as a plain value first, sections of blocks, which both forms then show.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from residuum.analysis.results import Results
+from residuum.errors import InputError
+from residuum.records import storage
+from residuum.records.measures import measure
+from residuum.report import commands, style, tables
+from residuum.report.figures import arm_history, differences, scatter, study_curves
+from residuum.report.tables import Table
+
+FILES = ("index.html", "report.md", "tables.csv", "tables.tex", "figures")
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A few sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of texts."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines for a shell."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """A table with a caption; `folded` if it is long and few will read it."""
+
+    table: Table
+    caption: str
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure by the name of its files, drawn once in each form."""
+
+    name: str
+    caption: str
+    png: bytes
+    svg: bytes
+
+
+Block = Paragraph | Items | Commands | Tabular | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `id` is where a link to it leads."""
+
+    id: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def write(results: Results, folder: Path, *, root: Path) -> Path:
+    """Write the report of a study into a folder, in place of an older one; returns the path of its page.
+
+    `root` is the folder that holds the run folders: the page links to them where it lies within. The report is made
+    beside its place and moved there when it is whole.
+
+    Raises:
+        InputError: the folder holds something else than a report.
+        StorageError: it cannot be written.
+    """
+    foreign = sorted(path.name for path in folder.glob("*") if path.name not in FILES) if folder.is_dir() else []
+    if foreign or (folder.exists() and not folder.is_dir()):
+        raise InputError(
+            f"{folder} is not a report{f': it holds {foreign[0]}' if foreign else ''}; name another folder"
+        )
+    content = sections(results)
+    head: dict[str, Any] = {
+        "title": results.plan.study.name or results.plan.label,
+        "question": results.plan.study.question,
+        "mark": tables.mark(results.plan),
+        "sections": content,
+        "runs": _way_to(root, folder),
+    }
+    pictures = [block for section in content for block in section.blocks if isinstance(block, Picture)]
+    files = {
+        "index.html": _page("index.html.j2", head).encode(),
+        "report.md": _page("report.md.j2", head).encode(),
+        "tables.csv": tables.as_csv(*tables.long_form(results)).encode(),
+        "tables.tex": _tex(results).encode(),
+        **{f"figures/{picture.name}.png": picture.png for picture in pictures},
+        **{f"figures/{picture.name}.svg": picture.svg for picture in pictures},
+    }
+    _put(folder, files)
+    return folder / "index.html"
+
+
+def _way_to(root: Path, folder: Path) -> str:
+    """The way from the report up to the folder of the runs, empty where the report lies elsewhere.
+
+    A link that led over other folders would tell where on the machine they lie.
+    """
+    root, folder = root.resolve(), folder.resolve()
+    return "../" * len(folder.relative_to(root).parts) if folder.is_relative_to(root) else ""
+
+
+def _put(folder: Path, files: Mapping[str, bytes]) -> None:
+    new, old = (folder.with_name(f".{folder.name}.{token_hex(4)}.tmp") for _ in range(2))
+    with storage.storing(folder):
+        try:
+            for name, content in files.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_bytes(content)
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for rest in (new, old):
+                shutil.rmtree(rest, ignore_errors=True)
+
+
+def sections(results: Results) -> tuple[Section, ...]:
+    """The whole report as plain values, in the order in which it is read; a section without content is left out."""
+    curves = study_curves.of_arms(results)
+    made = (
+        Section("what", "What was run", tuple(_what(results))),
+        Section("claims", "Verdicts", tuple(_claims(results))),
+        Section("arms", "Arms", tuple(_arms(results))),
+        Section("comparisons", "Comparisons with the baseline", tuple(_comparisons(results))),
+        Section("curves", "Learning curves", tuple(_curves(results, curves))),
+        Section("cost", "Accuracy and cost", tuple(_cost(results))),
+        Section("histories", "History of each arm", tuple(_histories(results, curves))),
+        Section("runs", "Every run", tuple(_runs(results))),
+        Section("images", "Image by image", tuple(_images(results))),
+        Section("troubles", "What diverged or failed", tuple(_troubles(results))),
+        Section("looks", "Looks until decided", tuple(_looks(results))),
+        Section("again", "How to compute it again", tuple(_again(results))),
+        Section("environment", "Environment", tuple(_environment(results))),
+    )
+    return tuple(section for section in made if section.blocks)
+
+
+def _what(results: Results) -> list[Block]:
+    plan = results.plan
+    stands = [tables.status(results, run) for run in plan.runs]
+    done = sum(word in ("finished", "diverged") for word in stands)
+    seeds = f"seed{'s' if len(plan.study.seeds) > 1 else ''} {', '.join(map(str, plan.study.seeds))}"
+    epochs = sorted({arm.epochs for arm in plan.arms})
+    length = f"{epochs[0]} epochs" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs" if epochs else ""
+    counts = ", ".join(f"{stands.count(word)} {word}" for word in tables.STATUSES if word in stands)
+    said = [f"{done} of {len(plan.runs)} runs are complete: {len(plan.arms)} arms, {seeds}, {length} each ({counts})."]
+    if done < len(plan.runs):
+        said.append("This report is preliminary; the missing runs may change every number in it.")
+    if len(plan.study.seeds) == 1:
+        said.append("With one seed there are no intervals, no p-values and no verdicts: "
+                    "differences between arms may be chance.")  # fmt: skip
+    items = [f"Base recipe: {plan.study.base}."]
+    changed = commands.user_settings(plan)
+    common = [tables.setting(*item) for item in plan.study.settings.items() if item[0] not in plan.settings]
+    if common:
+        items.append(f"Set in every arm: {'; '.join(common)}.")
+    items += [f"Data: {text}." for text in _data(results)]
+    if plan.scale != 1:
+        items.append(
+            f"Scaled: every run has {plan.scale:.3g} of its full length, with the shape of its schedule kept. Numbers "
+            "of shortened runs are not those of full ones, and their order may differ."
+        )
+    if changed:
+        items.append("Changed: " + "; ".join(tables.setting(path, value) for path, value in changed.items()) + ".")
+    items += [f"Given up for the budget: {text}." for text in plan.gave_up]
+    return [Paragraph(" ".join(said)), Items(tuple(items))]
+
+
+def _data(results: Results) -> list[str]:
+    found: dict[str, None] = {}
+    for run in results.plan.runs:
+        data = run.config["data"]
+        where = data["root"].replace("\\", "/").rstrip("/").rpartition("/")[2]
+        text = data["dataset"]["name"] + (f" from {where}" if where and where != data["dataset"]["name"] else "")
+        text += f", fingerprint {data['fingerprint']}" if data["fingerprint"] else ""
+        record = results.records.get(run.id)
+        if record is not None and record.data:
+            counts = (f"{record.data[split]:,} {name}" for split, name in
+                      (("train", "training"), ("validation", "validation"), ("test", "test")))  # fmt: skip
+            text += f"; {', '.join(counts)} images"
+        found[text] = None
+    # Counts are known once a run has begun; before that the same data stands there without them.
+    return [text for text in found if not any(other != text and other.startswith(text) for other in found)]
+
+
+MEANING = (
+    "Supported: the difference lies on the side that the claim expects, beyond its margin, and further than chance "
+    "explains: the p-value stays below 5 % after Holm's correction for all claims of the study. Contradicted: the same "
+    "on the other side. With '=', supported means within the margin and contradicted outside. Undecided: these runs do "
+    "not tell, which is not evidence of no difference. Differences are left minus right, n counts pairs of the same "
+    "seed (or runs), intervals are 95 % unless the reason says otherwise. A verdict is about these networks and data "
+    "at this length of training."
+)
+
+
+def _claims(results: Results) -> list[Block]:
+    if not results.plan.study.claims:
+        return []
+    counts = [sum(one.verdict == word for one in results.verdicts) for word in tables.WORDS]
+    summary = ", ".join(f"{count} {word}" for count, word in zip(counts, tables.WORDS, strict=True))
+    claims = f"{len(results.verdicts)} claim{'' if len(results.verdicts) == 1 else 's'}"
+    return [Tabular(tables.verdicts(results), f"{claims}: {summary}."), Paragraph(MEANING)]
+
+
+def _arms(results: Results) -> list[Block]:
+    caption = (
+        "Mean over seeds ± half the 95 % t interval; sd: standard deviation between seeds; n: runs with a value. Where "
+        "n is 1 there is no interval. The error is that of the last epoch, on the test set, which selects nothing."
+    )
+    blocks: list[Block] = [Tabular(tables.filled(tables.arms(results)), caption)]
+    if results.plan.study.published:
+        names = {one.measure for one in results.plan.study.published}
+        table, of = tables.published(results), "Published"
+        if len(names) == 1:
+            table, of = tables.without(table, "measure"), f"{tables.heading(names.pop()).capitalize()}: published"
+        blocks.append(Tabular(table, f"{of} numbers beside ours, and what differs."))
+    return blocks
+
+
+def _comparisons(results: Results) -> list[Block]:
+    if not results.comparisons:
+        return []
+    what = tables.heading(results.plan.study.compare.measure)
+    paired = all(one.paired for one in results.comparisons)
+    how = (
+        "paired by seed: same images in the same order, same augmentation. Effect size: mean difference over the "
+        "standard deviation of differences (Cohen's d for pairs). p: paired t test, and exact sign-flip test; with "
+        "n pairs the latter cannot fall below 2/2ⁿ."
+        if paired
+        else "not paired. Effect size: mean difference over the pooled standard deviation (Cohen's d). p: Welch's t "
+        "test, and permutation of the runs."
+    )
+    table, notes = tables.filled(tables.comparisons(results)), {one.note for one in results.comparisons}
+    shared = ""
+    if len(notes) == 1 and notes != {""}:
+        table, shared = tables.without(table, "note"), f" In every row: {notes.pop()}."
+    caption = f"Difference in {what}, arm minus baseline, {how} Holm: corrected for all comparisons of this table."
+    blocks: list[Block] = [Tabular(table, caption + shared)]
+    found = differences.data(results, tables.mark(results.plan))
+    if found.rows:
+        text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds."
+        blocks.append(_picture("differences", text, differences.draw(found)))
+    return blocks
+
+
+BAND = "Lines are means over seeds, bands 95 % t intervals where at least three runs reached the epoch. "
+CROWDED = "With so many arms the bands are in the history of each arm below. "
+MARKS = "Thin vertical lines mark drops of the learning rate; a cross marks where a run diverged. "
+
+
+def _curves(results: Results, curves: study_curves.Curves) -> list[Block]:
+    found = study_curves.data(results, curves, tables.mark(results.plan))
+    if not any(found.rows):
+        return [Paragraph("No run has finished an epoch yet.")]
+    observed = any(panel.label == study_curves.LABELS["test", "error"] for row in found.rows for panel in row)
+    remark = "The observed test error is recorded for this figure and selects nothing." if observed else ""
+    crowded = CROWDED if any(len(panel.bands) > study_curves.CROWD for row in found.rows for panel in row) else ""
+    text = f"Training loss and error against epoch. {BAND}{crowded}{MARKS}{remark}".strip()
+    blocks: list[Block] = [_picture("curves", text, study_curves.draw(found))]
+    apart = study_curves.families(results, curves, tables.mark(results.plan))
+    if apart is not None:
+        titles = " left, ".join(panel.title for panel in apart.rows[0])
+        text = f"The same, {titles} right, in the same frames."
+        blocks.append(_picture("families", text, study_curves.draw(apart)))
+    return blocks
+
+
+def _cost(results: Results) -> list[Block]:
+    found = scatter.data(results, tables.mark(results.plan))
+    if not found.panels:
+        return []
+    costs = " and against ".join(panel.label.partition(" (")[0] for panel in found.panels)
+    text = (
+        f"Test accuracy of the last epoch against {costs}, with 95 % intervals. Times compare arms only where they "
+        "were computed on the same machine under the same load."
+    )
+    return [_picture("cost", text, scatter.draw(found))]
+
+
+def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
+    found = arm_history.data(curves, tables.mark(results.plan))
+    if not found.arms:
+        return []
+    text = (
+        f"Loss and accuracy of each arm. {BAND}Training values are measured while training, on augmented "
+        "images; under mixup or cutmix the accuracy is weighted by the shares of the labels."
+    )
+    return [_picture("histories", text, arm_history.draw(found))]
+
+
+def _runs(results: Results) -> list[Block]:
+    table = tables.filled(tables.runs(results))
+    return [Tabular(table, f"The {len(table.rows)} runs of the study.", folded=len(table.rows) > 12)]
+
+
+def _images(results: Results) -> list[Block]:
+    if not results.images:
+        return []
+    caption = (
+        "Predictions of two runs of the same seed on the same test images (last epoch). McNemar's exact test asks "
+        "whether the images that only one of the two gets right are split evenly; it compares these two networks, "
+        "not the arms."
+    )
+    return [Tabular(tables.images(results), caption, folded=True)]
+
+
+def _troubles(results: Results) -> list[Block]:
+    table = tables.troubles(results)
+    if not table.rows:
+        return []
+    caption = (
+        "A diverged run is a result: its loss or gradient was no longer finite, and it was stopped before that update. "
+        "A failed run is not: `residuum study run` tries it again."
+    )
+    return [Tabular(table, caption)]
+
+
+def _looks(results: Results) -> list[Block]:
+    if not results.looks:
+        return []
+    caption = (
+        "Seeds were added in groups until every claim was decided or the budget ended. Each look had its share of the "
+        "5 % error probability (Lan and DeMets 1983, O'Brien–Fleming-like); a claim decided at a look stays decided."
+    )
+    return [Tabular(tables.looks(results), caption)]
+
+
+def _again(results: Results) -> list[Block]:
+    plan = results.plan
+    blocks: list[Block] = [
+        Paragraph("DATA stands for the file or folder that holds the data set. Runs that are in the store are not "
+                  "computed again; a run's id is a hash of its whole configuration, so equal ids are equal runs."),
+        Commands((commands.study_command(plan), f"residuum study report {plan.label}")),
+    ]  # fmt: skip
+    rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}", commands.train_command(plan, run))
+                 for run in plan.runs)  # fmt: skip
+    table = Table(("arm", "seed", "its record", "computed alone"), rows, ("seed",))
+    return [*blocks, Tabular(table, "Each run by itself: its record, and the command that computes it.", folded=True)]
+
+
+def _environment(results: Results) -> list[Block]:
+    table = tables.environments(results)
+    if not table.rows:
+        return []
+    return [Tabular(table, "Where the runs were computed; every start and resumption counts.", folded=False)]
+
+
+def _picture(name: str, caption: str, figure: Figure) -> Picture:
+    # Laid out once: the second form has the places of the first.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return Picture(name, caption, style.png(figure), style.svg(figure))
+
+
+def _tex(results: Results) -> str:
+    mark = tables.mark(results.plan)
+    aside = f" [{mark}]" if mark else ""
+    name = results.plan.study.name or results.plan.label
+    arms = tables.without(tables.arms(results), "runs", "without result")
+    caption = f"Arms of the study {name}: mean ± half the 95 % interval over seeds.{aside}"
+    parts = ["% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n", tables.as_tex(arms, caption, "tab:arms")]
+    if results.comparisons:
+        caption = f"Differences from the baseline: {measure(results.plan.study.compare.measure).text}.{aside}"
+        parts.append(tables.as_tex(tables.without(tables.comparisons(results), "note"), caption, "tab:comparisons"))
+    return "\n".join(parts)
+
+
+def _page(template: str, head: Mapping[str, Any]) -> str:
+    markup = template.startswith("index.html")
+    environment = Environment(
+        loader=PackageLoader("residuum.report", "page"),
+        autoescape=markup,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "kind": lambda block: type(block).__name__.lower(),
+        "inline": _inline,
+        "md": tables.markdown_text,
+        "mdtable": tables.as_markdown,
+    }
+    environment.filters.update(filters)
+    return environment.get_template(template).render(head)
+
+
+def _inline(svg: bytes, name: str) -> str:
+    """An SVG file as part of a page: without its own size, and with ids that no other figure of the page has."""
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    size = r'width="([\d.]+)pt" height="[\d.]+pt"'
+    return re.sub(size, rf'style="max-width:\1pt" role="img" aria-label="{name}"', text, count=1)

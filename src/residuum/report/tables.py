@@ -1,0 +1,430 @@
+"""Tables of a study as plain values, and the forms they are written in: CSV, LaTeX (booktabs), Markdown."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from residuum.analysis.aggregate import Summary
+from residuum.analysis.results import Results
+from residuum.records.measures import measure
+from residuum.report.commands import toml, user_settings
+from residuum.studies.plan import Plan, PlannedArm, PlannedRun
+from residuum.studies.study import Published
+
+NOTHING = "–"
+WORDS = {"supported": "✓ supported", "contradicted": "✗ contradicted", "undecided": "? undecided"}
+"""Verdicts as a word and a sign: colour alone tells some readers nothing."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts under columns; `numeric` columns are set flush right, `kinds` says what each row is (a verdict)."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+
+def without(table: Table, *columns: str) -> Table:
+    """A table less some columns."""
+    kept = [at for at, column in enumerate(table.columns) if column not in columns]
+    rows = tuple(tuple(row[at] for at in kept) for row in table.rows)
+    return Table(tuple(table.columns[at] for at in kept), rows, table.numeric, table.kinds)
+
+
+def filled(table: Table) -> Table:
+    """A table less the columns in which no row has anything."""
+    return without(table, *(column for at, column in enumerate(table.columns)
+                            if table.rows and all(row[at] == NOTHING for row in table.rows)))  # fmt: skip
+
+
+def mark(plan: Plan) -> str:
+    """What stands beside every number of a study that was shortened or changed by its user; empty if it was not."""
+    parts = [f"SCALED ×{plan.scale:.3g}"] if plan.scale != 1 else []
+    changed = ", ".join(setting(path, value) for path, value in user_settings(plan).items())
+    return " · ".join([*parts, f"CHANGED {changed}"] if changed else parts)
+
+
+def setting(path: str, value: Any) -> str:
+    """A setting as a table shows it: `optim.lr = 0.05`, `optim.optimizer = sgd (nesterov = true)`."""
+    return f"{path} = {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and "name" in value:
+        rest = ", ".join(f"{key} = {_shown(inner)}" for key, inner in value.items() if key != "name")
+        return f"{value['name']} ({rest})" if rest else str(value["name"])
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return value if isinstance(value, str) and value else f"{value:.6g}" if isinstance(value, float) else toml(value)
+
+
+def number(value: float | None, digits: int = 2, sign: str = "") -> str:
+    """A number as tables show it, with a true minus sign; a dash for none."""
+    return NOTHING if value is None else f"{value:{sign},.{digits}f}".replace("-", "−")
+
+
+def digits(name: str) -> int:
+    """Decimals with which a measure is shown."""
+    return {"count": 0, "ms": 1, "s": 1, "nats": 4, "share": 3, "ratio": 3}.get(measure(name).unit, 2)
+
+
+def chance(p: float | None) -> str:
+    """A p-value as tables show it."""
+    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 2, sign: str = "") -> str:
+    """An interval, or a dash where there is none."""
+    return NOTHING if low is None or high is None else f"{number(low, digits, sign)} to {number(high, digits, sign)}"
+
+
+def spread(summary: Summary | None, digits: int) -> str:
+    """A mean with half its 95 % interval; with one run the mean alone."""
+    if summary is None or summary.mean is None:
+        return NOTHING
+    if summary.low is None or summary.high is None:
+        return number(summary.mean, digits)
+    return f"{number(summary.mean, digits)} ± {number((summary.high - summary.low) / 2, digits)}"
+
+
+def size(count: int) -> str:
+    """Multiply-adds in millions."""
+    return f"{count / 1e6:,.1f} M"
+
+
+def status(results: Results, run: PlannedRun) -> str:
+    """How a run stands: finished, diverged, failed, running, stopped, or missing where it was not begun."""
+    record = results.records.get(run.id)
+    if record is not None and record.status in ("finished", "diverged"):
+        return record.status
+    if run.id in results.failed:
+        return "failed"
+    return "missing" if record is None else record.status
+
+
+def of_arm(results: Results, name: str, arm: str) -> Summary | None:
+    """The summary of a measure for an arm, None where no run of the study has the measure."""
+    return next((one for one in results.summaries.get(name, ()) if one.arm == arm), None)
+
+
+def measures_shown(results: Results) -> list[str]:
+    """The measures in the table of arms: test error, what the study compares, and the selected epoch's where known."""
+    names = ["test_error", results.plan.study.compare.measure]
+    return list(
+        dict.fromkeys([*names, *(["selected_test_error"] if "selected_test_error" in results.summaries else [])])
+    )
+
+
+def heading(name: str) -> str:
+    """A measure's name and unit as the head of a column."""
+    what = measure(name)
+    return f"{what.name.replace('_', ' ')} ({what.unit})"
+
+
+def verdicts(results: Results) -> Table:
+    """Every claim with its verdict, the difference behind it, and the reason in words."""
+    rows = [
+        (
+            WORDS[one.verdict], one.claim.text, _expected(one.claim), heading(one.claim.measure),
+            number(one.difference, digits(one.claim.measure), "+"),
+            interval(one.low, one.high, digits(one.claim.measure), "+"), str(one.n), chance(one.p_holm),
+            re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
+        )
+        for one in results.verdicts
+    ]  # fmt: skip
+    columns = ("verdict", "claim", "expected", "measure", "difference", "interval", "n", "p (Holm)", "reason")
+    kinds = tuple(one.verdict for one in results.verdicts)
+    return Table(columns, tuple(rows), ("difference", "interval", "n", "p (Holm)"), kinds)
+
+
+def _expected(claim: Any) -> str:
+    return f"{claim.expect}, margin {claim.margin:g}" if claim.margin else claim.expect
+
+
+def arms(results: Results) -> Table:
+    """Every arm: what sets it apart, its size, its measures with 95 % intervals, n, how many runs came to nothing."""
+    names = measures_shown(results)
+    every = results.plan.study.settings
+    numbers = {source: at for at, source in enumerate(sources(results), start=1)}
+    rows = []
+    for arm in results.plan.arms:
+        own = [setting(path, value) for path, value in arm.settings.items()
+               if path not in every or every[path] != value]  # fmt: skip
+        found = of_arm(results, names[0], arm.name)
+        stands = [status(results, run) for run in results.plan.runs if run.arm == arm.name]
+        published = [
+            f"{_published(one)} [{numbers[one.source]}]"
+            for one in results.plan.study.published
+            if one.arm == arm.name and one.measure == names[0]
+        ]
+        rows.append((
+            arm.name, "; ".join(own) or NOTHING, f"{arm.parameters:,}", size(arm.macs),
+            *(spread(of_arm(results, name, arm.name), digits(name)) for name in names),
+            number(found.sd if found else None), str(found.n if found else 0),
+            f"{len(stands)}", _ill(stands), "; ".join(published) or NOTHING,
+        ))  # fmt: skip
+    heads = tuple(heading(name) for name in names)
+    columns = ("arm", "settings", "parameters", "multiply-adds", *heads, "sd", "n", "runs", "without result",
+               "published")  # fmt: skip
+    return Table(columns, tuple(rows), ("parameters", "multiply-adds", *heads, "sd", "n", "runs"))
+
+
+STATUSES = ("finished", "diverged", "failed", "running", "stopped", "missing")
+
+
+def _ill(stands: Sequence[str]) -> str:
+    counts = {word: stands.count(word) for word in STATUSES[1:]}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or NOTHING
+
+
+def _published(one: Published) -> str:
+    places = digits(one.measure)
+    return f"{one.value:.{places}f}" + (f" ± {one.spread:.{places}f} (sd)" if one.spread is not None else "")
+
+
+def sources(results: Results) -> list[str]:
+    """The sources of published numbers, each once; their numbers in the table of arms count from 1."""
+    return list(dict.fromkeys(one.source for one in results.plan.study.published))
+
+
+def published(results: Results) -> Table:
+    """Every published number beside ours, how it was made, and in what our runs differ from that."""
+    rows = []
+    numbers = {source: at for at, source in enumerate(sources(results), start=1)}
+    for one in results.plan.study.published:
+        ours = of_arm(results, one.measure, one.arm)
+        mean = ours.mean if ours else None
+        rows.append((
+            f"[{numbers[one.source]}] {one.source}", one.arm, heading(one.measure), _published(one),
+            spread(ours, digits(one.measure)), str(ours.n if ours else 0),
+            number(None if mean is None else mean - one.value, digits(one.measure), "+"),
+            one.protocol or "not stated", "; ".join(protocol_differences(results, one)) or "none known",
+        ))  # fmt: skip
+    numeric = ("published", "ours", "n", "ours − published")
+    columns = ("source", "arm", "measure", *numeric, "their protocol", "differences in protocol")
+    return Table(columns, tuple(rows), numeric)
+
+
+def protocol_differences(results: Results, one: Published) -> list[str]:
+    """In what our runs of an arm differ from how a published number was made, as far as its protocol says."""
+    plan, theirs = results.plan, one.protocol.lower()
+    arm = next(arm for arm in plan.arms if arm.name == one.arm)
+    run = next((run for run in plan.runs if run.arm == one.arm), None)
+    if run is None:
+        return []
+    record = results.records.get(run.id)
+    found = [f"scaled: {arm.epochs} epochs here (×{plan.scale:.3g})"] if plan.scale != 1 else []
+    found += _length(theirs, arm) if plan.scale == 1 else []
+    held_out = run.config["data"]["validation"]
+    split = re.search(r"(?<!no )validation|(?<!none )held out|hold[s]? out", theirs) is not None
+    if held_out and not split:
+        share = f"{held_out:,}" if held_out >= 1 else f"{100 * held_out:g} % of the"
+        found.append(f"{share} training images held out for validation here")
+    elif split and not held_out:
+        found.append("no validation split here")
+    if re.search(r"best (epoch|on|test)|, best", theirs) and one.measure != "selected_test_error":
+        found.append("best epoch on the test set there, last epoch here")
+    if "median" in theirs:
+        found.append("median there, mean here")
+    batch = re.search(r"batch (?:size )?(\d+)", theirs)
+    if batch and int(batch[1]) != run.config["train"]["batch_size"]:
+        found.append(f"batch {batch[1]} there, {run.config['train']['batch_size']} here")
+    where = run.config["data"]["root"].rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    if re.search(r"jpe?g", where, re.IGNORECASE):
+        found.append(f"JPEG copy of the images here ({where})")
+    if record is not None and record.environment and record.environment[-1].get("precision") not in (None, "fp32"):
+        found.append(f"{record.environment[-1]['precision']} arithmetic here")
+    found += [f"{setting(path, value)} here" for path, value in user_settings(plan).items()]
+    return found
+
+
+def _length(theirs: str, arm: PlannedArm) -> list[str]:
+    epochs = re.search(r"(\d+) epochs", theirs)
+    if epochs and int(epochs[1]) != arm.epochs:
+        return [f"{epochs[1]} epochs there, {arm.epochs} here"]
+    updates, ours = re.search(r"([\d.]+)k (?:iterations|updates|steps)", theirs), arm.epochs * arm.steps_per_epoch
+    # 164 epochs of 391 updates are the 64k iterations of the paper.
+    if updates and abs(1000 * float(updates[1]) / ours - 1) > 0.02:
+        return [f"{updates[1]}k updates there, {ours / 1000:.3g}k here"]
+    return []
+
+
+def comparisons(results: Results) -> Table:
+    """Every arm against its baseline: difference, 95 % interval, effect size, p-values, and what is to be noted."""
+    places = digits(results.plan.study.compare.measure)
+    rows = tuple(
+        (
+            one.arm, one.baseline, number(one.mean, places, "+"), interval(one.low, one.high, places, "+"),
+            number(one.sd, places), number(one.effect, 2, "+"), chance(one.p_t), chance(one.p_permutation),
+            chance(one.p_holm), str(one.n), one.note or NOTHING,
+        )
+        for one in results.comparisons
+    )  # fmt: skip
+    paired = all(one.paired for one in results.comparisons)
+    columns = ("arm", "baseline", "difference", "95 % interval", "sd", "effect size",
+               "p (paired t)" if paired else "p (Welch t)", "p (sign-flip)" if paired else "p (permutation)",
+               "p (Holm)", "pairs" if paired else "n", "note")  # fmt: skip
+    return Table(columns, rows, columns[2:10])
+
+
+def runs(results: Results) -> Table:
+    """Every run that the study asked for."""
+    rows = []
+    for run in results.plan.runs:
+        record = results.records.get(run.id)
+        error = [None if record is None else measure(name).of(record) for name in ("test_error", "selected_test_error")]
+        seconds = None if record is None else measure("seconds").of(record)
+        epochs = 0 if record is None else len(record.epochs)
+        rows.append((run.arm, str(run.seed), status(results, run), str(epochs), *map(number, error),
+                     number(seconds, 0), run.id, run.folder))  # fmt: skip
+    numeric = ("seed", "epochs", "test error, last epoch (%)", "selected epoch (%)", "seconds")
+    columns = ("arm", "seed", "status", *numeric[1:], "id", "folder")
+    return Table(columns, tuple(rows), numeric, tuple(row[2] for row in rows))
+
+
+def images(results: Results) -> Table:
+    """Per-image comparisons of two runs of the same seed, by McNemar's exact test."""
+    columns = ("arm", "baseline", "seed", "only arm right", "only baseline right", "both right", "both wrong",
+               "difference (points)", "95 % interval", "p (McNemar)")  # fmt: skip
+    rows = tuple(
+        (
+            arm, baseline, str(seed), f"{pairs.only_first_right:,}", f"{pairs.only_second_right:,}",
+            f"{pairs.both_right:,}", f"{pairs.both_wrong:,}", number(pairs.difference, 2, "+"),
+            interval(pairs.low, pairs.high, 2, "+"), chance(pairs.p),
+        )
+        for arm, baseline, seed, pairs in results.images
+    )  # fmt: skip
+    return Table(columns, rows, columns[2:])
+
+
+def troubles(results: Results) -> Table:
+    """What diverged or failed: when, or why."""
+    rows = []
+    for run in results.plan.runs:
+        record, stands = results.records.get(run.id), status(results, run)
+        if stands == "failed":
+            rows.append((run.arm, str(run.seed), stands, " ".join(results.failed[run.id].split()), run.id))
+        elif stands == "diverged" and record is not None:
+            at = record.result["diverged"] or {}
+            what = (f"epoch {at.get('epoch')}, step {at.get('step')}: loss {at.get('loss')}, "
+                    f"gradient norm {at.get('gradient_norm')}")  # fmt: skip
+            rows.append((run.arm, str(run.seed), stands, what, run.id))
+    return Table(("arm", "seed", "status", "when or why", "id"), tuple(rows), ("seed",), tuple(r[2] for r in rows))
+
+
+def looks(results: Results) -> Table:
+    """The looks at a study that grew until it was decided, and the share of the error probability each was given."""
+    rows, before = [], 0.0
+    for look in results.looks:
+        spent = 1 - float(look["level"])
+        before += spent
+        seeds = look["seeds"]
+        decided = look["decided"]
+        said = "; ".join(f"{WORDS.get(verdict, verdict)}: {claim}" for claim, verdict in decided.items())
+        rows.append(
+            (f"{look['look']} of {look['looks']}", str(len(seeds)), f"{spent:.4f}", f"{before:.4f}", said or "none yet")
+        )
+    return Table(("look", "seeds", "alpha spent", "alpha in all", "decided so far"), tuple(rows),
+                 ("seeds", "alpha spent", "alpha in all"))  # fmt: skip
+
+
+def environments(results: Results) -> Table:
+    """Where the runs were computed: each environment once, with the number of runs that began or went on in it."""
+    counts: dict[tuple[str, ...], list[str]] = {}
+    names = ("device", "precision", "threads", "determinism", "platform")
+    for record in results.records.values():
+        for one in record.environment:
+            packages = ", ".join(f"{name} {version}" for name, version in one.get("packages", {}).items())
+            key = (
+                f"{one.get('processor', NOTHING)}, {one.get('cores', '?')} cores",
+                *(str(one.get(name, NOTHING)) for name in names),
+                f"Python {one.get('python', '?')}, {packages}",
+            )
+            counts.setdefault(key, []).append(str(one.get("time", "")))
+    columns = ("processor", *names, "packages", "starts", "dates")
+    rows = tuple((*key, str(len(times)), _dates(times)) for key, times in counts.items())
+    return Table(columns, rows, ("threads", "starts"))
+
+
+def _dates(times: Iterable[str]) -> str:
+    days = sorted({time[:10] for time in times if time})
+    return NOTHING if not days else days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def long_form(results: Results) -> tuple[list[str], list[list[Any]]]:
+    """One row a run with every measure that some run has, numbers as numbers: what `tables.csv` holds."""
+    names = list(results.summaries)
+    plan = results.plan
+    values = {
+        (name, value.run): value.value
+        for name, summaries in results.summaries.items()
+        for summary in summaries
+        for value in summary.values
+    }
+    rows: list[list[Any]] = [
+        [run.arm, run.seed, run.id, status(results, run), plan.scale,
+         "; ".join(setting(*item) for item in user_settings(plan).items()),
+         *(_counted(name, values.get((name, run.id))) for name in names)]
+        for run in plan.runs
+    ]  # fmt: skip
+    return ["arm", "seed", "run", "status", "scale", "changed", *names], rows
+
+
+def _counted(name: str, value: float | None) -> float | int | None:
+    return int(value) if value is not None and measure(name).unit == "count" else value
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV (RFC 4180). A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([[_safe(value) for value in row] for row in rows])
+    return file.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--",
+    "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def tex_text(text: str) -> str:
+    """A text with everything that LaTeX would take for a command escaped."""
+    return "".join(TEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def as_tex(table: Table, caption: str, label: str) -> str:
+    """A table for a paper; needs the package booktabs."""
+    columns = "".join("r" if column in table.numeric else "l" for column in table.columns)
+    # A cell that begins with a bracket would be read as the space after the line before.
+    lines = [" & ".join(f"{{}}{cell}" if cell.startswith("[") else cell for cell in map(tex_text, row)) + r" \\"
+             for row in table.rows]  # fmt: skip
+    head = " & ".join(map(tex_text, table.columns)) + r" \\"
+    body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
+    return (f"\\begin{{table}}\n\\centering\n\\caption{{{tex_text(caption)}}}\n\\label{{{label}}}\n"
+            f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n\\end{{table}}\n")  # fmt: skip
+
+
+def markdown_text(text: str) -> str:
+    """A text with everything that Markdown would take for markup escaped, on one line."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|#~>$])", r"\\\1", plain)
+
+
+def as_markdown(table: Table) -> str:
+    """A table as GitHub's Markdown."""
+    rule = ["---:" if column in table.numeric else "---" for column in table.columns]
+    rows = [tuple(map(markdown_text, table.columns)), rule, *(tuple(map(markdown_text, row)) for row in table.rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

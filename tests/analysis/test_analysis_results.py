@@ -1,0 +1,238 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from scipy import stats
+
+from residuum.analysis.curves import bands
+from residuum.analysis.images import mcnemar
+from residuum.analysis.power import spend
+from residuum.analysis.results import results
+from residuum.config import identity
+from residuum.errors import InputError
+from residuum.records import folder as run_folder
+from residuum.records import storage
+from residuum.records.event import EpochDone, Scores
+from residuum.records.record import read_record
+from residuum.studies import plan as plans
+from residuum.studies.plan import Plan, PlannedArm, PlannedRun
+from residuum.studies.study import Study
+
+LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
+
+
+def planned(seeds=3, **study):
+    """A plan of two arms, plain20 and resnet20."""
+    study = Study(**{
+        "name": "small", "question": "Do shortcuts help?", "base": "he2015", "seeds": seeds,
+        "axes": {"model": ["plain20", "resnet20"]}, "compare": {"baseline": "plain20"},
+        "claims": [{"text": "They help.", "expect": "resnet20 < plain20"}], **study,
+    })  # fmt: skip
+    runs = []
+    for arm in study.arms():
+        for seed in study.seeds:
+            config = arm.config.changed({"train.seed": seed})
+            folder = run_folder.folder_of(plans.Path(), config).name
+            runs.append(PlannedRun(arm.name, seed, identity(config), folder, config.model_dump(mode="json")))
+    arms = tuple(PlannedArm(arm.name, arm.settings, 269722, 40551040, 2, 10) for arm in study.arms())
+    return Plan(study, "small", 1.0, {}, (), arms, tuple(runs))
+
+
+def compute(plan, root, arm, seed, error=None, *, status="finished", losses=(2.0, 1.0), right=None):
+    """Fabricate a run folder with the files that a run leaves; without `error` there is no result yet."""
+    run = next(one for one in plan.runs if (one.arm, one.seed) == (arm, seed))
+    config = next(one for one in plan.study.arms() if one.name == arm).config.changed({"train.seed": seed})
+    folder = root / run.folder
+    run_folder.begin(folder, config, "he2015")
+    scores = [Scores("train", loss, 1 - loss / 4, 100) for loss in losses]
+    with run_folder.writing(folder) as writer:
+        for epoch, score in enumerate(scores, start=1):
+            test = replace(score, split="test", loss=score.loss + seed)
+            writer.write(EpochDone(epoch, 10 * epoch, 0.1, score, None, test, False, 1.5, 100.0))
+    last = {"epoch": 2, "test": {"loss": 1.0, "accuracy": 1 - (error or 0) / 100, "n": 10}, "validation": None}
+    counts = {"seconds": 3.0, "parameters": 269722, "macs": 40551040}
+    if status == "diverged":
+        storage.write_json(folder / run_folder.RESULT, {"status": status, "last": None, "selected": None, **counts})
+    elif error is not None:
+        storage.write_json(folder / run_folder.RESULT, {"status": status, "last": last, "selected": None, **counts})
+    if right is not None:
+        guesses = np.where(right, LABELS, (LABELS + 1) % 3)
+        tensors = {"logits_NK": np.eye(3, dtype=np.float32)[guesses], "labels_N": LABELS}
+        save_file(tensors, folder / "predictions" / "last.safetensors")
+    return folder
+
+
+def complete(plan, root):
+    for seed, (plain, residual) in enumerate(zip((10.0, 10.3, 9.8), (8.1, 8.2, 8.15), strict=True)):
+        compute(plan, root, "plain20", seed, plain)
+        compute(plan, root, "resnet20", seed, residual)
+
+
+def test_a_complete_study_is_summarised_compared_and_judged(tmp_path):
+    plan = planned()
+    complete(plan, tmp_path)
+    found = results(plan, tmp_path)
+    assert set(found.records) == {run.id for run in plan.runs}
+    assert {name: [one.arm for one in row] for name, row in found.summaries.items()} == {
+        name: ["plain20", "resnet20"] for name in
+        ("test_error", "test_accuracy", "test_loss", "train_loss", "train_error", "held_out_error", "gap",
+         "mean_held_out_error", "converged_at", "seconds", "seconds_per_epoch", "milliseconds_per_update",
+         "parameters", "macs")
+    }  # fmt: skip
+    plain, residual = found.summaries["test_error"]
+    assert (plain.mean, residual.n) == (pytest.approx(10.0333333), 3)
+    theirs = stats.ttest_rel([8.1, 8.2, 8.15], [10.0, 10.3, 9.8])
+    (comparison,) = found.comparisons
+    assert (comparison.arm, comparison.baseline, comparison.paired) == ("resnet20", "plain20", True)
+    assert comparison.p_holm == comparison.p_t == pytest.approx(theirs.pvalue)
+    (verdict,) = found.verdicts
+    assert (verdict.verdict, verdict.n) == ("supported", 3)
+    assert (found.looks, found.failed, found.images) == ((), {}, ())
+
+
+def test_a_plan_without_any_run_has_results_too(tmp_path):
+    found = results(planned(), tmp_path)
+    assert (dict(found.records), dict(found.summaries), found.images) == ({}, {}, ())
+    assert found.comparisons[0].note.startswith(
+        "seeds 0, 1, 2 left out: 'resnet20' is missing and 'plain20' is missing"
+    )
+    assert found.verdicts[0].reason == "6 of 6 runs are still missing"
+
+
+def test_every_planned_run_is_listed_with_its_status(tmp_path):
+    plan = planned()
+    compute(plan, tmp_path, "plain20", 0, status="diverged")
+    compute(plan, tmp_path, "plain20", 1, losses=(2.0,))
+    running = compute(plan, tmp_path, "resnet20", 0)
+    compute(plan, tmp_path, "resnet20", 1)
+    compute(plan, tmp_path, "resnet20", 2, 8.0)
+    ids = {(run.arm, run.seed): run.id for run in plan.runs}
+    beside = plans.write(plan, tmp_path)
+    failed = {ids["resnet20", 1]: "killed three times", ids["resnet20", 2]: "finished by another study since"}
+    storage.write_json(beside / plans.FAILED, failed)
+    with storage.locked(running):
+        found = results(plan, tmp_path)
+    plain, residual = found.summaries["test_error"]
+    assert [one.status for one in plain.values] == ["diverged", "stopped", "missing"]
+    assert [one.status for one in residual.values] == ["running", "failed", "finished"]
+    assert [one.run for one in residual.values] == [ids["resnet20", seed] for seed in (0, 1, 2)]
+    assert found.failed == {ids["resnet20", 1]: "killed three times"}
+
+
+def test_holm_runs_over_the_comparisons_of_a_study(tmp_path):
+    plan = planned(
+        axes={"model": ["plain20", "resnet20", "resnet32"]}, compare={"baseline": "plain20", "pair_by": "none"}
+    )
+    complete(plan, tmp_path)
+    for seed, error in enumerate((9.9, 9.5, 9.6)):
+        compute(plan, tmp_path, "resnet32", seed, error)
+    one, two = results(plan, tmp_path).comparisons
+    assert (one.paired, one.differences) == (False, ())
+    assert one.p_holm == pytest.approx(2 * one.p_t)
+    assert two.p_holm == two.p_t == pytest.approx(
+        stats.ttest_ind((9.9, 9.5, 9.6), (10.0, 10.3, 9.8), equal_var=False).pvalue)  # fmt: skip
+
+
+def test_runs_of_one_seed_are_compared_image_by_image(tmp_path):
+    plan, random = planned(), np.random.default_rng(0)
+    right = {(arm, seed): random.random(10) < 0.7 for arm in ("plain20", "resnet20") for seed in (0, 1)}
+    for (arm, seed), right_N in right.items():
+        compute(plan, tmp_path, arm, seed, 9.0, right=right_N)
+    compute(plan, tmp_path, "plain20", 2, 9.0, right=right_N)
+    folder = compute(plan, tmp_path, "resnet20", 2, 9.0)
+    found = results(plan, tmp_path).images
+    assert found == tuple(
+        ("resnet20", "plain20", seed, mcnemar(right["resnet20", seed], right["plain20", seed])) for seed in (0, 1)
+    )
+    assert found[0][3].only_first_right != found[0][3].only_second_right
+    other = {"logits_NK": np.eye(3, dtype=np.float32), "labels_N": np.arange(3)}
+    save_file(other, folder / "predictions" / "last.safetensors")  # another test set
+    assert len(results(plan, tmp_path).images) == 2
+    (folder / "predictions" / "last.safetensors").write_bytes(b"\x08 no tensors")
+    with pytest.raises(InputError, match=r"last\.safetensors is damaged"):
+        results(plan, tmp_path)
+
+
+def test_rows_of_updates_are_read_only_where_a_study_asks_for_them(tmp_path):
+    plan = planned(seeds=1)
+    folder = compute(plan, tmp_path, "plain20", 0, 9.0)
+    rows = [{"epoch": 2, "gradient_norm": norm} for norm in (1.0, 3.0)]
+    (folder / run_folder.STEPS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "gradient_variation" not in results(plan, tmp_path).summaries
+    for asked in (
+        {"claims": [{"text": "noise", "expect": "plain20 > 0", "measure": "gradient_variation"}]},
+        {"compare": {"baseline": "plain20", "measure": "gradient_variation"}},
+        {"published": [{"source": "x", "arm": "plain20", "measure": "gradient_variation", "value": 1}]},
+    ):
+        summary = results(planned(seeds=1, **asked), tmp_path).summaries["gradient_variation"][0]
+        assert summary.mean == 0.5
+
+
+def grown(tmp_path, errors):
+    """A study of one claim whose seeds came in two groups, 0-2 and 3-5, with its looks beside the plan."""
+    plan = planned(seeds=6)
+    for seed, error in enumerate(errors):
+        compute(plan, tmp_path, "plain20", seed, 10.0)
+        compute(plan, tmp_path, "resnet20", seed, error)
+    beside = plans.write(plan, tmp_path)
+    rows = [{"look": look, "looks": 4, "seeds": list(range(3 * look)), "level": 1 - spend(look, 4), "decided": {}}
+            for look in (1, 2)]  # fmt: skip
+    storage.write_json(beside / plans.LOOKS, rows)
+    return plan
+
+
+def test_what_a_look_decided_stays_decided(tmp_path):
+    # Seeds 3-5 blur what the first look saw beyond doubt.
+    plan = grown(tmp_path, [8.0, 8.01, 7.99, 12.0, 7.0, 11.0])
+    found = results(plan, tmp_path)
+    assert [look["look"] for look in found.looks] == [1, 2]
+    assert (found.verdicts[0].verdict, found.verdicts[0].n) == ("supported", 3)
+    assert found.verdicts[0].reason.endswith("; look 1 of 4")
+    assert results(plan, tmp_path, level=0.95).verdicts[0].verdict == "undecided"
+
+
+def test_what_no_look_decided_is_judged_at_the_level_of_the_last(tmp_path):
+    plan = grown(tmp_path, [8.0, 9.9, 9.0, 9.5, 9.6, 9.1])
+    assert results(plan, tmp_path, level=0.95).verdicts[0].verdict == "supported"
+    verdict = results(plan, tmp_path).verdicts[0]
+    assert (verdict.verdict, verdict.n) == ("undecided", 6)
+    assert "99.45 % interval" in verdict.reason
+    fewer = results(replace(planned(seeds=4), label="small"), tmp_path)  # written anew since: the looks are not its own
+    assert fewer.looks == ()
+    assert "95 % interval" in fewer.verdicts[0].reason
+
+
+def test_curves_are_means_and_bands_of_the_runs_that_reached_each_epoch(tmp_path):
+    plan = planned()
+    curves = [(2.0, 1.0, 0.8), (2.2, 1.4), (2.1, 1.1, 0.6, 0.5)]
+    folders = [compute(plan, tmp_path, "plain20", seed, losses=losses) for seed, losses in enumerate(curves)]
+    found = {(band.split, band.quantity): band for band in bands("plain20", [read_record(one) for one in folders])}
+    assert set(found) == {("train", "loss"), ("train", "error"), ("test", "loss"), ("test", "error")}
+    band = found["train", "loss"]
+    assert (band.arm, band.epochs, band.n) == ("plain20", (1, 2, 3, 4), (3, 3, 2, 1))
+    for place in range(3):
+        values = [curve[place] for curve in curves if len(curve) > place]
+        low, high = stats.ttest_1samp(values, 0).confidence_interval()
+        assert (band.mean[place], band.low[place], band.high[place]) == pytest.approx((np.mean(values), low, high))
+    assert band.mean[3] == band.low[3] == band.high[3] == 0.5
+    assert found["train", "error"].mean[0] == pytest.approx(100 * 2.1 / 4)
+    assert found["test", "loss"].mean[3] == 2.5
+    assert bands("plain20", []) == ()
+
+
+def test_results_need_no_torch(tmp_path):
+    plan = planned()
+    complete(plan, tmp_path)
+    plans.write(plan, tmp_path)
+    code = (
+        "import sys, pathlib; from residuum.analysis import curves, power; from residuum.analysis.results import results; "
+        "from residuum.studies import plan; root = pathlib.Path(sys.argv[1]); "
+        "found = results(plan.read(plan.find('small', root)), root); "
+        "print(found.verdicts[0].verdict, 'torch' in sys.modules, 'scipy.stats' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["supported", "False", "False"]

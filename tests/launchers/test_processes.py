@@ -1,0 +1,283 @@
+"""Runs in worker processes: the same bits as in one process, whatever dies, is stopped, or is in the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from residuum import train
+from residuum.config import RunConfig
+from residuum.errors import InputError, StorageError
+from residuum.launchers.processes import CRASH_LOG, Job, JobEvent, JobFailed, JobRestarted, _next, launch
+from residuum.records import folder as run_folder
+from residuum.records import storage
+from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
+from residuum.records.record import read_record
+
+CLOCK = ("seconds", "images_per_second", "test_reads")
+
+
+def tiny(seed=0, epochs=25, **settings) -> RunConfig:
+    """A run of 3 updates an epoch that takes about a second; its threads are those of its process."""
+    base = {
+        "data.dataset": {"name": "synthetic", "size": 8, "train": 60, "test": 20, "classes": 4},
+        "data.validation": 12,
+        "data.augment": ["pad_crop", "horizontal_flip"],
+        "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]},
+        "train.seed": seed,
+        "train.epochs": epochs,
+        "train.batch_size": 16,
+    }
+    return train.check(RunConfig().changed(base | settings))
+
+
+def job(config: RunConfig) -> Job:
+    return Job(f"seed {config.train.seed}", config, "quick")
+
+
+def folder_of(root: Path, config: RunConfig) -> Path:
+    return run_folder.folder_of(root, config)
+
+
+def bits(folder: Path) -> dict[str, object]:
+    """Everything of a complete run that must not depend on where it ran or on how often it was stopped."""
+    found: dict[str, object] = {path.name: path.read_bytes() for path in (folder / "predictions").iterdir()}
+    for name in ("metrics.jsonl", "steps.jsonl", "result.json"):
+        text = (folder / name).read_text()
+        rows = text.splitlines() if name.endswith("l") else [text]
+        found[name] = [{key: value for key, value in json.loads(row).items() if key not in CLOCK} for row in rows]
+    return found
+
+
+def said_of(said, kind):
+    return [one.event for one in said if isinstance(one, JobEvent) and isinstance(one.event, kind)]
+
+
+def children_of(parent: int) -> set[int]:
+    """The processes that one has started and that are still there, zombies left out."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, ppid = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(ppid) == parent and state != "Z":
+            found.add(int(path.parent.name))
+    return found
+
+
+def wait_until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def threads_of_this_process(monkeypatch):
+    """Runs in this process have one thread; a worker does not take its number from here."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bits of a run by configuration, computed in this process without a stop."""
+    root, known = tmp_path_factory.mktemp("whole"), {}
+
+    def found(config: RunConfig) -> dict[str, object]:
+        path = folder_of(root, config)
+        if path not in known:
+            train.train(config, root)
+            known[path] = bits(path)
+        return known[path]
+
+    return found
+
+
+def test_workers_give_the_bits_of_one_process_on_the_threads_asked_for(tmp_path, whole, monkeypatch):
+    configs = [tiny(seed, epochs=4) for seed in range(4)]
+    expected = [whole(config) for config in configs]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    said, most = [], 0
+    for one in launch([job(config) for config in configs], tmp_path, workers=2, threads=1):
+        said.append(one)
+        most = max(most, len(children_of(os.getpid())))
+    assert (most, children_of(os.getpid())) == (2, set())
+    for config, bits_of_one in zip(configs, expected, strict=True):
+        record = read_record(folder_of(tmp_path, config))
+        assert (record.environment[0]["threads"], record.recipe) == (1, "quick")
+        assert bits(record.folder) == bits_of_one
+    of_first = [one.event for one in said if one.id == "seed 0"]
+    assert [type(event) for event in of_first if not isinstance(event, StepDone)] == [
+        Started,
+        *[EpochDone] * 4,
+        Finished,
+    ]
+    # Updates are thinned to two a second: the twelve of a run never pass one by one.
+    assert 1 <= sum(isinstance(event, StepDone) for event in of_first) < 12
+
+
+def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, whole):
+    """One is killed by SIGKILL, one cannot work, one always crashes, one is well."""
+    killed, crashing, well = tiny(0), tiny(1), tiny(2, epochs=2)
+    impossible = RunConfig().changed({"data.dataset": "synthetic", "optim.optimizer": "sgdd", "train.seed": 3})
+    broken = folder_of(tmp_path, crashing)
+    run_folder.begin(broken, crashing, "quick")
+    (broken / run_folder.ENVIRONMENT).write_text("5")  # JSON, but nothing that residuum wrote
+    said = []
+    for one in launch([job(killed), job(impossible), job(crashing), job(well)], tmp_path, workers=1, threads=1):
+        if not said_of(said, EpochDone) and isinstance(one, JobEvent) and isinstance(one.event, EpochDone):
+            (worker,) = children_of(os.getpid())
+            os.kill(worker, signal.SIGKILL)
+        said.append(one)
+    first, *others = [one for one in said if isinstance(one, JobRestarted)]
+    assert first == JobRestarted("seed 0", 1, "killed by SIGKILL")
+    assert [(one.id, one.attempt) for one in others] == [("seed 1", 1), ("seed 1", 2), ("seed 1", 3)]
+    assert sum(event.step > 0 for event in said_of(said, Started)) == 1, "the killed one went on where it stood"
+    failed = {one.id: one.reason for one in said if isinstance(one, JobFailed)}
+    assert failed.keys() == {"seed 1", "seed 3"}
+    assert failed["seed 1"].startswith("TypeError: ")
+    assert failed["seed 1"].endswith(f" (traceback: {broken / CRASH_LOG})")
+    assert (broken / CRASH_LOG).read_text().count("Traceback (most recent call last)") == 1 + 3
+    assert failed["seed 3"] == "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?"
+    for config in (killed, well):
+        assert bits(folder_of(tmp_path, config)) == whole(config)
+
+
+def test_storage_error_stops_every_worker_cleanly_and_is_raised(tmp_path):
+    """As on a full disk: one run cannot write, and the one beside it has saved where it stood."""
+    long, full = tiny(0, epochs=4000), tiny(1, epochs=1)
+    path = folder_of(tmp_path, full) / "predictions" / "last.safetensors"
+    path.mkdir(parents=True)  # a folder where a file has to be written
+    with storage.locked(folder_of(tmp_path, full)):
+        said = launch([job(full), job(long)], tmp_path, workers=2, threads=1)
+        next(one for one in said if isinstance(one.event, EpochDone))
+    with pytest.raises(StorageError, match=f"cannot write {path}: Is a directory"):
+        list(said)
+    assert children_of(os.getpid()) == set()
+    assert read_record(folder_of(tmp_path, full)).status == "stopped"
+    assert read_record(folder_of(tmp_path, long)).status == "stopped"
+    assert saved_to_the_last_update(folder_of(tmp_path, long))
+
+
+def test_next_job_is_the_first_that_no_other_process_is_known_to_be_at(tmp_path):
+    first, second = job(tiny(0)), job(tiny(1))
+    folder_of(tmp_path, first.config).mkdir()
+    queue, asleep = deque([first, second]), {first.id: 0.0}
+    with storage.locked(folder_of(tmp_path, first.config)):
+        assert _next(queue, asleep, tmp_path) == second
+    assert _next(queue, asleep, tmp_path) is None, "not looked at again at once"
+    asleep[first.id] = 0.0
+    assert _next(queue, asleep, tmp_path) == first
+    assert not queue
+
+
+def test_run_that_another_process_is_at_is_waited_for(tmp_path, whole):
+    held, free = tiny(0, epochs=2), tiny(1, epochs=2)
+    folder = folder_of(tmp_path, held)
+    folder.mkdir(parents=True)
+    said = []
+    lock = storage.locked(folder)
+    lock.__enter__()
+    for one in launch([job(held), job(free)], tmp_path, workers=1, threads=1):
+        said.append(one)
+        if isinstance(one.event, Note):
+            (idle,) = children_of(os.getpid())
+            os.kill(idle, signal.SIGKILL)  # one without a run is nobody's loss
+            lock.__exit__(None, None, None)
+    assert [(one.id, type(one.event)) for one in said if isinstance(one.event, Note | Finished)] == [
+        ("seed 1", Finished), ("seed 0", Note), ("seed 0", Finished),
+    ]  # fmt: skip
+    assert bits(folder) == whole(held)
+
+
+def test_closing_the_generator_stops_the_workers_and_gives_the_signals_back(tmp_path, whole):
+    config, usual = tiny(), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    said = launch([job(config)], tmp_path, workers=1, threads=1)
+    next(one for one in said if isinstance(one.event, EpochDone))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != usual
+    said.close()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == usual
+    assert children_of(os.getpid()) == set()
+    record = read_record(folder_of(tmp_path, config))
+    assert (record.status, len(record.epochs) < 25) == ("stopped", True)
+    assert saved_to_the_last_update(record.folder)
+    train.train(config, tmp_path)
+    assert bits(record.folder) == whole(config)
+
+
+def saved_to_the_last_update(folder: Path) -> bool:
+    """Whether the newest saved state is that of the last row of updates: nothing is to be computed twice."""
+    position = run_folder.checkpoints(folder)[-1][0]
+    return position.epoch * 3 + position.step == len(storage.read_rows(folder / run_folder.STEPS))
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from residuum.config import RunConfig
+from residuum.launchers.local import StoppedError
+from residuum.launchers.processes import Job, launch
+from residuum.records.event import EpochDone
+assert "torch" not in sys.modules
+jobs = [Job(str(n), RunConfig.of(values), "quick") for n, values in enumerate(json.loads(sys.argv[1]))]
+try:
+    for said in launch(jobs, Path(sys.argv[2]), workers=1, threads=1):
+        if isinstance(said.event, EpochDone):
+            print(said.id, said.event.epoch, flush=True)
+except StoppedError as error:
+    sys.exit(error.exit_code)
+except KeyboardInterrupt:
+    sys.exit(99)
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [([signal.SIGINT], 130), ([signal.SIGKILL], -9), ([signal.SIGTERM, signal.SIGINT], 99)],
+    ids=["Ctrl-C", "SIGKILL of the parent", "two signals"],
+)
+def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tmp_path, whole, numbers, code):
+    """Signals go to the whole process group, as those of a terminal do."""
+    config, second = tiny(), tiny(1)
+    values = json.dumps([config.model_dump(mode="json"), second.model_dump(mode="json")])
+    words = [sys.executable, "-c", SCRIPT, values, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0 1\n"
+        (worker,) = children_of(process.pid)
+        assert os.getpgid(worker) != process.pid, "the terminal's signals are not for workers"
+        if len(numbers) == 2:  # a worker that does not answer: only killing ends it
+            os.kill(worker, signal.SIGSTOP)
+        for number in numbers:
+            os.killpg(process.pid, number)
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:  # leave nothing behind
+            process.kill()
+            os.kill(worker, signal.SIGKILL)
+            raise
+    assert process.returncode == code
+    wait_until(lambda: not Path(f"/proc/{worker}").exists())
+    folder = folder_of(tmp_path, config)
+    assert read_record(folder).status == "stopped"
+    assert len(numbers) == 2 or saved_to_the_last_update(folder)
+    assert not folder_of(tmp_path, second).exists()
+    train.train(config, tmp_path)
+    assert bits(folder) == whole(config)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (1, 0)])
+def test_no_worker_or_no_thread_is_refused(tmp_path, workers, threads):
+    with pytest.raises(InputError, match=f"{workers} workers with {threads} threads"):
+        next(launch([], tmp_path, workers=workers, threads=threads))
+
+
+def test_nothing_to_do_starts_nothing(tmp_path):
+    assert list(launch([], tmp_path, workers=2, threads=1)) == []

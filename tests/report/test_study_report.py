@@ -1,0 +1,639 @@
+"""The report of a study: every number in it, whatever state the study is in, and nothing that it must not say."""
+
+import csv
+import html
+import io
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_runs import DEPTHS, ERRORS, depths, finished, leave, planned, read
+from scipy import stats
+
+from residuum.analysis.images import ImagePairs
+from residuum.errors import InputError, StorageError
+from residuum.report import commands, style, tables
+from residuum.report import study as study_report
+from residuum.report.figures import arm_history, differences, frame, scatter, study_curves
+from residuum.report.study import Picture, Tabular, sections, write
+from residuum.studies import files
+from residuum.studies.study import Study
+
+NASTY = ('<b>a</b> & "b" | c_d $x$ 100% #1 ~ ^ \\e {f} `g` *h*', "=1+2", "_under", "x" * 90)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole")
+    return root, finished(planned(depths()), root, ERRORS)
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """Writes a report and gives the texts of its files. Figures are made but not rendered: that takes seconds."""
+
+    def sketch(name, caption, figure):
+        return Picture(name, caption, b"png", f"<svg><text>{html.escape(figure.get_suptitle())}</text></svg>".encode())
+
+    def made(results, root=None, folder=None):
+        monkeypatch.setattr(study_report, "_picture", sketch)
+        index = write(results, folder or tmp_path / "report", root=root or tmp_path)
+        return {path.name: path.read_text() for path in index.parent.iterdir() if path.is_file()}
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def printed(whole, tmp_path_factory):
+    """A report with all that belongs to it: its sections, its folder and the text of its page."""
+    root, found = whole
+    folder = tmp_path_factory.mktemp("printed") / "report"
+    write(found, folder, root=root)
+    return folder, {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+class Page(HTMLParser):
+    """What a page says: words, ids, links, and whether its elements are nested as they should be."""
+
+    VOID = ("meta", "link", "br", "img", "hr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.open, self.words, self.cells = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [value for key, value in attributes if key in ("href", "src", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "svg"} & set(self.open):
+            self.words.append(data)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells[-1] += data
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def cells(table, arm, *columns):
+    """The cells of an arm's first row."""
+    row = next(row for row in table.rows if arm in row)
+    return [row[table.columns.index(column)] for column in columns]
+
+
+# Figures
+
+
+def states(tmp_path):
+    """Results from empty to full."""
+    whole = planned(depths())
+    yield "empty", read(whole, tmp_path / "empty")
+    one = planned(depths(seeds=1, axes={"model": ["resnet20"]}, compare={}, claims=[], published=[]), epochs=1)
+    leave(tmp_path / "single", one.runs[0], 8.0)
+    yield "single", read(one, tmp_path / "single")
+    yield "normal", finished(whole, tmp_path / "normal", ERRORS)
+    for run in whole.runs:
+        leave(tmp_path / "diverged", run, 50.0, status="diverged", upto=run.seed)
+    yield "diverged", read(whole, tmp_path / "diverged")
+    names = [f"{NASTY[at % 4]}{at}"[-80:] for at in range(20)]
+    many = planned(depths(axes={}, arms=[{"name": name} for name in names], seeds=2, claims=[], published=[],
+                          compare={"baseline": names[0]}))  # fmt: skip
+    folders = {run.folder for run in many.runs}
+    assert len(folders) == 2  # arms that ask for the same run share it
+    for run in many.runs[:2]:
+        leave(tmp_path / "many", run, 8.0)
+    yield "many", read(many, tmp_path / "many")
+
+
+FIGURES = {
+    "curves": lambda found: study_curves.draw(study_curves.data(found, study_curves.of_arms(found), "a mark")),
+    "differences": lambda found: differences.draw(differences.data(found, "a mark")),
+    "scatter": lambda found: scatter.draw(scatter.data(found, "a mark")),
+    "history": lambda found: arm_history.draw(arm_history.data(study_curves.of_arms(found), "a mark")),
+}
+
+
+def test_every_figure_draws_from_every_state(tmp_path):
+    for name, found in states(tmp_path):
+        for kind, draw in FIGURES.items():
+            figure = draw(found)
+            text = style.svg(figure)
+            assert ET.fromstring(text).tag.endswith("svg"), (name, kind)
+            assert b"a mark" in text, (name, kind)
+            if name in ("empty", "normal"):
+                assert style.png(figure).startswith(b"\x89PNG")
+
+
+def test_no_two_of_twenty_arms_look_alike():
+    looks = style.arms(20)
+    assert len({(look.colour, look.marker) for look in looks}) == 20
+    assert len({(look.colour, str(look.dash)) for look in looks}) == 20
+    assert style.arms(3) == looks[:3]  # an arm keeps its look whatever comes after it
+
+
+def test_names_are_shown_letter_by_letter(tmp_path):
+    study = depths(axes={}, arms=[{"name": name, "set": {"optim.lr": 0.1 + at}} for at, name in enumerate(NASTY[:3])],
+                   compare={"baseline": NASTY[0]}, claims=[], published=[])  # fmt: skip
+    found = finished(planned(study), tmp_path, dict.fromkeys(NASTY[:3], 8.0))
+    for draw in FIGURES.values():
+        text = " ".join(ET.fromstring(style.svg(draw(found))).itertext())
+        assert "=1+2" in text
+        assert "under" in text
+    assert style.short(NASTY[0], 48) in " ".join(ET.fromstring(style.svg(FIGURES["curves"](found))).itertext())
+
+
+def test_an_arm_that_learned_nothing_is_named_beside_the_frame(whole):
+    _, found = whole
+    curves = study_curves.data(found, study_curves.of_arms(found))
+    loss, error = curves.rows[0]
+    assert [panel.label for panel in (loss, error)] == ["training loss (nats)", "test error (%), observed"]
+    assert loss.above == error.above == ("plain110",)
+    assert 14 < error.top < 75  # the others fill the frame
+    assert all(axes.get_xlim() == (0, 12.5) for axes in study_curves.draw(curves).axes)
+    assert "above the frame: plain110" in style.svg(study_curves.draw(curves)).decode()
+    assert curves.drops == {6: DEPTHS, 9: DEPTHS}
+
+
+def test_bands_hold_the_interval_of_the_seeds(whole):
+    _, found = whole
+    band = study_curves.of_arms(found)["resnet56"][-1]
+    assert (band.split, band.quantity) == ("test", "error")
+    ends = 7.0 * np.array([1, 1.01, 1.04])
+    half = stats.t.ppf(0.975, 2) * stats.sem(ends)
+    assert (band.mean[-1], band.high[-1]) == (pytest.approx(ends.mean()), pytest.approx(ends.mean() + half))
+
+
+def test_families_are_residual_left_and_plain_right_in_the_same_frames(whole):
+    _, found = whole
+    apart = study_curves.families(found, study_curves.of_arms(found))
+    assert [panel.title for panel in apart.rows[0]] == ["residual", "plain"]
+    for row in apart.rows:
+        assert [sorted({band.arm for band in panel.bands}) for panel in row] == [sorted(DEPTHS[3:]), sorted(DEPTHS[:3])]
+        assert row[0].top == row[1].top
+    assert [[panel.above for panel in row] for row in apart.rows] == [[(), ("plain110",)]] * 2
+
+
+def test_families_follow_the_axis_of_the_baseline_and_need_two_of_two(tmp_path):
+    axes = {"optim.lr": [0.1, 0.01], "train.batch_size": [64, 128]}
+    study = depths(axes=axes, compare={"baseline": {"train.batch_size": 64}}, claims=[], published=[])
+    found = read(planned(study), tmp_path)
+    assert [title for title, _ in study_curves.split(found)] == ["batch_size = 128", "batch_size = 64"]
+    assert study_curves.families(found, study_curves.of_arms(found)) is None  # no curve yet
+    three = depths(axes={"train.batch_size": [64, 128, 256]}, compare={"baseline": {"train.batch_size": 64}}, claims=[],
+                   published=[])  # fmt: skip
+    assert study_curves.split(read(planned(three), tmp_path)) == ()
+
+
+def test_labels_cover_neither_each_other_nor_points(whole):
+    _, found = whole
+    figure = scatter.draw(scatter.data(found))
+    assert not figure.legends  # six arms are labelled where they stand
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == 5  # plain110 is far below
+        marks = [line.get_window_extent() for line in axes.lines]
+        assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
+        assert not any(one.overlaps(two) for one in boxes for two in marks)
+
+
+def test_arms_that_leave_no_room_for_labels_get_a_legend(tmp_path):
+    names = [f"a name of thirty letters, no. {at}" for at in range(8)]
+    study = depths(axes={}, arms=[{"name": name, "set": {"optim.lr": 0.1 + at / 100}} for at, name in enumerate(names)],
+                   compare={}, claims=[], published=[])  # fmt: skip
+    found = finished(planned(study), tmp_path, {name: 8.0 + at / 1000 for at, name in enumerate(names)})
+    figure = scatter.draw(scatter.data(found))
+    assert len(figure.legends) == 1
+    assert not any(text.get_text() for axes in figure.axes for text in axes.texts)
+
+
+def test_a_legend_has_as_many_columns_as_fit():
+    assert frame.legend_rows(["ab"] * 20, 9.5)[1] < 4
+    assert frame.legend_rows(["x" * 200] * 20, 9.5) == (2, 10)
+    assert frame.legend_rows([], 9.5) == (1, 0)
+
+
+def test_a_difference_far_out_is_an_arrow_at_the_edge(whole):
+    _, found = whole
+    data = differences.data(found)
+    assert [row.arm for row in data.rows] == [arm for arm in DEPTHS if arm != "resnet20"]
+    assert [row.arm for row in data.beyond] == ["plain110"]
+    assert differences.draw(data).axes[0].get_xlim()[1] < 10
+    spread = differences.data(replace(found, comparisons=tuple(one for one in found.comparisons if one.n)[:2]))
+    assert spread.beyond == ()
+
+
+# Tables
+
+
+def test_the_table_of_arms_holds_means_intervals_and_counts(whole):
+    _, found = whole
+    table = tables.arms(found)
+    numbers = 8.5 * np.array([1, 1.01, 1.04])
+    half = stats.t.ppf(0.975, 2) * stats.sem(numbers)
+    assert cells(table, "resnet20", "test error (%)", "sd", "n", "runs", "published") == [
+        f"{numbers.mean():.2f} ± {half:.2f}", f"{numbers.std(ddof=1):.2f}", "3", "3", "8.75 [1]",
+    ]  # fmt: skip
+    assert cells(table, "plain56", "settings", "parameters", "published") == ["model = plain56", "200,000", "–"]
+
+
+def test_the_table_of_comparisons_holds_the_differences(whole):
+    _, found = whole
+    table = tables.comparisons(found)
+    (one,) = (one for one in found.comparisons if one.arm == "plain56")
+    assert cells(table, "plain56", "baseline", "difference", "95 % interval", "pairs", "p (sign-flip)") == [
+        "resnet20", "+5.08", tables.interval(one.low, one.high, 2, "+"), "3", "0.250",
+    ]  # fmt: skip
+    assert "95 % interval" not in tables.filled(tables.comparisons(replace(
+        found, comparisons=tuple(replace(one, low=None, high=None) for one in found.comparisons)))).columns  # fmt: skip
+
+
+def test_the_table_of_runs_lists_every_run(whole):
+    _, found = whole
+    table = tables.runs(found)
+    assert [(row[0], row[1]) for row in table.rows] == [(arm, seed) for arm in DEPTHS for seed in "012"]
+    assert cells(table, "plain20", "status", "test error, last epoch (%)", "seconds") == ["finished", "9.50", "70"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "changes", "expected"),
+    [
+        ("last epoch, no validation split", {}, []),
+        ("best epoch on test", {}, ["best epoch on the test set there, last epoch here"]),
+        ("median of 3", {}, ["median there, mean here"]),
+        ("12 epochs", {}, []),
+        ("200 epochs, batch 64", {}, ["200 epochs there, 12 here", "batch 64 there, 128 here"]),
+        ("4.7k iterations", {}, []),  # 12 epochs of 391 updates
+        ("64k iterations, batch size 128", {}, ["64k updates there, 4.69k here"]),
+        ("", {"data.validation": 5000}, ["5,000 training images held out for validation here",
+                                         "data.validation = 5000 here"]),
+        ("10 % held out", {"data.validation": 0.1}, ["data.validation = 0.1 here"]),
+        ("90/10 validation split", {}, ["no validation split here"]),
+        ("", {"data.root": "/secret/place/cifar10-JPEG/"}, ["JPEG copy of the images here (cifar10-JPEG)"]),
+    ],
+)  # fmt: skip
+def test_differences_in_protocol_are_named(protocol, changes, expected, tmp_path):
+    published = [{"source": "S", "arm": "resnet20", "value": 1, "protocol": protocol}]
+    found = read(planned(depths(published=published), settings=changes), tmp_path)
+    assert tables.protocol_differences(found, found.plan.study.published[0]) == expected
+
+
+def test_scale_and_arithmetic_are_differences_in_protocol(tmp_path):
+    plan = planned(depths(), scale=0.05, epochs=8)
+    run = next(run for run in plan.runs if run.arm == "resnet20")
+    leave(tmp_path, run, 20.0, extra={"precision": "bf16"})
+    found = read(plan, tmp_path)
+    assert tables.protocol_differences(found, found.plan.study.published[0]) == [
+        "scaled: 8 epochs here (×0.05)", "best epoch on the test set there, last epoch here", "bf16 arithmetic here",
+    ]  # fmt: skip
+
+
+def test_csv_has_a_row_a_run_and_defuses_formulas(tmp_path):
+    names = ["=HYPERLINK(1)", "@a", "-b", 'plain, "quoted"\nline']
+    study = depths(axes={}, arms=[{"name": name, "set": {"optim.lr": 0.1 + at}} for at, name in enumerate(names)],
+                   compare={}, claims=[], published=[], seeds=2)  # fmt: skip
+    plan = planned(study)
+    for run in plan.runs[:-1]:
+        leave(tmp_path, run, 8.25)
+    text = tables.as_csv(*tables.long_form(read(plan, tmp_path)))
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["arm"] for row in rows[::2]] == [f"'{name}" for name in names[:3]] + names[3:]
+    assert [row["status"] for row in rows] == ["finished"] * 7 + ["missing"]
+    assert [row["test_error"] for row in rows[-2:]] == [rows[0]["test_error"], ""]
+    assert float(rows[0]["test_error"]) == pytest.approx(8.25)
+    assert rows[0]["macs"] == "2000"
+    assert tables.as_csv(["n"], [[-1.5]]).splitlines()[1] == "-1.5"  # a number is no formula
+
+
+def test_tex_escapes_everything_and_keeps_its_columns():
+    table = tables.Table(("a & b", "n"), tuple((name, "−1.5 ± 2 %") for name in (*NASTY[:3], "[x]")), ("n",))
+    text = tables.as_tex(table, "cap_tion", "tab:x")
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    for line in body.splitlines()[1:]:
+        assert len(re.findall(r"(?<!\\)&", line)) == 1
+        assert line.endswith(r"\\")
+        bare = re.sub(r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl)\{\}",
+                      "", line)  # fmt: skip
+        assert not re.search(r"(?<!\\)[%#_~^|<>]", bare)
+        assert len(re.findall(r"(?<!\\)\{", bare)) == len(re.findall(r"(?<!\\)\}", bare))
+    assert r"$-$1.5 $\pm$ 2 \%" in body
+    assert r"\begin{tabular}{lr}" in text
+    assert r"\caption{cap\_tion}" in text
+    assert "\n{}[x]" in body  # else \\ before it would take it for a length
+
+
+def test_markdown_tables_keep_their_columns():
+    table = tables.Table(("a", "b"), tuple((name, "line\nbreak") for name in NASTY))
+    lines = tables.as_markdown(table).splitlines()
+    assert len(lines) == 2 + len(NASTY)
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in lines)
+    assert "<b>" not in lines[2]
+
+
+# Commands
+
+
+def test_a_run_is_computed_again_by_its_command(tmp_path):
+    """The command line that the report prints resolves to the same id, for settings of all kinds and scaled."""
+    from residuum import cli, conduct, recipes
+    from residuum.assemble import resolve
+    from residuum.config import identity
+
+    study = Study(
+        name="kinds", question="?", base="quick", seeds=[4],
+        set={"data.augment": [{"name": "pad_crop", "padding": 2}], "optim.warmup": 2.0},
+        arms=[
+            {"name": "as it is"},
+            {"name": "steps", "set": {"optim.schedule": {"name": "multistep", "milestones": [5, 0.75]}}},
+            {"name": "choices", "set": {"optim.optimizer": "adam", "model.activation": {"name": "leaky_relu"},
+                                        "model.shortcut": "none", "data.augment": [], "optim.lr": 1e-3}},
+            {"name": "decay", "set": {"optim.schedule": "exponential", "optim.weight_decay": 0}},
+        ],
+        axes={"model": ["resnet20", "plain32"]},
+    )  # fmt: skip
+    plan = conduct.plan(study, {"data.validation": 0.25}, scale=0.4)
+    data = None
+    for run in plan.runs:
+        words = shlex.split(commands.train_command(plan, run))
+        options = cli.build_parser()[0].parse_args(words[1:])
+        config, data_ = resolve(recipes.recipe(options.recipe).changed(cli._settings(options)), data)
+        data = data_.dataset
+        assert identity(config) == run.id, words
+
+
+def test_commands_never_tell_where_the_data_lies(tmp_path):
+    settings = {"data.root": "/home/me/cifar10-jpeg", "data.dataset": "cifar10", "data.subset": 0.5}
+    found = read(planned(depths(), settings=settings), tmp_path)
+    assert (
+        commands.study_command(found.plan)
+        == "residuum study run twins.toml --seeds 3 --data DATA --set data.subset=0.5"
+    )
+    line = commands.train_command(found.plan, found.plan.runs[4])
+    assert line.startswith("residuum train he2015 --data DATA --seed 1 --set ")
+    assert "data.subset=0.5" in line
+    assert "home" not in line
+
+
+def test_the_command_of_a_shipped_study_names_what_was_left_out(tmp_path):
+    study = files.read("quickstart")
+    plan = planned(study)
+    assert commands.study_command(plan) == "residuum study run quickstart"
+    fewer = replace(plan, study=study.changed({}, [0, 3]), arms=plan.arms[:2], scale=0.125)
+    names = shlex.quote(",".join(arm.name for arm in fewer.arms))
+    assert commands.study_command(fewer) == f"residuum study run quickstart --arms {names} --seeds 0,3 --scale 0.125"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a\"b", '"a\\"b"'), (True, "true"), (1e-05, "1e-05"), ([1, 0.5], "[1, 0.5]"),
+     ({"name": "sgd", "x": None, "y z": [{}]}, '{name = "sgd", "y z" = [{}]}')],
+)  # fmt: skip
+def test_values_are_written_as_toml(value, text):
+    import tomllib
+
+    assert commands.toml(value) == text
+    tomllib.loads(f"x = {text}")
+
+
+# The report
+
+
+def test_a_report_is_whole_and_stands_alone(printed):
+    _, files = printed
+    text = files["index.html"]
+    read_page = Page(text)
+    assert len(read_page.ids) == len(set(read_page.ids))
+    assert not [link for link in read_page.links if not link.startswith(("#", "figures/"))]
+    assert {link[1:] for link in read_page.links if link.startswith("#")} <= set(read_page.ids)
+    assert "<script" not in text
+    titles = ["What was run", "Verdicts", "Arms", "Comparisons with the baseline", "Learning curves",
+              "Accuracy and cost", "History of each arm", "Every run", "How to compute it again",
+              "Environment"]  # fmt: skip
+    assert re.findall(r"<h2>(.*?)</h2>", text) == titles
+    assert re.findall(r"^## (.*)$", files["report.md"], re.MULTILINE) == titles
+    for said in ("18 of 18 runs are complete", "✓ supported", "Somebody 2015", "Some processor",
+                 "residuum study run twins.toml"):  # fmt: skip
+        assert said in read_page.text
+    assert set(files) == {"index.html", "report.md", "tables.csv", "tables.tex"}
+
+
+def test_both_forms_have_the_same_tables_and_figures(whole, printed, monkeypatch):
+    _, found = whole
+    folder, files = printed
+    monkeypatch.setattr(study_report, "_picture", lambda name, caption, figure: Picture(name, caption, b"", b""))
+    blocks = [block for section in sections(found) for block in section.blocks]
+    seen = Page(files["index.html"])
+    for block in blocks:
+        if isinstance(block, Tabular):
+            assert all(cell in seen.cells for row in block.table.rows for cell in row)
+            assert tables.as_markdown(block.table) in files["report.md"]
+        elif isinstance(block, Picture):
+            assert f"](figures/{block.name}.png)" in files["report.md"]
+            assert ET.parse(folder / "figures" / f"{block.name}.svg").getroot().tag.endswith("svg")
+            assert (folder / "figures" / f"{block.name}.png").read_bytes().startswith(b"\x89PNG")
+    names = [block.name for block in blocks if isinstance(block, Picture)]
+    assert names == ["differences", "curves", "families", "cost", "histories"]
+
+
+def test_no_path_of_the_machine_is_told(tmp_path, page):
+    root = tmp_path / "elsewhere"
+    settings = {"data.root": "/home/someone/secret/cifar10-jpeg"}
+    found = finished(planned(depths(), settings=settings), root, ERRORS)
+    for name, text in page(found, root, tmp_path / "report").items():
+        for told in ("/home", "secret", str(tmp_path), "elsewhere"):
+            assert told not in text, name
+
+
+def test_runs_are_linked_where_the_report_lies_among_them(whole, page, tmp_path):
+    root, found = whole
+    inside = root / "studies" / "twins" / "report"
+    links = [link for link in Page(page(found, root, inside)["index.html"]).links if link.startswith("..")]
+    assert len(links) == 18
+    assert all((inside / link).is_dir() for link in links)
+
+
+def test_a_scaled_study_is_marked_wherever_there_are_numbers(tmp_path, page):
+    plan = planned(depths(), scale=0.05, settings={"data.subset": 5000}, gave_up=["seeds: 3 of 5"])
+    found = finished(plan, tmp_path / "runs", ERRORS)
+    mark = "SCALED ×0.05 · CHANGED data.subset = 5000"
+    files = page(found)
+    captions = [block for section in sections(found) for block in section.blocks if hasattr(block, "caption")]
+    assert files["index.html"].count(f'<span class="mark">{mark}</span>') == len(captions) + 1
+    assert files["report.md"].count(tables.markdown_text(mark)) == len(captions) + 1
+    assert files["tables.tex"].count(tables.tex_text(mark)) == 2
+    rows = list(csv.DictReader(io.StringIO(files["tables.csv"], newline="")))
+    assert {(row["scale"], row["changed"]) for row in rows} == {("0.05", "data.subset = 5000")}
+    for block in captions:
+        if isinstance(block, Picture):
+            assert mark in " ".join(ET.fromstring(block.svg).itertext())
+    said = Page(files["index.html"]).text
+    assert "Given up for the budget: seeds: 3 of 5" in said
+    assert "Changed: data.subset = 5000" in said
+    assert "--scale 0.05 --set data.subset=5000" in said
+
+
+def test_a_study_at_full_scale_is_not_marked(whole, page):
+    root, found = whole
+    assert tables.mark(found.plan) == ""
+    assert not any("SCALED" in text or 'class="mark"' in text for text in page(found, root).values())
+
+
+def test_one_seed_has_no_intervals_and_says_so(tmp_path, page):
+    found = finished(planned(depths(seeds=1)), tmp_path / "runs", ERRORS)
+    files = page(found)
+    assert cells(tables.arms(found), "resnet20", "test error (%)", "sd", "n") == ["8.50", "–", "1"]
+    said = Page(files["index.html"]).text
+    assert "With one seed there are no intervals" in said
+    assert "? undecided" in said
+    assert "±" not in files["tables.csv"] + files["tables.tex"].replace("mean $\\pm$ half", "")
+    curves = study_curves.data(found, study_curves.of_arms(found))
+    assert not study_curves.draw(curves).axes[0].collections
+
+
+def test_a_study_in_the_middle_is_reported_as_it_stands(tmp_path, page):
+    plan = planned(depths())
+    of = {(run.arm, run.seed): run for run in plan.runs}
+    root = tmp_path / "runs"
+    leave(root, of["plain20", 0], 9.5)
+    leave(root, of["plain20", 1], 9.7)
+    leave(root, of["plain56", 0], 70, status="diverged", upto=4)
+    leave(root, of["plain56", 1], 70, status="stopped", upto=3)
+    found = read(plan, root, failed={of["plain110", 0].id: "killed by <SIGKILL>\nthree times"})
+    files = page(found)
+    said = Page(files["index.html"]).text
+    assert "3 of 18 runs are complete" in said
+    assert "2 finished, 1 diverged, 1 failed, 1 stopped, 13 missing" in said
+    assert "preliminary" in said
+    assert cells(tables.arms(found), "plain56", "n", "without result") == ["0", "1 diverged, 1 stopped, 1 missing"]
+    assert [row[2:4] for row in tables.troubles(found).rows] == [
+        ("diverged", "epoch 5, step 77: loss nan, gradient norm inf"), ("failed", "killed by <SIGKILL> three times"),
+    ]  # fmt: skip
+    curves = study_curves.data(found, study_curves.of_arms(found))
+    assert curves.broken == {"plain56": (4,)}
+    assert study_curves.families(found, study_curves.of_arms(found)) is None  # no residual network has a curve yet
+    assert "What diverged or failed" in said
+
+
+def test_nothing_run_all_diverged_and_nothing_to_compare(tmp_path, page):
+    for number, (name, found) in enumerate(states(tmp_path / "states")):
+        files = page(found, folder=tmp_path / f"report{number}")
+        said = Page(files["index.html"]).text
+        if name == "empty":
+            assert "0 of 18 runs are complete" in said
+            assert "No run has finished an epoch yet." in said
+            assert "Environment" not in said
+        if name == "diverged":
+            assert said.count("diverged") > 18
+            assert "18 of 18 runs are complete" in said
+        if name == "single":
+            assert not {"Verdicts", "Comparisons with the baseline"} & set(
+                re.findall("<h2>(.*?)</h2>", files["index.html"])
+            )
+
+
+def test_names_cannot_break_the_page(tmp_path, page):
+    study = depths(
+        question='<script>alert("1")</script> & $x$', axes={}, compare={"baseline": NASTY[0]}, published=[],
+        arms=[{"name": name, "set": {"optim.lr": 0.1 + at}} for at, name in enumerate(NASTY)],
+        claims=[{"text": "<i>so</i>", "expect": f"{NASTY[1]} < {NASTY[3]}"}],
+    )  # fmt: skip
+    files = page(finished(planned(study), tmp_path / "runs", dict.fromkeys(NASTY, 8.0)))
+    seen = Page(files["index.html"])
+    assert "<script" not in files["index.html"]
+    assert "<script" not in files["report.md"]
+    assert study.question in seen.text
+    assert all(name in seen.cells for name in NASTY)
+
+
+def test_looks_and_images_are_told(whole, page):
+    root, found = whole
+    looks = ({"look": 1, "looks": 4, "seeds": [0, 1], "level": 0.999, "decided": {}},
+             {"look": 2, "looks": 4, "seeds": [0, 1, 2], "level": 0.98, "decided": {"Plain gets worse.": "supported"}})  # fmt: skip
+    pairs = ImagePairs(30, 10, 900, 60, 0.00222, 2.0, 0.75, 3.25)
+    said = replace(found, looks=looks, images=(("plain20", "resnet20", 1, pairs),))
+    assert tables.looks(said).rows == (
+        ("1 of 4", "2", "0.0010", "0.0010", "none yet"),
+        ("2 of 4", "3", "0.0200", "0.0210", "✓ supported: Plain gets worse."),
+    )
+    assert tables.images(said).rows == (
+        ("plain20", "resnet20", "1", "30", "10", "900", "60", "+2.00", "+0.75 to +3.25", "0.002"),
+    )  # fmt: skip
+    text = page(said, root)["index.html"]
+    assert "Looks until decided" in text
+    assert re.search(r"<details><summary>Image by image", text)
+
+
+# The folder
+
+
+def test_an_older_report_is_replaced_and_nothing_else_is(whole, page, tmp_path):
+    root, found = whole
+    page(found, root)
+    index = tmp_path / "report" / "index.html"
+    before = {path: path.read_bytes() for path in index.parent.rglob("*") if path.is_file()}
+    (index.parent / "figures" / "stale.png").write_bytes(b"old")
+    assert write(found, tmp_path / "report", root=root) == index
+    assert {path: path.read_bytes() for path in index.parent.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"not a report: it holds chapter\.tex"):
+        write(found, tmp_path / "thesis", root=root)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="not a report"):
+        write(found, tmp_path / "file", root=root)
+
+
+def test_a_full_disk_leaves_the_older_report(whole, page, tmp_path, monkeypatch):
+    root, found = whole
+    page(found, root)
+    index = tmp_path / "report" / "index.html"
+    before = index.read_bytes()
+    real = Path.write_bytes
+
+    def full(path, content):
+        if path.name == "tables.tex":
+            raise OSError(28, "No space left on device")
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write(replace(found, looks=()), tmp_path / "report", root=root)
+    assert index.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_report_needs_no_torch(whole, tmp_path):
+    root, _ = whole
+    code = (
+        "import sys; from pathlib import Path; from residuum.analysis.results import results;"
+        "from residuum.report.study import write; from residuum.studies import plan;"
+        f"root = Path({str(root)!r}); found = results(plan.read(plan.find('twins', root)), root);"
+        f"write(found, Path({str(tmp_path / 'report')!r}), root=root); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "report" / "index.html").exists()

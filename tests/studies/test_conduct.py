@@ -1,0 +1,303 @@
+"""Conducting studies: plans, scale, the store, what is gone on with, budgets, seeds in groups, and that pairing helps."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from residuum import conduct
+from residuum.analysis.aggregate import Value, summarize
+from residuum.analysis.compare import compare
+from residuum.analysis.results import results
+from residuum.cli import main
+from residuum.errors import InputError
+from residuum.launchers.processes import JobEvent, JobFailed
+from residuum.records.event import EpochDone, Finished
+from residuum.records.record import read_record
+from residuum.studies import plan as plans
+from residuum.studies.study import Study
+from residuum.train import run, train
+
+TINY = {
+    "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4},
+    "data.validation": 12,
+    "data.augment": ["pad_crop", "horizontal_flip"],
+    "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]},
+    "train.epochs": 4,
+    "train.batch_size": 16,
+    "compute.threads": 1,
+}
+
+
+def tiny(**parts) -> Study:
+    values = {"name": "tiny", "question": "?", "base": "quick", "seeds": 2, "set": TINY,
+              "axes": {"model.shortcut": ["none", "identity"]}, "compare": {"baseline": {"model.shortcut": "none"}}}  # fmt: skip
+    return Study(**{**values, **parts, "set": {**TINY, **parts.get("set", {})}})
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs are computed in this process instead of in workers, which spares each test the start of some."""
+
+    def launch(jobs, root, *, workers, threads):
+        for job in jobs:
+            for event in run(job.config, root, recipe=job.recipe):
+                yield JobEvent(job.id, event)
+
+    monkeypatch.setattr(conduct.processes, "launch", launch)
+
+
+def conducted(plan, root, workers=1):
+    """Run a plan; returns the ids of the runs that were computed and of those that failed."""
+    said = list(conduct.run(plan, root, workers=workers, threads=1))
+    computed = {one.id for one in said if isinstance(one, JobEvent) and isinstance(one.event, EpochDone)}
+    return computed, {one.id for one in said if isinstance(one, JobFailed)}
+
+
+def numbers(plan, root):
+    """Everything in a study's tables that does not depend on the clock."""
+    found = results(plan, root)
+    clock = {"seconds", "seconds_per_epoch", "milliseconds_per_update"}
+    return (
+        {name: rows for name, rows in found.summaries.items() if name not in clock},
+        found.comparisons,
+        found.verdicts,
+    )
+
+
+def test_plan_has_every_run_with_its_cost():
+    plan = conduct.plan(tiny(), {})
+    assert [(run.arm, run.seed) for run in plan.runs] == [("none", 0), ("none", 1), ("identity", 0), ("identity", 1)]
+    assert len({run.id for run in plan.runs}) == 4
+    assert [(arm.name, arm.epochs, arm.steps_per_epoch, arm.evaluated) for arm in plan.arms] == [
+        ("none", 4, 3, 12), ("identity", 4, 3, 12),
+    ]  # fmt: skip
+    assert plan.arms[0].parameters == plan.arms[1].parameters
+    assert plan.label == "tiny"
+
+
+def test_plan_survives_its_file(tmp_path):
+    plan = conduct.plan(tiny(), {"optim.lr": 0.05}, scale=0.5)
+    plans.write(plan, tmp_path)
+    assert plans.read(plans.find("tiny", tmp_path)) == plan
+    assert plans.find(plan.label, tmp_path) == plans.find("tiny", tmp_path)
+    with pytest.raises(InputError, match=f"the nearest there is '{plan.label}'"):
+        plans.find("tinny", tmp_path)
+
+
+def test_label_says_whether_the_runs_are_those_of_the_study():
+    plain = conduct.plan(tiny(), {}).label
+    assert conduct.plan(tiny(), {"data.validation": 12}).label == plain
+    assert conduct.plan(tiny(seeds=1), {}).label == plain
+    others = {conduct.plan(tiny(), {}, scale=0.5).label, conduct.plan(tiny(), {"optim.lr": 0.5}).label}
+    assert len(others | {plain}) == 3
+
+
+@pytest.mark.parametrize(("scale", "epochs"), [(1.0, 4), (0.5, 2), (0.05, 1)])
+def test_scale_shortens_runs_and_keeps_the_shape_of_schedule_and_warm_up(scale, epochs):
+    study = tiny(set={"optim.schedule": {"name": "multistep", "milestones": [2, 3]}, "optim.warmup": 1.0})
+    for planned in conduct.plan(study, {}, scale=scale).runs:
+        assert planned.config["train"]["epochs"] == epochs
+        expected = [2, 3] if scale == 1 else [0.5, 0.75]
+        assert list(planned.config["optim"]["schedule"]["milestones"]) == expected
+        assert planned.config["optim"]["warmup"] == (1.0 if scale == 1 else 0.25)
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1.5])
+def test_scale_that_cannot_be_is_refused(scale):
+    with pytest.raises(InputError, match="--scale"):
+        conduct.plan(tiny(), {}, scale=scale)
+
+
+def test_mistake_that_only_the_computing_half_sees_names_the_arm():
+    study = tiny(axes={"optim.optimizer": ["sgd", "sgdd"]}, compare={})
+    with pytest.raises(InputError, match=r"arm 'sgdd': optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'"):
+        conduct.plan(study, {})
+    with pytest.raises(InputError, match="arm 'sgdd'"):
+        conduct.resolved(study)
+
+
+def test_run_is_computed_once_whichever_study_asks(here, tmp_path):
+    """The run of a study is the run of `residuum train`, and of another study with the same arm."""
+    plan = conduct.plan(tiny(), {})
+    train(tiny().arms()[0].config.changed({"train.seed": 0}), tmp_path)
+    computed, failed = conducted(plan, tmp_path)
+    assert (len(computed), failed) == (3, set())
+    assert conducted(plan, tmp_path) == (set(), set())
+    other = tiny(name="other", axes={"model.shortcut": ["identity", "projection"]}, compare={"baseline": "identity"})
+    assert len(conducted(conduct.plan(other, {}), tmp_path)[0]) == 2
+
+
+def test_arms_that_ask_for_the_same_run_share_it(here, tmp_path):
+    study = tiny(axes={}, arms=[{"name": "baseline"}, {"name": "same", "set": {"optim.lr": 0.02}}],
+                 compare={"baseline": "baseline"}, seeds=1)  # fmt: skip
+    plan = conduct.plan(study, {})
+    assert plan.runs[0].id == plan.runs[1].id
+    assert len(conducted(plan, tmp_path)[0]) == 1
+    assert results(plan, tmp_path).comparisons[0].mean == 0
+
+
+def test_paired_arms_see_the_same_images_in_the_same_order(here, tmp_path):
+    """Guard 34: pairing is by construction."""
+    plan = conduct.plan(tiny(seeds=1), {})
+    conducted(plan, tmp_path)
+    first, second = (read_record(tmp_path / run.folder).steps() for run in plan.runs)
+    assert [row["order"] for row in first] == [row["order"] for row in second]
+    assert len({row["order"] for row in first}) == len(first)
+
+
+def test_pairing_narrows_the_interval(here, tmp_path):
+    """Two arms that differ little: what the seed does to both is taken out by pairing, and only then."""
+    study = tiny(axes={"optim.lr": [0.02, 0.021]}, compare={"baseline": "lr=0.02"}, seeds=5)
+    plan = conduct.plan(study, {})
+    assert not conducted(plan, tmp_path)[1]
+    first, second = results(plan, tmp_path).summaries["train_loss"]
+    paired, unpaired = (compare(second, first, paired=paired) for paired in (True, False))
+    assert paired.mean == pytest.approx(unpaired.mean)
+    assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
+    shuffled = [Value(one.seed + 1 if one.seed < 4 else 0, one.run, one.status, one.value) for one in first.values]
+    wrong = compare(second, summarize(first.arm, first.measure, shuffled), paired=True)
+    assert wrong.high - wrong.low > paired.high - paired.low
+
+
+def test_diverged_arm_is_a_result(here, tmp_path):
+    study = tiny(axes={"optim.lr": [0.02, 1e30]}, compare={"baseline": "lr=0.02"},
+                 claims=[{"text": "Too fast.", "expect": "lr=1e+30 > lr=0.02"}])  # fmt: skip
+    plan = conduct.plan(study, {})
+    assert conducted(plan, tmp_path)[1] == set()
+    found = results(plan, tmp_path)
+    assert [value.status for value in found.summaries["test_error"][1].values] == ["diverged"] * 2
+    assert found.verdicts[0].verdict == "undecided"
+    assert "diverged" in found.verdicts[0].reason
+
+
+def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
+    plan = conduct.plan(tiny(seeds=1), {})
+    folder = tmp_path / plan.runs[0].folder
+    folder.mkdir()
+    (folder / "config.json").mkdir()  # writing the configuration fails, whatever is tried
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(tiny(seeds=1)))
+    assert main(["study", "run", str(path), "--runs", str(tmp_path)]) in (1, 74)
+    said = capsys.readouterr()
+    assert "residuum: " in said.err
+
+
+def toml(study: Study) -> str:
+    """The study as a file; values of TOML and JSON are written alike here."""
+
+    def inline(value):
+        if isinstance(value, dict):
+            return "{" + ", ".join(f'"{key}" = {inline(inner)}' for key, inner in value.items()) + "}"
+        return "[" + ", ".join(map(inline, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+    values = study.model_dump(mode="json")
+    del values["name"], values["published"]
+    tables = {key: values.pop(key) for key in ("set", "axes", "compare")}
+    lists = {key: values.pop(key) for key in ("arms", "claims")}
+    lines = [f"{key} = {inline(value)}" for key, value in values.items()]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f'"{key}" = {inline(value)}' for key, value in table.items())]
+    for name, rows in lists.items():
+        for row in rows:
+            lines += [f"[[{name}]]", *(f'"{key}" = {inline(value)}' for key, value in row.items())]
+    return "\n".join(lines) + "\n"
+
+
+def test_study_killed_at_random_and_gone_on_with_has_the_same_tables(tmp_path):
+    """SIGKILL of the whole study, several times; then its tables equal those of one never stopped."""
+    study = tiny(set={"train.epochs": 20}, claims=[{"text": "?", "expect": "identity < none", "measure": "train_loss"}])
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(study))
+    plan = conduct.plan(study, {})
+    conducted(plan, tmp_path / "whole")
+    rng = random.Random(0)
+    words = [sys.executable, "-m", "residuum.cli", "study", "run", str(path), "--runs", str(tmp_path / "killed")]
+    for number in range(2):
+        process = subprocess.Popen([*words, "--workers", str(1 + number % 2)], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        time.sleep(rng.uniform(3, 8))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert numbers(plan, tmp_path / "killed") == numbers(plan, tmp_path / "whole")
+
+
+def test_workers_do_not_change_results(tmp_path):
+    """Each finished run is said once, and the numbers are those of runs one after the other."""
+    plan = conduct.plan(tiny(), {})
+    conducted(plan, tmp_path / "1")
+    said = list(conduct.run(plan, tmp_path / "2", workers=2, threads=1))
+    finished = [one.id for one in said if isinstance(one, JobEvent) and isinstance(one.event, Finished)]
+    assert len(finished) == len({*finished}) == 4
+    assert numbers(plan, tmp_path / "1") == numbers(plan, tmp_path / "2")
+
+
+@pytest.fixture
+def known_cost(monkeypatch):
+    """A machine on which every run takes 10 s an epoch."""
+
+    def cost(plan, root, **_):
+        run = {arm.name: 10.0 * arm.epochs for arm in plan.arms}
+        total = sum(run[one.arm] for one in plan.runs)
+        return conduct.Estimate(run, total, total, 0.1)
+
+    monkeypatch.setattr(conduct, "estimate", cost)
+
+
+@pytest.mark.parametrize(
+    ("budget", "scale", "seeds", "gave_up"),
+    [(160, 1, 2, 0), (159, 0.75, 2, 1), (40, 0.25, 2, 1), (39, 0.25, 1, 2), (20, 0.25, 1, 2)],
+)
+def test_budget_keeps_seeds_before_length_and_says_what_it_gave_up(known_cost, tmp_path, budget, scale, seeds, gave_up):
+    plan = conduct.within(tiny(), {}, budget, tmp_path)
+    assert (plan.scale, len(plan.study.seeds), len(plan.gave_up)) == (scale, seeds, gave_up)
+
+
+def test_budget_too_small_says_what_it_takes(known_cost, tmp_path):
+    with pytest.raises(InputError, match="take about 20 s here, more than 19 s"):
+        conduct.within(tiny(), {}, 19, tmp_path)
+
+
+def test_estimate_counts_what_is_still_to_compute(here, tmp_path):
+    plan = conduct.plan(tiny(), {})
+    before = conduct.estimate(plan, tmp_path, seconds=0.2)
+    assert before.remaining == before.total > 0
+    conducted(plan, tmp_path)
+    after = conduct.estimate(plan, tmp_path, seconds=0.2)
+    assert after.remaining == 0 < after.total
+
+
+def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
+    """A difference as plain as day ends at the first look that allows it; one that is not there uses all looks."""
+    plain = tiny(axes={"train.epochs": [1, 12]}, compare={}, seeds=3,
+                 claims=[{"text": "More training.", "expect": "epochs=12 < epochs=1", "measure": "train_loss"}])  # fmt: skip
+    looks = [one for one in conduct.until_decided(conduct.plan(plain, {}), tmp_path, workers=1, threads=1, budget=None)
+             if isinstance(one, plans.Look)]  # fmt: skip
+    assert looks[-1].decided == {"More training.": "supported"}
+    assert len(looks) < conduct.GROUPS
+    found = results(plans.read(plans.find("tiny", tmp_path)), tmp_path)
+    assert [one.verdict for one in found.verdicts] == ["supported"]
+    assert [look["seeds"] for look in found.looks] == [list(look.seeds) for look in looks]
+    same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b"}], compare={}, seeds=2,
+                claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip
+    looks = [one for one in conduct.until_decided(conduct.plan(same, {}), tmp_path, workers=1, threads=1, budget=None)
+             if isinstance(one, plans.Look)]  # fmt: skip
+    assert [len(look.seeds) for look in looks] == [2, 4, 6, 8]
+    assert looks[-1].decided == {}
+
+
+def test_folder_of_a_study_is_no_run(here, tmp_path):
+    plan = conduct.plan(tiny(seeds=1), {})
+    conducted(plan, tmp_path)
+    from residuum.records.record import find_runs
+
+    assert {path.name for path in find_runs(tmp_path)} == {run.folder for run in plan.runs}
+    assert (Path(plans.find("tiny", tmp_path)) / "plan.json").exists()
