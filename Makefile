@@ -9,10 +9,8 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 .PHONY: quickstart test lint torture golden bench clean
 
 quickstart: $(VENV)/installed
-	$(BIN)/residuum train quick --model resnet56
-	$(BIN)/residuum train quick --model plain56
-	$(BIN)/residuum list runs
-	$(BIN)/residuum draw resnet56-digits-seed0 plain56-digits-seed0 --out runs/quickstart
+	$(BIN)/residuum study run quickstart --workers auto
+	$(BIN)/residuum study report quickstart
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

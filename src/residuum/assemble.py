@@ -15,7 +15,7 @@ from residuum import optim
 from residuum.config import DataConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
-from residuum.data.batches import EvaluationBatches, TrainingBatches
+from residuum.data.batches import TrainingBatches, evaluation_batches
 from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS, Normalization
@@ -167,7 +167,7 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
     span = optim.Span(batches.steps_per_epoch, t.epochs)
     factor = optim.with_warmup(optim.SCHEDULES.build(o.schedule, span), span, o.warmup, o.warmup_start)
     network = place(network_of(config, data), on)
-    groups = optim.parameter_groups(network, lr=o.lr, weight_decay=o.weight_decay, decay_norm=o.decay_norm)
+    groups = optim.parameter_groups(network, weight_decay=o.weight_decay, decay_norm=o.decay_norm)
     optimizer = optim.OPTIMIZERS.build(o.optimizer, groups)
     average = optim.Average(network, o.ema) if o.ema else None
     forward, note = compiled(network, on.device) if config.compute.compile else (network, "")
@@ -201,22 +201,30 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         epochs=t.epochs,
         evaluate={split: scorer(split) for split in wanted},
     )
-    return made, [note] if note else []
+    return made, [*_unreached(config), *([note] if note else [])]
+
+
+def _unreached(config: RunConfig) -> list[str]:
+    """A line for each setting of the schedule whose times lie beyond the run: that is allowed, and seldom meant."""
+    lines = []
+    for name, times in optim.unreached(config.optim.schedule, config.train.epochs).items():
+        which = " and ".join(", ".join(f"{time:g}" for time in times).rsplit(", ", 1))
+        lines.append(
+            f"optim.schedule.{name}: {which} {'lies' if len(times) == 1 else 'lie'} at or beyond the end of this run "
+            f"(train.epochs={config.train.epochs}), so the rate does not change there; shares of the run, as 0.5, "
+            "go with its length"
+        )
+    return lines
 
 
 def split_logits(
     network: nn.Module, split: Split, indices_N: NDArray[np.int64], normalization: Normalization, on: Compute
 ) -> Tensor:
     """logits_NK of some images of a split, in the order of the indices."""
-    images = EvaluationBatches(
-        split.images_NCHW,
-        split.labels_N,
-        indices_N,
-        batch_size=EVALUATION_BATCH,
-        normalization=normalization,
-        device=on.device,
+    images = evaluation_batches(
+        split.images_NCHW, indices_N, batch_size=EVALUATION_BATCH, normalization=normalization, device=on.device
     )
-    return logits_of(network, (batch for batch, _, _ in images), on)
+    return logits_of(network, images, on)
 
 
 def test_logits(network: nn.Module, dataset: Dataset, normalization: Normalization, on: Compute) -> Tensor:

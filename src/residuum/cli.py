@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from functools import partial
@@ -18,10 +18,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from residuum import __version__
+from residuum import __version__, cli_study
 from residuum.errors import InputError, ResiduumError, unknown
 
 if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from residuum.analysis.classes import Findings, Mistake, Predictions
     from residuum.assemble import Data
     from residuum.records.record import RunRecord
 
@@ -49,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        parser, commands = build_parser()
+        parser, _ = build_parser()
         options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
         if rest:
-            raise _unexpected(rest[0], commands.get(options.command, parser))
+            raise _unexpected(rest[0], options.parser)
         run: Callable[[argparse.Namespace], None] = options.run
         run(options)
     except ResiduumError as error:
@@ -91,7 +96,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str, within: Any = commands) -> Parser:
         made[name] = within.add_parser(name, help=text, description=text, allow_abbrev=False)
-        made[name].set_defaults(run=run)
+        made[name].set_defaults(run=run, parser=made[name])
         return made[name]
 
     p = command("train", train, "Train a network by a recipe; the same command goes on with a stopped run.")
@@ -138,19 +143,58 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     _common(p)
 
-    p = command("show", show, "A model's layers, a recipe's settings, or a run's record.")
-    p.add_argument("what", choices=("model", "recipe", "run"), metavar="model|recipe|run")
-    p.add_argument("name")
-    p.add_argument("--input", default="", help="image shape for a model, as 3x32x32")
-    p.add_argument("--classes", type=int, help="classes for a model (default: 10, ImageNet forms 1000)")
+    p = command("show", lambda _options: None, "Look at models, recipes, runs, and the parts that they are made of.")
+    shown = p.add_subparsers(dest="command", metavar="command", required=True)
+    p = command("model", show_model, "A model's layers with their shapes, parameters and multiply-adds.", within=shown)
+    p.add_argument("name", help="a network, as resnet20: `residuum list models`")
+    p.add_argument("--input", default="", help="image shape, as 3x32x32")
+    p.add_argument("--classes", type=int, help="classes (default: 10, ImageNet forms 1000)")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.wide=2")
+    p.add_argument(
+        "--draw", nargs="?", const="", metavar="FILE", help="also draw it, as PNG and as SVG (default: its name)"
+    )
     _common(p)
+    p = command("recipe", show_recipe, "A recipe's settings.", within=shown)
+    p.add_argument("name", help="a recipe: `residuum list recipes`")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="any setting")
+    _common(p)
+    p = command("run", show_run, "A run's epochs and result.", within=shown)
+    p.add_argument("name", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    _common(p)
+    p = command("activations", show_activations, "Draw all activation functions and their derivatives.", within=shown)
+    _figure(p, "activations")
+    p = command("schedules", show_schedules, "Draw the learning rate over a run: all schedules, or those of recipes.",
+                within=shown)  # fmt: skip
+    p.add_argument("recipes", metavar="RECIPE", nargs="*", help="recipes: `residuum list recipes`")
+    p.add_argument("--epochs", type=int)
+    p.add_argument("--lr", type=float, help="base learning rate")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as optim.warmup=5")
+    _figure(p, "schedules")
+    p = command("augmentations", show_augmentations, "Draw images before and after each augmentation, normalisation, "
+                "mixing: all there are, or a recipe's.", within=shown)  # fmt: skip
+    p.add_argument("recipe", metavar="RECIPE", nargs="?", help="a recipe: `residuum list recipes`")
+    p.add_argument("--data", help="a data set's name, or a file or folder that holds one (default: digits)")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as data.mix=cutmix")
+    _figure(p, "augmentations")
 
     p = command("draw", draw, "Draw the learning curves of several runs into one figure.")
     p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
     p.add_argument(
         "--out", type=Path, default=Path("curves"), help="file to write, as PNG and as SVG (default: curves)"
     )
+    _common(p)
+
+    p = command("classes", classes, "What a run gets wrong, class by class, and how far to trust its probabilities.")
+    p.add_argument("folders", metavar="RUN", nargs="+", help="one run or two: folders, or the beginnings of ids")
+    p.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
+    p.add_argument(
+        "--mistakes", type=int, default=18, metavar="N",
+        help="images to show, the most confident mistakes; 0: none, and the test images are not read (default: 18)",
+    )  # fmt: skip
+    p.add_argument("--data", help="where the data set lies now, if it was moved")
     _common(p)
 
     p = command("data", lambda _options: None, "Fetch, check and describe data sets.")
@@ -167,6 +211,27 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     p.add_argument("data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as data.validation=5000")
     _common(p)
+
+    p = command("study", lambda _options: None, "Questions as files: plan, run and report them.")
+    cli_study.add(command, p.add_subparsers(dest="command", metavar="command", required=True))
+
+    p = command("models", lambda _options: None, "Find networks under a budget.")
+    models = p.add_subparsers(dest="command", metavar="command", required=True)
+    text = "List staged networks that use up a budget: the best of each depth, from the shallowest on."
+    p = command("search", models_search, text, within=models)
+    p.add_argument("--max-params", metavar="N", help="most parameters, as 5e6 or 5M")
+    p.add_argument("--max-macs", metavar="N", help="most multiply-adds for an image, as 3e8 or 300M")
+    p.add_argument("--max-memory", metavar="BYTES", help="most memory that training at --batch keeps, as 2e9 or 2GB")
+    p.add_argument("--stages", type=int, default=4, help="stages; each after the first halves the image (default: 4)")
+    p.add_argument("--width", metavar="N,…", default="16,32,64,128", help="channels of the first stage to try")
+    p.add_argument("--depth", type=int, help="only networks of this depth, the best for each list of channels")
+    p.add_argument("--top", type=int, default=20, help="how many networks to list (default: 20)")
+    p.add_argument("--input", default="3x32x32", help="image shape (default: 3x32x32)")
+    p.add_argument("--classes", type=int, default=10)
+    p.add_argument("--batch", type=int, default=128, help="images of an update, for the memory (default: 128)")
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
+    form.add_argument("--toml", action="store_true", help="print the networks as an axis for a study file")
 
     p = command("import-weights", import_weights, "Put a public state dict into a run folder.")
     p.add_argument("file", type=Path)
@@ -189,6 +254,17 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     p.add_argument("--repeats", type=int, default=3)
     _common(p)
     return parser, made
+
+
+def _figure(parser: Parser, name: str) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(name),
+        metavar="FILE",
+        help=f"file to write, as PNG and as SVG (default: {name})",
+    )
+    parser.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
 
 
 def _common(parser: Parser) -> None:
@@ -322,7 +398,15 @@ def list_things(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(rows)
     else:
-        print_table(rows)
+        print_table([_row_for_people(row) for row in rows])
+
+
+def _row_for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose `epochs` and `epochs_asked` stand in one column, as 2/10."""
+    if "epochs_asked" not in row:
+        return row
+    shown = {key: value for key, value in row.items() if key != "epochs_asked"}
+    return shown if row["epochs"] is None else shown | {"epochs": f"{row['epochs']}/{row['epochs_asked']}"}
 
 
 def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
@@ -353,7 +437,7 @@ def _table_rows(module: str, attribute: str, _options: argparse.Namespace) -> li
     rows = []
     for name in table:
         settings = {key: _default(setting.default) for key, setting in table.settings(name).items()}
-        rows.append({"name": name, "settings": settings, "text": _first_sentence(table.builder(name).__doc__)})
+        rows.append({"name": name, "settings": settings, "text": _first_paragraph(table.builder(name))})
     return rows
 
 
@@ -363,15 +447,14 @@ def _default(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def _first_sentence(text: str | None) -> str:
-    paragraph = " ".join((text or "").split("\n\n")[0].split())
-    return re.split(r"(?<!et al)\. ", paragraph)[0].rstrip(".")
+def _first_paragraph(builder: Callable[..., Any]) -> str:
+    return " ".join((builder.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
 
 
 def _recipe_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
     from residuum.recipes import RECIPES
 
-    return [{"name": name, "text": _first_sentence(build.__doc__)} for name, build in RECIPES.items()]
+    return [{"name": name, "text": _first_paragraph(build)} for name, build in RECIPES.items()]
 
 
 def _model_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -401,20 +484,19 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
             continue
         last = (record.result.get("last") or {}).get("test", {}).get("accuracy")
         config = record.config
+        trained = record.status != "imported"
         rows.append({
             "run": record.id, "status": record.status, "recipe": record.recipe, "model": short_name(config.model),
             "data": config.data.dataset.name, "seed": config.train.seed,
-            "epochs": f"{len(record.epochs)}/{config.train.epochs}", "test_accuracy": last,
+            "epochs": len(record.epochs) + len(record.damaged) if trained else None,
+            "epochs_asked": config.train.epochs if trained else None,
+            "test_accuracy": last, **({"text": "; ".join(record.damaged)} if record.damaged else {}),
         })  # fmt: skip
     return rows
 
 
-def show(options: argparse.Namespace) -> None:
-    """`residuum show model|recipe|run NAME`."""
-    {"model": _show_model, "recipe": _show_recipe, "run": _show_run}[options.what](options)
-
-
-def _show_model(options: argparse.Namespace) -> None:
+def show_model(options: argparse.Namespace) -> None:
+    """`residuum show model NAME`."""
     from residuum.config import RunConfig, parse_setting
     from residuum.models import MODELS, build
     from residuum.models.summary import summarize
@@ -426,11 +508,20 @@ def _show_model(options: argparse.Namespace) -> None:
     classes = options.classes if options.classes is not None else (1000 if full_size else 10)
     if classes < 1:
         raise InputError(f"--classes: {classes} classes; at least 1")
-    summary = summarize(build(MODELS.resolve(config.model), channels, classes, (height, width), seed=0), shape)
+    model = MODELS.resolve(config.model)
+    network = build(model, channels, classes, (height, width), seed=0)
+    summary = summarize(network, shape)
+    paths = []
+    if options.draw is not None:
+        from residuum import pictures
+
+        title = ", ".join([options.name, *options.set])
+        paths = _save(pictures.model(title, network, model, shape, classes), Path(options.draw or options.name))
     if options.json:
         totals = {"parameters": summary.parameters, "macs": summary.macs}
         layers = [asdict(layer) for layer in summary.layers]
-        _print_json({"model": options.name, "input": list(shape), "classes": classes, **totals, "layers": layers})
+        said = {"model": options.name, "input": list(shape), "classes": classes, **totals, "layers": layers}
+        _print_json(said | ({"figures": paths} if paths else {}))
         return
     print_table([
         {"layer": layer.name, "kind": layer.kind, "output": _times(layer.output_shape),
@@ -439,6 +530,8 @@ def _show_model(options: argparse.Namespace) -> None:
     ])  # fmt: skip
     counts = f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds"
     print(f"{options.name} on images of {_times(shape)}, {classes} classes: {counts}")
+    if paths:
+        print(*paths, sep="\n")
 
 
 def _times(shape: Sequence[int]) -> str:
@@ -453,7 +546,8 @@ def _shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _show_recipe(options: argparse.Namespace) -> None:
+def show_recipe(options: argparse.Namespace) -> None:
+    """`residuum show recipe NAME`."""
     from residuum.config import parse_setting
     from residuum.recipes import recipe
     from residuum.report.terminal import print_table
@@ -465,7 +559,8 @@ def _show_recipe(options: argparse.Namespace) -> None:
         print_table([{"setting": path, "value": json.dumps(value)} for path, value in settings.items()])
 
 
-def _show_run(options: argparse.Namespace) -> None:
+def show_run(options: argparse.Namespace) -> None:
+    """`residuum show run RUN`."""
     from residuum.records.record import find_run, read_record
     from residuum.report.terminal import epoch_line, result_lines
 
@@ -474,9 +569,12 @@ def _show_run(options: argparse.Namespace) -> None:
         config = record.config.model_dump(mode="json")
         _print_json({**_summary(record), "recipe": record.recipe, "config": config, "data": record.data,
                      "environment": list(record.environment), "test_reads": record.test_reads,
+                     "damaged": list(record.damaged),
                      "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip
         return
     print(f"run {record.id}, {record.status}, in {record.folder}")
+    for line in record.damaged:
+        print(f"note: {line}")
     for epoch in record.epochs:
         print(epoch_line(epoch))
     for line in result_lines(record):
@@ -484,20 +582,179 @@ def _show_run(options: argparse.Namespace) -> None:
     print(f"readings of the test set: {record.test_reads}")
 
 
+def show_activations(options: argparse.Namespace) -> None:
+    """`residuum show activations`."""
+    from residuum import pictures
+
+    _say_figures(_save(pictures.activations(), options.out), options)
+
+
+def show_schedules(options: argparse.Namespace) -> None:
+    """`residuum show schedules [RECIPE …]`."""
+    from residuum import pictures
+    from residuum.config import RunConfig
+    from residuum.recipes import recipe
+
+    settings = _settings(options)
+    config = RunConfig().changed({"train.epochs": 60, **settings})
+    if options.recipes:
+        figure = pictures.schedules({name: recipe(name).changed(settings) for name in options.recipes})
+    elif any(path.startswith("optim.schedule") for path in settings):
+        figure = pictures.schedules({config.optim.schedule.name: config})
+    else:
+        figure = pictures.every_schedule(config)
+    _say_figures(_save(figure, options.out), options)
+
+
+def show_augmentations(options: argparse.Namespace) -> None:
+    """`residuum show augmentations [RECIPE]`."""
+    from residuum import pictures
+    from residuum.assemble import resolve
+    from residuum.config import RunConfig
+    from residuum.recipes import recipe
+
+    settings = _settings(options)
+    digits = RunConfig().changed({"data.dataset": "digits", "data.validation": 0})
+    config, data = resolve((recipe(options.recipe) if options.recipe else digits).changed(settings))
+    chosen = any(path.startswith(("data.augment", "data.normalize", "data.mix")) for path in settings)
+    figure = pictures.augmentations(config, data) if options.recipe or chosen else pictures.every_augmentation(data)
+    _say_figures(_save(figure, options.out), options)
+
+
+def _save(figure: Figure, path: Path) -> list[str]:
+    """Write a figure as PNG and SVG; the paths as text."""
+    from residuum.records.storage import storing
+    from residuum.report import style
+
+    with storing(path):
+        return [str(written) for written in style.save(figure, path)]
+
+
+def _say_figures(paths: list[str], options: argparse.Namespace) -> None:
+    if options.json:
+        _print_json({"figures": paths})
+    else:
+        print(*paths, sep="\n")
+
+
 def draw(options: argparse.Namespace) -> None:
     """`residuum draw RUN …`."""
     from residuum.records.record import find_run, read_record
-    from residuum.records.storage import storing
-    from residuum.report import style
     from residuum.report.figures import compare
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
-    with storing(options.out):
-        paths = style.save(compare.draw(compare.data(records)), options.out)
+    for record in records:
+        if not record.epochs:
+            raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
+        for line in record.damaged:
+            print(f"note: run {record.id}: {line}", file=sys.stderr)
+    _say_figures(_save(compare.draw(compare.data(records)), options.out), options)
+
+
+def classes(options: argparse.Namespace) -> None:
+    """`residuum classes RUN [RUN]`."""
+    from residuum.analysis import classes as analysis
+    from residuum.analysis.images import mcnemar
+    from residuum.records.record import find_run, read_record
+
+    if not 0 <= options.mistakes <= 200:
+        raise InputError(f"--mistakes: {options.mistakes} images; 0 to 200 fit into a figure")
+    records = [read_record(find_run(name, options.runs)) for name in options.folders]
+    named = dict(zip(_run_labels(records), records, strict=True))
+    if len(named) < len(records):
+        raise InputError(f"run {records[0].id} is named twice; a comparison takes two runs")
+    runs = {label: analysis.read(record, options.which) for label, record in named.items()}
+    found = {label: analysis.findings(one, options.mistakes) for label, one in runs.items()}
+    paths = _draw_classes(named, runs, {label: one.mistakes for label, one in found.items()}, options)
+    pair = mcnemar(*(one.right_N for one in runs.values())) if len(runs) == 2 else None
     if options.json:
-        _print_json({"figures": [str(path) for path in paths]})
-    else:
-        print(*paths, sep="\n")
+        heads = [{"run": record.id, "label": label, "which": options.which} for label, record in named.items()]
+        _print_json({"runs": [head | asdict(one) for head, one in zip(heads, found.values(), strict=True)],
+                     "pair": asdict(pair) if pair else None, "figures": [str(path) for path in paths]})  # fmt: skip
+        return
+    _print_classes(list(found.values()))
+    for number, (label, one) in enumerate(found.items(), start=1):
+        print(f"{f'{number}: ' if pair else ''}{label} (run {named[label].id}, {options.which} epoch)")
+        print(f"   acc {one.accuracy:.4f} ({one.images:,} images), macro F1 {one.macro_f1:.4f}, mean confidence "
+              f"{one.calibration.confidence:.4f}, ECE {one.calibration.ece:.4f} ({analysis.BINS} bins), "
+              f"Brier {one.calibration.brier:.4f}")  # fmt: skip
+    if pair:
+        print(f"only 1 is right on {pair.only_first_right:,} images, only 2 on {pair.only_second_right:,}: "
+              f"1 minus 2 is {pair.difference:.2f} points (95 % interval {pair.low:.2f} to {pair.high:.2f}; "
+              f"McNemar p = {pair.p:.2g})")  # fmt: skip
+    print("figures:", *(path for path in paths if path.suffix == ".png"))
+
+
+def _draw_classes(
+    named: Mapping[str, RunRecord],
+    runs: Mapping[str, Predictions],
+    wrong: Mapping[str, Sequence[Mistake]],
+    options: argparse.Namespace,
+) -> list[Path]:
+    """Draw one run or two; the images of mistakes are left out with a note where the data set is not at hand."""
+    from residuum.records.storage import storing
+    from residuum.report import style
+    from residuum.report.figures import confusion, mistakes, reliability
+
+    figures = {
+        "confusion": confusion.draw(confusion.data(runs)),
+        "reliability": reliability.draw(reliability.data(runs)),
+    }
+    if options.mistakes:
+        try:
+            images = {label: _test_images(record, options) for label, record in named.items()}
+            figures["mistakes"] = mistakes.draw(mistakes.data(wrong, images))
+        except InputError as error:
+            if options.data:
+                raise
+            print(f"note: the mistakes are not drawn: {error} (--data says where the images lie)", file=sys.stderr)
+    first, *others = named.values()
+    ending = "".join([f"-{options.which}" if options.which != "last" else "", *(f"-and-{one.id}" for one in others)])
+    out = options.out or first.folder / "figures"
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        return [path for name, figure in figures.items() for path in style.save(figure, out / f"{name}{ending}")]
+
+
+def _print_classes(found: Sequence[Findings]) -> None:
+    """The classes of one run, or of two side by side, as a table; and the commonest mistakes of each as another."""
+    from residuum.report.terminal import print_table
+
+    numbers = [""] if len(found) == 1 else [" 1", " 2"]
+    print_table([
+        {"class": same[0].name, "images": same[0].images,
+         **{f"{heading}{number}": "–" if (value := getattr(one, part)) is None else f"{value:.3f}"
+            for heading, part in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+            for number, one in zip(numbers, same, strict=True)}}
+        for same in zip(*(one.classes for one in found), strict=True)
+    ])  # fmt: skip
+    for number, one in zip(numbers, found, strict=True):
+        print(f"Most confused{number}: true → predicted" + ("" if one.most_confused else ", none"))
+        for kind in one.most_confused:
+            print(f"   {kind.true} → {kind.predicted}: {kind.count:,} images, {kind.share:.1%} of {kind.true}")
+
+
+def _run_labels(records: Sequence[RunRecord]) -> list[str]:
+    """What each run is called: network, data and seed, and the id where that does not tell two apart."""
+    from residuum.config import short_name
+
+    names = [f"{short_name(record.config.model)} on {record.config.data.dataset.name}, seed {record.config.train.seed}"
+             for record in records]  # fmt: skip
+    return [name if names.count(name) == 1 else f"{name}, {record.id}"
+            for name, record in zip(names, records, strict=True)]  # fmt: skip
+
+
+def _test_images(record: RunRecord, options: argparse.Namespace) -> NDArray[np.uint8]:
+    """All test images of a run; the reading of them is counted in its record."""
+    from residuum.assemble import dataset_of
+    from residuum.records import folder
+    from residuum.records.event import TestRead
+
+    config = record.config.changed({"data.root": options.data}) if options.data else record.config
+    dataset = dataset_of(config.data)
+    with folder.writing(record.folder) as writer:
+        writer.write(TestRead("evaluate", record.result[options.which]["epoch"]))
+    return dataset.test.images_NCHW
 
 
 def data_fetch(options: argparse.Namespace) -> None:
@@ -552,6 +809,67 @@ def _dataset(options: argparse.Namespace) -> Data:
 
     settings = {"data.validation": 0, "data.normalize": "none", **_data_settings(options.data)}
     return resolve(RunConfig().changed(settings | dict(map(parse_setting, options.set))))[1]
+
+
+def models_search(options: argparse.Namespace) -> None:
+    """`residuum models search`."""
+    from residuum.config import short_name
+    from residuum.models.search import Limits, Task, search
+    from residuum.registry import Choice
+    from residuum.report.terminal import print_table
+
+    flags = {"parameters": "max_params", "macs": "max_macs", "memory": "max_memory"}
+    limits = Limits(**{part: _amount(flag, getattr(options, flag)) for part, flag in flags.items()})
+    task = Task(_shape(options.input), options.classes, options.batch)
+    widths = [_count("--width", part) for part in options.width.split(",")]
+    found = search(limits, task, stages=options.stages, widths=widths, depth=options.depth, top=options.top)
+    names = [short_name(Choice.of(network.model)) for network in found]
+    if options.json:
+        networks = [
+            {"network": name, "depth": network.depth, **asdict(network.cost), "share": network.share,
+             "model": network.model}
+            for name, network in zip(names, found, strict=True)
+        ]  # fmt: skip
+        _print_json({"limits": limits.given, "input": task.shape, "classes": task.classes, "batch": task.batch,
+                     "networks": networks})  # fmt: skip
+        return
+    parts = {"parameters": "parameters", "macs": "multiply-adds", "memory": f"bytes at batch {task.batch}"}
+    budget = ", ".join(f"{limit:,} {parts[part]}" for part, limit in limits.given.items())
+    on = f"images of {_times(task.shape)}, {task.classes} classes, at most {budget}"
+    if options.toml:
+        print(f"# staged networks for {on}", "[axes]", "model = [", sep="\n")
+        for network in found:
+            print(f"    {network.toml},  # depth {network.depth}, {network.cost.parameters:,} parameters")
+        print("]")
+        return
+    shown = [part for part in parts if part != "memory" or limits.memory is not None]
+    print_table([
+        {"network": name, "depth": network.depth,
+         **{parts[part]: f"{getattr(network.cost, part):,}" for part in shown},
+         "of limit": f"{network.share:.1%}", "model": network.toml}
+        for name, network in zip(names, found, strict=True)
+    ])  # fmt: skip
+    print(f"{on}; one of them: residuum train RECIPE --set 'model={{…}}', all as an axis of a study: --toml")
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def _amount(flag: str, text: str | None) -> int | None:
+    """The number that `5e6`, `5M` or `2GB` stands for; None for none."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+\.?\d*(?:e\+?\d{1,2})?)\s*([kmg]i?)?b?", text.strip().lower())
+    amount = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    if amount < 1:
+        raise InputError(f"--{flag.replace('_', '-')}: {text!r} is not a number above 0, as 5e6, 5M or 2GB")
+    return amount
+
+
+def _count(flag: str, text: str) -> int:
+    if not text.strip().isdecimal():
+        raise InputError(f"{flag}: {text!r} is not a whole number; separate them by commas, as 16,32")
+    return int(text)
 
 
 def import_weights(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date, time
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
@@ -161,6 +162,8 @@ class RunConfig(Part):
             value = settings[path]
             if path == "model" and isinstance(value, str):
                 value = network(value)
+            elif path == "model" and not isinstance(value, Choice | Mapping):
+                raise InputError(f"model: {value!r} is no network; {NETWORK_FORMS}")
             _assign(values, path, value)
         return type(self).of(values)
 
@@ -185,15 +188,19 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Path and value of `path=value`; the value is read as TOML, and as plain text where it is not TOML.
 
     Raises:
-        InputError: there is no `=`, or no path before it.
+        InputError: there is no `=`, no path before it, or a table, list or quoted text that is not whole.
     """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise InputError(f"{text!r} is not of the form path=value, as in model.depth=56")
     try:
         found = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
         found = value.strip()
+        if found.startswith(("{", "[", '"', "'")):
+            raise InputError(
+                f"{text!r}: the value is neither a name nor TOML, as 56, [1, 2] or {{name = 'sgd', momentum = 0.9}}"
+            ) from error
     # No setting is a date: a folder may be called like one.
     return path.strip(), value.strip() if isinstance(found, date | time) else found
 
@@ -217,6 +224,7 @@ REPORT_C_NETWORKS = {
 }
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 MODEL_FAMILIES = ("cifar_resnet", "imagenet_resnet", "staged_resnet")
+NETWORK_FORMS = "write a name, as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"
 
 
 def network_names() -> list[str]:
@@ -245,7 +253,7 @@ def network(name: str) -> dict[str, Any]:
         return {"name": "staged_resnet", "blocks": list(blocks), "channels": list(channels)}
     match = re.fullmatch(r"(resnet|plain|preact|bottleneck)(\d{1,5})(-imagenet)?", name)
     if match is None:
-        raise unknown("model", name, [*network_names(), *MODEL_FAMILIES])
+        raise _no_network(name)
     kind, depth, form = match[1], int(match[2]), match[3]
     if kind in ("resnet", "preact") and (form or depth in IMAGENET_DEPTHS):
         if depth not in IMAGENET_DEPTHS:
@@ -263,6 +271,18 @@ def network(name: str) -> dict[str, Any]:
         values = {"name": "cifar_resnet", "depth": depth, "block": "bottleneck" if kind == "bottleneck" else "basic",
                   "shortcut": "none" if kind == "plain" else "identity"}  # fmt: skip
     return values | {"ordering": "full_preactivation" if kind == "preact" else "original"}
+
+
+def _no_network(name: str) -> InputError:
+    """The error for a name of no network, with the network that is called so elsewhere (`ResNet-20`, `resnet20x2`)."""
+    usual = re.sub(r"[-_ ]+(?=\d)", "", re.sub(r"pre-?act[-_]?resnet", "preact", name.lower()))
+    narrow, _, times = usual.rpartition("x")
+    if narrow in network_names() and times.isdecimal():
+        return InputError(f"unknown model {name!r}; did you mean {narrow!r} with --set model.wide={times}?")
+    if usual in network_names():
+        return InputError(f"unknown model {name!r}; did you mean {usual!r}?")
+    near = get_close_matches(name, [*network_names(), *MODEL_FAMILIES], n=1, cutoff=0.5)
+    return InputError(f"unknown model {name!r}; " + (f"did you mean {near[0]!r}?" if near else NETWORK_FORMS))
 
 
 def short_name(model: Choice) -> str:

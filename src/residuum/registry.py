@@ -63,6 +63,8 @@ def describe(error: ErrorDetails) -> str:
     """One problem that pydantic found, as a phrase without its input's type."""
     if error["type"] == "missing":
         return "a value is missing"
+    if error["type"] == "model_type":
+        return f"needs a name, or a table with a name and settings, not {error['input']!r}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{message}, not {error['input']!r}"
 

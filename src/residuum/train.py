@@ -101,6 +101,8 @@ def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Ite
     epochs, steps = record.result["epochs"], record.result["steps"]
     yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
     yield Note(f"this run is complete; nothing was computed (its record: {folder}; --fresh computes it anew)")
+    for line in record.damaged:
+        yield Note(line)
     yield Finished(folder, record.result["status"])
 
 
@@ -154,7 +156,7 @@ def _compute(
         "epochs": progress.epoch,
         "steps": progress.epoch * spe + progress.step,
         **outcome,
-        "test_reads": len(storage.read_rows(folder / run_folder.TEST_READS)),
+        "test_reads": run_folder.count_test_reads(folder),
         "seconds": sum(epoch.seconds for epoch in read_record(folder).epochs) + progress.seconds,
         "micro_batch": progress.micro_batch,
         "parameters": cost.parameters,

@@ -170,13 +170,12 @@ def test_list_runs_and_show_run(run):
     said = train(run)
     code, out, _ = run("list", "runs", "--json")
     (row,) = json.loads(out)
-    assert (code, row["run"], row["status"], row["recipe"], row["epochs"]) == (
-        0,
-        said["run"],
-        "finished",
-        "quick",
-        "2/2",
-    )
+    assert code == 0
+    assert (row["run"], row["status"], row["recipe"]) == (said["run"], "finished", "quick")
+    assert (row["epochs"], row["epochs_asked"]) == (2, 2)
+    code, out, _ = run("list", "runs")
+    assert re.search(r" epochs +test_accuracy", out)
+    assert " 2/2 " in out
     code, out, _ = run("show", "run", said["run"])
     assert code == 0
     assert out.count("Epoch:") == 2
@@ -209,6 +208,11 @@ def test_import_weights_gives_a_run_that_evaluates_as_the_original(run):
     assert imported["status"] == "imported"
     code, out, _ = run("evaluate", imported["folder"], "--json")
     assert json.loads(out) == {"test": said["result"]["last"]["test"]}
+    (row,) = [row for row in json.loads(run("list", "runs", "--json")[1]) if row["status"] == "imported"]
+    assert (row["epochs"], row["epochs_asked"]) == (None, None)
+    assert re.search(rf"{imported['run']} .* 0 +– +–", run("list", "runs")[1])
+    code, _, err = run("draw", imported["folder"])
+    assert (code, err) == (2, f"residuum: run {imported['run']} has no epochs to draw\n")
     code, _, err = run("resume", imported["folder"])
     assert code == 2
     assert "weights from elsewhere" in err
@@ -253,6 +257,16 @@ MISTAKES = [
     (["train", "quick", "--set", 'data.augment=["hue"]'], "hue"),
     (["train", "quick", "--set", "data.validation=5000"], "data.validation: 5000 means 5000 of 1437 images"),
     (["train", "quick", "--device", "cuda:9"], "compute.device"),
+    (["train", "quick", "--model", "preactresnet20"], "did you mean 'preact20'?"),
+    (["show", "model", "resnet20x2"], "did you mean 'resnet20' with --set model.wide=2?"),
+    (["train", "quick", "--set", "model=7"], "model: 7 is no network; write a name, as model=resnet20"),
+    (["train", "quick", "--set", "model={"], "'model={': the value is neither a name nor TOML"),
+    (["evaluate", ""], "an empty name is no run"),
+    (["resume", ""], "an empty name is no run"),
+    (["predict", "", "x.png"], "an empty name is no run"),
+    (["show", "run", ""], "an empty name is no run"),
+    (["draw", ""], "an empty name is no run"),
+    (["data", "fetch", "digits"], "nothing to download for the images of 'digits'"),
     (["evaluate", "nothing"], "holds no runs"),
     (["predict", "nothing", "x.png"], "holds no runs"),
     (["resume", "."], "is not a run folder"),
@@ -312,6 +326,48 @@ def test_a_damaged_run_folder_is_one_line(run, damage):
     assert code == 2
     assert err.count("\n") == 1
     assert checkpoint.parent.parent.parent.name in err
+
+
+def test_a_damaged_epoch_is_named_once_and_the_rest_is_shown(run):
+    said = train(run)
+    path = Path(said["folder"]) / "metrics.jsonl"
+    path.write_text(path.read_text().replace("{", "", 1))
+    note = "metrics.jsonl, line 1 is damaged and left out"
+    for words in (["show", "run", said["run"]], ["list", "runs"], ["train", "quick", *TINY]):
+        code, out, err = run(*words)
+        assert (code, out.count(note), err) == (0, 1, "")
+    (row,) = json.loads(run("list", "runs", "--json")[1])
+    assert (row["epochs"], row["test_accuracy"], row["text"]) == (2, said["result"]["last"]["test"]["accuracy"], note)
+    shown = json.loads(run("show", "run", said["run"], "--json")[1])
+    assert (shown["damaged"], len(shown["epochs"]), shown["result"]) == ([note], 1, said["result"])
+    code, _, err = run("draw", said["run"])
+    assert (code, err) == (0, f"note: run {said['run']}: {note}\n")
+    assert run("evaluate", said["run"])[0] == 0
+
+
+def test_a_run_without_epochs_has_nothing_to_draw_yet(run):
+    said = train(run)
+    folder = Path(said["folder"])
+    for name in ("result.json", "metrics.jsonl"):
+        (folder / name).unlink()
+    code, out, err = run("draw", folder)
+    assert (code, out, err) == (2, "", f"residuum: run {said['run']} has no epochs to draw yet\n")
+    assert not Path("curves.png").exists()
+
+
+def test_every_text_of_a_list_is_a_whole_phrase(run):
+    """No reference is cut in two at the dot of an abbreviation, and no text runs on."""
+    texts = {}
+    for kind in json.loads(run("list", "--json")[1]):
+        rows = json.loads(run("list", kind["kind"], "--json")[1])
+        texts |= {f"{kind['kind']} {row['name']}": row["text"] for row in rows if "text" in row and "name" in row}
+    assert len(texts) > 60
+    for name, text in texts.items():
+        assert 10 < len(text) <= 120, name
+        assert not text.endswith("."), name
+        assert text.count("(") == text.count(")"), name
+        assert text.count("`") % 2 == 0, name
+    assert texts["mixes mixup"].endswith("(Zhang et al. 2018, sec. 2)")
 
 
 def test_diverged_is_a_result_not_a_failure(run):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from residuum.data.augment import AUGMENTATIONS
-from residuum.data.batches import Batch, EvaluationBatches, TrainingBatches, normalise_for_network
+from residuum.data.batches import Batch, TrainingBatches, evaluation_batches, normalise_for_network
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS
 from residuum.data.split import split
@@ -36,9 +36,9 @@ def training(indices=TRAIN, **changes) -> TrainingBatches:
     return TrainingBatches(IMAGES, LABELS, indices, **settings | changes)
 
 
-def evaluation(batch_size: int, indices=VALID) -> EvaluationBatches:
+def evaluation(batch_size: int) -> list[torch.Tensor]:
     normalization = NORMALIZERS.build("standardize", IMAGES[TRAIN], 0)
-    return EvaluationBatches(IMAGES, LABELS, indices, batch_size=batch_size, normalization=normalization, device=CPU)
+    return list(evaluation_batches(IMAGES, VALID, batch_size=batch_size, normalization=normalization, device=CPU))
 
 
 def order(batches: Iterator[Batch]) -> list[int]:
@@ -188,9 +188,7 @@ def test_training_without_augmentation_sees_what_evaluation_sees(channels):
         images, LABELS, TRAIN, batch_size=50, seed=0, normalization=normalization, augment=(),
         mix=Choice(name="none"), classes=5, device=CPU,
     )  # fmt: skip
-    evaluated = next(
-        iter(EvaluationBatches(images, LABELS, TRAIN, batch_size=300, normalization=normalization, device=CPU))
-    )[0]
+    (evaluated,) = evaluation_batches(images, TRAIN, batch_size=300, normalization=normalization, device=CPU)
     for batch in batches.epoch(0):
         assert batch.images_BCHW.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(batch.images_BCHW, evaluated[np.searchsorted(TRAIN, batch.indices_B.numpy())])
@@ -202,20 +200,23 @@ def test_training_without_augmentation_sees_what_evaluation_sees(channels):
 @pytest.mark.parametrize("batch_size", [1, 7, 128, 10_000])
 def test_evaluation_counts_every_image_once_whatever_the_batch_size(batch_size):
     """Guard 19."""
-    parts = list(evaluation(batch_size))
-    images, labels, indices = (torch.cat(part) for part in zip(*parts, strict=True))
-    assert indices.tolist() == VALID.tolist()
-    assert labels.tolist() == LABELS[VALID].tolist()
-    assert torch.equal(images, next(iter(evaluation(60)))[0])
+    batches = evaluation(batch_size)
+    assert all(len(images) == batch_size for images in batches[:-1])
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images in batches)
+    one_by_one = [
+        normalise_for_network(torch.from_numpy(IMAGES[[index]]), NORMALIZERS.build("standardize", IMAGES[TRAIN], 0))
+        for index in VALID
+    ]
+    assert torch.equal(torch.cat(batches), torch.cat(one_by_one))
 
 
 def test_validation_pixels_never_change():
     """Guard 17: training between two evaluations, augmentation and all, leaves the same validation pixels."""
-    batches, whole = training(augment=EVERYTHING), evaluation(16)
+    batches = training(augment=EVERYTHING)
     source = IMAGES.copy()
     passes = []
     for epoch in range(2):
-        passes.append(torch.cat([images for images, _, _ in whole]))
+        passes.append(torch.cat(evaluation(16)))
         assert sum(len(batch.indices_B) for batch in batches.epoch(epoch)) == len(TRAIN)
     assert torch.equal(*passes)
     assert np.array_equal(IMAGES, source)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from residuum.data import cache, download
+from residuum.data.datasets import DATASETS
 from residuum.data.download import Progress, Remote, fetch, fetch_file
 from residuum.errors import BusyError, InputError, StorageError
 
@@ -285,8 +286,18 @@ def test_fetch_puts_files_where_they_are_looked_for(server, tmp_path, monkeypatc
 def test_what_is_not_published_as_files_is_refused():
     with pytest.raises(InputError, match="unknown data set to download 'cifar1'; did you mean 'cifar1"):
         list(fetch("cifar1"))
-    with pytest.raises(InputError, match="'digits'; "):
-        list(fetch("digits"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("digits", "come with scikit-learn"), ("synthetic", "generated"), ("folder", "your own")]
+)
+def test_data_sets_without_a_download_say_why(name, why):
+    with pytest.raises(InputError, match=f"nothing to download for the images of '{name}': .*{why}"):
+        list(fetch(name))
+
+
+def test_every_data_set_has_a_download_or_a_reason_for_none():
+    assert {*download.REMOTES, *download.WITHOUT_DOWNLOAD} == set(DATASETS)
 
 
 def test_the_published_files_are_written_out_in_full():

@@ -107,6 +107,48 @@ def test_values_are_read_as_toml_and_else_as_text(text, expected):
     assert parse_setting(text) == expected
 
 
+@pytest.mark.parametrize("text", ["model={", "data.augment=['pad_crop'", 'data.root="x', "model={depth: 20}"])
+def test_a_value_that_begins_as_toml_has_to_be_toml(text):
+    with pytest.raises(InputError, match="the value is neither a name nor TOML, as 56") as error:
+        parse_setting(text)
+    assert str(error.value).startswith(repr(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("preactresnet20", "did you mean 'preact20'?"),
+        ("PreAct-ResNet-18", "did you mean 'preact18'?"),
+        ("ResNet-56", "did you mean 'resnet56'?"),
+        ("resnet-18-imagenet", "did you mean 'resnet18-imagenet'?"),
+        ("resnet20x2", "did you mean 'resnet20' with --set model.wide=2?"),
+        ("ResNet-110x10", "did you mean 'resnet110' with --set model.wide=10?"),
+        ("resnt20", "did you mean 'resnet20'?"),
+        ("cifar_resnt", "did you mean 'cifar_resnet'?"),
+        ("wrn", "as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"),
+        ("", "as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"),
+    ],
+)
+def test_a_name_of_no_network_leads_to_the_one_that_is_meant(name, hint):
+    with pytest.raises(InputError) as error:
+        network(name)
+    assert str(error.value).startswith(f"unknown model {name!r}; ")
+    assert str(error.value).endswith(hint)
+
+
+@pytest.mark.parametrize("value", [7, True, 0.5, ["resnet20"], None])
+def test_a_value_that_is_no_network_is_told_the_forms(value):
+    with pytest.raises(InputError, match=r"is no network; write a name, as model=resnet20 .*, as model.depth=56"):
+        recipes.quick().changed({"model": value})
+
+
+def test_another_choice_without_a_name_says_what_it_needs():
+    with pytest.raises(
+        InputError, match=r"^optim.optimizer: needs a name, or a table with a name and settings, not 7$"
+    ):
+        recipes.quick().changed({"optim.optimizer": 7})
+
+
 @pytest.mark.parametrize("text", ["model.depth", "=3", ""])
 def test_a_setting_needs_a_path_and_a_value(text):
     with pytest.raises(InputError, match="path=value"):

@@ -76,12 +76,7 @@ def test_quickstart_is_what_the_make_target_says(tmp_path):
     """The residuum commands of `make quickstart` are real ones; the README's first command runs nothing else."""
     printed = subprocess.run(["make", "-n", "-C", str(ROOT), "quickstart"], capture_output=True, text=True, check=True)
     commands = [line.split("residuum ", 1)[1] for line in printed.stdout.splitlines() if "/residuum " in line]
-    assert commands == [
-        "train quick --model resnet56",
-        "train quick --model plain56",
-        "list runs",
-        "draw resnet56-digits-seed0 plain56-digits-seed0 --out runs/quickstart",
-    ]
+    assert commands == ["study run quickstart --workers auto", "study report quickstart"]
 
 
 def test_every_setting_and_command_is_in_the_reference():

@@ -73,7 +73,7 @@ def test_with_a_compiler_the_compiled_network_is_used(monkeypatch):
     network = torch.nn.Linear(2, 2)
     forward, note = compiled(network, torch.device("cpu"))
     assert forward is not network
-    assert note == ""
+    assert note == "the first step compiles the network, which takes about half a minute"
 
 
 def test_running_out_of_memory_is_told_from_other_errors():

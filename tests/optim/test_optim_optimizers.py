@@ -62,8 +62,10 @@ class ConvNet(nn.Sequential):
 
 
 def optimizer_of(name, network, *, lr=None, weight_decay=1e-2, decay_norm=False, **settings):
-    groups = parameter_groups(network, lr=lr or LR[name], weight_decay=weight_decay, decay_norm=decay_norm)
-    return OPTIMIZERS.build({"name": name, **settings}, groups)
+    groups = parameter_groups(network, weight_decay=weight_decay, decay_norm=decay_norm)
+    optimizer = OPTIMIZERS.build({"name": name, **settings}, groups)
+    set_lr(optimizer, lr or LR[name])
+    return optimizer
 
 
 def set_lr(optimizer, lr):

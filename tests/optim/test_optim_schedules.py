@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from residuum.errors import InputError
-from residuum.optim import SCHEDULES, Span, rates, shortened, with_warmup
+from residuum.optim import SCHEDULES, Span, rates, shortened, unreached, with_warmup
 from residuum.recipes import RECIPES, recipe
 
 SPAN = Span(steps_per_epoch=7, epochs=24)
@@ -325,3 +325,28 @@ def test_every_schedule_is_covered_by_the_tests_of_shortening():
         "plateau",
     }
     assert tested == set(SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "late"),
+    [
+        ({"name": "multistep", "milestones": [5, 9.5, 10, 0.75]}, {"milestones": [10.0]}),
+        ({"name": "multistep", "milestones": [81, 122]}, {"milestones": [81.0, 122.0]}),
+        ({"name": "multistep", "milestones": [5, 0.9]}, {}),
+        ({"name": "step", "every": 10}, {"every": [10.0]}),
+        ({"name": "step", "every": 9}, {}),
+        ({"name": "cosine_restarts", "period": 10}, {}),
+        ({"name": "cosine_restarts", "period": 11}, {"period": [11.0]}),
+        ({"name": "cyclical", "period": 11}, {"period": [11.0]}),
+        ({"name": "plateau", "patience": 50}, {}),
+        ({"name": "constant"}, {}),
+    ],
+)
+def test_times_at_or_beyond_the_end_are_told_from_those_within(settings, late):
+    """Where the rate falls in steps: it falls at each time that is within, and at none of the others."""
+    schedule = SCHEDULES.resolve(settings)
+    assert unreached(schedule, 10) == late
+    if settings["name"] in ("multistep", "step"):
+        times = settings.get("milestones", [settings.get("every")])
+        changes = len(set(rates(schedule, Span(steps_per_epoch=4, epochs=10), lr=1.0))) - 1
+        assert changes == len(times) - sum(map(len, late.values()))

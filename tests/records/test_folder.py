@@ -5,7 +5,7 @@ import pytest
 from residuum import recipes
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
-from residuum.records.event import EpochDone, Scores, StepDone
+from residuum.records.event import EpochDone, Scores, StepDone, TestRead
 from residuum.records.folder import Position
 from residuum.records.record import find_run, read_config, read_record
 
@@ -82,6 +82,48 @@ def test_rewind_leaves_exactly_the_rows_that_the_state_covers(folder, place):
     assert [row["step"] for row in record.steps()] == list(range(place[0] * 3 + place[1]))
     assert [epoch.epoch for epoch in record.epochs] == list(range(1, place[0] + 1))
     assert all(position <= place for position in positions(folder))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"{", b""), (b"}", b""), (b'"epoch": 3', b"\xff"), (b'"epoch": 3', b'"epoch": "3"'), (b'"train"', b'"trian"'),
+        (b'"best": false', b'"best": 0'), (b'"test": null', b'"test": {}'), (b"0.1", b"0..1"),
+    ],
+)  # fmt: skip
+def test_a_damaged_epoch_is_left_out_and_named(folder, old, new):
+    """Guard 15, within the file: what can be read is read. Some of these are still JSON, but no epoch."""
+    scores = Scores("train", 1 / 3, 0.1, 10)
+    rows = [EpochDone(epoch, epoch * 3, 1e-7 / epoch, scores, scores, None, False, 1.0, 10.0) for epoch in range(1, 5)]
+    with run_folder.writing(folder) as writer:
+        for row in rows:
+            writer.write(row)
+    assert read_record(folder).epochs == tuple(rows)
+    assert read_record(folder).damaged == ()
+    path = folder / run_folder.METRICS
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert old in lines[2]
+    lines[2] = lines[2].replace(old, new, 1)
+    path.write_bytes(b"".join(lines))
+    record = read_record(folder)
+    assert record.epochs == (rows[0], rows[1], rows[3])
+    assert record.damaged == ("metrics.jsonl, line 3 is damaged and left out",)
+
+
+def test_a_damaged_row_of_a_reading_counts_as_a_reading(folder):
+    with run_folder.writing(folder) as writer:
+        for epoch in (1, 2, 3):
+            writer.write(TestRead("observed", epoch))
+    path = folder / run_folder.TEST_READS
+    path.write_bytes(path.read_bytes().replace(b'"epoch": 2', b'"epoch" 2'))
+    assert read_record(folder).test_reads == 3
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_no_run_even_where_there_is_only_one(folder, name, monkeypatch):
+    monkeypatch.chdir(folder)  # `.` would be a run folder
+    with pytest.raises(InputError, match="an empty name is no run"):
+        find_run(name, folder.parent)
 
 
 def test_a_run_is_found_by_folder_name_or_beginning_of_its_id(folder):

@@ -90,8 +90,23 @@ def test_a_damaged_row_in_the_middle_is_named(tmp_path):
 def test_keep_rows_drops_what_comes_later_and_the_torn_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n{"ste')
-    storage.keep_rows(path, "step", 1)
+    storage.keep_rows(path, "step", range(2))
     assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "null", "{}", '{"step": "2"}', "\udcff"])
+def test_a_damaged_row_matters_only_among_those_that_are_kept(tmp_path, damage):
+    path = tmp_path / "rows.jsonl"
+    content = '{"step": 0}\n{"step": 1}\n' + damage + '\n{"step": 3}\n'
+    for kept in range(5):
+        path.write_text(content, errors="surrogateescape")
+        if kept <= 2:
+            storage.keep_rows(path, "step", range(kept))
+            assert path.read_text() == "".join(f'{{"step": {step}}}\n' for step in range(kept))
+        else:
+            with pytest.raises(InputError, match=r"rows.jsonl, line 3 is damaged"):
+                storage.keep_rows(path, "step", range(kept))
+            assert path.read_text(errors="surrogateescape") == content
 
 
 def _hold(folder, ready, release):

@@ -227,6 +227,55 @@ def test_another_environment_is_said_in_one_line(tmp_path):
     assert notes == ["resumed with another threads than it began with: not bit for bit the run it would have been"]
 
 
+def test_milestones_beyond_the_run_are_said(tmp_path):
+    late = tiny(optim__schedule={"name": "multistep", "milestones": [1, 2, 81, 122]})
+    notes = [event.text for event in run(late, tmp_path) if isinstance(event, Note)]
+    assert notes == [
+        "optim.schedule.milestones: 2, 81 and 122 lie at or beyond the end of this run (train.epochs=2), so the rate "
+        "does not change there; shares of the run, as 0.5, go with its length"
+    ]
+    once = tiny(optim__schedule={"name": "step", "every": 30})
+    (note,) = [event.text for event in run(once, tmp_path) if isinstance(event, Note)]
+    assert note.startswith("optim.schedule.every: 30 lies at or beyond the end")
+    inside = tiny(optim__schedule={"name": "multistep", "milestones": [0.5, 0.75]})
+    assert not [event for event in run(inside, tmp_path) if isinstance(event, Note)]
+
+
+def test_compilation_is_said_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.compile", lambda function: lambda *x: function(*x))
+    events = list(run(tiny(compute__compile=True), tmp_path))
+    texts = [event.text if isinstance(event, Note) else type(event).__name__ for event in events]
+    assert texts[:3] == ["Started", "the first step compiles the network, which takes about half a minute", "StepDone"]
+
+
+@pytest.mark.parametrize("name", [run_folder.METRICS, run_folder.STEPS])
+def test_a_damaged_row_stops_a_resumption_only_if_the_state_covers_it(tmp_path, name):
+    settings = {"train__epochs": 4, "save__every": 2, "data__validation": 0, "data__dataset__train": 16 * STEPS}
+    whole = train(tiny(**settings), tmp_path / "whole")
+    for number, covered in ((1, True), (-1, False)):
+        root = tmp_path / str(covered)
+        events = run(tiny(**settings), root)
+        for event in events:
+            if isinstance(event, EpochDone) and event.epoch == 3:
+                break
+        with pytest.raises(KeyboardInterrupt):
+            events.throw(KeyboardInterrupt)  # like a kill: nothing is saved on the way out
+        folder = next(root.iterdir())
+        path = folder / name
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[number] = b"#" + lines[number]
+        path.write_bytes(b"".join(lines))
+        if covered:
+            with pytest.raises(InputError, match=rf"{name}, line 2 is damaged"):
+                list(resume(folder))
+        else:
+            list(resume(folder))
+            record = read_record(folder)
+            assert record.damaged == ()
+            assert [row["step"] for row in record.steps()] == list(range(4 * STEPS))
+            assert [epoch.train for epoch in record.epochs] == [epoch.train for epoch in whole.epochs]
+
+
 def test_other_images_than_the_run_s_are_refused(tmp_path):
     config = check(tiny())
     assert len(config.data.fingerprint) == 16

@@ -84,33 +84,21 @@ class TrainingBatches:
         return Batch(indices_B, images_BCHW.contiguous(memory_format=torch.channels_last), labels_B, targets)
 
 
-class EvaluationBatches:
-    """The images of a split in their given order, never augmented: iterating gives (images, labels, indices).
+def evaluation_batches(
+    images_NCHW: NDArray[np.uint8],
+    indices: NDArray[np.int64],
+    *,
+    batch_size: int,
+    normalization: Normalization,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """The images of a split at some indices, in that order, never augmented; every one once whatever the batch size.
 
-    Images are float32, normalised, channels last, on the device; every image comes once whatever the batch size.
+    They are float32, normalised, channels last, on the device.
     """
-
-    def __init__(
-        self,
-        images_NCHW: NDArray[np.uint8],
-        labels_N: NDArray[np.int64],
-        indices: NDArray[np.int64],
-        *,
-        batch_size: int,
-        normalization: Normalization,
-        device: torch.device,
-    ) -> None:
-        self.images_NCHW = _on(device, images_NCHW[indices])
-        self.labels_N = _on(device, labels_N[indices])
-        self.indices_N = _on(device, indices)
-        self._batch_size = batch_size
-        self._normalization = normalization
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for start in range(0, len(self.labels_N), self._batch_size):
-            some = slice(start, start + self._batch_size)
-            images_BCHW = normalise_for_network(self.images_NCHW[some], self._normalization)
-            yield images_BCHW, self.labels_N[some], self.indices_N[some]
+    chosen_NCHW = _on(device, images_NCHW[indices])
+    for images_BCHW in torch.split(chosen_NCHW, batch_size):
+        yield normalise_for_network(images_BCHW, normalization)
 
 
 def normalise_for_network(images_NCHW: Tensor, normalization: Normalization) -> Tensor:

@@ -73,14 +73,23 @@ REMOTES: dict[str, tuple[Remote, ...]] = {
 }
 
 
+WITHOUT_DOWNLOAD = {
+    "digits": "they come with scikit-learn, which residuum brings along",
+    "synthetic": "they are generated from their settings",
+    "folder": "they are your own; data.root says where they lie",
+}
+
+
 def fetch(name: str) -> Iterator[Progress]:
     """Bring the files of a data set into the cache's downloads, where `load` finds them; yields how far it is.
 
     Raises:
-        InputError: no data set of that name is published as files, or another file has the place of one.
+        InputError: no data set of that name, or none that needs a download; or another file has the place of one.
         StorageError: no mirror gave a file, or it cannot be written.
         BusyError: another process is fetching the same.
     """
+    if name in WITHOUT_DOWNLOAD:
+        raise InputError(f"there is nothing to download for the images of {name!r}: {WITHOUT_DOWNLOAD[name]}")
     if name not in REMOTES:
         raise unknown("data set to download", name, REMOTES)
     for remote in REMOTES[name]:

@@ -59,7 +59,7 @@ def compute(device: str, precision: str, threads: int) -> Compute:
         )
     if precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
-    threads = threads or _usual_threads()
+    threads = threads or usual_threads()
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
@@ -73,7 +73,7 @@ def has_fast_bf16(device: str) -> bool:
     return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _usual_threads() -> int:
+def usual_threads() -> int:
     """What `OMP_NUM_THREADS` says, as for every program of its kind, else one for each core of this process."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdigit() and int(said) > 0:
@@ -100,7 +100,7 @@ def keep_freed_memory() -> None:
 
 
 def compiled(network: torch.nn.Module, device: torch.device) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
-    """The network compiled, or the network itself and one line that says why it is not."""
+    """The network compiled, or the network itself where there is no compiler; and one line that says so."""
     probe = torch.compile(lambda x: x * 2 + 1)
     try:
         probe(torch.ones(4, device=device))
@@ -108,7 +108,7 @@ def compiled(network: torch.nn.Module, device: torch.device) -> tuple[Callable[[
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return network, f"not compiled, the network runs eagerly: {reason}"
     compiled_network: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network)
-    return compiled_network, ""
+    return compiled_network, "the first step compiles the network, which takes about half a minute"
 
 
 def out_of_memory(error: Exception) -> bool:

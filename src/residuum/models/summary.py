@@ -8,16 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer: its name in the network, what it is, the shape of its output for one image, and its cost."""
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    macs: int
+from residuum.records.outline import Layer, Shape
 
 
 @dataclass(frozen=True)
@@ -34,17 +25,27 @@ class Summary:
     macs: int
 
 
-def summarize(network: nn.Module, input_shape: tuple[int, ...]) -> Summary:
+def summarize(network: nn.Module, input_shape: Shape) -> Summary:
     """The summary of a network for one image of `input_shape` (channels, height, width).
 
     Nothing is computed: shapes alone are passed on, and the network stays as it is, its buffers included.
     """
-    layers: list[Layer] = []
+    called = calls(network, input_shape)
+    layers = tuple(layer for shape, layer in called if layer.parameters or layer.output_shape != shape)
+    return Summary(layers, sum(p.numel() for p in network.parameters()), sum(layer.macs for layer in layers))
+
+
+def calls(network: nn.Module, input_shape: Shape) -> list[tuple[Shape, Layer]]:
+    """Every call of a layer in a forward pass, in order, with the shape of its input for one image.
+
+    A layer that is used twice is there twice. Nothing is computed, as in `summarize`.
+    """
+    called: list[tuple[Shape, Layer]] = []
 
     def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
-        if parameters or output.shape != inputs[0].shape:
-            layers.append(Layer(name, _kind(module), tuple(output.shape[1:]), parameters, _macs(module, output)))
+        layer = Layer(name, _kind(module), tuple(output.shape[1:]), parameters, _macs(module, output))
+        called.append((tuple(inputs[0].shape[1:]), layer))
 
     def hook(name: str) -> Any:
         return lambda module, inputs, output: record(name, module, inputs, output)
@@ -59,7 +60,7 @@ def summarize(network: nn.Module, input_shape: tuple[int, ...]) -> Summary:
     finally:
         for handle in hooks:
             handle.remove()
-    return Summary(tuple(layers), sum(p.numel() for p in network.parameters()), sum(layer.macs for layer in layers))
+    return called
 
 
 def _kind(module: nn.Module) -> str:

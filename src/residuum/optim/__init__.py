@@ -5,7 +5,16 @@ from residuum.optim.groups import Group, decayed, parameter_groups, table
 from residuum.optim.losses import LOSSES
 from residuum.optim.optimizers import OPTIMIZERS
 from residuum.optim.penalties import PENALTIES
-from residuum.optim.schedules import SCHEDULES, Factor, Span, rates, shortened, shortened_time, with_warmup
+from residuum.optim.schedules import (
+    SCHEDULES,
+    Factor,
+    Span,
+    rates,
+    shortened,
+    shortened_time,
+    unreached,
+    with_warmup,
+)
 
 __all__ = [
     "LOSSES",
@@ -22,5 +31,6 @@ __all__ = [
     "shortened",
     "shortened_time",
     "table",
+    "unreached",
     "with_warmup",
 ]

@@ -33,15 +33,16 @@ def decayed(network: nn.Module, *, decay_norm: bool) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if decays(parameter, decay_norm)]
 
 
-def parameter_groups(network: nn.Module, *, lr: float, weight_decay: float, decay_norm: bool) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, *, weight_decay: float, decay_norm: bool) -> list[dict[str, Any]]:
     """The groups `decay` and `no_decay` in torch's form, with `names` beside `params`; each parameter is in one.
 
     With `decay_norm` every parameter decays (He et al. 2015, section 3.4), and there is only the group `decay`. A
-    parameter that stands in the network under two names is listed once, under its first.
+    parameter that stands in the network under two names is listed once, under its first. The rate is 0 until the engine
+    sets it, before each step: no optimizer may fall back on a default of its own.
     """
     groups: list[dict[str, Any]] = [
-        {"name": "decay", "params": [], "names": [], "lr": lr, "lr_share": 1.0, "weight_decay": weight_decay},
-        {"name": "no_decay", "params": [], "names": [], "lr": lr, "lr_share": 1.0, "weight_decay": 0.0},
+        {"name": name, "params": [], "names": [], "lr": 0.0, "lr_share": 1.0, "weight_decay": decay}
+        for name, decay in (("decay", weight_decay), ("no_decay", 0.0))
     ]
     for name, parameter in network.named_parameters():
         group = groups[0 if decays(parameter, decay_norm) else 1]

@@ -207,6 +207,21 @@ def shortened_time(time: float, epochs: int, new_epochs: int) -> float:
     return share if share < 1 else share * new_epochs
 
 
+def unreached(schedule: Choice, epochs: int) -> dict[str, list[float]]:
+    """The times in a resolved schedule that a run of so many epochs does not live to see, by the setting they stand in.
+
+    A milestone at the very end changes no update any more; a period that ends with the run is whole.
+    """
+    times: dict[str, list[float]] = {}
+    for name, setting in SCHEDULES.settings(schedule.name).items():
+        value = schedule.settings[name]
+        if setting.type == Time:
+            times[name] = [value] if value > epochs or (value == epochs and name != "period") else []
+        elif setting.type == tuple[Time, ...]:
+            times[name] = [time for time in value if time >= epochs]
+    return {name: late for name, late in times.items() if late}
+
+
 def _reached(step: int, change: float) -> bool:
     """Whether a step comes at or after a change, which takes place at the step that is nearest to it."""
     return step + 0.5 >= change

@@ -9,7 +9,8 @@ from typing import Literal
 class Scores:
     """Mean loss (nats) and accuracy (share) over the `n` images of a split.
 
-    The loss is plain cross-entropy whatever the training loss is, so that runs stay comparable.
+    The loss is plain cross-entropy whatever the training loss is, so that runs stay comparable; only that of the
+    training images as they pass is the one that is minimised, with its smoothing and penalties.
     """
 
     split: Literal["train", "validation", "test"]

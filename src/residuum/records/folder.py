@@ -97,6 +97,11 @@ def add_environment(folder: Path, environment: Mapping[str, Any]) -> list[dict[s
     return before
 
 
+def count_test_reads(folder: Path) -> int:
+    """How often the test set was read by the run in a folder. A damaged row counts: it stands for a reading, too."""
+    return len(storage.read_lines(folder / TEST_READS))
+
+
 class Writer:
     """The growing files of one run, open for as long as it goes."""
 
@@ -172,15 +177,19 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
-    """Take a run back to a place: drop the rows and the saved states that come after it, and what a kill left."""
+    """Take a run back to a place: drop the rows and the saved states that come after it, and what a kill left.
+
+    Raises:
+        InputError: a row that is to stay is damaged.
+    """
     for stump in (*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(".*.tmp")):
         with storage.storing(stump):
             shutil.rmtree(stump) if stump.is_dir() else stump.unlink()
     for later, path in checkpoints(folder):
         if later > position:
             _remove(path)
-    storage.keep_rows(folder / STEPS, "step", position.epoch * steps_per_epoch + position.step - 1)
-    storage.keep_rows(folder / METRICS, "epoch", position.epoch)
+    storage.keep_rows(folder / STEPS, "step", range(position.epoch * steps_per_epoch + position.step))
+    storage.keep_rows(folder / METRICS, "epoch", range(1, position.epoch + 1))
 
 
 def retain(folder: Path, keep: int, protected: Position | None) -> None:

@@ -144,7 +144,7 @@ _ALL = (
     Measure("selected_test_error", "test error of the selected epoch", "%", True, _test("selected", "error")),
     Measure("test_accuracy", "test accuracy of the last epoch", "%", False, _test("last", "accuracy")),
     Measure("test_loss", "test loss of the last epoch", "nats", True, _test("last", "loss")),
-    Measure("train_loss", "training loss of the last epoch", "nats", True, _last("train", "loss")),
+    Measure("train_loss", "training loss of the last epoch, penalties included", "nats", True, _last("train", "loss")),
     Measure("train_error", "training error of the last epoch", "%", True, _last("train", "error")),
     Measure("validation_error", "validation error of the last epoch", "%", True, _last("validation", "error")),
     Measure("held_out_error", "error of the last epoch on validation images, or the observed test error without them",

@@ -6,11 +6,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from residuum.config import SCHEMA, RunConfig
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import storage
-from residuum.records.event import EpochDone, Scores
+from residuum.records.event import EpochDone
+
+EPOCH = TypeAdapter(EpochDone)
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class RunRecord:
 
     `status` is `finished` or `diverged` once the result is there, `imported` for weights from elsewhere,
     `running` while a process works on it and `stopped` otherwise. `result` is empty until the run is complete.
+    `damaged` has one line for each epoch that is not in `epochs` because its row cannot be read any more.
     """
 
     id: str
@@ -30,11 +35,12 @@ class RunRecord:
     data: dict[str, Any]
     epochs: tuple[EpochDone, ...]
     result: dict[str, Any]
+    damaged: tuple[str, ...] = ()
 
     @property
     def test_reads(self) -> int:
         """How often the images of the test set were read, evaluations after the run included."""
-        return len(storage.read_rows(self.folder / run_folder.TEST_READS))
+        return run_folder.count_test_reads(self.folder)
 
     def steps(self) -> list[dict[str, Any]]:
         """One row an update: step, learning rate, loss, gradient norm, hash of the image order."""
@@ -59,15 +65,16 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
 
 
 def read_record(folder: Path) -> RunRecord:
-    """The record in a run folder.
+    """The record in a run folder; rows of epochs that are damaged are left out and named in it.
 
     Raises:
-        InputError: not a run folder, of another version, or damaged.
+        InputError: not a run folder, of another version, or another file of it is damaged.
     """
     config, head = read_config(folder)
     result_path, data_path = folder / run_folder.RESULT, folder / run_folder.DATA
     environment_path = folder / run_folder.ENVIRONMENT
     result = storage.read_json(result_path) if result_path.exists() else {}
+    epochs, damaged = _epochs(folder / run_folder.METRICS)
     unfinished = "running" if storage.is_locked(folder) else "stopped"
     return RunRecord(
         id=head["id"],
@@ -77,14 +84,21 @@ def read_record(folder: Path) -> RunRecord:
         config=config,
         environment=tuple(storage.read_json(environment_path)) if environment_path.exists() else (),
         data=storage.read_json(data_path) if data_path.exists() else {},
-        epochs=tuple(_epoch(row) for row in storage.read_rows(folder / run_folder.METRICS)),
+        epochs=tuple(epochs),
         result=result,
+        damaged=tuple(damaged),
     )
 
 
-def _epoch(row: dict[str, Any]) -> EpochDone:
-    scores = {name: Scores(**row[name]) if row[name] else None for name in ("train", "validation", "test")}
-    return EpochDone(**{**row, **scores})
+def _epochs(path: Path) -> tuple[list[EpochDone], list[str]]:
+    """The epochs in a file of rows, and one line for each row that is damaged."""
+    epochs, damaged = [], []
+    for number, line in enumerate(storage.read_lines(path), start=1):
+        try:
+            epochs.append(EPOCH.validate_json(line, strict=True))
+        except ValidationError:
+            damaged.append(f"{path.name}, line {number} is damaged and left out")
+    return epochs, damaged
 
 
 def find_runs(root: Path) -> Iterator[Path]:
@@ -99,6 +113,8 @@ def find_run(name: str, root: Path) -> Path:
     Raises:
         InputError: none, or several.
     """
+    if not name.strip():
+        raise InputError("an empty name is no run; `residuum list runs` shows the runs that there are")
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
     runs = list(find_runs(root))

@@ -137,30 +137,49 @@ class Rows:
         self._file.close()
 
 
+def read_lines(path: Path) -> list[bytes]:
+    """The lines of a file of JSON rows, unread; a torn last one is left out, a missing file has none."""
+    # What follows the last newline is empty, or a row that was being written.
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON rows; a torn last row is left out, a missing file has none.
 
     Raises:
         InputError: a row before the last is damaged.
     """
+    return [_row(path, number, line) for number, line in enumerate(read_lines(path), start=1)]
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{path}, line {number} is damaged: {error}") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{path}, line {number} is damaged: it holds {type(row).__name__}, not a row")
+    return row
+
+
+def keep_rows(path: Path, key: str, kept: range) -> None:
+    """Keep the rows whose `key`, which rises from row to row, is in a range; those after it go, damaged or not.
+
+    Raises:
+        InputError: a row of the range is damaged.
+    """
     if not path.exists():
-        return []
-    *lines, torn = path.read_bytes().split(b"\n")
-    del torn  # what follows the last newline: empty, or a row that was being written
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path}, line {number} is damaged: {error}") from error
-    return rows
-
-
-def keep_rows(path: Path, key: str, last: int) -> None:
-    """Keep the rows whose `key` is at most `last`."""
-    if path.exists():
-        rows = [row for row in read_rows(path) if row[key] <= last]
-        write_file(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
+        return
+    lines = []
+    for number, line in enumerate(read_lines(path) if kept else (), start=1):
+        place = _row(path, number, line).get(key)
+        if not isinstance(place, int):
+            raise InputError(f"{path}, line {number} is damaged: it has no {key}")
+        if place in kept:
+            lines.append(line + b"\n")
+        if place >= kept[-1]:
+            break
+    write_file(path, b"".join(lines))
 
 
 @contextmanager
