@@ -1,0 +1,332 @@
+"""The commands of studies: list, show, plan, run, report, power."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from residuum.errors import InputError, ResiduumError, unknown
+
+Run = Callable[[argparse.Namespace], None]
+
+
+class StudyFailedError(ResiduumError):
+    """Some runs of a study failed; the others are computed (exit code 1)."""
+
+    exit_code = 1
+
+
+def add(command: Callable[..., Any], within: Any) -> None:
+    """Add the commands to the command line: `command` makes one, `within` is the group they belong to."""
+    p = command("list", show_all, "The studies that come with the package.", within=within)
+    p.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
+    p = command("show", show, "A study with its arms, claims and published numbers, resolved.", within=within)
+    _study(p)
+    p = command("plan", plan, "What a study computes, what is there already, and what the rest takes.", within=within)
+    _study(p)
+    _size(p)
+    p = command("run", run, "Compute a study; the same command goes on with a stopped one.", within=within)
+    _study(p)
+    _size(p)
+    p.add_argument("--workers", default="1", help="runs at a time, or auto: what is fastest here (default: 1)")
+    p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
+    p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
+    p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: beside the plan)")
+    _common(p)
+    p = command("power", power, "How many seeds it takes to see a difference.", within=within)
+    _study(p)
+    _size(p)
+    p.add_argument(
+        "--difference", type=float, required=True, help="the difference to be seen, in points of the measure"
+    )
+    p.add_argument("--sd", type=float, help="the seed-to-seed standard deviation, where it is known from elsewhere")
+
+
+def _common(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie")
+    p.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
+
+
+def _study(p: argparse.ArgumentParser) -> None:
+    p.add_argument("name", metavar="STUDY", help="a study by name (`residuum study list`), or a file.toml")
+    p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
+    p.add_argument("--arms", metavar="ARM,…", help="only these arms; claims on others are left out")
+    p.add_argument("--seeds", help="a count, or a list as 0,1,2")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting of every arm")
+    _common(p)
+
+
+def _size(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
+    p.add_argument("--budget", help="a time, as 30m or 2h: scale and seeds are chosen to fit")
+
+
+def show_all(options: argparse.Namespace) -> None:
+    """`residuum study list`."""
+    from residuum.report.terminal import print_table
+    from residuum.studies import files
+
+    rows = []
+    for name in files.names():
+        study = files.read(name)
+        rows.append({"study": name, "arms": len(study.arms()), "seeds": len(study.seeds), "question": study.question})
+    if options.json:
+        print(json.dumps(rows))
+    else:
+        print_table(rows)
+
+
+def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """The study that a command names, with its seeds, and the settings that its options stand for."""
+    from residuum.cli import _settings as settings_of
+    from residuum.studies import files
+
+    study = files.read(options.name)
+    if options.arms is not None:
+        study = study.restricted(_arms(options.arms, [arm.name for arm in study.arms()]))
+    if options.seeds is not None:
+        study = study.changed({}, _seeds(options.seeds))
+    return study, settings_of(options)
+
+
+def _arms(text: str, known: Sequence[str]) -> list[str]:
+    """The arms of a list, whose names may hold commas themselves: at each place the longest name that fits."""
+    found, rest = [], text
+    while rest:
+        fitting = [name for name in known if rest == name or rest.startswith(f"{name},")]
+        if not fitting:
+            raise unknown("arm", rest if rest.partition(",")[0] == rest else rest.partition(",")[0], known)
+        found.append(max(fitting, key=len))
+        rest = rest[len(found[-1]) + 1 :]
+    return found
+
+
+def _seeds(text: str) -> Sequence[int]:
+    if not re.fullmatch(r"\d+(,\d+)*", text) or text == "0":
+        raise InputError(f"--seeds: {text!r} is neither a count nor a list as 0,1,2")
+    return [int(part) for part in text.split(",")] if "," in text else range(int(text))
+
+
+def seconds(text: str) -> float:
+    """Seconds of a time as `90s`, `30m`, `2h` or `1h30m`.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    total = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
+    if not total:
+        raise InputError(f"--budget: {text!r} is not a time, as 90s, 30m, 2h or 1h30m")
+    return total
+
+
+def show(options: argparse.Namespace) -> None:
+    """`residuum study show STUDY`."""
+    from residuum.conduct import resolved
+    from residuum.report.terminal import print_table
+    from residuum.studies import files
+
+    study, settings = _read(options)
+    study = study.changed(settings)
+    configs = resolved(study)
+    if options.json:
+        arms = {name: config.model_dump(mode="json") for name, config in configs.items()}
+        print(json.dumps({**study.model_dump(mode="json"), "resolved": arms}))
+        return
+    print(files.header(options.name) or study.question)
+    print(f"\nbase recipe {study.base}, seeds {', '.join(map(str, study.seeds))}")
+    print("\nArms, and the settings that set them apart")
+    print_table([{"arm": arm.name, **arm.settings} for arm in study.arms()])
+    every = [config.settings() for config in configs.values()]
+    shared = {path: value for path, value in every[0].items() if all(one.get(path) == value for one in every)}
+    print("Settings that all arms share")
+    print_table([{"setting": path, "value": json.dumps(value)} for path, value in shared.items()])
+    if study.claims:
+        print("Claims")
+        print_table([{"claim": one.text, "expects": one.expect, "measure": one.measure, "margin": one.margin}
+                     for one in study.claims])  # fmt: skip
+    if study.published:
+        print("Published")
+        print_table([{"source": one.source, "arm": one.arm, "measure": one.measure, "value": one.value,
+                      "protocol": one.protocol} for one in study.published])  # fmt: skip
+
+
+def _planned(options: argparse.Namespace) -> Any:
+    """The plan that a command's options describe."""
+    from residuum import conduct
+
+    study, settings = _read(options)
+    if options.budget is None:
+        return conduct.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
+    if options.scale is not None:
+        raise InputError("--budget chooses the scale; give one of the two")
+    return conduct.within(study, settings, seconds(options.budget), options.runs)
+
+
+def plan(options: argparse.Namespace) -> None:
+    """`residuum study plan STUDY`."""
+    from residuum import conduct
+    from residuum.analysis import power
+    from residuum.report.terminal import print_table
+    from residuum.studies import plan as plans
+
+    made = _planned(options)
+    cost = conduct.estimate(made, options.runs)
+    done = {one.id for one in made.runs if plans.is_complete(one, options.runs)}
+    sd = conduct.spread(made, options.runs)
+    n = len(made.study.seeds)
+    least = power.detectable(sd.value, n, paired=sd.paired)
+    rows = []
+    for arm in made.arms:
+        mine = [one for one in made.runs if one.arm == arm.name]
+        rows.append({
+            "arm": arm.name, "parameters": f"{arm.parameters:,}", "multiply-adds": f"{arm.macs:,}",
+            "epochs": arm.epochs, "updates": f"{arm.epochs * arm.steps_per_epoch:,}",
+            "runs": f"{sum(one.id in done for one in mine)} of {len(mine)} there",
+            "a run takes": conduct.duration(cost.run[arm.name]),
+        })  # fmt: skip
+    if options.json:
+        print(json.dumps({
+            "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
+            "arms": [{**vars(arm), "settings": dict(arm.settings), "seconds": cost.run[arm.name]} for arm in made.arms],
+            "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
+            "seconds": cost.total, "seconds_left": cost.remaining, "error": cost.spread,
+            "sd": sd.value, "sd_source": sd.source, "detectable": least,
+        }))  # fmt: skip
+        return
+    print(f"{made.label}: {made.study.question}")
+    print_table(rows)
+    for line in made.gave_up:
+        print(f"the budget cost {line}")
+    if made.scale != 1:
+        print(
+            f"scale {made.scale:.3g}: shorter runs with the same shape of schedule; their results are marked as scaled"
+        )
+    left = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute"
+    print(
+        f"{left}: about {conduct.duration(cost.remaining)} here, one at a time "
+        f"(± {100 * cost.spread:.0f} % by the spread of the calibration; the load of the machine comes on top)"
+    )
+    if least is None:
+        print("one seed has no interval: no difference can be told from chance")
+    else:
+        print(
+            f"{n} seeds detect a difference of {least:.2g} points at 5 % with 80 % power, "
+            f"if the standard deviation is {sd.value:.2g} ({sd.source})"
+        )
+
+
+def run(options: argparse.Namespace) -> None:
+    """`residuum study run STUDY`."""
+    from residuum import conduct
+    from residuum.report import progress
+    from residuum.studies import plan as plans
+
+    made = _planned(options)
+    workers, threads = _workers(options.workers, made)
+    stream = sys.stderr if options.json else sys.stdout
+    there = [one.id for one in made.runs if plans.is_complete(one, options.runs)]
+    packing = f"{workers} at a time, {threads} threads each"
+    print(f"{made.label}: {len(made.runs)} runs, {len(there)} there already | {packing}", file=stream)
+    for line in made.gave_up:
+        print(f"the budget cost {line}", file=stream)
+    if options.until_decided:
+        budget = None if options.budget is None else seconds(options.budget)
+        said = conduct.until_decided(made, options.runs, workers=workers, threads=threads, budget=budget)
+    else:
+        said = conduct.run(made, options.runs, workers=workers, threads=threads)
+    failed = progress.show(said, options.runs, stream)
+    _came_out(made.label, options)
+    if failed:
+        which = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise StudyFailedError(f"{len(failed)} runs failed ({which}); the same command tries again")
+
+
+def _workers(text: str, made: Any) -> tuple[int, int]:
+    """Workers and threads of each that `--workers` means."""
+    from residuum.config import RunConfig
+    from residuum.engine.compute import usual_threads
+    from residuum.launchers.packing import fastest
+
+    cores = usual_threads()
+    if text == "auto":
+        costs = {arm.name: arm.macs for arm in made.arms}
+        typical = sorted(made.runs, key=lambda one: costs[one.arm])[len(made.runs) // 2]
+        found = fastest(RunConfig.of(typical.config), cores)
+        for (workers, threads), speed in found.images_per_second.items():
+            print(f"{workers} x {threads} threads: {speed:,.0f} images/s", file=sys.stderr)
+        return found.workers, found.threads
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise InputError(f"--workers: {text!r} is neither a count from 1 to 64 nor auto")
+    return int(text), max(1, cores // int(text))
+
+
+def _came_out(label: str, options: argparse.Namespace) -> None:
+    """Say what came out: the arms, then the verdicts."""
+    from residuum.analysis.results import results
+    from residuum.report.terminal import print_table
+    from residuum.studies import plan as plans
+
+    found = results(plans.read(plans.find(label, options.runs)), options.runs)
+    if options.json:
+        print(json.dumps({
+            "label": label,
+            "arms": {
+                measure: [{"arm": one.arm, "n": one.n, "mean": one.mean, "low": one.low, "high": one.high}
+                          for one in found.summaries.get(measure, ())]
+                for measure in ("test_error", "held_out_error", "train_loss")
+            },
+            "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason}
+                         for one in found.verdicts],
+        }))  # fmt: skip
+        return
+    losses = {one.arm: one for one in found.summaries.get("train_loss", ())}
+    print_table([
+        {"arm": one.arm, "n": one.n, "test error %": _interval(one), "train loss": _interval(losses.get(one.arm))}
+        for one in found.summaries.get("test_error", ())
+    ])  # fmt: skip
+    for verdict in found.verdicts:
+        print(f"{verdict.verdict:13}{verdict.claim.text} ({verdict.reason})")
+    print(f"`residuum study report {label}` writes the report")
+
+
+def _interval(summary: Any) -> str:
+    if summary is None or summary.mean is None:
+        return "–"
+    return f"{summary.mean:.3g}" + ("" if summary.low is None else f" ({summary.low:.3g} to {summary.high:.3g})")
+
+
+def report(options: argparse.Namespace) -> None:
+    """`residuum study report STUDY`."""
+    from residuum.analysis.results import results
+    from residuum.report.study import write
+    from residuum.studies import plan as plans
+
+    folder = plans.find(options.name, options.runs)
+    index = write(results(plans.read(folder), options.runs), options.out or folder / "report", root=options.runs)
+    print(json.dumps({"report": str(index)}) if options.json else f"report: {index}")
+
+
+def power(options: argparse.Namespace) -> None:
+    """`residuum study power STUDY --difference D`."""
+    from residuum import conduct
+    from residuum.analysis import power as analysis
+
+    if options.difference <= 0 or (options.sd is not None and options.sd <= 0):
+        raise InputError("--difference and --sd: numbers above 0, in points of the measure")
+    made = _planned(options)
+    sd = conduct.Spread(options.sd, True, "given") if options.sd else conduct.spread(made, options.runs)
+    needed = analysis.seeds_needed(sd.value, options.difference, paired=sd.paired)
+    if options.json:
+        print(json.dumps({"seeds": needed, "sd": sd.value, "sd_source": sd.source}))
+        return
+    print(
+        f"{needed} seeds an arm see a difference of {options.difference:g} points at 5 % with 80 % power, "
+        f"if the standard deviation is {sd.value:.2g} ({sd.source})"
+    )

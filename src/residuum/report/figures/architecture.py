@@ -1,0 +1,376 @@
+"""The architecture of a network: its blocks with their shortcuts and shapes, and one block in each ordering."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import groupby
+from math import ceil
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Circle, FancyBboxPatch
+from matplotlib.textpath import TextPath
+
+from residuum.records.outline import BlockOutline, Layer, Outline, Shape
+from residuum.report import style
+
+TEXTS = {
+    "batch norm": "BN",
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "leakyrelu": "leaky ReLU",
+    "elu": "ELU",
+    "silu": "SiLU",
+    "gelu": "GELU",
+}
+"""How the layers without a size are written; any other by what it is."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """One layer as it is drawn: what is written in it, and what it counts as."""
+
+    text: str
+    role: str
+
+
+IDENTITY = (Box("identity", "plain"),)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers one after the other, and the shortcut around them, None where there is none.
+
+    The shortcut leaves before everything, or after `before` where it is `late`, and returns before `after`.
+    """
+
+    before: tuple[Box, ...]
+    branch: tuple[Box, ...]
+    shortcut: tuple[Box, ...] | None = None
+    after: tuple[Box, ...] = ()
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A part of the network: `count` equal blocks in a row, or what stands before or after the stages (stage 0).
+
+    `shape` is that of its output for one image, `parameters` are those of all its blocks together.
+    """
+
+    stage: int
+    names: tuple[str, ...]
+    chain: Chain
+    input_shape: Shape
+    shape: Shape
+    parameters: int
+
+    @property
+    def count(self) -> int:
+        """How many equal blocks the row stands for."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the figure shows: the rows from the input to the logits, and one block in each ordering by name."""
+
+    title: str
+    input_shape: Shape
+    rows: tuple[Row, ...]
+    block: str
+    orderings: Mapping[str, Chain]
+    own: str
+
+
+def data(title: str, outline: Outline, orderings: Mapping[str, BlockOutline], own: str) -> Architecture:
+    """The rows of a network, equal blocks of a stage folded into one; `own` is the ordering that it has."""
+    rows = [_plain_row(("stem",), outline.input_shape, outline.stem)]
+    for number, blocks in enumerate(outline.stages, start=1):
+        unfolded = [_block_row(number, block) for block in blocks]
+        for row, equal in groupby(unfolded, key=lambda row: replace(row, names=())):
+            names = tuple(name for one in equal for name in one.names)
+            rows.append(replace(row, names=names, parameters=row.parameters * len(names)))
+    rows.append(_plain_row(("head",), rows[-1].shape, outline.head))
+    counts = f"{outline.parameters:,} parameters, {outline.macs / 1e6:,.1f} M multiply-adds"
+    if all(row.chain.shortcut is None for row in rows):
+        counts += ", no shortcuts"
+    return Architecture(
+        f"{title} on images of {_shape(outline.input_shape)}: {counts}",
+        outline.input_shape,
+        tuple(rows),
+        next(iter(orderings.values())).name if orderings else "",
+        {name: _chain(block) for name, block in orderings.items()},
+        own,
+    )
+
+
+def _plain_row(names: tuple[str, ...], input_shape: Shape, layers: Sequence[Layer]) -> Row:
+    parameters = sum(layer.parameters for layer in layers)
+    return Row(0, names, Chain((), _boxes(layers)), input_shape, layers[-1].output_shape, parameters)
+
+
+def _block_row(stage: int, block: BlockOutline) -> Row:
+    layers = {layer.name: layer for part in (block.before, block.branch, block.shortcut or (), block.after)
+              for layer in part}  # fmt: skip
+    parameters = sum(layer.parameters for layer in layers.values())
+    return Row(stage, (block.name,), _chain(block), block.input_shape, block.output_shape, parameters)
+
+
+def _chain(block: BlockOutline) -> Chain:
+    shortcut = None if block.shortcut is None else _boxes(block.shortcut, block.input_shape) or IDENTITY
+    return Chain(_boxes(block.before), _boxes(block.branch), shortcut, _boxes(block.after), block.late)
+
+
+def _boxes(layers: Sequence[Layer], input_shape: Shape = ()) -> tuple[Box, ...]:
+    return tuple(_box(layer, input_shape) for layer in layers)
+
+
+def _box(layer: Layer, input_shape: Shape) -> Box:
+    """What is written for a layer; what a shortcut without parameters does is told by the shapes it lies between."""
+    word, _, rest = layer.kind.partition(" ")
+    match word:
+        case "conv":
+            size, _, stride = rest.partition(" ")
+            return Box(f"{_times(size)} conv, {layer.output_shape[0]}{f', {stride}' if stride else ''}", "conv")
+        case "linear":
+            return Box(f"linear, {layer.output_shape[0]}", "linear")
+        case "subsample":
+            (channels, height, _), (more, smaller, _) = input_shape, layer.output_shape
+            every = ceil(height / smaller)
+            parts = [f"every {every}{ {2: 'nd', 3: 'rd'}.get(every, 'th') } pixel"] if every > 1 else []
+            parts += [f"{more - channels} channels of zeros"] if more > channels else []
+            return Box(", ".join(parts), "plain")
+    if "pool" in layer.kind:
+        return Box(_times(layer.kind), "pool")
+    return Box(TEXTS.get(layer.kind, layer.kind), "norm" if layer.kind == "batch norm" else "act")
+
+
+def _times(text: str) -> str:
+    """A size with the sign of multiplication, as 3×3."""
+    return re.sub(r"(?<=\d)x(?=\d)", "×", text)
+
+
+def _shape(shape: Shape) -> str:
+    return "×".join(map(str, shape))
+
+
+FONT, SMALL = 8.0, 7.0
+HEIGHT, PAD, GAP = 16.0, 5.0, 9.0
+"""Points: height of a box, space beside its text, and between boxes."""
+SUM, RISE = 5.5, 20.0
+"""Points: radius of an addition, and how far a shortcut runs from its branch."""
+MARGIN, LEFT, OUTPUT, PARAMETERS = 14.0, 124.0, 62.0, 62.0
+"""Points: border of the page, where chains begin, and the widths of the columns behind them."""
+LINE: dict[str, Any] = {"color": "0.25", "linewidth": 0.9, "solid_capstyle": "butt"}
+
+FILLS = {
+    "conv": "#9EC9E8",
+    "linear": "#9EC9E8",
+    "norm": "#FBE7C0",
+    "act": "#CFE9DB",
+    "pool": "#E4E4E4",
+    "plain": "#FFFFFF",
+}
+"""Fill of a box by its role: what has many weights is darkest, in grey print too."""
+
+
+def draw(architecture: Architecture) -> Figure:
+    """The network as rows that are read like lines of text, and below them one block in each ordering side by side."""
+    rows, orderings = architecture.rows, architecture.orderings
+    end = LEFT + max(_length(row.chain) for row in rows) + GAP
+    widths = [_column_width(name, chain) for name, chain in orderings.items()]
+    page = max(
+        end + OUTPUT + PARAMETERS + MARGIN,
+        sum(widths) + GAP * len(widths) + 2 * MARGIN,
+    )
+    end = page - MARGIN - PARAMETERS - OUTPUT
+    title = textwrap.wrap(architecture.title, int((page - 2 * MARGIN) / 6))
+    tops = [43.0 + 13 * len(title)]
+    for row in rows:
+        tops.append(tops[-1] + (50 if row.chain.shortcut is not None else 30))
+    steps = max(map(_steps, orderings.values()), default=0)
+    height = tops[-1] + MARGIN + (66 + steps * (HEIGHT + GAP) if orderings else 0)
+    with style.styled():
+        figure = Figure(figsize=(page / 72, height / 72))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, page), ylim=(height, 0))
+        axes.set_axis_off()
+        for number, line in enumerate(title):
+            _write(axes, MARGIN, 20 + 13 * number, style.literal(line), size=10, ha="left", weight="bold")
+        heads = ((LEFT, f"input {_shape(architecture.input_shape)}", "left"), (end + OUTPUT, "output", "right"),
+                 (page - MARGIN - 6, "parameters", "right"))  # fmt: skip
+        for x, text, side in heads:
+            _write(axes, x, tops[0] - 12, text, ha=side, color="0.3")
+        placed = list(zip(rows, tops, tops[1:], strict=False))
+        for stage, band in groupby(placed, key=lambda place: place[0].stage):
+            (_, top, bottom), *rest = band
+            if stage:
+                bottom = rest[-1][2] if rest else bottom
+                _rounded(
+                    axes, MARGIN, top + 2, page - 2 * MARGIN, bottom - top - 4, facecolor="0.955", edgecolor="none"
+                )
+        for row, _, bottom in placed:
+            y = bottom - 15
+            _row_name(axes, row, y)
+            x = _draw_row(axes, row.chain, LEFT, y)
+            _arrow(axes, (x, y), (end, y))
+            _write(axes, end + OUTPUT, y, _shape(row.shape), ha="right")
+            _write(axes, page - MARGIN - 6, y, f"{row.parameters:,}", ha="right")
+        if orderings:
+            text = f"One block ({architecture.block}) in each ordering; the network's own is framed"
+            _write(axes, MARGIN, tops[-1] + 22, style.literal(text), size=10, ha="left", weight="bold")
+            spare = (page - 2 * MARGIN - sum(widths)) / len(widths)
+            x, top = MARGIN, tops[-1] + 36
+            for (name, chain), width in zip(orderings.items(), widths, strict=True):
+                if name == architecture.own:
+                    _rounded(axes, x, top, width + spare - 4, height - top - 8, facecolor="none", edgecolor="0.25")
+                _draw_column(axes, name, chain, x + (width + spare - 4) / 2, top + 12)
+                x += width + spare
+    return figure
+
+
+@cache
+def _width(text: str, size: float = FONT, weight: str = "normal") -> float:
+    """The width of a text in points."""
+    font = FontProperties(family="sans-serif", weight=weight)
+    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width)
+
+
+def _box_width(box: Box, size: float = FONT) -> float:
+    return _width(box.text, size) + 2 * PAD
+
+
+def _span(boxes: Sequence[Box]) -> float:
+    """How long a shortcut's boxes are side by side."""
+    return sum(_box_width(box, SMALL) + GAP for box in boxes) - GAP
+
+
+def _length(chain: Chain) -> float:
+    """How long a chain is from left to right."""
+    boxes = sum(_box_width(box) + GAP for box in (*chain.before, *chain.branch, *chain.after))
+    return boxes if chain.shortcut is None else max(boxes + 2 * SUM + GAP, _span(chain.shortcut) + 6 * GAP)
+
+
+def _steps(chain: Chain) -> int:
+    """How many rows a chain takes from top to bottom."""
+    return sum(map(len, (chain.before, chain.branch, chain.after))) + (chain.shortcut is not None)
+
+
+def _column_width(name: str, chain: Chain) -> float:
+    """How wide a chain is from top to bottom, its shortcut beside it, under its name."""
+    middle = max(_box_width(box) for box in (*chain.before, *chain.branch, *chain.after))
+    return max(_width(name, 9, "bold"), middle + 4 * _beside(chain)) + 2 * PAD
+
+
+def _beside(chain: Chain) -> float:
+    """How far the middle of a shortcut runs beside a chain from top to bottom."""
+    boxes = [box for box in chain.shortcut or () if box.role != "plain"]
+    return max([RISE, *(_box_width(box, SMALL) + GAP for box in boxes)]) / 2
+
+
+def _row_name(axes: Axes, row: Row, y: float) -> None:
+    first, last = row.names[0], row.names[-1].rpartition(".")[2]
+    _write(axes, MARGIN + 6, y, first if row.count == 1 else f"{first} … {last}", ha="left")
+    if row.count > 1:
+        _write(axes, LEFT - 6, y, f"×{row.count}", size=10, ha="right", weight="bold")
+
+
+def _draw_row(axes: Axes, chain: Chain, x: float, y: float) -> float:
+    """Draw a chain from left to right from x on, its shortcut above it; returns where it ends."""
+
+    def draw_boxes(boxes: Sequence[Box]) -> None:
+        nonlocal x
+        for box in boxes:
+            _arrow(axes, (x, y), (x + GAP, y))
+            x += GAP + _box_width(box)
+            _draw_box(axes, box, x - _box_width(box) / 2, y)
+
+    leaves = x
+    draw_boxes(chain.before)
+    if chain.late:
+        leaves = x
+    draw_boxes(chain.branch)
+    if chain.shortcut is not None:
+        _arrow(axes, (x, y), (x + GAP, y))
+        x += GAP + SUM
+        axes.plot([leaves + 2, leaves + 2, x], [y, y - RISE, y - RISE], **LINE)
+        _arrow(axes, (x, y - RISE), (x, y - SUM))
+        at = (leaves + x - _span(chain.shortcut)) / 2
+        for box in chain.shortcut:
+            _draw_box(axes, box, at + _box_width(box, SMALL) / 2, y - RISE, SMALL)
+            at += _box_width(box, SMALL) + GAP
+        _draw_sum(axes, x, y)
+        x += SUM
+    draw_boxes(chain.after)
+    return x
+
+
+def _draw_column(axes: Axes, name: str, chain: Chain, x: float, y: float) -> None:
+    """Draw a chain from top to bottom under its name, its shortcut to the right of it."""
+    _write(axes, x, y, style.literal(name), size=9, weight="bold")
+    y += HEIGHT / 2
+    width = max(_box_width(box) for box in (*chain.before, *chain.branch, *chain.after))
+
+    def draw_boxes(boxes: Sequence[Box]) -> None:
+        nonlocal y
+        for box in boxes:
+            _arrow(axes, (x, y), (x, y + GAP))
+            y += GAP + HEIGHT
+            _draw_box(axes, box, x, y - HEIGHT / 2, width=width)
+
+    leaves = y
+    draw_boxes(chain.before)
+    if chain.late:
+        leaves = y
+    draw_boxes(chain.branch)
+    if chain.shortcut is not None:
+        _arrow(axes, (x, y), (x, y + GAP))
+        y += GAP + SUM
+        side = x + width / 2 + _beside(chain)
+        axes.plot([x, side, side], [leaves + 2, leaves + 2, y], **LINE)
+        _arrow(axes, (side, y), (x + SUM, y))
+        middle = (leaves + y - (len(chain.shortcut) - 1) * (HEIGHT + GAP)) / 2
+        for number, box in enumerate(chain.shortcut):
+            _draw_box(axes, box, side, middle + number * (HEIGHT + GAP), SMALL, turned=True)
+        _draw_sum(axes, x, y)
+        y += SUM
+    draw_boxes(chain.after)
+    _arrow(axes, (x, y), (x, y + GAP))
+
+
+def _draw_box(
+    axes: Axes, box: Box, x: float, y: float, size: float = FONT, width: float = 0, turned: bool = False
+) -> None:
+    """Draw a box around its centre; a plain text has no border, and may run along a line from top to bottom."""
+    plain = box.role == "plain"
+    width, height = width or _box_width(box, size) - PAD * plain, HEIGHT * size / FONT
+    if turned and plain:
+        width, height = height, width
+    edge = "none" if plain else "0.25"
+    _rounded(axes, x - width / 2, y - height / 2, width, height, facecolor=FILLS[box.role], edgecolor=edge, zorder=3)
+    along: dict[str, Any] = {"rotation": 90, "va": "center"} if turned and plain else {}
+    _write(axes, x, y, style.literal(box.text), size, **along)
+
+
+def _draw_sum(axes: Axes, x: float, y: float) -> None:
+    axes.add_patch(Circle((x, y), SUM, facecolor="white", edgecolor="0.25", linewidth=0.9, zorder=3))
+    for dx, dy in ((SUM * 0.6, 0), (0, SUM * 0.6)):
+        axes.plot([x - dx, x + dx], [y - dy, y + dy], **LINE, zorder=4)
+
+
+def _rounded(axes: Axes, x: float, y: float, width: float, height: float, **look: Any) -> None:
+    shape = "round,pad=0,rounding_size=2.5"
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, **{"linewidth": 0.7, "zorder": 1, **look}))
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    look = {"arrowstyle": "-|>,head_length=0.22,head_width=0.11", "shrinkA": 0, "shrinkB": 0, "linewidth": 0.9}
+    axes.annotate("", end, start, arrowprops={**look, "color": "0.25"}, zorder=2)
+
+
+def _write(axes: Axes, x: float, y: float, text: str, size: float = FONT, ha: str = "center", **look: Any) -> None:
+    axes.text(x, y, text, fontsize=size, zorder=5, **{"ha": ha, "va": "center_baseline", **look})

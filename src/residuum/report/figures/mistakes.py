@@ -1,0 +1,70 @@
+"""The most confident mistakes: the images, what they are, what the network takes them for, and how sure it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from residuum.analysis.classes import Mistake
+from residuum.report import style
+
+COLUMNS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One mistake with its image: uint8 [H, W] or [H, W, 3]."""
+
+    mistake: Mistake
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """The mistakes of one run, the most confident first."""
+
+    label: str
+    tiles: tuple[Tile, ...]
+
+
+def data(runs: Mapping[str, Sequence[Mistake]], images: Mapping[str, NDArray[np.uint8]]) -> tuple[Panel, ...]:
+    """The mistakes of runs by their labels; `images` are all test images of each, uint8 NCHW with 1 or 3 channels."""
+    return tuple(
+        Panel(label, tuple(Tile(one, _picture(images[label][one.index])) for one in found))
+        for label, found in runs.items()
+    )
+
+
+def _picture(image_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
+
+
+def draw(panels: tuple[Panel, ...]) -> Figure:
+    """A sheet of images for each run, one below the other; each with true → predicted, probability and its number."""
+    rows = [max(1, -(-len(panel.tiles) // COLUMNS)) for panel in panels] or [1]
+    heights = [1.95 * count + 0.4 for count in rows]
+    with style.styled():
+        figure = Figure(figsize=(9.5, sum(heights)), layout="constrained")
+        parts: Any = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)
+        for part, panel, count in zip(parts[:, 0], panels, rows, strict=False):
+            part.suptitle(style.literal(panel.label) + ("" if panel.tiles else ": no mistakes"))
+            grid = part.subplots(count, COLUMNS, squeeze=False)
+            for axes in grid.flat:
+                axes.set_axis_off()
+            for axes, tile in zip(grid.flat, panel.tiles, strict=False):
+                axes.imshow(tile.image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+                axes.set_title(_caption(tile.mistake), fontsize=8, pad=3)
+    return figure
+
+
+def _caption(mistake: Mistake) -> str:
+    true, predicted = (style.literal(style.short(name, 20)) for name in (mistake.true, mistake.predicted))
+    return f"{true}\n→ {predicted}\n{_percent(mistake.probability)}, no. {mistake.index}"
+
+
+def _percent(share: float) -> str:
+    """A probability in percent; one below 1 is never said to be 100 %."""
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
