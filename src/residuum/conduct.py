@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from residuum import assemble, optim, recipes
+from residuum import assemble, optim
 from residuum.analysis import power
 from residuum.analysis.results import results
 from residuum.config import RunConfig, identity
@@ -122,15 +122,20 @@ def shortened(config: RunConfig, scale: float) -> RunConfig:
     )
 
 
+def _without_root(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": ""})})
+
+
 def _label(study: Study, changed: Study, scale: float) -> str:
     """The name of the study, with a hash of what was changed where that changes its runs.
 
     Where the data lies does not; nor do more seeds, with which the same study goes on.
     """
-    base = recipes.recipe(study.base).changed(study.settings)
-    own = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
-    differing = {path: value for path, value in own.items()
-                 if path != "data.root" and base.changed({path: value}) != base}  # fmt: skip
+    configs = [[_without_root(arm.config) for arm in one.arms()] for one in (study, changed)]
+    differing = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
+    differing.pop("data.root", None)
+    if configs[0] == configs[1]:
+        differing = {}
     if scale == 1 and not differing and not study.only:
         return study.name
     text = json.dumps([scale, differing, study.only], sort_keys=True)

@@ -1,4 +1,4 @@
-"""Figures of the parts that runs are made of: what the half that computes knows of them, as the one that shows draws it."""
+"""Figures of the parts that runs are made of, each from the code that runs: computed here, drawn by `report`."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice

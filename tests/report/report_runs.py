@@ -90,7 +90,7 @@ def finished(plan: Plan, root: Path, errors: dict[str, float]) -> Results:
 
 
 DEPTHS = ("plain20", "plain56", "plain110", "resnet20", "resnet56", "resnet110")
-ERRORS = dict(zip(DEPTHS, (9.5, 13.5, 75.0, 8.5, 7.0, 6.5), strict=True))
+ERRORS = dict(zip(DEPTHS, (9.5, 13.5, 90.0, 8.5, 7.0, 6.5), strict=True))
 
 
 def depths(**changes) -> Study:

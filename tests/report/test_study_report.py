@@ -360,6 +360,7 @@ def test_markdown_tables_keep_their_columns():
 def test_a_run_is_computed_again_by_its_command(tmp_path):
     """The command line that the report prints resolves to the same id, for settings of all kinds and scaled."""
     from residuum import cli, conduct, recipes
+    from residuum.cli.options import settings_of
     from residuum.assemble import resolve
     from residuum.config import identity
 
@@ -380,7 +381,7 @@ def test_a_run_is_computed_again_by_its_command(tmp_path):
     for run in plan.runs:
         words = shlex.split(commands.train_command(plan, run))
         options = cli.build_parser()[0].parse_args(words[1:])
-        config, data_ = resolve(recipes.recipe(options.recipe).changed(cli._settings(options)), data)
+        config, data_ = resolve(recipes.recipe(options.recipe).changed(settings_of(options)), data)
         data = data_.dataset
         assert identity(config) == run.id, words
 

@@ -190,6 +190,13 @@ def test_changed_settings_win_over_the_file_but_not_over_an_axis(read):
         study.changed({"optim.lr": 1.0})
 
 
+def test_a_setting_that_makes_arms_the_same_is_refused():
+    study = Study(question="?", base="quick", seeds=1, axes={"model": ["resnet20", "resnet32"]})
+    assert {arm.config.model.settings["wide"] for arm in study.changed({"model.wide": 2.0}).arms()} == {2.0}
+    with pytest.raises(InputError, match=r"--set model\.depth: arms 'resnet20' and 'resnet32' would be the same"):
+        study.changed({"model.depth": 20})
+
+
 def test_some_arms_keep_only_what_is_said_of_them(read):
     study = read(TEXT)
     kept = study.restricted(["resnet20, lr=0.1", "plain20, lr=0.1"])

@@ -34,9 +34,9 @@ def augmented(
 
     `index` is the image's position in the data set's training images.
     """
-    augment, one_1CHW = augmentation(choices), _pixels(image_CHW[None])
+    augment = augmentation(choices)
     draws = (Draw(seed, epoch, torch.tensor([index])) for epoch in epochs)
-    return np.concatenate([augment(one_1CHW.clone(), draw).numpy() for draw in draws])
+    return np.concatenate([augment(_pixels(image_CHW[None]), draw).numpy() for draw in draws])
 
 
 def normalised(normalization: Normalization, images_NCHW: Images) -> Pixels:

@@ -15,8 +15,8 @@ from residuum.records.record import RunRecord
 SETTLED = 1.0
 """Percentage points around the last error within which a curve counts as settled."""
 
-DROP = 0.6
-"""A learning rate below this share of the epoch before it has dropped; smooth schedules fall more slowly."""
+STEPWISE = ("multistep", "step", "plateau")
+"""Schedules whose rate is constant and then drops; that of the others falls all the time."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def held_out_errors(record: RunRecord) -> list[float]:
 
 
 def rate_drops(record: RunRecord) -> list[int]:
-    """The epochs, counted from 1, in which the learning rate was first lower by a drop, not by a smooth decay."""
-    return [after.epoch for before, after in pairwise(record.epochs) if after.lr < DROP * before.lr]
+    """The epochs, counted from 1, that ended with a lower learning rate than the one before, in a stepwise schedule."""
+    stepwise = record.config.optim.schedule.name in STEPWISE
+    return [after.epoch for before, after in pairwise(record.epochs) if stepwise and after.lr < before.lr]
 
 
 def _test(which: str, key: str) -> Callable[[RunRecord], float | None]:

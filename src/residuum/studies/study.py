@@ -221,7 +221,10 @@ class Study(_Part):
                     raise InputError(f"--set {path}: study {self.name!r} varies this setting among its arms")
         if seeds is not None:
             values["seeds"] = list(seeds)
-        return type(self)(**values)
+        changed = type(self)(**values)
+        if settings:
+            _check_still_apart(self.arms(), changed.arms(), settings)
+        return changed
 
     def restricted(self, arms: Sequence[str]) -> Self:
         """This study with only some of its arms, and without the claims and published numbers that need the others."""
@@ -275,6 +278,16 @@ def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str
         except InputError:
             return path
     return next((path for path in settings if path in message), next(iter(settings)))
+
+
+def _check_still_apart(before: Sequence[Arm], after: Sequence[Arm], settings: Mapping[str, Any]) -> None:
+    """Refuse settings that make two arms the same which were not: `--set model.depth=20` where arms are depths."""
+    pairs = itertools.combinations(range(len(before)), 2)
+    for one, two in pairs:
+        if before[one].config != before[two].config and after[one].config == after[two].config:
+            raise InputError(
+                f"--set {', '.join(settings)}: arms {before[one].name!r} and {before[two].name!r} would be the same"
+            )
 
 
 def _check(study: Study) -> None:

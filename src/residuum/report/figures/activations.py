@@ -54,7 +54,7 @@ def draw(activations: Sequence[Activation]) -> Figure:
     with style.styled():
         figure = Figure(figsize=(9.5, 3.9 * bands), layout="constrained")
         grid = figure.subplots(2 * bands, COLUMNS, squeeze=False, sharex=True, height_ratios=(8, 5) * bands)
-        for axes in grid[:, len(activations) % COLUMNS or COLUMNS :][-2:].flat:
+        for axes in grid[-2:, len(activations) - COLUMNS * (bands - 1) :].flat:
             axes.set_axis_off()
         for number, activation in enumerate(activations):
             band, column = divmod(number, COLUMNS)

@@ -182,13 +182,9 @@ FILLS = {
 def draw(architecture: Architecture) -> Figure:
     """The network as rows that are read like lines of text, and below them one block in each ordering side by side."""
     rows, orderings = architecture.rows, architecture.orderings
-    end = LEFT + max(_length(row.chain) for row in rows) + GAP
-    widths = [_column_width(name, chain) for name, chain in orderings.items()]
-    page = max(
-        end + OUTPUT + PARAMETERS + MARGIN,
-        sum(widths) + GAP * len(widths) + 2 * MARGIN,
-    )
-    end = page - MARGIN - PARAMETERS - OUTPUT
+    chains = LEFT + max(_length(row.chain) for row in rows) + GAP
+    columns = sum(_column_width(name, chain) + GAP for name, chain in orderings.items())
+    page = MARGIN + max(chains + OUTPUT + PARAMETERS, columns + MARGIN)
     title = textwrap.wrap(architecture.title, int((page - 2 * MARGIN) / 6))
     tops = [43.0 + 13 * len(title)]
     for row in rows:
@@ -201,36 +197,50 @@ def draw(architecture: Architecture) -> Figure:
         axes.set_axis_off()
         for number, line in enumerate(title):
             _write(axes, MARGIN, 20 + 13 * number, style.literal(line), size=10, ha="left", weight="bold")
-        heads = ((LEFT, f"input {_shape(architecture.input_shape)}", "left"), (end + OUTPUT, "output", "right"),
-                 (page - MARGIN - 6, "parameters", "right"))  # fmt: skip
-        for x, text, side in heads:
-            _write(axes, x, tops[0] - 12, text, ha=side, color="0.3")
-        placed = list(zip(rows, tops, tops[1:], strict=False))
-        for stage, band in groupby(placed, key=lambda place: place[0].stage):
-            (_, top, bottom), *rest = band
-            if stage:
-                bottom = rest[-1][2] if rest else bottom
-                _rounded(
-                    axes, MARGIN, top + 2, page - 2 * MARGIN, bottom - top - 4, facecolor="0.955", edgecolor="none"
-                )
-        for row, _, bottom in placed:
-            y = bottom - 15
-            _row_name(axes, row, y)
-            x = _draw_row(axes, row.chain, LEFT, y)
-            _arrow(axes, (x, y), (end, y))
-            _write(axes, end + OUTPUT, y, _shape(row.shape), ha="right")
-            _write(axes, page - MARGIN - 6, y, f"{row.parameters:,}", ha="right")
+        _write(axes, LEFT, tops[0] - 12, f"input {_shape(architecture.input_shape)}", ha="left", color="0.3")
+        _draw_network(axes, rows, tops, page)
         if orderings:
             text = f"One block ({architecture.block}) in each ordering; the network's own is framed"
             _write(axes, MARGIN, tops[-1] + 22, style.literal(text), size=10, ha="left", weight="bold")
-            spare = (page - 2 * MARGIN - sum(widths)) / len(widths)
-            x, top = MARGIN, tops[-1] + 36
-            for (name, chain), width in zip(orderings.items(), widths, strict=True):
-                if name == architecture.own:
-                    _rounded(axes, x, top, width + spare - 4, height - top - 8, facecolor="none", edgecolor="0.25")
-                _draw_column(axes, name, chain, x + (width + spare - 4) / 2, top + 12)
-                x += width + spare
+            _draw_orderings(axes, orderings, architecture.own, tops[-1] + 36, page, height - 8)
     return figure
+
+
+def _draw_network(axes: Axes, rows: Sequence[Row], tops: Sequence[float], page: float) -> None:
+    """Draw the rows of a network, each from its top to the next, those of a stage on a common ground."""
+    right = page - MARGIN - 6
+    output = page - MARGIN - PARAMETERS
+    for x, text in ((output, "output"), (right, "parameters")):
+        _write(axes, x, tops[0] - 12, text, ha="right", color="0.3")
+    for stage in {row.stage for row in rows if row.stage}:
+        of_stage = [number for number, row in enumerate(rows) if row.stage == stage]
+        top, bottom = tops[of_stage[0]] + 2, tops[of_stage[-1] + 1] - 2
+        _rounded(axes, MARGIN, top, page - 2 * MARGIN, bottom - top, facecolor="0.955", edgecolor="none")
+    for row, bottom in zip(rows, tops[1:], strict=True):
+        y = bottom - 15
+        first, last = row.names[0], row.names[-1].rpartition(".")[2]
+        _write(axes, MARGIN + 6, y, first if row.count == 1 else f"{first} … {last}", ha="left")
+        if row.count > 1:
+            _write(axes, LEFT - 6, y, f"×{row.count}", size=10, ha="right", weight="bold")
+        x = _draw_row(axes, row.chain, LEFT, y)
+        _arrow(axes, (x, y), (output - OUTPUT, y))
+        _write(axes, output, y, _shape(row.shape), ha="right")
+        _write(axes, right, y, f"{row.parameters:,}", ha="right")
+
+
+def _draw_orderings(
+    axes: Axes, orderings: Mapping[str, Chain], own: str, top: float, page: float, bottom: float
+) -> None:
+    """Draw chains from top to bottom side by side over the whole page, one of them framed."""
+    widths = [_column_width(name, chain) for name, chain in orderings.items()]
+    spare = (page - 2 * MARGIN - sum(widths)) / len(widths)
+    x = MARGIN
+    for (name, chain), width in zip(orderings.items(), widths, strict=True):
+        column = width + spare - 4
+        if name == own:
+            _rounded(axes, x, top, column, bottom - top, facecolor="none", edgecolor="0.25")
+        _draw_column(axes, name, chain, x + column / 2, top + 12)
+        x += width + spare
 
 
 @cache
@@ -270,13 +280,6 @@ def _beside(chain: Chain) -> float:
     """How far the middle of a shortcut runs beside a chain from top to bottom."""
     boxes = [box for box in chain.shortcut or () if box.role != "plain"]
     return max([RISE, *(_box_width(box, SMALL) + GAP for box in boxes)]) / 2
-
-
-def _row_name(axes: Axes, row: Row, y: float) -> None:
-    first, last = row.names[0], row.names[-1].rpartition(".")[2]
-    _write(axes, MARGIN + 6, y, first if row.count == 1 else f"{first} … {last}", ha="left")
-    if row.count > 1:
-        _write(axes, LEFT - 6, y, f"×{row.count}", size=10, ha="right", weight="bold")
 
 
 def _draw_row(axes: Axes, chain: Chain, x: float, y: float) -> float:

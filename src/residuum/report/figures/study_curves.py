@@ -28,7 +28,7 @@ CROWD = 8
 """So many bands in one pair of axes can be told apart; with more, each arm's own history has them."""
 FEWEST = 3
 """Of two runs the 95 % interval is 12.7 standard errors to each side: drawn, it would cover everything else."""
-FAILING = 1.5
+FAILING = 2.0
 """An arm that ends this many times above where the others stood so early has learned next to nothing."""
 MOST_DROPS = 6
 """A rate that drops more often is a decay: marking every drop would say nothing."""

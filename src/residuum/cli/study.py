@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from residuum.cli.options import Command, common, print_json, settings_of
 from residuum.errors import InputError, ResiduumError, unknown
 
 Run = Callable[[argparse.Namespace], None]
@@ -19,8 +20,10 @@ class StudyFailedError(ResiduumError):
     exit_code = 1
 
 
-def add(command: Callable[..., Any], within: Any) -> None:
-    """Add the commands to the command line: `command` makes one, `within` is the group they belong to."""
+def add(command: Command) -> None:
+    """Add the commands of studies."""
+    group = command("study", lambda _options: None, "Questions as files: plan, run and report them.")
+    within = group.add_subparsers(dest="command", metavar="command", required=True)
     p = command("list", show_all, "The studies that come with the package.", within=within)
     p.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
     p = command("show", show, "A study with its arms, claims and published numbers, resolved.", within=within)
@@ -36,7 +39,7 @@ def add(command: Callable[..., Any], within: Any) -> None:
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: beside the plan)")
-    _common(p)
+    common(p)
     p = command("power", power, "How many seeds it takes to see a difference.", within=within)
     _study(p)
     _size(p)
@@ -46,18 +49,13 @@ def add(command: Callable[..., Any], within: Any) -> None:
     p.add_argument("--sd", type=float, help="the seed-to-seed standard deviation, where it is known from elsewhere")
 
 
-def _common(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie")
-    p.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
-
-
 def _study(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", metavar="STUDY", help="a study by name (`residuum study list`), or a file.toml")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--arms", metavar="ARM,…", help="only these arms; claims on others are left out")
     p.add_argument("--seeds", help="a count, or a list as 0,1,2")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting of every arm")
-    _common(p)
+    common(p)
 
 
 def _size(p: argparse.ArgumentParser) -> None:
@@ -75,14 +73,13 @@ def show_all(options: argparse.Namespace) -> None:
         study = files.read(name)
         rows.append({"study": name, "arms": len(study.arms()), "seeds": len(study.seeds), "question": study.question})
     if options.json:
-        print(json.dumps(rows))
+        print_json(rows)
     else:
         print_table(rows)
 
 
 def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The study that a command names, with its seeds, and the settings that its options stand for."""
-    from residuum.cli import _settings as settings_of
     from residuum.studies import files
 
     study = files.read(options.name)
@@ -137,7 +134,7 @@ def show(options: argparse.Namespace) -> None:
     configs = resolved(study)
     if options.json:
         arms = {name: config.model_dump(mode="json") for name, config in configs.items()}
-        print(json.dumps({**study.model_dump(mode="json"), "resolved": arms}))
+        print_json({**study.model_dump(mode="json"), "resolved": arms})
         return
     print(files.header(options.name) or study.question)
     print(f"\nbase recipe {study.base}, seeds {', '.join(map(str, study.seeds))}")
@@ -192,13 +189,13 @@ def plan(options: argparse.Namespace) -> None:
             "a run takes": conduct.duration(cost.run[arm.name]),
         })  # fmt: skip
     if options.json:
-        print(json.dumps({
+        print_json({
             "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
             "arms": [{**vars(arm), "settings": dict(arm.settings), "seconds": cost.run[arm.name]} for arm in made.arms],
             "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
             "seconds": cost.total, "seconds_left": cost.remaining, "error": cost.spread,
             "sd": sd.value, "sd_source": sd.source, "detectable": least,
-        }))  # fmt: skip
+        })  # fmt: skip
         return
     print(f"{made.label}: {made.study.question}")
     print_table(rows)
@@ -275,7 +272,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
     if options.json:
-        print(json.dumps({
+        print_json({
             "label": label,
             "arms": {
                 measure: [{"arm": one.arm, "n": one.n, "mean": one.mean, "low": one.low, "high": one.high}
@@ -284,22 +281,24 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
             },
             "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason}
                          for one in found.verdicts],
-        }))  # fmt: skip
+        })  # fmt: skip
         return
     losses = {one.arm: one for one in found.summaries.get("train_loss", ())}
     print_table([
         {"arm": one.arm, "n": one.n, "test error %": _interval(one), "train loss": _interval(losses.get(one.arm))}
         for one in found.summaries.get("test_error", ())
     ])  # fmt: skip
-    for verdict in found.verdicts:
-        print(f"{verdict.verdict:13}{verdict.claim.text} ({verdict.reason})")
+    if found.verdicts:
+        print_table([{"verdict": one.verdict, "claim": one.claim.text, "why": one.reason} for one in found.verdicts])
     print(f"`residuum study report {label}` writes the report")
 
 
 def _interval(summary: Any) -> str:
     if summary is None or summary.mean is None:
         return "–"
-    return f"{summary.mean:.3g}" + ("" if summary.low is None else f" ({summary.low:.3g} to {summary.high:.3g})")
+    digits = 2 if summary.measure == "test_error" else 3
+    mean, low, high = (None if v is None else f"{v:.{digits}f}" for v in (summary.mean, summary.low, summary.high))
+    return f"{mean}" + ("" if low is None else f" ({low} to {high})")
 
 
 def report(options: argparse.Namespace) -> None:
@@ -310,7 +309,10 @@ def report(options: argparse.Namespace) -> None:
 
     folder = plans.find(options.name, options.runs)
     index = write(results(plans.read(folder), options.runs), options.out or folder / "report", root=options.runs)
-    print(json.dumps({"report": str(index)}) if options.json else f"report: {index}")
+    if options.json:
+        print_json({"report": str(index)})
+    else:
+        print(f"report: {index}")
 
 
 def power(options: argparse.Namespace) -> None:
@@ -324,7 +326,7 @@ def power(options: argparse.Namespace) -> None:
     sd = conduct.Spread(options.sd, True, "given") if options.sd else conduct.spread(made, options.runs)
     needed = analysis.seeds_needed(sd.value, options.difference, paired=sd.paired)
     if options.json:
-        print(json.dumps({"seeds": needed, "sd": sd.value, "sd_source": sd.source}))
+        print_json({"seeds": needed, "sd": sd.value, "sd_source": sd.source})
         return
     print(
         f"{needed} seeds an arm see a difference of {options.difference:g} points at 5 % with 80 % power, "

@@ -1,0 +1,88 @@
+"""The command line: parse, call one function, print.
+
+Nothing heavy is imported before a command needs it, so `residuum --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from residuum import __version__
+from residuum.cli import classes, data, listing, models, runs, showing, study
+from residuum.errors import InputError, ResiduumError, unknown
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line with the nearest valid word, and end in exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise InputError(f"{message}; `{self.prog} --help` shows what there is")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise unknown(str(action.metavar or action.dest), str(value), map(str, action.choices))
+
+    def known_options(self) -> list[str]:
+        """Every long option of this command."""
+        return [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0, 2 bad input, 74 input or output, 75 busy, 128 + signal."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        parser, _ = build_parser()
+        options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
+        if rest:
+            raise _unexpected(rest[0], options.parser)
+        run: Callable[[argparse.Namespace], None] = options.run
+        run(options)
+    except ResiduumError as error:
+        if debug:
+            raise
+        print(f"residuum: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone: not worth a word
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _unexpected(word: str, parser: Parser) -> InputError:
+    if not word.startswith("-"):
+        return InputError(f"unexpected {word!r}; `{parser.prog} --help` shows what there is")
+    near = get_close_matches(word.partition("=")[0], parser.known_options(), n=1, cutoff=0.4)
+    return InputError(
+        f"unknown option {word!r}; " + (f"did you mean {near[0]!r}?" if near else f"see `{parser.prog} --help`")
+    )
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of all commands, and those of the commands by name."""
+    parser = Parser(
+        prog="residuum",
+        description="A laboratory for deep residual learning on small images.",
+        epilog="A user's mistake is one line and exit code 2; --debug adds the traceback.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"residuum {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    made: dict[str, Parser] = {}
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str, within: Any = commands) -> Parser:
+        made_now: Parser = within.add_parser(name, help=text, description=text, allow_abbrev=False)
+        made_now.set_defaults(run=run, parser=made_now)
+        made[made_now.prog.removeprefix("residuum ")] = made_now
+        return made_now
+
+    for group in (study, runs, listing, showing, classes, data, models):
+        group.add(command)
+    return parser, made

@@ -1,0 +1,142 @@
+"""`residuum classes`: what a run gets wrong, class by class."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from residuum.cli.options import Command, common, print_json
+from residuum.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from residuum.analysis.classes import Findings, Mistake, Predictions
+    from residuum.records.record import RunRecord
+
+
+def add(command: Command) -> None:
+    """Add `classes`."""
+    p = command("classes", classes, "What a run gets wrong, class by class, and how far to trust its probabilities.")
+    p.add_argument("folders", metavar="RUN", nargs="+", help="one run or two: folders, or the beginnings of ids")
+    p.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
+    p.add_argument(
+        "--mistakes", type=int, default=18, metavar="N",
+        help="images to show, the most confident mistakes; 0: none, and the test images are not read (default: 18)",
+    )  # fmt: skip
+    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    common(p)
+
+
+def classes(options: argparse.Namespace) -> None:
+    """`residuum classes RUN [RUN]`."""
+    from residuum.analysis import classes as analysis
+    from residuum.analysis.images import mcnemar
+    from residuum.records.record import find_run, read_record
+
+    if not 0 <= options.mistakes <= 200:
+        raise InputError(f"--mistakes: {options.mistakes} images; 0 to 200 fit into a figure")
+    records = [read_record(find_run(name, options.runs)) for name in options.folders]
+    named = dict(zip(_run_labels(records), records, strict=True))
+    if len(named) < len(records):
+        raise InputError(f"run {records[0].id} is named twice; a comparison takes two runs")
+    runs = {label: analysis.read(record, options.which) for label, record in named.items()}
+    found = {label: analysis.findings(one, options.mistakes) for label, one in runs.items()}
+    paths = _draw_classes(named, runs, {label: one.mistakes for label, one in found.items()}, options)
+    pair = mcnemar(*(one.right_N for one in runs.values())) if len(runs) == 2 else None
+    if options.json:
+        heads = [{"run": record.id, "label": label, "which": options.which} for label, record in named.items()]
+        print_json({"runs": [head | asdict(one) for head, one in zip(heads, found.values(), strict=True)],
+                     "pair": asdict(pair) if pair else None, "figures": [str(path) for path in paths]})  # fmt: skip
+        return
+    _print_classes(list(found.values()))
+    for number, (label, one) in enumerate(found.items(), start=1):
+        print(f"{f'{number}: ' if pair else ''}{label} (run {named[label].id}, {options.which} epoch)")
+        print(f"   acc {one.accuracy:.4f} ({one.images:,} images), macro F1 {one.macro_f1:.4f}, mean confidence "
+              f"{one.calibration.confidence:.4f}, ECE {one.calibration.ece:.4f} ({analysis.BINS} bins), "
+              f"Brier {one.calibration.brier:.4f}")  # fmt: skip
+    if pair:
+        print(f"only 1 is right on {pair.only_first_right:,} images, only 2 on {pair.only_second_right:,}: "
+              f"1 minus 2 is {pair.difference:.2f} points (95 % interval {pair.low:.2f} to {pair.high:.2f}; "
+              f"McNemar p = {pair.p:.2g})")  # fmt: skip
+    print("figures:", *(path for path in paths if path.suffix == ".png"))
+
+
+def _draw_classes(
+    named: Mapping[str, RunRecord],
+    runs: Mapping[str, Predictions],
+    wrong: Mapping[str, Sequence[Mistake]],
+    options: argparse.Namespace,
+) -> list[Path]:
+    """Draw one run or two; the images of mistakes are left out with a note where the data set is not at hand."""
+    from residuum.records.storage import storing
+    from residuum.report import style
+    from residuum.report.figures import confusion, mistakes, reliability
+
+    figures = {
+        "confusion": confusion.draw(confusion.data(runs)),
+        "reliability": reliability.draw(reliability.data(runs)),
+    }
+    if options.mistakes:
+        try:
+            images = {label: _test_images(record, options) for label, record in named.items()}
+            figures["mistakes"] = mistakes.draw(mistakes.data(wrong, images))
+        except InputError as error:
+            if options.data:
+                raise
+            print(f"note: the mistakes are not drawn: {error} (--data says where the images lie)", file=sys.stderr)
+    first, *others = named.values()
+    ending = "".join([f"-{options.which}" if options.which != "last" else "", *(f"-and-{one.id}" for one in others)])
+    out = options.out or first.folder / "figures"
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        return [path for name, figure in figures.items() for path in style.save(figure, out / f"{name}{ending}")]
+
+
+def _print_classes(found: Sequence[Findings]) -> None:
+    """The classes of one run, or of two side by side, as a table; and the commonest mistakes of each as another."""
+    from residuum.report.terminal import print_table
+
+    numbers = [""] if len(found) == 1 else [" 1", " 2"]
+    print_table([
+        {"class": same[0].name, "images": same[0].images,
+         **{f"{heading}{number}": "–" if (value := getattr(one, part)) is None else f"{value:.3f}"
+            for heading, part in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+            for number, one in zip(numbers, same, strict=True)}}
+        for same in zip(*(one.classes for one in found), strict=True)
+    ])  # fmt: skip
+    for number, one in zip(numbers, found, strict=True):
+        print(f"Most confused{number}: true → predicted" + ("" if one.most_confused else ", none"))
+        for kind in one.most_confused:
+            print(f"   {kind.true} → {kind.predicted}: {kind.count:,} images, {kind.share:.1%} of {kind.true}")
+
+
+def _run_labels(records: Sequence[RunRecord]) -> list[str]:
+    """What each run is called: network, data and seed, and the id where that does not tell two apart."""
+    from residuum.config import short_name
+
+    names = [f"{short_name(record.config.model)} on {record.config.data.dataset.name}, seed {record.config.train.seed}"
+             for record in records]  # fmt: skip
+    return [name if names.count(name) == 1 else f"{name}, {record.id}"
+            for name, record in zip(names, records, strict=True)]  # fmt: skip
+
+
+def _test_images(record: RunRecord, options: argparse.Namespace) -> NDArray[np.uint8]:
+    """All test images of a run; the reading of them is counted in its record."""
+    from residuum.assemble import dataset_of
+    from residuum.records import folder
+    from residuum.records.event import TestRead
+
+    config = record.config.changed({"data.root": options.data}) if options.data else record.config
+    dataset = dataset_of(config.data)
+    with folder.writing(record.folder) as writer:
+        writer.write(TestRead("evaluate", record.result[options.which]["epoch"]))
+    return dataset.test.images_NCHW

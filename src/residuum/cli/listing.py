@@ -1,0 +1,153 @@
+"""`residuum list`: the names that settings and commands take."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from residuum.cli.options import Command, common, print_json
+from residuum.errors import ResiduumError, unknown
+
+if TYPE_CHECKING:
+    pass
+
+
+def add(command: Command) -> None:
+    """Add `list`."""
+    p = command("list", list_things, "Names that settings and commands take.")
+    p.add_argument(
+        "kind", metavar="KIND", nargs="?", default="", help="recipes, models, datasets, runs …; without: the kinds"
+    )
+    common(p)
+
+
+def list_things(options: argparse.Namespace) -> None:
+    """`residuum list KIND`."""
+    from residuum.report.terminal import print_table
+
+    kinds = _kinds()
+    if not options.kind:
+        rows: list[dict[str, Any]] = [{"kind": name} for name in kinds]
+    elif options.kind in kinds:
+        rows = kinds[options.kind](options)
+    else:
+        raise unknown("kind", options.kind, kinds)
+    if options.json:
+        print_json(rows)
+    else:
+        print_table([_row_for_people(row) for row in rows])
+
+
+def _row_for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose `epochs` and `epochs_asked` stand in one column, as 2/10."""
+    if "epochs_asked" not in row:
+        return row
+    shown = {key: value for key, value in row.items() if key != "epochs_asked"}
+    return shown if row["epochs"] is None else shown | {"epochs": f"{row['epochs']}/{row['epochs_asked']}"}
+
+
+def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
+    """What `residuum list` lists, by its name on the command line."""
+    tables = {
+        "datasets": ("data.datasets", "DATASETS"),
+        "normalizations": ("data.normalize", "NORMALIZERS"),
+        "augmentations": ("data.augment", "AUGMENTATIONS"),
+        "mixes": ("data.mix", "MIXES"),
+        "families": ("models", "MODELS"),
+        "blocks": ("models.blocks", "BLOCKS"),
+        "shortcuts": ("models.shortcuts", "SHORTCUTS"),
+        "orderings": ("models.blocks", "ORDERINGS"),
+        "activations": ("models.activations", "ACTIVATIONS"),
+        "stems": ("models.stem", "STEMS"),
+        "initialisations": ("models.init", "INITS"),
+        "optimizers": ("optim", "OPTIMIZERS"),
+        "schedules": ("optim", "SCHEDULES"),
+        "losses": ("optim", "LOSSES"),
+        "penalties": ("optim", "PENALTIES"),
+    }
+    listed = {name: partial(_table_rows, module, attribute) for name, (module, attribute) in tables.items()}
+    return {
+        "recipes": _recipe_rows,
+        "models": _model_rows,
+        "settings": _setting_rows,
+        "measures": _measure_rows,
+        "runs": _run_rows,
+        **listed,
+    }
+
+
+def _table_rows(module: str, attribute: str, _options: argparse.Namespace) -> list[dict[str, Any]]:
+    table = getattr(import_module(f"residuum.{module}"), attribute)
+    rows = []
+    for name in table:
+        settings = {key: _default(setting.default) for key, setting in table.settings(name).items()}
+        rows.append({"name": name, "settings": settings, "text": _first_paragraph(table.builder(name))})
+    return rows
+
+
+def _default(value: Any) -> Any:
+    if value is inspect.Parameter.empty:
+        return "(needed)"
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _first_paragraph(builder: Callable[..., Any]) -> str:
+    return " ".join((builder.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+
+
+def _recipe_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.recipes import RECIPES
+
+    return [{"name": name, "text": _first_paragraph(build)} for name, build in RECIPES.items()]
+
+
+def _model_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.config import network, network_names
+
+    return [{"name": name, "model": network(name)} for name in network_names()]
+
+
+def _setting_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.config import RunConfig, described_settings
+
+    return [
+        {"setting": path, "default": default, "text": text} for path, default, text in described_settings(RunConfig)
+    ]
+
+
+def _measure_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.records.measures import MEASURES
+
+    better = {True: "lower", False: "higher", None: None}
+    return [
+        {"name": one.name, "unit": one.unit, "better": better[one.lower_is_better], "text": one.text}
+        for one in MEASURES.values()
+    ]
+
+
+def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.config import short_name
+    from residuum.records.record import find_runs, read_record
+
+    rows: list[dict[str, Any]] = []
+    for folder in find_runs(options.runs):
+        try:
+            record = read_record(folder)
+        except ResiduumError as error:
+            rows.append({"run": folder.name, "status": "unreadable", "text": str(error)})
+            continue
+        last = (record.result.get("last") or {}).get("test", {}).get("accuracy")
+        config = record.config
+        trained = record.status != "imported"
+        rows.append({
+            "run": record.id, "status": record.status, "recipe": record.recipe, "model": short_name(config.model),
+            "data": config.data.dataset.name, "seed": config.train.seed,
+            "epochs": len(record.epochs) + len(record.damaged) if trained else None,
+            "epochs_asked": config.train.epochs if trained else None,
+            "test_accuracy": last, **({"text": "; ".join(record.damaged)} if record.damaged else {}),
+        })  # fmt: skip
+    return rows

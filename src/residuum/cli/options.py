@@ -1,0 +1,110 @@
+"""What several commands share: options, the settings they stand for, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residuum.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from residuum.records.record import RunRecord
+
+RUNS = Path("runs")
+Command = Callable[..., argparse.ArgumentParser]
+"""Makes a command of a name, a function, a help text, and `within` a group if it belongs to one."""
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    """The options that nearly every command has: where runs lie, and JSON."""
+    parser.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="where run folders lie (default: runs)")
+    parser.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
+
+
+def figure_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """The options of a command that writes one figure."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(name),
+        metavar="FILE",
+        help=f"file to write, as PNG and as SVG (default: {name})",
+    )
+    parser.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the options of a command stand for; `--set` comes last and wins."""
+    from residuum.config import parse_setting
+
+    named = {
+        "model": getattr(options, "model", None),
+        "train.epochs": getattr(options, "epochs", None),
+        "train.batch_size": getattr(options, "batch_size", None),
+        "optim.lr": getattr(options, "lr", None),
+        "train.seed": getattr(options, "seed", None),
+        "compute.device": getattr(options, "device", None),
+    }
+    settings = {path: value for path, value in named.items() if value is not None}
+    if getattr(options, "data", None):
+        settings |= data_settings(options.data)
+    return settings | dict(map(parse_setting, options.set))
+
+
+def data_settings(text: str) -> dict[str, Any]:
+    """The settings that `--data` stands for: a data set's name, or a path whose kind is found by its content."""
+    from residuum.data.datasets import DATASETS, find
+
+    if text in DATASETS and not Path(text).exists():
+        return {"data.dataset": text}
+    if not Path(text).exists():
+        if Path(text).name != text or "." in text:
+            raise InputError(f"{text} does not exist")
+        raise unknown("data set or path", text, DATASETS)
+    return {"data.dataset": find(Path(text)), "data.root": text}
+
+
+def print_json(values: Any) -> None:
+    """One line of JSON."""
+    print(json.dumps(values, allow_nan=False))
+
+
+def summary(record: RunRecord) -> dict[str, Any]:
+    """A run as JSON: id, folder, status and result."""
+    return {"run": record.id, "folder": str(record.folder), "status": record.status, "result": record.result}
+
+
+def times(shape: Sequence[int]) -> str:
+    """A shape as people write it: 3×32×32."""
+    return "×".join(map(str, shape))
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """Channels, height and width of a text such as 3x32x32."""
+    parts = text.replace("×", "x").split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--input: {text!r} is not channels x height x width, as 3x32x32")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def save_figure(figure: Figure, path: Path) -> list[str]:
+    """Write a figure as PNG and SVG; the paths as text."""
+    from residuum.records.storage import storing
+    from residuum.report import style
+
+    with storing(path):
+        return [str(written) for written in style.save(figure, path)]
+
+
+def say_figures(paths: list[str], options: argparse.Namespace) -> None:
+    """Print the paths of figures."""
+    if options.json:
+        print_json({"figures": paths})
+    else:
+        print(*paths, sep="\n")

@@ -1,0 +1,221 @@
+"""The commands of single runs: train, resume, evaluate, predict, draw, import-weights, bench."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residuum.cli.options import (
+    Command,
+    common,
+    data_settings,
+    print_json,
+    save_figure,
+    say_figures,
+    settings_of,
+    summary,
+)
+from residuum.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+def add(command: Command) -> None:
+    """Add the commands of single runs."""
+    p = command("train", train, "Train a network by a recipe; the same command goes on with a stopped run.")
+    p.add_argument("recipe", help="a recipe: `residuum list recipes`")
+    p.add_argument("--model", help="a network, as resnet20, plain56, resnet24c, resnet18")
+    p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
+    p.add_argument("--epochs", type=int)
+    p.add_argument("--batch-size", type=int)
+    p.add_argument("--lr", type=float, help="base learning rate")
+    p.add_argument("--seed", type=int)
+    p.add_argument("--device", help="auto, cpu, cuda or mps")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="any setting: `residuum list settings`"
+    )
+    p.add_argument(
+        "--fresh", action="store_true", help="compute anew what is already there; the old record is kept aside"
+    )
+    common(p)
+
+    p = command("resume", resume, "Go on with a stopped run.")
+    p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    common(p)
+
+    p = command("evaluate", evaluate, "Score a run's weights on the test set.")
+    p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    p.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    common(p)
+
+    p = command("predict", predict, "Class probabilities for image files, prepared as in training.")
+    p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    p.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
+    p.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+    p.add_argument("--top", type=int, default=3, help="how many classes to print")
+    common(p)
+
+    p = command("draw", draw, "Draw the learning curves of several runs into one figure.")
+    p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
+    p.add_argument(
+        "--out", type=Path, default=Path("curves"), help="file to write, as PNG and as SVG (default: curves)"
+    )
+    common(p)
+
+    p = command("import-weights", import_weights, "Put a public state dict into a run folder.")
+    p.add_argument("file", type=Path)
+    p.add_argument("--model", required=True)
+    p.add_argument(
+        "--normalize",
+        nargs=2,
+        metavar=("MEAN", "STD"),
+        required=True,
+        help="per channel, as 0.49,0.48,0.45 0.25,0.24,0.26",
+    )
+    p.add_argument("--data", help="the data set it was trained on (default: CIFAR-10, whose images are not needed yet)")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.channels=[8,8,8]"
+    )
+    common(p)
+
+    p = command("bench", bench, "Measure this engine against a plain training script, and against the machine.")
+    p.add_argument("--images", type=int, default=4096, help="training images of an epoch")
+    p.add_argument("--repeats", type=int, default=3)
+    common(p)
+
+
+def train(options: argparse.Namespace) -> None:
+    """`residuum train RECIPE …`."""
+    from residuum import recipes
+    from residuum.train import run
+
+    config = recipes.recipe(options.recipe).changed(settings_of(options))
+    _go(run(config, options.runs, recipe=options.recipe, fresh=options.fresh), options)
+
+
+def resume(options: argparse.Namespace) -> None:
+    """`residuum resume RUN`."""
+    from residuum.records.record import find_run
+    from residuum.train import resume as resumed
+
+    _go(resumed(find_run(options.folder, options.runs)), options)
+
+
+def _go(events: Any, options: argparse.Namespace) -> None:
+    """Run, show, draw the curves, and say what came out."""
+    from residuum.launchers.local import launch
+    from residuum.report.terminal import show as show_events
+
+    record = show_events(launch(events), sys.stderr if options.json else sys.stdout)
+    if record is None:
+        return
+    if record.epochs:
+        from residuum.report import style
+        from residuum.report.figures import curves
+
+        paths = style.save(curves.draw(curves.data(record)), record.folder / "curves")
+        if not options.json:
+            print(f"curves: {paths[0]}")
+    if options.json:
+        print_json(summary(record))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """`residuum evaluate RUN`."""
+    from residuum.predict import evaluate as evaluated
+    from residuum.records.record import find_run, read_record
+
+    record = read_record(find_run(options.folder, options.runs))
+    scores = evaluated(record, options.which, root=options.data or "")
+    if options.json:
+        print_json({"test": scores.plain()})
+    else:
+        print(f"test loss {scores.loss:.3f} acc {scores.accuracy:.4f} ({scores.n:,} images)")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """`residuum predict RUN IMAGE …`."""
+    from residuum.predict import load
+    from residuum.predict import predict as predicted
+    from residuum.records.record import find_run, read_record
+
+    if options.top < 1:
+        raise InputError(f"--top: {options.top} classes; at least 1")
+    trained = load(read_record(find_run(options.folder, options.runs)), options.which)
+    for prediction in predicted(trained, options.images):
+        if options.json:
+            print_json(
+                {
+                    "image": str(prediction.path),
+                    "resized": prediction.resized,
+                    "probabilities": prediction.probabilities,
+                }
+            )
+            continue
+        top = list(prediction.probabilities.items())[: options.top]
+        resized = " (resized)" if prediction.resized else ""
+        print(f"{prediction.path}{resized}: " + ", ".join(f"{name} {share:.3f}" for name, share in top))
+
+
+def draw(options: argparse.Namespace) -> None:
+    """`residuum draw RUN …`."""
+    from residuum.records.record import find_run, read_record
+    from residuum.report.figures import compare
+
+    records = [read_record(find_run(name, options.runs)) for name in options.folders]
+    for record in records:
+        if not record.epochs:
+            raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
+        for line in record.damaged:
+            print(f"note: run {record.id}: {line}", file=sys.stderr)
+    say_figures(save_figure(compare.draw(compare.data(records)), options.out), options)
+
+
+def import_weights(options: argparse.Namespace) -> None:
+    """`residuum import-weights FILE …`."""
+    from residuum.config import RunConfig, parse_setting
+    from residuum.predict import cifar10_without_images
+    from residuum.predict import import_weights as imported
+
+    mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
+    data = data_settings(options.data) if options.data else {}
+    settings = {"model": options.model, "data.validation": 0, **data}
+    settings["data.normalize"] = {"name": "standardize", "mean": mean, "std": std}
+    config = RunConfig().changed(settings | dict(map(parse_setting, options.set)))
+    record = imported(options.file, config, options.runs, None if options.data else cifar10_without_images())
+    if options.json:
+        print_json(summary(record))
+    else:
+        print(f"imported into {record.folder}")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--normalize: {text!r} is not a number; write one per channel, as 0.49,0.48,0.45") from None
+
+
+def bench(options: argparse.Namespace) -> None:
+    """`residuum bench`."""
+    from residuum.bench import Benchmark
+    from residuum.bench import bench as measure
+
+    if options.images < 640 or options.repeats < 1:
+        raise InputError("--images and --repeats: at least 640 images, five batches, and one repeat")
+    for said in measure(options.images, options.repeats):
+        if not isinstance(said, Benchmark):
+            print(said, file=sys.stderr, flush=True)
+        elif options.json:
+            print_json({**asdict(said), "ratio": said.ratio, "share_of_peak": said.share_of_peak})
+        else:
+            print(*said.lines(), sep="\n")

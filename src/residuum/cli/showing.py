@@ -1,0 +1,178 @@
+"""`residuum show`: models, recipes, runs, and pictures of the parts they are made of."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from residuum.cli.options import (
+    Command,
+    common,
+    figure_options,
+    print_json,
+    save_figure,
+    say_figures,
+    settings_of,
+    shape_of,
+    summary,
+    times,
+)
+from residuum.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+def add(command: Command) -> None:
+    """Add `show` and what it shows."""
+    p = command("show", lambda _options: None, "Look at models, recipes, runs, and the parts that they are made of.")
+    kinds = "model|recipe|run|activations|schedules|augmentations"
+    shown = p.add_subparsers(dest="command", metavar=kinds, required=True)
+    p = command("model", show_model, "A model's layers with their shapes, parameters and multiply-adds.", within=shown)
+    p.add_argument("name", help="a network, as resnet20: `residuum list models`")
+    p.add_argument("--input", default="", help="image shape, as 3x32x32")
+    p.add_argument("--classes", type=int, help="classes (default: 10, ImageNet forms 1000)")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.wide=2")
+    p.add_argument(
+        "--draw", nargs="?", const="", metavar="FILE", help="also draw it, as PNG and as SVG (default: its name)"
+    )
+    common(p)
+    p = command("recipe", show_recipe, "A recipe's settings.", within=shown)
+    p.add_argument("name", help="a recipe: `residuum list recipes`")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="any setting")
+    common(p)
+    p = command("run", show_run, "A run's epochs and result.", within=shown)
+    p.add_argument("name", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    common(p)
+    p = command("activations", show_activations, "Draw all activation functions and their derivatives.", within=shown)
+    figure_options(p, "activations")
+    p = command("schedules", show_schedules, "Draw the learning rate over a run: all schedules, or those of recipes.",
+                within=shown)  # fmt: skip
+    p.add_argument("recipes", metavar="RECIPE", nargs="*", help="recipes: `residuum list recipes`")
+    p.add_argument("--epochs", type=int)
+    p.add_argument("--lr", type=float, help="base learning rate")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as optim.warmup=5")
+    figure_options(p, "schedules")
+    p = command("augmentations", show_augmentations, "Draw images before and after each augmentation, normalisation, "
+                "mixing: all there are, or a recipe's.", within=shown)  # fmt: skip
+    p.add_argument("recipe", metavar="RECIPE", nargs="?", help="a recipe: `residuum list recipes`")
+    p.add_argument("--data", help="a data set's name, or a file or folder that holds one (default: digits)")
+    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as data.mix=cutmix")
+    figure_options(p, "augmentations")
+
+
+def show_model(options: argparse.Namespace) -> None:
+    """`residuum show model NAME`."""
+    from residuum.config import RunConfig, parse_setting
+    from residuum.models import MODELS, build
+    from residuum.models.summary import summarize
+    from residuum.report.terminal import print_table
+
+    full_size = options.name.endswith("-imagenet")
+    channels, height, width = shape = shape_of(options.input or ("3x224x224" if full_size else "3x32x32"))
+    config = RunConfig().changed({"model": options.name, **dict(map(parse_setting, options.set))})
+    classes = options.classes if options.classes is not None else (1000 if full_size else 10)
+    if classes < 1:
+        raise InputError(f"--classes: {classes} classes; at least 1")
+    model = MODELS.resolve(config.model)
+    network = build(model, channels, classes, (height, width), seed=0)
+    summary = summarize(network, shape)
+    paths = []
+    if options.draw is not None:
+        from residuum import pictures
+
+        title = ", ".join([options.name, *options.set])
+        paths = save_figure(pictures.model(title, network, model, shape, classes), Path(options.draw or options.name))
+    if options.json:
+        totals = {"parameters": summary.parameters, "macs": summary.macs}
+        layers = [asdict(layer) for layer in summary.layers]
+        said = {"model": options.name, "input": list(shape), "classes": classes, **totals, "layers": layers}
+        print_json(said | ({"figures": paths} if paths else {}))
+        return
+    print_table([
+        {"layer": layer.name, "kind": layer.kind, "output": times(layer.output_shape),
+         "parameters": f"{layer.parameters:,}", "multiply-adds": f"{layer.macs:,}"}
+        for layer in summary.layers
+    ])  # fmt: skip
+    counts = f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds"
+    print(f"{options.name} on images of {times(shape)}, {classes} classes: {counts}")
+    if paths:
+        print(*paths, sep="\n")
+
+
+def show_recipe(options: argparse.Namespace) -> None:
+    """`residuum show recipe NAME`."""
+    from residuum.config import parse_setting
+    from residuum.recipes import recipe
+    from residuum.report.terminal import print_table
+
+    settings = recipe(options.name).changed(dict(map(parse_setting, options.set))).settings()
+    if options.json:
+        print_json(settings)
+    else:
+        print_table([{"setting": path, "value": json.dumps(value)} for path, value in settings.items()])
+
+
+def show_run(options: argparse.Namespace) -> None:
+    """`residuum show run RUN`."""
+    from residuum.records.record import find_run, read_record
+    from residuum.report.terminal import epoch_line, result_lines
+
+    record = read_record(find_run(options.name, options.runs))
+    if options.json:
+        config = record.config.model_dump(mode="json")
+        print_json({**summary(record), "recipe": record.recipe, "config": config, "data": record.data,
+                     "environment": list(record.environment), "test_reads": record.test_reads,
+                     "damaged": list(record.damaged),
+                     "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip
+        return
+    print(f"run {record.id}, {record.status}, in {record.folder}")
+    for line in record.damaged:
+        print(f"note: {line}")
+    for epoch in record.epochs:
+        print(epoch_line(epoch))
+    for line in result_lines(record):
+        print(line)
+    print(f"readings of the test set: {record.test_reads}")
+
+
+def show_activations(options: argparse.Namespace) -> None:
+    """`residuum show activations`."""
+    from residuum import pictures
+
+    say_figures(save_figure(pictures.activations(), options.out), options)
+
+
+def show_schedules(options: argparse.Namespace) -> None:
+    """`residuum show schedules [RECIPE …]`."""
+    from residuum import pictures
+    from residuum.config import RunConfig
+    from residuum.recipes import recipe
+
+    settings = settings_of(options)
+    config = RunConfig().changed({"train.epochs": 60, **settings})
+    if options.recipes:
+        figure = pictures.schedules({name: recipe(name).changed(settings) for name in options.recipes})
+    elif any(path.startswith("optim.schedule") for path in settings):
+        figure = pictures.schedules({config.optim.schedule.name: config})
+    else:
+        figure = pictures.every_schedule(config)
+    say_figures(save_figure(figure, options.out), options)
+
+
+def show_augmentations(options: argparse.Namespace) -> None:
+    """`residuum show augmentations [RECIPE]`."""
+    from residuum import pictures
+    from residuum.assemble import resolve
+    from residuum.config import RunConfig
+    from residuum.recipes import recipe
+
+    settings = settings_of(options)
+    digits = RunConfig().changed({"data.dataset": "digits", "data.validation": 0})
+    config, data = resolve((recipe(options.recipe) if options.recipe else digits).changed(settings))
+    chosen = any(path.startswith(("data.augment", "data.normalize", "data.mix")) for path in settings)
+    figure = pictures.augmentations(config, data) if options.recipe or chosen else pictures.every_augmentation(data)
+    say_figures(save_figure(figure, options.out), options)
