@@ -360,8 +360,8 @@ def test_markdown_tables_keep_their_columns():
 def test_a_run_is_computed_again_by_its_command(tmp_path):
     """The command line that the report prints resolves to the same id, for settings of all kinds and scaled."""
     from residuum import cli, conduct, recipes
-    from residuum.cli.options import settings_of
     from residuum.assemble import resolve
+    from residuum.cli.options import settings_of
     from residuum.config import identity
 
     study = Study(
