@@ -39,7 +39,7 @@ def archive(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_every_code_block_runs(document, archive, tmp_path, monkeypatch):
     shutil.copy(archive, tmp_path)
     Image.new("L", (8, 8), 128).save(tmp_path / "digit.png")

@@ -331,6 +331,7 @@ def test_mixed_pairs_follow_from_their_share():
         for _, (first, second, share, mixed) in zip(range(12), pairs, strict=False):
             a, b = (images[at].astype(np.float32) / 255 for at in (first, second))
             assert first != second
+            assert share < 1
             if name == "mixup":
                 np.testing.assert_allclose(mixed, share * a + (1 - share) * b, atol=1e-6)
             else:
@@ -377,11 +378,14 @@ def test_a_configuration_shows_its_own_chain():
 
 
 def test_the_row_of_a_normalisation_says_the_values_that_the_network_gets():
-    images = photographs().train.images_NCHW
+    images = photographs().train.images_NCHW // 2 + 40
     row = augmentations.normalisation(Choice(name="none"), images, images.astype(np.float32))
     assert row.text.startswith(f"{images.min()} to {images.max()}\nmean {images.mean():.3g}")
-    np.testing.assert_allclose(row.pictures[1][..., 0], (images[0, 0] - images.min()) / np.ptp(images), atol=1e-6)
-    assert row.pictures[0].shape == (16, 16, 3)
+    np.testing.assert_allclose(row.pictures[2], images[1].transpose(1, 2, 0) / 255, atol=1e-6)
+    np.testing.assert_allclose(row.pictures[3][..., 0], (images[1, 0] - images.min()) / np.ptp(images), atol=1e-6)
+    centred = np.array([-1.004, 1.0], dtype=np.float32).reshape(2, 1, 1, 1)
+    row = augmentations.normalisation(Choice(name="standardize"), images[:2, :1, :1, :1], centred)
+    assert row.text == "−1 to 1\nmean 0, std 1"
 
 
 def test_a_single_class_has_no_pairs_and_a_constant_image_no_contrast():
