@@ -521,6 +521,8 @@ def test_a_study_in_the_middle_is_reported_as_it_stands(tmp_path, page):
     root = tmp_path / "runs"
     leave(root, of["plain20", 0], 9.5)
     leave(root, of["plain20", 1], 9.7)
+    with (root / of["plain20", 1].folder / "metrics.jsonl").open("a") as file:
+        file.write("not a row\n")
     leave(root, of["plain56", 0], 70, status="diverged", upto=4)
     leave(root, of["plain56", 1], 70, status="stopped", upto=3)
     found = read(plan, root, failed={of["plain110", 0].id: "killed by <SIGKILL>\nthree times"})
@@ -531,12 +533,13 @@ def test_a_study_in_the_middle_is_reported_as_it_stands(tmp_path, page):
     assert "preliminary" in said
     assert cells(tables.arms(found), "plain56", "n", "without result") == ["0", "1 diverged, 1 stopped, 1 missing"]
     assert [row[2:4] for row in tables.troubles(found).rows] == [
+        ("damaged", "metrics.jsonl, line 13 is damaged and left out"),
         ("diverged", "epoch 5, step 77: loss nan, gradient norm inf"), ("failed", "killed by <SIGKILL> three times"),
     ]  # fmt: skip
     curves = study_curves.data(found, study_curves.of_arms(found))
     assert curves.broken == {"plain56": (4,)}
     assert study_curves.families(found, study_curves.of_arms(found)) is None  # no residual network has a curve yet
-    assert "What diverged or failed" in said
+    assert "What diverged, failed or is damaged" in said
 
 
 def test_nothing_run_all_diverged_and_nothing_to_compare(tmp_path, page):

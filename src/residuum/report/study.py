@@ -157,7 +157,7 @@ def sections(results: Results) -> tuple[Section, ...]:
         Section("histories", "History of each arm", tuple(_histories(results, curves))),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
-        Section("troubles", "What diverged or failed", tuple(_troubles(results))),
+        Section("troubles", "What diverged, failed or is damaged", tuple(_troubles(results))),
         Section("looks", "Looks until decided", tuple(_looks(results))),
         Section("again", "How to compute it again", tuple(_again(results))),
         Section("environment", "Environment", tuple(_environment(results))),
@@ -340,7 +340,8 @@ def _troubles(results: Results) -> list[Block]:
         return []
     caption = (
         "A diverged run is a result: its loss or gradient was no longer finite, and it was stopped before that update. "
-        "A failed run is not: `residuum study run` tries it again."
+        "A failed run is not: `residuum study run` tries it again. An epoch whose row is damaged is "
+        "missing in the curves."
     )
     return [Tabular(table, caption)]
 

@@ -303,7 +303,7 @@ def images(results: Results) -> Table:
 
 
 def troubles(results: Results) -> Table:
-    """What diverged or failed: when, or why."""
+    """What diverged, failed or can no longer be read in full: when, or why."""
     rows = []
     for run in results.plan.runs:
         record, stands = results.records.get(run.id), status(results, run)
@@ -314,6 +314,7 @@ def troubles(results: Results) -> Table:
             what = (f"epoch {at.get('epoch')}, step {at.get('step')}: loss {at.get('loss')}, "
                     f"gradient norm {at.get('gradient_norm')}")  # fmt: skip
             rows.append((run.arm, str(run.seed), stands, what, run.id))
+        rows += [(run.arm, str(run.seed), "damaged", line, run.id) for line in (record.damaged if record else ())]
     return Table(("arm", "seed", "status", "when or why", "id"), tuple(rows), ("seed",), tuple(r[2] for r in rows))
 
 
