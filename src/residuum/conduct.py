@@ -122,8 +122,10 @@ def shortened(config: RunConfig, scale: float) -> RunConfig:
     )
 
 
-def _without_root(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"data": config.data.model_copy(update={"root": ""})})
+def _configs(study: Study) -> list[RunConfig]:
+    """The configurations of a study's arms, without where the data lies."""
+    datas = ((arm.config, arm.config.data.model_copy(update={"root": ""})) for arm in study.arms())
+    return [config.model_copy(update={"data": data}) for config, data in datas]
 
 
 def _label(study: Study, changed: Study, scale: float) -> str:
@@ -131,11 +133,9 @@ def _label(study: Study, changed: Study, scale: float) -> str:
 
     Where the data lies does not; nor do more seeds, with which the same study goes on.
     """
-    configs = [[_without_root(arm.config) for arm in one.arms()] for one in (study, changed)]
-    differing = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
-    differing.pop("data.root", None)
-    if configs[0] == configs[1]:
-        differing = {}
+    usual = _configs(study)
+    own = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
+    differing = {path: value for path, value in own.items() if _configs(study.changed({path: value})) != usual}
     if scale == 1 and not differing and not study.only:
         return study.name
     text = json.dumps([scale, differing, study.only], sort_keys=True)
