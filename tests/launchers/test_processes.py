@@ -72,6 +72,21 @@ def children_of(parent: int) -> set[int]:
     return found
 
 
+STRANGERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def strangers():
+    """The processes that other tests have left to this one, as those in which torch compiles."""
+    STRANGERS.clear()
+    STRANGERS.update(children_of(os.getpid()))
+
+
+def workers() -> set[int]:
+    """The worker processes that a test has started and that are still there."""
+    return children_of(os.getpid()) - STRANGERS
+
+
 def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
@@ -107,8 +122,8 @@ def test_workers_give_the_bits_of_one_process_on_the_threads_asked_for(tmp_path,
     said, most = [], 0
     for one in launch([job(config) for config in configs], tmp_path, workers=2, threads=1):
         said.append(one)
-        most = max(most, len(children_of(os.getpid())))
-    assert (most, children_of(os.getpid())) == (2, set())
+        most = max(most, len(workers()))
+    assert (most, workers()) == (2, set())
     for config, bits_of_one in zip(configs, expected, strict=True):
         record = read_record(folder_of(tmp_path, config))
         assert (record.environment[0]["threads"], record.recipe) == (1, "quick")
@@ -133,7 +148,7 @@ def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, who
     said = []
     for one in launch([job(killed), job(impossible), job(crashing), job(well)], tmp_path, workers=1, threads=1):
         if not said_of(said, EpochDone) and isinstance(one, JobEvent) and isinstance(one.event, EpochDone):
-            (worker,) = children_of(os.getpid())
+            (worker,) = workers()
             os.kill(worker, signal.SIGKILL)
         said.append(one)
     first, *others = [one for one in said if isinstance(one, JobRestarted)]
@@ -160,7 +175,7 @@ def test_storage_error_stops_every_worker_cleanly_and_is_raised(tmp_path):
         next(one for one in said if isinstance(one.event, EpochDone))
     with pytest.raises(StorageError, match=f"cannot write {path}: Is a directory"):
         list(said)
-    assert children_of(os.getpid()) == set()
+    assert workers() == set()
     assert read_record(folder_of(tmp_path, full)).status == "stopped"
     assert read_record(folder_of(tmp_path, long)).status == "stopped"
     assert saved_to_the_last_update(folder_of(tmp_path, long))
@@ -188,7 +203,7 @@ def test_run_that_another_process_is_at_is_waited_for(tmp_path, whole):
     for one in launch([job(held), job(free)], tmp_path, workers=1, threads=1):
         said.append(one)
         if isinstance(one.event, Note):
-            (idle,) = children_of(os.getpid())
+            (idle,) = workers()
             os.kill(idle, signal.SIGKILL)  # one without a run is nobody's loss
             lock.__exit__(None, None, None)
     assert [(one.id, type(one.event)) for one in said if isinstance(one.event, Note | Finished)] == [
@@ -204,7 +219,7 @@ def test_closing_the_generator_stops_the_workers_and_gives_the_signals_back(tmp_
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != usual
     said.close()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == usual
-    assert children_of(os.getpid()) == set()
+    assert workers() == set()
     record = read_record(folder_of(tmp_path, config))
     assert (record.status, len(record.epochs) < 25) == ("stopped", True)
     assert saved_to_the_last_update(record.folder)

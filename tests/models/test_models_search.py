@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from residuum.cli import _amount, main
+from residuum.cli import main
+from residuum.cli.models import _amount
 from residuum.config import REPORT_C_NETWORKS, RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import MODELS, build

@@ -387,7 +387,7 @@ def test_a_run_is_computed_again_by_its_command(tmp_path):
 
 
 def test_commands_never_tell_where_the_data_lies(tmp_path):
-    settings = {"data.root": "/home/me/cifar10-jpeg", "data.dataset": "cifar10", "data.subset": 0.5}
+    settings = {"data.root": "/data/me/cifar10-jpeg", "data.dataset": "cifar10", "data.subset": 0.5}
     found = read(planned(depths(), settings=settings), tmp_path)
     assert (
         commands.study_command(found.plan)
