@@ -112,19 +112,22 @@ def test_opposite_claims_get_opposite_verdicts(differences, margin):
         assert {there.verdict, back.verdict} in ({"supported", "contradicted"}, {"undecided"})
 
 
-def test_holm_is_applied_over_the_claims_that_have_a_p():
+def test_holm_counts_the_claims_that_cannot_be_judged_yet():
     arms = two([1.0, 1.4, 2.0, 1.1, 0.2], [0.0] * 5) | {"c": arm("c", [None] * 5, ["diverged"] * 5)}
     (alone,) = judge(["a > b"], arms)
     assert alone.verdict == "supported"
     assert 0.05 / 3 < alone.p < 0.05
     found = judge(["a > b", "c > b", ("a > b", 0.9), ("a > b", 1.1)], arms)
-    assert [one.p_holm for one in found] == holm([one.p for one in found])
+    ones = [1.0 if one.p is None else one.p for one in found]
+    assert [one.p_holm for one in found] == [
+        None if one.p is None else p for one, p in zip(found, holm(ones), strict=True)
+    ]
     assert found[1].p is None
-    assert found[0].p_holm == pytest.approx(3 * alone.p)
+    assert found[0].p_holm == pytest.approx(4 * alone.p)
     assert found[0].verdict == "undecided"
     assert found[0].low > 0  # the interval alone would decide it
     assert found[0].reason.endswith(
-        f": not beyond chance for one of 3 claims (p = {3 * alone.p:.2g} after Holm's correction)"
+        f": not beyond chance for one of 4 claims (p = {4 * alone.p:.2g} after Holm's correction)"
     )
 
 

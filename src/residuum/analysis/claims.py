@@ -62,7 +62,8 @@ def verdicts(
     changes, are compared as they are.
     """
     found = [_evidence(claim, values, paired) for claim in claims]
-    adjusted = holm([one.p for one in found])
+    # A claim that cannot be judged yet counts as one: what is decided now must stand when its runs are there.
+    adjusted = holm([1.0 if one.obstacle else one.p for one in found])
     tested = sum(p is not None for p in adjusted)
     return tuple(_verdict(one, p, tested, level) for one, p in zip(found, adjusted, strict=True))
 
@@ -153,7 +154,7 @@ def _verdict(found: _Evidence, p_holm: float | None, tested: int, level: float) 
         reason = _numbers(found, level)
         if word == "undecided":
             reason += _why_undecided(claim, found.p, p_holm, tested, level)
-    return Verdict(claim, word, found.n, mean, low, high, found.p, p_holm, reason)
+    return Verdict(claim, word, found.n, mean, low, high, found.p, None if found.p is None else p_holm, reason)
 
 
 def _numbers(found: _Evidence, level: float) -> str:
