@@ -462,7 +462,7 @@ def test_both_forms_have_the_same_tables_and_figures(whole, printed, monkeypatch
 
 def test_no_path_of_the_machine_is_told(tmp_path, page):
     root = tmp_path / "elsewhere"
-    settings = {"data.root": "/home/someone/secret/cifar10-jpeg"}
+    settings = {"data.root": "/data/someone/secret/cifar10-jpeg"}
     found = finished(planned(depths(), settings=settings), root, ERRORS)
     for name, text in page(found, root, tmp_path / "report").items():
         for told in ("/home", "secret", str(tmp_path), "elsewhere"):
