@@ -177,7 +177,7 @@ def _why_undecided(claim: Claim, p: float, p_holm: float, tested: int, level: fl
     if claim.operator == "=":
         return f": neither within nor outside ± {claim.margin:g}"
     bound = claim.right + _bound(claim) if isinstance(claim.right, float) else _bound(claim)
-    return f": {bound:g} is not excluded"
+    return f": {bound + 0.0:g} is not excluded"
 
 
 def _count(number: int, what: str) -> str:
