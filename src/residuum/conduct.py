@@ -233,7 +233,7 @@ def spread(plan_: Plan, root: Path) -> Spread:
         return Spread(known.difference_sd, True, f"of the pairs so far, {known.difference_df} degrees of freedom")
     sd, source = known.sd, f"of the runs so far, {known.df} degrees of freedom"
     if sd is None:
-        sd, source = power.PRIOR_SD, "of an arm, as repeats of ResNets near 94 % show; no runs here yet"
+        sd, source = power.PRIOR_SD, f"from {power.PRIOR_SD} an arm, as repeats of ResNets near 94 % show; no runs yet"
     return Spread(sd * 2**0.5 if paired else sd, paired, source)
 
 
@@ -254,7 +254,12 @@ def run(plan: Plan, root: Path, *, workers: int, threads: int) -> Iterator[Said 
         StoppedError: a signal; the states are saved and the same call goes on.
         StorageError: the disk is full.
     """
-    (plans.folder_of(root, plan.label) / plans.LOOKS).unlink(missing_ok=True)
+    looks = plans.folder_of(root, plan.label) / plans.LOOKS
+    if looks.exists():
+        raise InputError(
+            f"{plan.label} was grown by --until-decided: a test of some of its seeds would undo what its looks spent; "
+            f"go on with --until-decided, or remove {looks}"
+        )
     yield from _computed(plan, root, workers, threads)
 
 

@@ -286,6 +286,8 @@ def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     found = results(plans.read(plans.find("tiny", tmp_path)), tmp_path)
     assert [one.verdict for one in found.verdicts] == ["supported"]
     assert [look["seeds"] for look in found.looks] == [list(look.seeds) for look in looks]
+    with pytest.raises(InputError, match="was grown by --until-decided"):
+        list(conduct.run(conduct.plan(plain, {}), tmp_path, workers=1, threads=1))
     same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b"}], compare={}, seeds=2,
                 claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip
     looks = [one for one in conduct.until_decided(conduct.plan(same, {}), tmp_path, workers=1, threads=1, budget=None)

@@ -151,6 +151,7 @@ def test_nested_and_quoted_settings_are_the_same():
         ('"plain20", "resnet20"', '"plain20", "resnet21"', 12, "the nearest is 'resnet20'"),
         ('text = "Shortcuts help."', "", 18, "claims[0].text: a value is missing"),
         ("< plain20", "< plain2", 20, "did you mean 'plain20, lr=0.1'?"),
+        ("< plain20", "< resnet20", 20, "'resnet20, lr=0.1' is compared with itself"),
         ("< plain20", "plain20", 20, "is not of the form 'arm > arm'"),
         ("expect", 'measure = "tst_error"\nexpect', 20, "unknown measure 'tst_error'; did you mean 'test_error'?"),
         ('lr=0.1"\n\n[[pub', 'lr=0.1"\nmargn = 1\n\n[[pub', 21, "unknown key 'margn'; did you mean 'margin'?"),

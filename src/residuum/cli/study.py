@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -320,7 +321,7 @@ def power(options: argparse.Namespace) -> None:
     from residuum import conduct
     from residuum.analysis import power as analysis
 
-    if options.difference <= 0 or (options.sd is not None and options.sd <= 0):
+    if not 0 < options.difference < math.inf or (options.sd is not None and not 0 < options.sd < math.inf):
         raise InputError("--difference and --sd: numbers above 0, in points of the measure")
     made = _planned(options)
     sd = conduct.Spread(options.sd, True, "given") if options.sd else conduct.spread(made, options.runs)

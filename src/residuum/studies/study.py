@@ -329,6 +329,8 @@ def _check(study: Study) -> None:
         for side in sides:
             if isinstance(side, str):
                 _checked_name((*place, "expect"), side, known, "arm")
+        if sides[0] == sides[1]:
+            raise StudyError((*place, "expect"), f"{sides[0]!r} is compared with itself")
         if claim.operator == "=" and claim.margin <= 0:
             raise StudyError((*place, "margin"), "with '=' the margin says what counts as equal: a number above 0")
     for number, published in enumerate(study.published):
