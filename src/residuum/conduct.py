@@ -6,7 +6,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,21 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
                 evaluated=len(data.validation_N) + test,
             )
         )
-        for seed in changed.seeds:
-            seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-            folder = run_folder.folder_of(Path(), seeded).name
-            runs.append(PlannedRun(arm.name, seed, identity(seeded), folder, seeded.model_dump(mode="json")))
+        runs += [_planned_run(arm.name, config, seed) for seed in changed.seeds]
     return Plan(changed, _label(study, changed, scale), scale, dict(settings), tuple(gave_up), tuple(arms), tuple(runs))
+
+
+def _planned_run(arm: str, config: RunConfig, seed: int) -> PlannedRun:
+    """The run of an arm's resolved configuration with a seed."""
+    seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+    folder = run_folder.folder_of(Path(), seeded).name
+    return PlannedRun(arm, seed, identity(seeded), folder, seeded.model_dump(mode="json"))
+
+
+def _arm_configs(plan: Plan) -> dict[str, RunConfig]:
+    """The resolved configuration of every arm, with the first of its seeds."""
+    first = {run.arm: run for run in reversed(plan.runs)}
+    return {arm.name: RunConfig.of(first[arm.name].config) for arm in plan.arms}
 
 
 def _resolved(config: RunConfig, loaded: dict[str, Dataset]) -> tuple[RunConfig, assemble.Data]:
@@ -169,11 +179,11 @@ def resolved(study: Study) -> dict[str, RunConfig]:
 
 def estimate(plan: Plan, root: Path, *, seconds: float = 3.0) -> Estimate:
     """What a plan takes here, from a calibration of about `seconds` for each size of network and batch in it."""
-    first = {run.arm: RunConfig.of(run.config) for run in reversed(plan.runs)}
+    configs = _arm_configs(plan)
     paces: dict[str, Pace] = {}
     each: dict[str, float] = {}
     for arm in plan.arms:
-        config = first[arm.name]
+        config = configs[arm.name]
         key = json.dumps([config.model.model_dump(mode="json"), config.train.batch_size, config.compute.precision])
         if key not in paces:
             paces[key] = step_seconds(config, usual_threads(), seconds)
@@ -268,9 +278,9 @@ def _computed(plan: Plan, root: Path, workers: int, threads: int) -> Iterator[Sa
     folder = plans.write(plan, root)
     failed: dict[str, str] = {}
     storage.write_json(folder / plans.FAILED, failed)
-    cost = {arm.name: arm.macs * arm.epochs * arm.steps_per_epoch for arm in plan.arms}
+    work = {arm.name: arm.work for arm in plan.arms}
     todo = [one for one in plan.runs if not plans.is_complete(one, root)]
-    todo.sort(key=lambda one: (plan.study.seeds.index(one.seed), -cost[one.arm]))
+    todo.sort(key=lambda one: (plan.study.seeds.index(one.seed), -work[one.arm]))
     # Two arms may ask for the same run, as the baseline of two questions.
     jobs = {one.id: Job(one.id, RunConfig.of(one.config), plan.study.base) for one in todo}
     for said in processes.launch(list(jobs.values()), root, workers=workers, threads=threads):
@@ -300,8 +310,7 @@ def until_decided(
             if verdict.verdict != "undecided":
                 decided.setdefault(verdict.claim.text, verdict.verdict)
         looks.append(Look(number, GROUPS, plan_.study.seeds, level, dict(decided)))
-        rows = [{**vars(look), "seeds": list(look.seeds), "decided": dict(look.decided)} for look in looks]
-        storage.write_json(plans.folder_of(root, plan_.label) / plans.LOOKS, rows)
+        storage.write_json(plans.folder_of(root, plan_.label) / plans.LOOKS, [asdict(look) for look in looks])
         yield looks[-1]
         spent = time.monotonic() - began
         if len(decided) == len(plan_.study.claims) or (budget is not None and spent + took > budget):
@@ -314,12 +323,8 @@ def with_seeds(plan_: Plan, more: int) -> Plan:
     """A plan with so many more seeds, the next ones that it does not have."""
     old = plan_.study.seeds
     new = tuple(range(max(old) + 1, max(old) + 1 + more))
-    firsts = {one.arm: one for one in reversed(plan_.runs)}
-    runs = list(plan_.runs)
-    for arm in plan_.arms:
-        config = RunConfig.of(firsts[arm.name].config)
-        for seed in new:
-            seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-            folder = run_folder.folder_of(Path(), seeded).name
-            runs.append(PlannedRun(arm.name, seed, identity(seeded), folder, seeded.model_dump(mode="json")))
+    runs = [
+        *plan_.runs,
+        *(_planned_run(arm, config, seed) for arm, config in _arm_configs(plan_).items() for seed in new),
+    ]
     return replace(plan_, study=plan_.study.changed({}, [*old, *new]), runs=tuple(runs))

@@ -6,7 +6,6 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from residuum.cli.options import (
     Command,
@@ -21,9 +20,6 @@ from residuum.cli.options import (
     times,
 )
 from residuum.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 def add(command: Command) -> None:

@@ -29,6 +29,11 @@ class _Going:
     state: str = ""
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def steps(self) -> int:
+        """Updates of the whole run."""
+        return max(1, self.epochs * self.steps_per_epoch)
+
 
 @dataclass
 class _Board:
@@ -44,17 +49,12 @@ class _Board:
 
     def remaining(self) -> float | None:
         """Seconds to go at the speed so far; None before there is one."""
-        going = sum(
-            self.work[key] * (one.step - one.begun_at) / max(1, one.epochs * one.steps_per_epoch)
-            for key, one in self.going.items()
-        )
+        going = sum(self.work[key] * (one.step - one.begun_at) / one.steps for key, one in self.going.items())
         computed = self.computed + going
         if not computed:
             return None
         todo = sum(size for key, size in self.work.items() if key not in self.done)
-        begun = sum(
-            self.work[key] * one.step / max(1, one.epochs * one.steps_per_epoch) for key, one in self.going.items()
-        )
+        begun = sum(self.work[key] * one.step / one.steps for key, one in self.going.items())
         return (todo - begun) * (time.monotonic() - self.began) / computed
 
     def __rich__(self) -> Group:
@@ -63,8 +63,7 @@ class _Board:
         table = Table.grid(padding=(0, 2))
         for key, one in self.going.items():
             run = self.runs[key]
-            total = max(1, one.epochs * one.steps_per_epoch)
-            bar = ProgressBar(total=total, completed=one.step, width=24)
+            bar = ProgressBar(total=one.steps, completed=one.step, width=24)
             table.add_row(Text(run.arm, overflow="ellipsis", no_wrap=True), f"seed {run.seed}", bar, Text(one.state))
         return Group(Text(head + (f", about {clock(left)} to go" if left is not None else "")), table)
 
@@ -112,9 +111,8 @@ def _take_in(board: _Board, plan: Plan, root: Path) -> None:
     arms = {arm.name: arm for arm in plan.arms}
     board.label = plan.label
     for run in plan.runs:
-        arm = arms[run.arm]
         board.runs[run.id] = run
-        board.work[run.id] = float(arm.macs * arm.epochs * arm.steps_per_epoch)
+        board.work[run.id] = arms[run.arm].work
         if is_complete(run, root):
             board.done.add(run.id)
 
@@ -129,7 +127,7 @@ def _note(board: _Board, said: JobEvent, name: str) -> str:
     elif isinstance(event, Finished):
         one = board.going.pop(key, _Going())
         board.done.add(key)
-        board.computed += board.work[key] * (1 - one.begun_at / max(1, one.epochs * one.steps_per_epoch))
+        board.computed += board.work[key] * (1 - one.begun_at / one.steps)
         took = time.monotonic() - one.started
         return f"{len(board.done)}/{len(board.runs)} {name}: {event.status} in {took:.1f} s | {one.state}"
     elif isinstance(event, StepDone | EpochDone | Diverged) and key in board.going:

@@ -29,6 +29,11 @@ class PlannedArm:
     steps_per_epoch: int
     evaluated: int = 0
 
+    @property
+    def work(self) -> int:
+        """The size of one of its runs, to compare it with others: multiply-adds of an image times updates."""
+        return self.macs * self.epochs * self.steps_per_epoch
+
 
 @dataclass(frozen=True)
 class PlannedRun:
