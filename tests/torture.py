@@ -48,7 +48,7 @@ def contents(root: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.suffix == ".safetensors" and (path.parent.name in states or path.parent.name == "predictions"):
+        if path.suffix == ".safetensors" and (path.parent.name in states | {"predictions", "layers"}):
             found[name] = path.read_bytes()
         elif name in ("metrics.jsonl", "steps.jsonl"):
             found[name] = [without_clock(json.loads(line)) for line in path.read_text().splitlines()]

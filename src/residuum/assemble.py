@@ -20,16 +20,19 @@ from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS, Normalization
 from residuum.data.split import split
-from residuum.engine import metrics
+from residuum.engine import layers, metrics
 from residuum.engine.compute import Compute, compiled, compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.loop import Training
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records.event import Scores
+from residuum.records.layers import Layers
 from residuum.registry import Choice, Table
 
 EVALUATION_BATCH = 500
+LOOKED_AT = 128
+"""Training images, unaugmented, on which the layers are looked at."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +203,19 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         compute=on,
         epochs=t.epochs,
         evaluate={split: scorer(split) for split in wanted},
+        look=_looker(network, data, on) if config.monitor.histograms else None,
     )
     return made, [*_unreached(config), *([note] if note else [])]
+
+
+def _looker(network: nn.Module, data: Data, on: Compute) -> Callable[[int], Layers]:
+    """What every layer is like after an epoch, on the first training images."""
+    train, indices_N = data.dataset.train, data.train_N[:LOOKED_AT]
+    images = evaluation_batches(
+        train.images_NCHW, indices_N, batch_size=LOOKED_AT, normalization=data.normalization, device=on.device
+    )
+    images_NCHW, labels_N = next(iter(images)), torch.from_numpy(train.labels_N[indices_N]).to(on.device)
+    return lambda epoch: layers.look(network, images_NCHW, labels_N, epoch)
 
 
 def _unreached(config: RunConfig) -> list[str]:

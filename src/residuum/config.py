@@ -23,6 +23,10 @@ SCHEMA = 1
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
 
 
+YOUNGER = (("monitor", "histograms"),)
+"""Settings that came after the schema's version."""
+
+
 def _named(choice: Choice) -> Choice:
     if not choice.name:
         raise ValueError("a choice needs a name")
@@ -108,6 +112,9 @@ class MonitorConfig(Part):
 
     test: bool = Field(
         default=False, description="also record the test curve; it is marked as observed and selects nothing"
+    )
+    histograms: bool = Field(
+        default=False, description="also record histograms of every layer before training and after each epoch"
     )
 
 
@@ -208,10 +215,14 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def identity(config: RunConfig) -> str:
     """The id of a run: 12 hexadecimal digits of the hash of its resolved configuration and the schema's version.
 
-    Where the data lies does not count, only its fingerprint: moving a folder changes no run.
+    Where the data lies does not count, only its fingerprint: moving a folder changes no run. A setting that is younger
+    than the schema's version counts where it is not the default, so that the runs before it keep their ids.
     """
     values = config.model_dump(mode="json")
     del values["data"]["root"]
+    for section, name in YOUNGER:
+        if values[section][name] == type(getattr(config, section)).model_fields[name].default:
+            del values[section][name]
     text = json.dumps([SCHEMA, values], sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()[:12]
 

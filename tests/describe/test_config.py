@@ -183,6 +183,11 @@ def test_identity_ignores_where_the_data_lies_and_nothing_else():
         assert identity(config.changed({path: other})) != identity(config), path
 
 
+def test_a_younger_setting_at_its_default_leaves_ids_as_they_were():
+    """The id that the configuration had before there were histograms of layers."""
+    assert identity(recipes.he2015()) == "e45c97e2e35f"
+
+
 def test_every_short_name_comes_back():
     for name in network_names():
         assert short_name(Choice.of(network(name))) == name

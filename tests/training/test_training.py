@@ -19,7 +19,7 @@ from residuum.errors import InputError, StorageError
 from residuum.launchers.local import StoppedError, launch
 from residuum.models.activations import ACTIVATIONS
 from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import layers, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.record import read_record
 from residuum.train import check, resume, run, train
@@ -69,6 +69,7 @@ FORMS = [
     {"train__micro_batch": 5},
     {"compute__precision": "bf16"},
     {"model__shortcut": "none", "monitor__test": True, "data__validation": 0},
+    {"monitor__histograms": True, "save__every": 2},
 ]
 
 
@@ -82,6 +83,32 @@ def test_a_run_stopped_twice_in_an_epoch_ends_with_the_same_bits(tmp_path, setti
     assert sum(name.endswith(".safetensors") for name in whole) >= 3  # weights, optimizer, predictions
     assert whole.keys() == pieces.keys()
     assert [name for name in whole if whole[name] != pieces[name]] == []
+
+
+def test_looking_at_the_layers_changes_nothing_but_what_is_recorded(tmp_path):
+    train(tiny(), tmp_path / "blind")
+    seen = train(tiny(monitor__histograms=True), tmp_path / "seen")
+    blind, both = contents(tmp_path / "blind"), contents(tmp_path / "seen")
+    assert {name for name in both if name not in blind} == {
+        f"layers/epoch-000{epoch}.safetensors" for epoch in range(3)
+    }
+    assert {name: both[name] for name in blind if name != "config.json"} == {
+        name: value for name, value in blind.items() if name != "config.json"
+    }
+    initial, first, second = layers.read(seen.folder)
+    assert (initial.epoch, first.epoch, second.epoch) == (0, 1, 2)
+    assert initial.images == 48  # all training images: there are fewer than are looked at
+    last = from_bytes(run_folder.read_checkpoint(seen.folder, run_folder.Position(2, 0)).files["weights.safetensors"])
+    for name, norm in zip(second.parameters.names, second.parameters.norm_T, strict=True):
+        assert norm == pytest.approx(last[name].norm().item(), rel=1e-5), name
+    assert not (initial.parameters.counts_TB == second.parameters.counts_TB).all()
+
+
+def test_a_run_taken_back_forgets_what_its_layers_were_later(tmp_path):
+    record = train(tiny(monitor__histograms=True), tmp_path)
+    (record.folder / "result.json").unlink()
+    run_folder.rewind(record.folder, run_folder.Position(1, 0), STEPS)
+    assert [seen.epoch for seen in layers.read(record.folder)] == [0, 1]
 
 
 def test_runs_that_differ_are_seen_to_differ(tmp_path):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from residuum.records.layers import Layers
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -72,6 +74,13 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class LayersSeen:
+    """Every layer was looked at, before the first epoch or after one; it comes before that epoch's `EpochDone`."""
+
+    layers: Layers
+
+
+@dataclass(frozen=True)
 class Diverged:
     """The loss or the gradient is not finite: the run stops before this step's update."""
 
@@ -87,7 +96,7 @@ class TestRead:
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    why: Literal["observed", "last", "selected", "evaluate"]
+    why: Literal["observed", "last", "selected", "evaluate", "classes", "explain"]
     epoch: int
 
 
@@ -106,4 +115,4 @@ class Finished:
     status: Literal["finished", "diverged"]
 
 
-Event = Started | StepDone | EpochDone | Diverged | TestRead | Note | Finished
+Event = Started | StepDone | EpochDone | LayersSeen | Diverged | TestRead | Note | Finished

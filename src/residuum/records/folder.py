@@ -6,6 +6,7 @@
     groups.json        which parameters decay
     metrics.jsonl      one row an epoch          steps.jsonl   one row an update
     test_reads.jsonl   every read of the test set, never shortened
+    layers/            epoch-0003.safetensors … histograms of every layer, where they are recorded
     checkpoints/       epoch-0003-step-000000/ … predictions/  logits on the test set
     result.json        written last: a run is complete when it is there
 
@@ -24,8 +25,8 @@ from typing import Any, NamedTuple
 
 from residuum.config import SCHEMA, RunConfig, identity, short_name
 from residuum.errors import InputError
-from residuum.records import storage
-from residuum.records.event import EpochDone, Event, StepDone, TestRead
+from residuum.records import layers, storage
+from residuum.records.event import EpochDone, Event, LayersSeen, StepDone, TestRead
 
 
 class Position(NamedTuple):
@@ -118,6 +119,8 @@ class Writer:
         elif isinstance(event, TestRead):
             self._rows[TEST_READS].add(asdict(event))
             self._rows[TEST_READS].sync()
+        elif isinstance(event, LayersSeen):
+            layers.write(self.folder, event.layers)
 
     def save(self, position: Position, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:
         """Save the state of a place. The rows that it covers reach the disk first."""
@@ -182,12 +185,13 @@ def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
     Raises:
         InputError: a row that is to stay is damaged.
     """
-    for stump in (*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(".*.tmp")):
+    for stump in (path for place in (".", "checkpoints", layers.FOLDER) for path in (folder / place).glob(".*.tmp")):
         with storage.storing(stump):
             shutil.rmtree(stump) if stump.is_dir() else stump.unlink()
     for later, path in checkpoints(folder):
         if later > position:
             _remove(path)
+    layers.drop_after(folder, position.epoch)
     storage.keep_rows(folder / STEPS, "step", range(position.epoch * steps_per_epoch + position.step))
     storage.keep_rows(folder / METRICS, "epoch", range(1, position.epoch + 1))
 

@@ -1,0 +1,107 @@
+"""Looking at every layer of a network while it trains, without leaving a trace in it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from residuum.records.layers import BINS, Histograms, Layers
+
+SCALE = 2.0**64
+"""The loss is multiplied by it and the gradients divided: those of the first layers of a deep sigmoid network would
+otherwise be below what float32 can hold. A power of two changes no other bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Caught:
+    """What a forward pass computed, by layer, in the order of the pass."""
+
+    responses: dict[str, Tensor] = field(default_factory=dict)
+    activations: dict[str, Tensor] = field(default_factory=dict)
+
+
+def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, epoch: int) -> Layers:
+    """What every layer does with some images, in training mode and float32; the network is left as it was.
+
+    One forward and one backward pass of the mean cross-entropy. Neither running statistics nor `.grad` of the
+    parameters change, and no random number is drawn.
+    """
+    parameters = dict(network.named_parameters())
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    with caught(network) as seen:
+        loss = F.cross_entropy(network(images_NCHW), labels_N) * SCALE
+    gradients = torch.autograd.grad(loss, list(parameters.values()))
+    with torch.no_grad():
+        for buffer, before in zip(network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        return Layers(
+            epoch=epoch,
+            images=len(images_NCHW),
+            parameters=histograms(parameters),
+            gradients=histograms(dict(zip(parameters, gradients, strict=True)), SCALE),
+            responses=histograms(seen.responses),
+            activations=histograms(seen.activations),
+            dead_A=np.array([dead(values) for values in seen.activations.values()], np.float64),
+        )
+
+
+@contextmanager
+def caught(network: nn.Module) -> Iterator[Caught]:
+    """Catch the responses and activations of the passes within; the hooks are gone at the end, also after an error.
+
+    A module without parameters or parts that keeps the shape of its input and computes something is an activation. One
+    that a block calls several times has the number of the call behind its name.
+    """
+    seen, calls = Caught(), Counter[str]()
+    names = {module: name for name, module in network.named_modules()}
+    last: list[tuple[str, Tensor]] = []  # the output of the latest convolution, which a batch norm may take up
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        name, values = names[module], inputs[0]
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            seen.responses[name] = output
+            last[:] = [(name, output)]
+        elif isinstance(module, nn.BatchNorm2d):
+            if last and last[0][1] is values:
+                seen.responses[last[0][0]] = output
+        elif output is not values and output.shape == values.shape:
+            calls[name] += 1
+            seen.activations[f"{name}{calls[name]}" if calls[name] > 1 else name] = output
+
+    leaves = [module for module in names if not list(module.children())]
+    handles = [module.register_forward_hook(hook) for module in leaves]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def histograms(tensors: Mapping[str, Tensor], scale: float = 1.0) -> Histograms:
+    """Histograms of tensors, whose values are `scale` times what is meant."""
+    rows = [_histogram(values.detach().flatten()) for values in tensors.values()]
+    counts_TB = np.stack([counts_B for counts_B, _ in rows]) if rows else np.zeros((0, BINS))
+    figures_T4 = np.array([figures for _, figures in rows], np.float64).reshape(-1, 4) / scale
+    return Histograms(tuple(tensors), counts_TB.astype(np.int32), *figures_T4.T.copy())
+
+
+def _histogram(values_N: Tensor) -> tuple[Any, tuple[float, float, float, float]]:
+    low, high = (value.item() for value in values_N.aminmax())
+    if not np.isfinite([low, high]).all():
+        return np.zeros(BINS), (np.nan,) * 4
+    # Counts are made in the type of the values, and float32 counts exactly up to 2²⁴.
+    exact_N = values_N.double() if len(values_N) > 2**24 else values_N
+    counts_B = torch.histc(exact_N, BINS, low, high).cpu().numpy()
+    std, mean = torch.std_mean(values_N, correction=0)
+    return counts_B, (low, high, mean.item(), std.item())
+
+
+def dead(values_NCHW: Tensor) -> float:
+    """The share of channels that are zero at every place of every image."""
+    return (values_NCHW == 0).transpose(0, 1).flatten(1).all(dim=1).float().mean().item()

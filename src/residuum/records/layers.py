@@ -1,0 +1,115 @@
+"""What each layer of a network was like at one moment of training: histograms, and the figures that explain depth.
+
+One small file an epoch lies in the `layers` folder of a run; epoch 0 is the network as it was initialised.
+"""
+
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from residuum.errors import InputError
+from residuum.records import storage
+
+FOLDER = "layers"
+BINS = 50
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """Histograms of T tensors by name: `counts_TB` in equal bins from the smallest value to the largest.
+
+    `mean_T` and `std_T` (not corrected) are exact, not those of the bins. A tensor with a value that is not finite has
+    no counts, and NaN for the rest.
+    """
+
+    names: tuple[str, ...]
+    counts_TB: NDArray[np.int32]
+    low_T: Numbers
+    high_T: Numbers
+    mean_T: Numbers
+    std_T: Numbers
+
+    @property
+    def norm_T(self) -> Numbers:
+        """The Euclidean norm of each tensor."""
+        squares_T: Numbers = self.counts_TB.sum(axis=1) * (self.mean_T**2 + self.std_T**2)
+        return np.sqrt(squares_T)
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """What every layer of a network was like after an epoch, seen on the same few training images each time.
+
+    `parameters` and the `gradients` of the mean cross-entropy go by the names of the parameters. `responses` are the
+    outputs of convolutions and of the linear layer, after the batch norm that follows if one does and before the
+    activation (He et al. 2015, figure 7). `activations` are the outputs of activation functions in the order of the
+    pass; `dead_A` is the share of their channels that are zero at every place of every image.
+    """
+
+    epoch: int
+    images: int
+    parameters: Histograms
+    gradients: Histograms
+    responses: Histograms
+    activations: Histograms
+    dead_A: Numbers
+
+
+GROUPS = ("parameters", "gradients", "responses", "activations")
+ARRAYS = tuple(field.name for field in fields(Histograms) if field.name != "names")
+
+
+def write(folder: Path, layers: Layers) -> None:
+    """Put what was seen after an epoch into the `layers` folder of a run."""
+    place = folder / FOLDER
+    with storage.storing(place):
+        place.mkdir(exist_ok=True)
+    groups = {name: getattr(layers, name) for name in GROUPS}
+    arrays = {f"{name}.{array}": getattr(group, array) for name, group in groups.items() for array in ARRAYS}
+    names = {name: group.names for name, group in groups.items()}
+    # One entry: safetensors writes several in any order, and equal records are to be equal files.
+    metadata = {"layers": json.dumps({"epoch": layers.epoch, "images": layers.images, "names": names})}
+    content = safetensors.numpy.save({**arrays, "dead_A": layers.dead_A}, metadata)
+    storage.write_file(place / f"epoch-{layers.epoch:04d}.safetensors", content)
+
+
+def read(folder: Path) -> tuple[Layers, ...]:
+    """What was recorded of the layers of the run in a folder, epoch by epoch; empty where nothing was.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return tuple(_read(path) for _, path in _files(folder))
+
+
+def drop_after(folder: Path, epoch: int) -> None:
+    """Remove what was recorded after an epoch, when a run is taken back there."""
+    for later, path in _files(folder):
+        if later > epoch:
+            with storage.storing(path):
+                path.unlink()
+
+
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    found = ((re.fullmatch(r"epoch-(\d+)\.safetensors", path.name), path) for path in (folder / FOLDER).glob("epoch-*"))
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _read(path: Path) -> Layers:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            head = json.loads(file.metadata()["layers"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        groups = {name: Histograms(tuple(head["names"][name]), *(arrays[f"{name}.{array}"] for array in ARRAYS))
+                  for name in GROUPS}  # fmt: skip
+        return Layers(head["epoch"], head["images"], **groups, dead_A=arrays["dead_A"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
