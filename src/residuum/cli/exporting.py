@@ -1,0 +1,40 @@
+"""`residuum export`: a trained network as one file for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from residuum.cli.options import Command, common, print_json
+
+
+def add(command: Command) -> None:
+    """Add `export`."""
+    p = command("export", export, "Write a run's network, with classes and normalisation, for other programs.")
+    p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    p.add_argument(
+        "--format", choices=("safetensors", "onnx"), required=True, help="weights alone, or a graph that runs as it is"
+    )
+    p.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+    p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: export/ in the run's folder)")
+    p.add_argument("--data", help="where the data set lies now, if it was moved; ONNX is checked on its images")
+    common(p)
+
+
+def export(options: argparse.Namespace) -> None:
+    """`residuum export RUN --format ...`."""
+    from residuum import export as exporting
+    from residuum.records.record import find_run, read_record
+
+    record = read_record(find_run(options.folder, options.runs))
+    path = options.out or record.folder / "export" / f"{options.which}.{options.format}"
+    done = exporting.export(record, options.format, path, which=options.which, root=options.data or "")
+    if options.json:
+        print_json({"run": record.id, "file": str(done.path), "format": done.format, "difference": done.difference,
+                    "images": done.images})  # fmt: skip
+        return
+    if done.difference is not None:
+        print(f"onnxruntime gives the network's logits on {done.images} training images, to {done.difference:.1e}")
+    print(done.path)

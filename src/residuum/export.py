@@ -1,0 +1,161 @@
+"""Giving a trained network away: one file with its weights, its classes and the normalisation of its images."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from residuum import assemble, predict
+from residuum.data.batches import normalise_for_network
+from residuum.data.normalize import Normalization
+from residuum.errors import InputError
+from residuum.predict import Trained, Which
+from residuum.records import storage
+from residuum.records.record import RunRecord
+
+Format = Literal["safetensors", "onnx"]
+TOLERANCE = 1e-4
+"""Largest difference of a logit that an exported graph may show."""
+CHECKED = 256
+"""Training images on which an exported graph is compared; the test images stay unread."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file that was written, and how far its logits are from the network's on how many images.
+
+    `difference` is the largest one in absolute value; None where the file holds the weights themselves.
+    """
+
+    path: Path
+    format: Format
+    difference: float | None
+    images: int
+
+
+class Deployed(nn.Module):
+    """A network that takes pixels: logits_NK of uint8 images_NCHW, normalised within."""
+
+    def __init__(self, network: nn.Module, normalization: Normalization) -> None:
+        super().__init__()
+        self.network = network
+        self.normalization = normalization
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """logits_NK of uint8 images_NCHW."""
+        logits_NK: Tensor = self.network(self.normalization(images_NCHW.float() / 255))
+        return logits_NK
+
+
+def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last", root: str = "") -> Exported:
+    """Write the network of a run into one file.
+
+    `safetensors` holds the weights by the names that most public networks for CIFAR use; its metadata has a JSON object
+    `residuum` with all that a program needs to build and feed the network. `onnx` is a graph from uint8 `images`
+    [N, C, H, W] to `logits` [N, K], the same JSON in its metadata; before it is written, its logits are compared with
+    the network's on training images, for which the data set must be at hand (`root`: where it lies now).
+
+    Raises:
+        InputError: as `predict.load`; a package for ONNX is missing; or the graph gives other logits than the network.
+        StorageError: the file cannot be written.
+    """
+    trained = predict.load(record, which)
+    trained.network.to("cpu", torch.float32).eval()
+    description = json.dumps(describe(record, trained), sort_keys=True)
+    difference = None
+    if form == "safetensors":
+        tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+        content = safetensors.torch.save(tensors, {"residuum": description})
+    else:
+        images_NCHW = _images(record, root)
+        content = _onnx(trained, images_NCHW[:2], description)
+        difference = _difference(content, trained, images_NCHW)
+        if not difference <= TOLERANCE:
+            raise InputError(f"the exported graph is off by {difference:.2g} in a logit, more than {TOLERANCE:g}; "
+                             "it was not written")  # fmt: skip
+    with storage.storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_file(path, content)
+    return Exported(path, form, difference, 0 if difference is None else len(images_NCHW))
+
+
+def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:
+    """What goes with the weights: network, classes, image shape, normalisation of pixels in [0, 1], and origin."""
+    return {
+        "model": record.config.model.model_dump(mode="json"),
+        "classes": list(trained.classes),
+        "shape": list(trained.shape),
+        "normalization": trained.normalization.plain(),
+        "dataset": record.data["dataset"],
+        "run": record.id,
+        "epoch": trained.epoch,
+    }
+
+
+def _images(record: RunRecord, root: str) -> Tensor:
+    """Some training images of the run, uint8."""
+    config = record.config.changed({"data.root": root}) if root else record.config
+    try:
+        dataset = assemble.dataset_of(config.data)
+    except InputError as error:
+        raise InputError(f"the graph is checked on real images, but {error} (--data says where they lie)") from error
+    return torch.from_numpy(np.ascontiguousarray(dataset.train.images_NCHW[:CHECKED]))
+
+
+def _onnx(trained: Trained, images_NCHW: Tensor, description: str) -> bytes:
+    """The network as the bytes of an ONNX file, for any number of images at once."""
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401  (asked for before the work, not after it)
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"ONNX needs the package {error.name}: pip install 'residuum[export]'") from error
+    with _quiet():
+        program = torch.onnx.export(
+            Deployed(trained.network, trained.normalization),
+            (images_NCHW,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+        )
+    assert program is not None, "with dynamo a program comes back"
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {"residuum": description})
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks, which are about its own code and packages that nobody needs here."""
+    logger, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _difference(content: bytes, trained: Trained, images_NCHW: Tensor) -> float:
+    """The largest difference between the logits of an ONNX graph and those of the network."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (logits_NK,) = session.run(["logits"], {"images": images_NCHW.numpy()})
+    with torch.no_grad():
+        expected_NK = trained.network(normalise_for_network(images_NCHW, trained.normalization))
+    return float(np.abs(logits_NK - expected_NK.numpy()).max())

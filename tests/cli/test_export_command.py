@@ -1,0 +1,100 @@
+"""`residuum export`: another program gets the network's logits from the file alone, or there is no file."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from residuum import export, predict
+from residuum.cli import main
+from residuum.config import RunConfig
+from residuum.models import build
+from residuum.records.record import read_record
+from residuum.registry import Choice
+from residuum.train import train
+
+ort = pytest.importorskip("onnxruntime")
+
+
+def small(**settings):
+    base = {
+        "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4},
+        "data.validation": 12,
+        "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]},
+        "optim.lr": 0.02,
+        "train.epochs": 1,
+        "train.batch_size": 16,
+        "compute.precision": "fp32",
+        "compute.threads": 1,
+    }
+    return RunConfig().changed(base | settings)
+
+
+@pytest.fixture(scope="module", params=["standardize", "per_image", "none"])
+def record(request, tmp_path_factory):
+    return train(small(**{"data.normalize": request.param}), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def images_NCHW():
+    return torch.randint(0, 256, (7, 3, 12, 12), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+
+
+def test_a_graph_gives_the_networks_logits_of_any_number_of_pixels(record, images_NCHW, tmp_path, capsys):
+    out = tmp_path / "net.onnx"
+    reads = record.test_reads
+    assert main(["export", str(record.folder), "--format", "onnx", "--out", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["file"] == str(out)
+    assert said["images"] == 60
+    session = ort.InferenceSession(out)
+    expected_NK = predict.logits(predict.load(record), images_NCHW).numpy()
+    for count in (1, 7):
+        (logits_NK,) = session.run(None, {"images": images_NCHW[:count].numpy()})
+        assert np.abs(logits_NK - expected_NK[:count]).max() < 1e-4
+    described = json.loads(session.get_modelmeta().custom_metadata_map["residuum"])
+    assert described["classes"] == list(record.data["classes"])
+    assert described["normalization"] == record.data["normalization"]
+    assert record.test_reads == reads
+
+
+def test_weights_rebuild_the_network_from_the_file_alone(record, images_NCHW, capsys):
+    assert main(["export", str(record.folder), "--format", "safetensors"]) == 0
+    path = record.folder / "export" / "last.safetensors"
+    assert capsys.readouterr().out.strip() == str(path)
+    with safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["residuum"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    channels, *size = described["shape"]
+    network = build(Choice.of(described["model"]), channels, len(described["classes"]), tuple(size), 1).eval()
+    network.load_state_dict(weights)
+    rebuilt = predict.Trained(network, predict.load(record).compute, export.Normalization.of(described["normalization"]),
+                              tuple(described["classes"]), (channels, *size), 1)  # fmt: skip
+    assert torch.equal(predict.logits(rebuilt, images_NCHW), predict.logits(predict.load(record), images_NCHW))
+    first = path.read_bytes()
+    assert main(["export", str(record.folder), "--format", "safetensors"]) == 0
+    assert path.read_bytes() == first
+
+
+def test_a_graph_that_differs_is_not_written(record, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(export.Deployed, "forward", lambda self, images: self.network(images.float() / 255) + 1)
+    assert main(["export", str(record.folder), "--format", "onnx", "--out", str(tmp_path / "net.onnx")]) == 2
+    assert "off by" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_is_one_line(record, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "onnxscript", None)
+        assert main(["export", str(record.folder), "--format", "onnx", "--out", str(tmp_path / "net.onnx")]) == 2
+    assert "pip install 'residuum[export]'" in capsys.readouterr().err
+    words = ["export", str(record.folder), "--format", "onnx", "--data", "cifar10", "--out", str(tmp_path / "net.onnx")]
+    assert main(words) == 2
+    assert "--data" in capsys.readouterr().err
+    assert main(["export", str(record.folder), "--format", "onx"]) == 2
+    assert "did you mean 'onnx'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert read_record(record.folder).status == "finished"
