@@ -50,7 +50,7 @@ def contents(root: Path) -> dict[str, object]:
         name = str(path.relative_to(folder))
         if path.suffix == ".safetensors" and (path.parent.name in states | {"predictions", "layers"}):
             found[name] = path.read_bytes()
-        elif name in ("metrics.jsonl", "steps.jsonl"):
+        elif name in ("metrics.jsonl", "steps.jsonl", "noise.jsonl"):
             found[name] = [without_clock(json.loads(line)) for line in path.read_text().splitlines()]
         elif name in ("result.json", "config.json", "data.json"):
             found[name] = without_clock(json.loads(path.read_text()))

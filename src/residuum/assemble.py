@@ -20,19 +20,20 @@ from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS, Normalization
 from residuum.data.split import split
-from residuum.engine import layers, metrics
+from residuum.engine import layers, metrics, noise
 from residuum.engine.compute import Compute, compiled, compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.loop import Training
 from residuum.errors import InputError
 from residuum.models import MODELS, build
-from residuum.records.event import Scores
-from residuum.records.layers import Layers
+from residuum.records.event import Event, LayersSeen, Scores
 from residuum.registry import Choice, Table
 
 EVALUATION_BATCH = 500
 LOOKED_AT = 128
 """Training images, unaugmented, on which the layers are looked at."""
+NOISE_IMAGES, NOISE_BATCH = 1024, 32
+"""Training images, unaugmented, on which the noise of the gradient is measured, and how many make one gradient."""
 
 
 @dataclass(frozen=True)
@@ -203,19 +204,39 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         compute=on,
         epochs=t.epochs,
         evaluate={split: scorer(split) for split in wanted},
-        look=_looker(network, data, on) if config.monitor.histograms else None,
+        observe=_observers(config, network, data, on),
     )
     return made, [*_unreached(config), *([note] if note else [])]
 
 
-def _looker(network: nn.Module, data: Data, on: Compute) -> Callable[[int], Layers]:
-    """What every layer is like after an epoch, on the first training images."""
-    train, indices_N = data.dataset.train, data.train_N[:LOOKED_AT]
-    images = evaluation_batches(
-        train.images_NCHW, indices_N, batch_size=LOOKED_AT, normalization=data.normalization, device=on.device
-    )
-    images_NCHW, labels_N = next(iter(images)), torch.from_numpy(train.labels_N[indices_N]).to(on.device)
-    return lambda epoch: layers.look(network, images_NCHW, labels_N, epoch)
+def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -> list[Callable[[int], Event]]:
+    """What a run records of its network before the first epoch and after each.
+
+    Raises:
+        InputError: there are too few training images to measure noise on.
+    """
+    train, made = data.dataset.train, list[Callable[[int], Event]]()
+
+    def batches(images: int, size: int) -> list[tuple[Tensor, Tensor]]:
+        indices_N = data.train_N[:images]
+        parts = evaluation_batches(
+            train.images_NCHW, indices_N, batch_size=size, normalization=data.normalization, device=on.device
+        )
+        labels_N = torch.from_numpy(train.labels_N[indices_N]).to(on.device)
+        return list(zip(parts, torch.split(labels_N, size), strict=True))
+
+    if config.monitor.histograms:
+        ((images_NCHW, labels_N),) = batches(LOOKED_AT, LOOKED_AT)
+        made.append(lambda epoch: LayersSeen(layers.look(network, images_NCHW, labels_N, epoch)))
+    if config.monitor.noise:
+        count = min(NOISE_IMAGES, len(data.train_N)) // NOISE_BATCH
+        if count < 2:
+            raise InputError(
+                f"monitor.noise: {len(data.train_N)} training images are too few; it takes {2 * NOISE_BATCH} or more"
+            )
+        parts = batches(count * NOISE_BATCH, NOISE_BATCH)
+        made.append(lambda epoch: noise.noise(network, parts, on, epoch))
+    return made
 
 
 def _unreached(config: RunConfig) -> list[str]:

@@ -23,7 +23,7 @@ SCHEMA = 1
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
 
 
-YOUNGER = (("monitor", "histograms"),)
+YOUNGER = (("monitor", "histograms"), ("monitor", "noise"))
 """Settings that came after the schema's version."""
 
 
@@ -115,6 +115,9 @@ class MonitorConfig(Part):
     )
     histograms: bool = Field(
         default=False, description="also record histograms of every layer before training and after each epoch"
+    )
+    noise: bool = Field(
+        default=False, description="also measure the noise of the gradient before training and after each epoch"
     )
 
 

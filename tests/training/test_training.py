@@ -69,7 +69,13 @@ FORMS = [
     {"train__micro_batch": 5},
     {"compute__precision": "bf16"},
     {"model__shortcut": "none", "monitor__test": True, "data__validation": 0},
-    {"monitor__histograms": True, "save__every": 2},
+    {
+        "monitor__histograms": True,
+        "monitor__noise": True,
+        "save__every": 2,
+        "train__batch_size": 36,
+        "data__dataset": {"name": "synthetic", "size": 12, "train": 120, "test": 20, "classes": 4},
+    },
 ]
 
 

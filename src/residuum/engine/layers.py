@@ -44,7 +44,10 @@ def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, epoch: int) 
             epoch=epoch,
             images=len(images_NCHW),
             parameters=histograms(parameters),
-            gradients=histograms(dict(zip(parameters, gradients, strict=True)), SCALE),
+            # In double precision: a GPU sums squares in float32, where those of scaled gradients have no room.
+            gradients=histograms(
+                {name: found.cpu().double() for name, found in zip(parameters, gradients, strict=True)}, SCALE
+            ),
             responses=histograms(seen.responses),
             activations=histograms(seen.activations),
             dead_A=np.array([dead(values) for values in seen.activations.values()], np.float64),

@@ -14,8 +14,7 @@ from residuum.engine import metrics
 from residuum.engine.compute import Compute, out_of_memory
 from residuum.engine.state import Average, Progress
 from residuum.errors import InputError
-from residuum.records.event import Diverged, EpochDone, Event, LayersSeen, Note, Scores, StepDone, TestRead
-from residuum.records.layers import Layers
+from residuum.records.event import Diverged, EpochDone, Event, Note, Scores, StepDone, TestRead
 
 
 class Batch(Protocol):
@@ -53,8 +52,8 @@ class Training:
 
     `network` holds the weights and `forward` computes it: the same object, or its compiled form. `rate` gives the
     learning rate of a step (from 0 over the whole run) from the validation losses so far. `evaluate` scores a
-    split with the weights that count: the average of the weights where there is one. `look` tells what every layer is
-    like after an epoch; None where that is not recorded.
+    split with the weights that count: the average of the weights where there is one. `observe` looks at
+    the network before the first epoch (0) and after each, and leaves it as it is.
     """
 
     network: nn.Module
@@ -70,7 +69,7 @@ class Training:
     compute: Compute
     epochs: int
     evaluate: Mapping[Literal["validation", "test"], Callable[[], Scores]]
-    look: Callable[[int], Layers] | None = None
+    observe: Sequence[Callable[[int], Event]] = ()
 
 
 def fit(training: Training, progress: Progress) -> Iterator[Event]:
@@ -83,8 +82,8 @@ def fit(training: Training, progress: Progress) -> Iterator[Event]:
     network, optimizer, steps_per_epoch = training.network, training.optimizer, training.batches.steps_per_epoch
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     network.train()
-    if training.look and progress.epoch == progress.step == 0:
-        yield LayersSeen(training.look(0))
+    if progress.epoch == progress.step == 0:
+        yield from [observe(0) for observe in training.observe]
     while progress.epoch < training.epochs:
         clock = time.perf_counter()
         for batch in training.batches.epoch(progress.epoch, start=progress.step):
@@ -180,13 +179,12 @@ def finish_epoch(training: Training, progress: Progress) -> Iterator[Event]:
         yield TestRead("observed", epoch)
     clock = time.perf_counter()
     lr = training.rate(step - 1, [scores.loss for scores in progress.validation])
-    layers = training.look(epoch) if training.look else None
+    observed = [observe(epoch) for observe in training.observe]
     scored = {split: evaluate() for split, evaluate in training.evaluate.items()}
     train = Scores("train", progress.loss_sum / progress.images, progress.correct / progress.images, progress.images)
     images_per_second = progress.images / progress.seconds
     seconds = progress.seconds + time.perf_counter() - clock
-    if layers:
-        yield LayersSeen(layers)
+    yield from observed
     if validation := scored.get("validation"):
         progress.validation.append(validation)
         progress.best = best_epoch(progress.validation)

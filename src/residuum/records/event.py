@@ -81,6 +81,29 @@ class LayersSeen:
 
 
 @dataclass(frozen=True)
+class NoiseSeen:
+    """The noise of the gradient was measured on `images` training images, before the first epoch or after one.
+
+    `squared_norm` is that of the true gradient, `trace` that of the covariance of one image's gradient, both estimated
+    without bias, so the first may come out below 0 where the noise is far larger.
+    """
+
+    epoch: int
+    images: int
+    batch: int
+    squared_norm: float
+    trace: float
+
+    @property
+    def scale(self) -> float | None:
+        """The simple noise scale, in images: trace over squared norm (McCandlish et al. 2018, equation 2.9).
+
+        Batches far below it average too little, batches far above it gain little. None where no gradient is seen.
+        """
+        return self.trace / self.squared_norm if self.squared_norm > 0 and self.trace > 0 else None
+
+
+@dataclass(frozen=True)
 class Diverged:
     """The loss or the gradient is not finite: the run stops before this step's update."""
 
@@ -115,4 +138,4 @@ class Finished:
     status: Literal["finished", "diverged"]
 
 
-Event = Started | StepDone | EpochDone | LayersSeen | Diverged | TestRead | Note | Finished
+Event = Started | StepDone | EpochDone | LayersSeen | NoiseSeen | Diverged | TestRead | Note | Finished

@@ -6,6 +6,7 @@
     groups.json        which parameters decay
     metrics.jsonl      one row an epoch          steps.jsonl   one row an update
     test_reads.jsonl   every read of the test set, never shortened
+    noise.jsonl        the noise of the gradient after each epoch, where it is recorded
     layers/            epoch-0003.safetensors … histograms of every layer, where they are recorded
     checkpoints/       epoch-0003-step-000000/ … predictions/  logits on the test set
     result.json        written last: a run is complete when it is there
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 from residuum.config import SCHEMA, RunConfig, identity, short_name
 from residuum.errors import InputError
 from residuum.records import layers, storage
-from residuum.records.event import EpochDone, Event, LayersSeen, StepDone, TestRead
+from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
 
 
 class Position(NamedTuple):
@@ -67,7 +68,7 @@ CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
     "environment.json",
     "groups.json",
 )
-METRICS, STEPS, TEST_READS = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl"
+METRICS, STEPS, TEST_READS, NOISE = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl", "noise.jsonl"
 
 
 def folder_of(root: Path, config: RunConfig) -> Path:
@@ -121,6 +122,10 @@ class Writer:
             self._rows[TEST_READS].sync()
         elif isinstance(event, LayersSeen):
             layers.write(self.folder, event.layers)
+        elif isinstance(event, NoiseSeen):
+            if NOISE not in self._rows:  # a file that few runs have
+                self._rows[NOISE] = storage.Rows(self.folder / NOISE)
+            self._rows[NOISE].add(asdict(event))
 
     def save(self, position: Position, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:
         """Save the state of a place. The rows that it covers reach the disk first."""
@@ -192,6 +197,8 @@ def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
         if later > position:
             _remove(path)
     layers.drop_after(folder, position.epoch)
+    # What epoch 0 was like is seen again by a run that starts again.
+    storage.keep_rows(folder / NOISE, "epoch", range(position.epoch + 1 if any(position) else 0))
     storage.keep_rows(folder / STEPS, "step", range(position.epoch * steps_per_epoch + position.step))
     storage.keep_rows(folder / METRICS, "epoch", range(1, position.epoch + 1))
 

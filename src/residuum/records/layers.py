@@ -62,6 +62,26 @@ class Layers:
     activations: Histograms
     dead_A: Numbers
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Layers 1 to L as depth counts them: convolutions and the linear layer in the order of the pass.
+
+        The projections of shortcuts are none of them.
+        """
+        return tuple(name for name in self.responses.names if "shortcut" not in name.split("."))
+
+    @property
+    def kernel_gradients_L(self) -> Numbers:
+        """The norm of the gradient of each layer's kernel."""
+        norms = dict(zip(self.gradients.names, self.gradients.norm_T, strict=True))
+        return np.array([norms[f"{name}.weight"] for name in self.kernels])
+
+    @property
+    def response_stds_L(self) -> Numbers:
+        """The standard deviation of each layer's responses."""
+        stds = dict(zip(self.responses.names, self.responses.std_T, strict=True))
+        return np.array([stds[name] for name in self.kernels])
+
 
 GROUPS = ("parameters", "gradients", "responses", "activations")
 ARRAYS = tuple(field.name for field in fields(Histograms) if field.name != "names")
@@ -88,6 +108,15 @@ def read(folder: Path) -> tuple[Layers, ...]:
         InputError: a file is damaged.
     """
     return tuple(_read(path) for _, path in _files(folder))
+
+
+def read_epoch(folder: Path, epoch: int) -> Layers | None:
+    """What was recorded after one epoch, 0 being the network as initialised; None where nothing was.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return next((_read(path) for found, path in _files(folder) if found == epoch), None)
 
 
 def drop_after(folder: Path, epoch: int) -> None:

@@ -7,13 +7,17 @@ Errors are percentages, losses nats, times seconds unless the unit says otherwis
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean, pstdev
+from math import isfinite, log10
+from statistics import fmean, linear_regression, pstdev
 
 from residuum.errors import unknown
 from residuum.records.record import RunRecord
 
 SETTLED = 1.0
 """Percentage points around the last error within which a curve counts as settled."""
+
+EXACT = 1e-54
+"""Gradient norms below it are no measurements: single values of the gradient are then too small for float32."""
 
 STEPWISE = ("multistep", "step", "plateau")
 """Schedules whose rate is constant and then drops; that of the others falls all the time."""
@@ -136,6 +140,33 @@ def _gradient_variation(record: RunRecord) -> float | None:
     return pstdev(norms) / fmean(norms) if len(norms) > 1 and fmean(norms) > 0 else None
 
 
+def _first_gradient(norms: list[float]) -> float | None:
+    return log10(norms[0]) if norms[0] >= EXACT and isfinite(norms[0]) else None
+
+
+def _gradient_per_layer(norms: list[float]) -> float | None:
+    """The slope towards the first layer. The linear layer is left out: its gradient has passed no other layer."""
+    points = [(-number, log10(norm)) for number, norm in enumerate(norms[:-1], 1) if norm >= EXACT and isfinite(norm)]
+    return linear_regression(*zip(*points, strict=True)).slope if len(points) > 2 else None
+
+
+def _initial_gradients(of: Callable[[list[float]], float | None]) -> Callable[[RunRecord], float | None]:
+    """A measure of the gradient norms of all layers at initialisation, which a run that diverged later has as well."""
+
+    def measured(record: RunRecord) -> float | None:
+        from residuum.records import layers  # numpy, which no command that only describes waits for
+
+        initial = layers.read_epoch(record.folder, 0)
+        return of(initial.kernel_gradients_L.tolist()) if initial else None
+
+    return measured
+
+
+def _noise_scale(record: RunRecord) -> float | None:
+    seen = record.noise()
+    return seen[-1].scale if seen and record.epochs and seen[-1].epoch == record.epochs[-1].epoch else None
+
+
 def _result(key: str) -> Callable[[RunRecord], float | None]:
     return lambda record: float(record.result[key]) if key in record.result else None
 
@@ -164,6 +195,11 @@ _ALL = (
     Measure("milliseconds_per_update", "time of an update", "ms", True, _milliseconds_per_update),
     Measure("gradient_variation", "standard deviation of the gradient norm over its mean, in the last epoch", "ratio",
             True, _gradient_variation),
+    Measure("first_gradient", "log10 of the norm of the first layer's gradient at initialisation", "decades", None,
+            _initial_gradients(_first_gradient)),
+    Measure("gradient_per_layer", "log10 of the factor on the gradient's norm from a layer to the one before it, "
+            "fitted over all convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer)),
+    Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
     Measure("parameters", "parameters of the network", "count", None, _result("parameters")),
     Measure("macs", "multiply-adds for one image", "count", None, _result("macs")),
 )  # fmt: skip

@@ -12,9 +12,9 @@ from residuum.config import SCHEMA, RunConfig
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import storage
-from residuum.records.event import EpochDone
+from residuum.records.event import EpochDone, NoiseSeen
 
-EPOCH = TypeAdapter(EpochDone)
+EPOCH, NOISE = TypeAdapter(EpochDone), TypeAdapter(NoiseSeen)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,19 @@ class RunRecord:
     def steps(self) -> list[dict[str, Any]]:
         """One row an update: step, learning rate, loss, gradient norm, hash of the image order."""
         return storage.read_rows(self.folder / run_folder.STEPS)
+
+
+    def noise(self) -> list[NoiseSeen]:
+        """The noise of the gradient before training and after each epoch; empty where it was not measured.
+
+        Raises:
+            InputError: a row is damaged.
+        """
+        path = self.folder / run_folder.NOISE
+        try:
+            return [NOISE.validate_python(row) for row in storage.read_rows(path)]
+        except ValidationError as error:
+            raise InputError(f"{path} is damaged: {error.errors()[0]['msg']}") from error
 
 
 def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:

@@ -1,11 +1,12 @@
 """A run on the terminal: a live progress bar where there is one, plain lines in a pipe."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import IO, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -100,6 +101,18 @@ def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
         for line in result_lines(record):
             console.print(line)
     return record
+
+
+def counting(counts: Iterable[int], there: int, total: int, label: str, stream: IO[str]) -> Iterator[int]:
+    """Pass on how many points of `total` are done, with a bar on a terminal, and a line before it."""
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console.print(f"{label}: {total:,} points, {there:,} there already", markup=False)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(escape(label), total=total, completed=there)
+        for count in counts:
+            bar.update(task, completed=count)
+            yield count
 
 
 class Arriving(Protocol):

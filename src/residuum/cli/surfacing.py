@@ -1,0 +1,82 @@
+"""`residuum surface`: the loss around trained weights, drawn."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from residuum.cli.options import Command, common, print_json, run_labels
+from residuum.errors import InputError
+
+if TYPE_CHECKING:
+    from residuum.records.record import RunRecord
+    from residuum.records.surfaces import Surface
+
+POINTS = {1: 51, 2: 21}
+
+
+def add(command: Command) -> None:
+    """Add `surface`."""
+    p = command("surface", surface, "The training loss around a run's weights, along random directions.")
+    p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
+    p.add_argument("--dimensions", type=int, choices=(1, 2), default=1, help="directions (default: 1)")
+    p.add_argument(
+        "--points", type=int, help=f"points along each direction, odd (default: {POINTS[1]}, or {POINTS[2]} with two)"
+    )
+    p.add_argument("--span", type=float, default=1.0, help="how far to go; 1: as long as the weights (default: 1)")
+    p.add_argument("--images", type=int, default=1000, help="training images to average over (default: 1000)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the directions")
+    p.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    p.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the first run)"
+    )
+    common(p)
+
+
+def surface(options: argparse.Namespace) -> None:
+    """`residuum surface RUN [RUN...]`."""
+    from residuum.records.record import find_run, read_record
+    from residuum.records.storage import storing
+    from residuum.report import style
+    from residuum.report.figures import surface as figures
+
+    records = [read_record(find_run(name, options.runs)) for name in options.folders]
+    named = dict(zip(run_labels(records), records, strict=True))
+    if len(named) < len(records):
+        raise InputError("a run is named twice; each is one surface")
+    view = figures.data({label: _computed(label, record, options) for label, record in named.items()})
+    if options.dimensions == 1:
+        drawn = {"surface-1d": figures.lines(view)}
+    else:
+        drawn = {"surface-contours": figures.contours(view), "surface-3d": figures.relief(view)}
+    first, *others = records
+    ending = "".join(f"-and-{one.id}" for one in others)
+    out = options.out or first.folder / "figures"
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [path for name, figure in drawn.items() for path in style.save(figure, out / f"{name}{ending}")]
+    if options.json:
+        print_json({"figures": [str(path) for path in paths]})
+    else:
+        print("figures:", *(path for path in paths if path.suffix == ".png"))
+
+
+def _computed(label: str, record: RunRecord, options: argparse.Namespace) -> Surface:
+    """The surface of a run, computed as far as it is not there; progress goes to standard error."""
+    from residuum import surface
+    from residuum.records import surfaces
+    from residuum.report.terminal import counting
+
+    steps = surface.evaluate(
+        record, dimensions=options.dimensions, points=options.points or POINTS[options.dimensions], span=options.span,
+        images=options.images, seed=options.seed, which=options.which, root=options.data or "",
+    )  # fmt: skip
+    there, grid = next(steps)
+    for _ in counting((done for done, _ in steps), there, grid.total, label, sys.stderr):
+        pass
+    return surfaces.read(record.folder, grid)
