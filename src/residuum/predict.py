@@ -94,12 +94,25 @@ def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores
         InputError: as `load`; or the data is missing, or not that of the run.
     """
     trained = load(record, which)
-    config = record.config if not root else record.config.changed({"data.root": root})
+    test = test_images(record, "evaluate", trained.epoch, root)
+    indices_N = np.arange(len(test))
+    logits_NK = assemble.split_logits(trained.network, test, indices_N, trained.normalization, trained.compute)
+    return metrics.scores("test", logits_NK, torch.from_numpy(test.labels_N))
+
+
+def test_images(record: RunRecord, why: Literal["evaluate", "classes", "explain"], epoch: int, root: str) -> Split:
+    """All test images of a run with their labels; the reading of them is counted in its record.
+
+    `epoch` is that of the weights they are read for; `root` is where the data lies now, empty if it was not moved.
+
+    Raises:
+        InputError: the data is missing, or not that of the run.
+    """
+    config = record.config.changed({"data.root": root}) if root else record.config
     dataset = assemble.dataset_of(config.data)
     with run_folder.writing(record.folder) as writer:
-        writer.write(TestRead("evaluate", trained.epoch))
-    logits_NK = assemble.test_logits(trained.network, dataset, trained.normalization, trained.compute)
-    return metrics.scores("test", logits_NK, torch.from_numpy(dataset.test.labels_N))
+        writer.write(TestRead(why, epoch))
+    return dataset.test
 
 
 def logits(trained: Trained, images_NCHW: Tensor) -> Tensor:

@@ -13,9 +13,6 @@ from residuum.cli.options import Command, common, print_json
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from residuum.analysis.classes import Findings, Mistake, Predictions
     from residuum.records.record import RunRecord
 
@@ -40,12 +37,12 @@ def classes(options: argparse.Namespace) -> None:
     """`residuum classes RUN [RUN]`."""
     from residuum.analysis import classes as analysis
     from residuum.analysis.images import mcnemar
-    from residuum.records.record import find_run, read_record
+    from residuum.records.record import find_run, labels, read_record
 
     if not 0 <= options.mistakes <= 200:
         raise InputError(f"--mistakes: {options.mistakes} images; 0 to 200 fit into a figure")
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
-    named = dict(zip(_run_labels(records), records, strict=True))
+    named = dict(zip(labels(records), records, strict=True))
     if len(named) < len(records):
         raise InputError(f"run {records[0].id} is named twice; a comparison takes two runs")
     runs = {label: analysis.read(record, options.which) for label, record in named.items()}
@@ -77,6 +74,7 @@ def _draw_classes(
     options: argparse.Namespace,
 ) -> list[Path]:
     """Draw one run or two; the images of mistakes are left out with a note where the data set is not at hand."""
+    from residuum.predict import test_images
     from residuum.records.storage import storing
     from residuum.report import style
     from residuum.report.figures import confusion, mistakes, reliability
@@ -87,7 +85,10 @@ def _draw_classes(
     }
     if options.mistakes:
         try:
-            images = {label: _test_images(record, options) for label, record in named.items()}
+            images = {}
+            for label, record in named.items():
+                epoch = record.result[options.which]["epoch"]
+                images[label] = test_images(record, "classes", epoch, options.data or "").images_NCHW
             figures["mistakes"] = mistakes.draw(mistakes.data(wrong, images))
         except InputError as error:
             if options.data:
@@ -117,26 +118,3 @@ def _print_classes(found: Sequence[Findings]) -> None:
         print(f"Most confused{number}: true → predicted" + ("" if one.most_confused else ", none"))
         for kind in one.most_confused:
             print(f"   {kind.true} → {kind.predicted}: {kind.count:,} images, {kind.share:.1%} of {kind.true}")
-
-
-def _run_labels(records: Sequence[RunRecord]) -> list[str]:
-    """What each run is called: network, data and seed, and the id where that does not tell two apart."""
-    from residuum.config import short_name
-
-    names = [f"{short_name(record.config.model)} on {record.config.data.dataset.name}, seed {record.config.train.seed}"
-             for record in records]  # fmt: skip
-    return [name if names.count(name) == 1 else f"{name}, {record.id}"
-            for name, record in zip(names, records, strict=True)]  # fmt: skip
-
-
-def _test_images(record: RunRecord, options: argparse.Namespace) -> NDArray[np.uint8]:
-    """All test images of a run; the reading of them is counted in its record."""
-    from residuum.assemble import dataset_of
-    from residuum.records import folder
-    from residuum.records.event import TestRead
-
-    config = record.config.changed({"data.root": options.data}) if options.data else record.config
-    dataset = dataset_of(config.data)
-    with folder.writing(record.folder) as writer:
-        writer.write(TestRead("evaluate", record.result[options.which]["epoch"]))
-    return dataset.test.images_NCHW

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from residuum.cli.explaining import draw_predictions
 from residuum.cli.options import (
     Command,
     common,
@@ -15,6 +16,7 @@ from residuum.cli.options import (
     print_json,
     save_figure,
     say_figures,
+    set_option,
     settings_of,
     summary,
 )
@@ -35,9 +37,7 @@ def add(command: Command) -> None:
     p.add_argument("--lr", type=float, help="base learning rate")
     p.add_argument("--seed", type=int)
     p.add_argument("--device", help="auto, cpu, cuda or mps")
-    p.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="any setting: `residuum list settings`"
-    )
+    set_option(p)
     p.add_argument(
         "--fresh", action="store_true", help="compute anew what is already there; the old record is kept aside"
     )
@@ -62,6 +62,8 @@ def add(command: Command) -> None:
         "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
     )
     p.add_argument("--top", type=int, default=3, help="how many classes to print")
+    p.add_argument("--explain", action="store_true", help="also draw each image with what speaks for its class")
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for these figures (default: figures/ in the run's)")
     common(p)
 
     p = command("draw", draw, "Draw the learning curves of several runs into one figure.")
@@ -82,9 +84,7 @@ def add(command: Command) -> None:
         help="per channel, as 0.49,0.48,0.45 0.25,0.24,0.26",
     )
     p.add_argument("--data", help="the data set it was trained on (default: CIFAR-10, whose images are not needed yet)")
-    p.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.channels=[8,8,8]"
-    )
+    set_option(p, "a setting, as model.channels=[8,8,8]")
     common(p)
 
     p = command("bench", bench, "Measure this engine against a plain training script, and against the machine.")
@@ -96,7 +96,7 @@ def add(command: Command) -> None:
 def train(options: argparse.Namespace) -> None:
     """`residuum train RECIPE …`."""
     from residuum import recipes
-    from residuum.train import run
+    from residuum.training import run
 
     config = recipes.recipe(options.recipe).changed(settings_of(options))
     _go(run(config, options.runs, recipe=options.recipe, fresh=options.fresh), options)
@@ -105,7 +105,7 @@ def train(options: argparse.Namespace) -> None:
 def resume(options: argparse.Namespace) -> None:
     """`residuum resume RUN`."""
     from residuum.records.record import find_run
-    from residuum.train import resume as resumed
+    from residuum.training import resume as resumed
 
     _go(resumed(find_run(options.folder, options.runs)), options)
 
@@ -150,20 +150,26 @@ def predict(options: argparse.Namespace) -> None:
 
     if options.top < 1:
         raise InputError(f"--top: {options.top} classes; at least 1")
-    trained = load(read_record(find_run(options.folder, options.runs)), options.which)
-    for prediction in predicted(trained, options.images):
+    if options.out and not options.explain:
+        raise InputError("--out is the folder for the figures of --explain")
+    record = read_record(find_run(options.folder, options.runs))
+    trained = load(record, options.which)
+    predictions = predicted(trained, options.images)
+    figures = draw_predictions(trained, options, record) if options.explain else [[]] * len(predictions)
+    for prediction, paths in zip(predictions, figures, strict=True):
         if options.json:
-            print_json(
-                {
-                    "image": str(prediction.path),
-                    "resized": prediction.resized,
-                    "probabilities": prediction.probabilities,
-                }
-            )
+            values = {
+                "image": str(prediction.path),
+                "resized": prediction.resized,
+                "probabilities": prediction.probabilities,
+            }
+            print_json(values | ({"figures": paths} if paths else {}))
             continue
         top = list(prediction.probabilities.items())[: options.top]
         resized = " (resized)" if prediction.resized else ""
         print(f"{prediction.path}{resized}: " + ", ".join(f"{name} {share:.3f}" for name, share in top))
+        for path in paths:
+            print(f"   {path}")
 
 
 def draw(options: argparse.Namespace) -> None:

@@ -1,0 +1,174 @@
+"""`residuum explain`: which part of an image speaks for a class, by the layers of a run's network."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residuum.cli.options import Command, common, print_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from residuum.predict import Trained
+    from residuum.records.attributions import Attributions
+    from residuum.records.record import RunRecord
+
+
+def add(command: Command) -> None:
+    """Add `explain`."""
+    p = command("explain", explain, "Draw which part of an image speaks for a class, layer by layer.")
+    p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    p.add_argument(
+        "files", metavar="IMAGE", nargs="*", type=Path,
+        help="image files (default: of each class the most confident right and wrong test image)",
+    )  # fmt: skip
+    p.add_argument("--images", metavar="N", nargs="+", type=int, default=[], help="test images by number, from 0")
+    p.add_argument(
+        "--method", default="grad-cam",
+        help="grad-cam, saliency, integrated-gradients or occlusion (default: grad-cam)",
+    )  # fmt: skip
+    p.add_argument(
+        "--target", default="predicted", metavar="CLASS",
+        help="the class that is explained: its name, true, or predicted (default: predicted)",
+    )  # fmt: skip
+    p.add_argument("--epochs", action="store_true", help="also the first image by every epoch's weights that were kept")
+    p.add_argument("--steps", type=int, help="integrated-gradients: points of the path (default: 50)")
+    p.add_argument("--window", type=int, help="occlusion: side of the square (default: a quarter of the image's)")
+    p.add_argument("--stride", type=int, help="occlusion: pixels from square to square (default: half the window)")
+    p.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
+    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    common(p)
+
+
+def explain(options: argparse.Namespace) -> None:
+    """`residuum explain RUN [IMAGE …]`."""
+    from residuum import explaining
+    from residuum.records import attributions
+    from residuum.records.record import find_run, read_record
+    from residuum.report.figures import attribution as figures
+
+    record = read_record(find_run(options.folder, options.runs))
+    settings = {name: value for name in ("steps", "window", "stride") if (value := getattr(options, name)) is not None}
+    found = explaining.explain(
+        record,
+        {"name": options.method, **settings},
+        files=options.files,
+        numbers=options.images,
+        target=options.target,
+        which=options.which,
+        root=options.data or "",
+    )
+    name = _name(options)
+    drawn = {name: figures.draw(figures.data(found))}
+    arrays = [attributions.write(record.folder, name, found)]
+    if options.epochs:
+        by_epoch = explaining.over_epochs(record, found)
+        drawn[f"{name}-epochs"] = figures.draw(figures.over_epochs(by_epoch))
+        arrays.append(attributions.write(record.folder, f"{name}-epochs", by_epoch))
+    paths = _save(drawn, options.out or record.folder / "figures")
+    if options.json:
+        print_json(_plain(found) | ({"epochs": by_epoch.epochs} if options.epochs else {})
+                   | {"arrays": [str(path) for path in arrays], "figures": [str(path) for path in paths]})  # fmt: skip
+        return
+    _print(found)
+    if options.epochs:
+        kept = len(explaining.kept_epochs(record))
+        print(f"{found.names[0]} by the weights of {len(by_epoch.epochs)} epochs; {kept} of {len(record.epochs)} were "
+              "kept" + (" (--set save.keep=0 keeps all)" if kept < len(record.epochs) else ""))  # fmt: skip
+    print("arrays:", *arrays)
+    print("figures:", *(path for path in paths if path.suffix == ".png"))
+
+
+def _name(options: argparse.Namespace) -> str:
+    """The name of arrays and figures, by what was asked: another question does not overwrite this one's answer."""
+    source = "-files" if options.files else "-images" if options.images else ""
+    target = "" if options.target == "predicted" else f"-for-{_word(options.target)}"
+    return f"{options.method}{source}{target}{'-selected' if options.which == 'selected' else ''}"
+
+
+def _word(text: str) -> str:
+    """A text as part of a file's name."""
+    return re.sub(r"[^\w-]+", "-", text)[:60]
+
+
+def _save(figures: dict[str, Figure], out: Path) -> list[Path]:
+    from residuum.records.storage import storing
+    from residuum.report import style
+
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        return [path for name, figure in figures.items() for path in style.save(figure, out / name)]
+
+
+def _rows(found: Attributions) -> list[dict[str, Any]]:
+    """What was explained, image by image, as plain values."""
+    rows: list[dict[str, Any]] = []
+    for row, k in enumerate(found.predicted_N):
+        share = float(found.probabilities_NK[row, k])
+        values = {"image": found.names[row], "true": found.true(row), "predicted": found.classes[k],
+                  "probability": share, "explained": found.classes[found.targets_N[row]]}  # fmt: skip
+        if found.gaps_N2 is not None:
+            values["gap"], values["difference"] = (float(value) for value in found.gaps_N2[row])
+        rows.append(values)
+    return rows
+
+
+def _plain(found: Attributions) -> dict[str, Any]:
+    similarity = {part: {name: {"mean": one.mean, "images": one.images} for name, one in row.items()}
+                  for part, row in found.similarity.items()}  # fmt: skip
+    return {"run": found.run, "method": found.method, "settings": found.settings, "target": found.target,
+            "epoch": found.epochs[0], "images": _rows(found), "similarity": similarity}  # fmt: skip
+
+
+def _print(found: Attributions) -> None:
+    from residuum.report.figures.attribution import percent
+    from residuum.report.terminal import print_table
+
+    settings = "".join(f", {name} {value}" for name, value in found.settings.items())
+    print(f"{found.method}{settings}, weights of epoch {found.epochs[0]}, run {found.run}")
+    signs = {"probability": percent, "gap": "{:+.3g}".format, "difference": "{:+.3g}".format}
+    print_table([{key: signs[key](value) if key in signs else value for key, value in row.items()
+                  if key != "true" or value} for row in _rows(found)])  # fmt: skip
+    if found.gaps_N2 is not None:
+        gaps_N, differences_N = abs(found.gaps_N2).T
+        print(f"completeness: the sum of a map misses the difference of the logits by {gaps_N.mean():.3g} on average, "
+              f"{gaps_N.sum() / differences_N.sum():.1%} of it; more --steps bring it nearer")  # fmt: skip
+    print("Sanity check: rank correlation with the maps of the network when its weights are random from the linear "
+          "layer down to a part.\nNear 1, a map would not depend on what that part learned.")  # fmt: skip
+    print_table([
+        {"random down to": part, **{name: _correlation(one.mean, one.images, len(found.names))
+                                    for name, one in row.items()}}
+        for part, row in found.similarity.items()
+    ])  # fmt: skip
+    if any(one.images < len(found.names) for row in found.similarity.values() for one in row.values()):
+        print(f"In brackets: of how many of the {len(found.names)} images, where a map of others is 0 everywhere.")
+
+
+def _correlation(mean: float | None, images: int, of: int) -> str:
+    return "–" if mean is None else f"{mean:.2f}" + (f" ({images})" if images < of else "")
+
+
+def draw_predictions(trained: Trained, options: argparse.Namespace, record: RunRecord) -> list[list[str]]:
+    """Draw each predicted image file with its Grad-CAM; gives the paths of the figures, file by file."""
+    from residuum import explaining
+    from residuum.registry import Choice
+    from residuum.report.figures import attribution as figures
+
+    pictures = explaining.from_files(options.images, trained.shape)
+    found = explaining.attribute(trained, pictures, Choice(name="grad-cam"), "predicted")
+    names: list[str] = []
+    for path in options.images:
+        name = f"predict-{_word(path.stem)}"
+        # Two files of one name from two folders are two pictures.
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    out = options.out or record.folder / "figures"
+    return [
+        [str(path) for path in _save({name: figures.draw_prediction(figures.prediction(found, row))}, out)]
+        for row, name in enumerate(names)
+    ]

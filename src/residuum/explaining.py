@@ -1,0 +1,282 @@
+"""Explaining a run: attributions of images, checked against the same network without what it learned."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+
+from residuum import predict
+from residuum.analysis import classes as analysis
+from residuum.attribution import METHODS
+from residuum.attribution.integrated_gradients import unshared
+from residuum.attribution.network import randomised
+from residuum.attribution.occlusion import fitted
+from residuum.data.batches import normalise_for_network
+from residuum.data.images import read_image
+from residuum.data.normalize import Normalization
+from residuum.engine import state
+from residuum.errors import InputError, unknown
+from residuum.models import Network
+from residuum.predict import Trained, Which
+from residuum.records import folder as run_folder
+from residuum.records.attributions import Attributions, Maps, Similarity
+from residuum.records.folder import Position
+from residuum.records.record import RunRecord
+from residuum.registry import Choice
+
+MOST = 40
+"""Images that are explained together: more do not fit into a figure."""
+
+AT_ONCE = 50
+"""Images whose gradients are computed together; every activation of them is kept."""
+
+MOST_EPOCHS = 12
+"""States of the weights that are explained side by side."""
+
+RANDOM = -1
+"""The seed of random weights: no run has it, so they have nothing to do with those that the run began with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images to explain: what they are called, uint8 NCHW, and their labels, -1 where they are not known."""
+
+    names: tuple[str, ...]
+    images_NCHW: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+
+
+def explain(
+    record: RunRecord,
+    method: Choice | str | Mapping[str, Any] = "grad-cam",
+    *,
+    files: Sequence[Path] = (),
+    numbers: Sequence[int] = (),
+    target: str = "predicted",
+    which: Which = "last",
+    root: str = "",
+) -> Attributions:
+    """Attributions of images by a run's weights, with those of the same network with random weights.
+
+    The images are `files`, prepared as in training, or test images by their `numbers` (from 0), or without both those
+    of `most_confident`; test images are read from `root`, where the data lies now, and the reading is counted.
+    `target` is the explained class: `predicted`, `true`, or a name. In fp32, whatever the run was computed in.
+
+    Raises:
+        InputError: no weights, no predictions to choose from, no data, an unknown name, or images that cannot be.
+    """
+    trained = predict.load(record, which)
+    choice = resolved(method, trained.shape)
+    _check_target(target, trained.classes, known=not files)
+    if files and numbers:
+        raise InputError("image files and numbers of test images: give one or the other")
+    if len(files or numbers) > MOST:
+        raise InputError(f"{len(files or numbers)} images; at most {MOST} fit into a figure")
+    if files:
+        pictures = from_files(files, trained.shape)
+    else:
+        pictures = _from_test_set(record, numbers or most_confident(record, which), trained.epoch, root)
+    return _compared_with_random(trained, attribute(trained, pictures, choice, target, record.id), choice)
+
+
+def resolved(method: Choice | str | Mapping[str, Any], shape: tuple[int, int, int]) -> Choice:
+    """A method with every setting checked and every default written out, for images of a shape (C, H, W)."""
+    choice = METHODS.resolve(method, "method")
+    if choice.name == "occlusion":
+        window, stride = fitted(choice.settings["window"], choice.settings["stride"], *shape[1:])
+        return Choice.model_validate({"name": choice.name, "window": window, "stride": stride})
+    return choice
+
+
+def _check_target(target: str, classes: Sequence[str], *, known: bool) -> None:
+    if target == "true" and not known:
+        raise InputError("--target true: the true class of an image file is not known; name the class")
+    if target not in ("predicted", "true", *classes):
+        raise unknown("class", target, ("predicted", "true", *classes), place="--target")
+
+
+def most_confident(record: RunRecord, which: Which = "last") -> list[int]:
+    """Test images by number: of each class the most confident right one, then of each the most confident wrong one.
+
+    By the predictions that the run saved; of many classes the first 20. A class without such an image has none.
+
+    Raises:
+        InputError: there are no predictions.
+    """
+    try:
+        predictions = analysis.read(record, which)
+    except InputError as error:
+        raise InputError(f"{error}; give image files, or test images by --images") from error
+    chosen = []
+    for right in (True, False):
+        for label in range(min(len(predictions.classes), MOST // 2)):
+            of_class_N = np.flatnonzero((predictions.labels_N == label) & (predictions.right_N == right))
+            if len(of_class_N):
+                chosen.append(int(of_class_N[predictions.confidence_N[of_class_N].argmax()]))
+    return chosen
+
+
+def from_files(paths: Sequence[Path], shape: tuple[int, int, int]) -> Pictures:
+    """Image files, prepared as for a prediction.
+
+    Raises:
+        InputError: a file is missing, damaged or not an image.
+    """
+    images_NCHW = np.stack([read_image(path, shape).pixels_CHW for path in paths])
+    return Pictures(tuple(path.name for path in paths), images_NCHW, np.full(len(paths), -1))
+
+
+def _from_test_set(record: RunRecord, numbers: Sequence[int], epoch: int, root: str) -> Pictures:
+    test = predict.test_images(record, "explain", epoch, root)
+    for number in numbers:
+        if not 0 <= number < len(test):
+            raise InputError(f"there is no test image {number}; they are numbered from 0 to {len(test) - 1}")
+    chosen_N = np.array(numbers)
+    return Pictures(tuple(f"no. {n}" for n in numbers), test.images_NCHW[chosen_N], test.labels_N[chosen_N])
+
+
+def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str, run: str = "") -> Attributions:
+    """Attributions of images by a trained network, for a target that is among its classes, `predicted` or `true`."""
+    images_NCHW = pictures.images_NCHW
+    with _exactly(trained) as network:
+        logits_NK = _logits(trained, network, images_NCHW)
+        targets_N = pictures.labels_N
+        if target != "true":
+            predicted_N = logits_NK.argmax(dim=1).numpy()
+            targets_N = predicted_N if target == "predicted" else predicted_N * 0 + trained.classes.index(target)
+        maps = _maps(trained, network, images_NCHW, targets_N, method)
+        gaps_N2 = None
+        if method.name == "integrated-gradients":
+            to, baseline_CHW = trained.compute.device, _baseline(trained)
+            targets, shares_NHW = torch.from_numpy(targets_N).to(to), torch.from_numpy(maps["input"]).to(to)
+            pair = unshared(network, _inputs(trained, images_NCHW), targets, baseline_CHW, shares_NHW)
+            gaps_N2 = torch.stack(pair, dim=1).cpu().numpy()
+    return Attributions(
+        run=run,
+        method=method.name,
+        settings=method.settings,
+        target=target,
+        classes=trained.classes,
+        names=pictures.names,
+        epochs=(trained.epoch,) * len(targets_N),
+        images_NCHW=images_NCHW,
+        labels_N=pictures.labels_N,
+        targets_N=targets_N,
+        probabilities_NK=logits_NK.softmax(dim=1).numpy(),
+        maps=maps,
+        gaps_N2=gaps_N2,
+    )
+
+
+def over_epochs(record: RunRecord, found: Attributions) -> Attributions:
+    """The first image of attributions, explained for the same class by the weights of every epoch that was kept.
+
+    Of more than 12 epochs, 12 from the first to the last at even distances.
+
+    Raises:
+        InputError: no weights, or damaged ones.
+    """
+    trained = predict.load(record)
+    method, kept = Choice(name=found.method, **found.settings), kept_epochs(record)
+    chosen = sorted({kept[round(at)] for at in np.linspace(0, len(kept) - 1, MOST_EPOCHS)})
+    image_1CHW, target_1 = found.images_NCHW[:1], found.targets_N[:1]
+    logits, maps = [], []
+    with _exactly(trained) as network:
+        for epoch in chosen:
+            checkpoint = run_folder.read_checkpoint(record.folder, Position(epoch, 0))
+            state.load_weights(network, state.evaluated(checkpoint.files))
+            logits.append(_logits(trained, network, image_1CHW))
+            maps.append(_maps(trained, network, image_1CHW, target_1, method))
+    return replace(
+        found,
+        names=found.names[:1] * len(chosen),
+        epochs=tuple(chosen),
+        images_NCHW=image_1CHW.repeat(len(chosen), axis=0),
+        labels_N=found.labels_N[:1].repeat(len(chosen)),
+        targets_N=target_1.repeat(len(chosen)),
+        probabilities_NK=torch.cat(logits).softmax(dim=1).numpy(),
+        maps={name: np.concatenate([one[name] for one in maps]) for name in maps[0]},
+        randomised={},
+        similarity={},
+        gaps_N2=None,
+    )
+
+
+def kept_epochs(record: RunRecord) -> list[int]:
+    """The epochs whose weights were kept, in order."""
+    return [position.epoch for position, _ in run_folder.checkpoints(record.folder) if position.step == 0]
+
+
+def _compared_with_random(trained: Trained, found: Attributions, method: Choice) -> Attributions:
+    """The attributions with those of the network without what it learned, and how alike they are on the way there."""
+    similarity = {}
+    with _exactly(trained) as network:
+        for part, copy in randomised(network, RANDOM):
+            maps = _maps(trained, copy, found.images_NCHW, found.targets_N, method)
+            similarity[part] = {name: rank_correlation(found.maps[name], maps[name]) for name in maps}
+    return replace(found, randomised=maps, similarity=similarity)
+
+
+def rank_correlation(maps_NHW: NDArray[np.float32], others_NHW: NDArray[np.float32]) -> Similarity:
+    """Spearman's rank correlation of the absolute values of two maps, the mean over images.
+
+    A map that has the same value everywhere has no ranks, and its image does not count.
+    """
+    found = []
+    for pair in zip(maps_NHW, others_NHW, strict=True):
+        one, other = (rankdata(np.abs(map_HW)) for map_HW in pair)
+        if np.ptp(one) > 0 and np.ptp(other) > 0:  # false as well where a map is not finite
+            found.append(float(np.corrcoef(one, other)[0, 1]))
+    return Similarity(float(np.mean(found)) if found else None, len(found))
+
+
+def neutral(normalization: Normalization, shape: tuple[int, int, int]) -> Tensor:
+    """The image that says nothing, normalised, [C, H, W]: what integrated gradients start from and occlusion covers by.
+
+    0 after normalisation, which is the mean image under `standardize` and any even grey under `per_image`. Where 0
+    would be black (`minmax`, `none`), dark pixels could never count: there it is middle grey, as under `signed`.
+    """
+    if normalization.kind == "per_image" or any(normalization.mean):
+        return torch.zeros(shape)
+    return normalization(torch.full((1, *shape), 0.5))[0]
+
+
+@contextmanager
+def _exactly(trained: Trained) -> Iterator[Network]:
+    """The network in evaluation mode, computing in fp32 and on a GPU in the same order every time."""
+    trained.network.eval()
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield cast(Network, trained.network)
+
+
+def _baseline(trained: Trained) -> Tensor:
+    return neutral(trained.normalization, trained.shape).to(trained.compute.device)
+
+
+def _inputs(trained: Trained, images_NCHW: NDArray[np.uint8]) -> Tensor:
+    return normalise_for_network(torch.from_numpy(images_NCHW).to(trained.compute.device), trained.normalization)
+
+
+def _logits(trained: Trained, network: Network, images_NCHW: NDArray[np.uint8]) -> Tensor:
+    with torch.no_grad():
+        parts = np.split(images_NCHW, range(AT_ONCE, len(images_NCHW), AT_ONCE))
+        return torch.cat([network(_inputs(trained, part_NCHW)).cpu() for part_NCHW in parts])
+
+
+def _maps(
+    trained: Trained, network: Network, images_NCHW: NDArray[np.uint8], targets_N: NDArray[np.int64], method: Choice
+) -> Maps:
+    baseline_CHW = _baseline(trained)
+    parts = []
+    for start in range(0, len(images_NCHW), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        targets = torch.from_numpy(targets_N[part]).to(trained.compute.device)
+        parts.append(METHODS.build(method, network, _inputs(trained, images_NCHW[part]), targets, baseline_CHW))
+    return {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
