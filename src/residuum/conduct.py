@@ -4,6 +4,8 @@
 """
 
 import json
+import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +22,14 @@ from residuum.data.dataset import Dataset
 from residuum.engine.compute import usual_threads
 from residuum.errors import InputError
 from residuum.launchers import processes
-from residuum.launchers.packing import Pace, step_seconds
+from residuum.launchers.packing import Pace, least_seconds, start_seconds, step_seconds, usable_cores
 from residuum.launchers.processes import Job, JobFailed, Said
 from residuum.models.summary import Summary, summarize
 from residuum.records import folder as run_folder
 from residuum.records import storage
 from residuum.studies import plan as plans
 from residuum.studies.plan import Look, Plan, PlannedArm, PlannedRun
-from residuum.studies.study import Study
+from residuum.studies.study import Study, check_claims
 
 GROUPS = 4
 """Looks at the data that `until_decided` allows itself, the first included."""
@@ -37,14 +39,23 @@ GROUPS = 4
 class Estimate:
     """What the runs of a plan take on this machine, in seconds: a run of each arm, all runs, and those still to do.
 
-    `spread` is the relative half-width of the calibration's time of an update: the error of the estimate as far as
-    the calibration can see it. One run at a time is assumed, on all cores.
+    `start` is the start of the worker process, once in each sum; loading the data is in every run. `spread` is the
+    relative half-width of the calibration's time of an update: the error of the estimate as far as the calibration,
+    which took `measured` seconds, can see it. One run at a time is assumed, on all cores. `load` is the load of the
+    machine in the minute before: above `cores`, those of this process, others had a part of them, and the estimate is
+    too high. `scaled` of the `networks` (with their batch) were not measured but scaled by multiply-adds from others.
     """
 
     run: Mapping[str, float]
+    start: float
     total: float
     remaining: float
     spread: float
+    measured: float
+    load: float
+    cores: int
+    networks: int
+    scaled: int
 
 
 @dataclass(frozen=True)
@@ -69,11 +80,12 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
         raise InputError(f"--scale: {scale:g} is not a share above 0 and up to 1")
     changed = study.changed(settings)
     arms, runs = [], []
+    whole: dict[str, RunConfig] = {}
     loaded: dict[str, Dataset] = {}
     for arm in changed.arms():
         try:
-            config, data = _resolved(arm.config, loaded)
-            config = shortened(config, scale)
+            whole[arm.name], data = _resolved(arm.config, loaded)
+            config = shortened(whole[arm.name], scale)
             training, _ = assemble.training(config, data)
         except InputError as error:
             raise InputError(f"arm {arm.name!r}: {error}") from error
@@ -92,6 +104,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
             )
         )
         runs += [_planned_run(arm.name, config, seed) for seed in changed.seeds]
+    check_claims(changed, whole)
     return Plan(changed, _label(study, changed, scale), scale, dict(settings), tuple(gave_up), tuple(arms), tuple(runs))
 
 
@@ -110,10 +123,15 @@ def _arm_configs(plan: Plan) -> dict[str, RunConfig]:
 
 def _resolved(config: RunConfig, loaded: dict[str, Dataset]) -> tuple[RunConfig, assemble.Data]:
     """The resolved configuration and its data; a data set that several arms share is read once."""
-    key = json.dumps([config.data.dataset.model_dump(mode="json"), config.data.root])
+    key = _source(config)
     resolved, data = assemble.resolve(config, loaded.get(key))
     loaded[key] = data.dataset
     return resolved, data
+
+
+def _source(config: RunConfig) -> str:
+    """Which data set a configuration asks for, and where it lies."""
+    return json.dumps([config.data.dataset.model_dump(mode="json"), config.data.root])
 
 
 def shortened(config: RunConfig, scale: float) -> RunConfig:
@@ -158,45 +176,95 @@ def resolved(study: Study) -> dict[str, RunConfig]:
     Raises:
         InputError: a name or setting that cannot be.
     """
-    found = {}
+    found: dict[str, RunConfig] = {}
+    loaded: dict[str, Dataset] = {}
+    missing: set[str] = set()
     for arm in study.arms():
-        data, missing = arm.config.data, False
+        data, source = arm.config.data, _source(arm.config)
         try:
-            dataset = datasets.load(datasets.DATASETS.resolve(data.dataset, "data.dataset"), data.root)
+            if source not in loaded:
+                loaded[source] = datasets.load(datasets.DATASETS.resolve(data.dataset, "data.dataset"), data.root)
         except InputError:
             if data.root:
                 raise
             # Not fetched yet: names and settings can be checked without the images.
-            dataset = datasets.load(datasets.DATASETS.resolve({"name": "synthetic", "train": 1000, "test": 10}), "")
-            missing = True
+            stand_in = datasets.DATASETS.resolve({"name": "synthetic", "train": 1000, "test": 10})
+            loaded[source] = datasets.load(stand_in, "")
+            missing.add(source)
         try:
-            config, _ = assemble.resolve(arm.config, dataset)
+            config, _ = _resolved(arm.config, loaded)
         except InputError as error:
             raise InputError(f"arm {arm.name!r}: {error}") from error
-        found[arm.name] = config.changed({"data.fingerprint": ""}) if missing else config
+        found[arm.name] = config.changed({"data.fingerprint": ""}) if source in missing else config
+    check_claims(study, found)
     return found
 
 
-def estimate(plan: Plan, root: Path, *, seconds: float = 3.0) -> Estimate:
-    """What a plan takes here, from a calibration of about `seconds` for each size of network and batch in it."""
+def estimate(plan: Plan, root: Path, *, seconds: float = 20.0) -> Estimate:
+    """What a plan takes here, from a calibration of about `seconds` in all, at most 3 for each network and batch.
+
+    They are measured from the smallest on; what would not fit any more is scaled from the nearest one that was.
+    """
+    load, began = os.getloadavg()[0], time.monotonic()
     configs = _arm_configs(plan)
-    paces: dict[str, Pace] = {}
-    each: dict[str, float] = {}
+    size_of = {arm.name: _size(arm, configs[arm.name]) for arm in plan.arms}
+    sizes = {size: configs[name] for name, size in size_of.items()}
+    paces: dict[_Size, Pace] = {}
+    for size in sorted(sizes, key=lambda size: size.work):
+        left = seconds - (time.monotonic() - began)
+        if paces and least_seconds(_pace(size, paces)) > left:
+            break
+        paces[size] = step_seconds(sizes[size], usual_threads(), min(3.0, left / (len(sizes) - len(paces))))
+    each = {}
     for arm in plan.arms:
-        config = configs[arm.name]
-        key = json.dumps([config.model.model_dump(mode="json"), config.train.batch_size, config.compute.precision])
-        if key not in paces:
-            paces[key] = step_seconds(config, usual_threads(), seconds)
-        pace = paces[key]
+        pace = _pace(size_of[arm.name], paces)
         epoch = arm.steps_per_epoch * pace.step + arm.evaluated * pace.evaluation
         each[arm.name] = pace.setup + arm.epochs * epoch
+    start = start_seconds(usual_threads())
     todo = [run for run in plan.runs if not plans.is_complete(run, root)]
     return Estimate(
         run=each,
-        total=sum(each[run.arm] for run in plan.runs),
-        remaining=sum(each[run.arm] for run in todo),
+        start=start,
+        total=start + sum(each[run.arm] for run in plan.runs),
+        remaining=start + sum(each[run.arm] for run in todo) if todo else 0.0,
         spread=max(pace.spread for pace in paces.values()),
+        measured=time.monotonic() - began,
+        load=load,
+        cores=usable_cores(),
+        networks=len(sizes),
+        scaled=len(sizes) - len(paces),
     )
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What the pace of a run depends on: settings of the network, precision, multiply-adds of an image, batch."""
+
+    settings: frozenset[str]
+    macs: int
+    batch: int
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of an update's forward pass."""
+        return self.macs * self.batch
+
+
+def _size(arm: PlannedArm, config: RunConfig) -> _Size:
+    named = {**config.model.model_dump(mode="json"), "precision": config.compute.precision}
+    settings = frozenset(f"{name} = {json.dumps(value)}" for name, value in named.items())
+    return _Size(settings, arm.macs, config.train.batch_size)
+
+
+def _pace(size: _Size, paces: Mapping[_Size, Pace]) -> Pace:
+    """The pace of a size, or if it was not measured, that of the nearest one, in proportion to the multiply-adds.
+
+    The nearest differs in the fewest settings: two depths of one network are more alike than two kinds of block.
+    """
+    nearest = min(paces, key=lambda one: (len(one.settings ^ size.settings), abs(math.log(size.work / one.work))))
+    pace = paces[nearest]
+    evaluation = pace.evaluation * size.macs / nearest.macs
+    return replace(pace, step=pace.step * size.work / nearest.work, evaluation=evaluation)
 
 
 def within(study: Study, settings: Mapping[str, Any], budget: float, root: Path) -> Plan:
@@ -215,7 +283,7 @@ def within(study: Study, settings: Mapping[str, Any], budget: float, root: Path)
         for epochs in range(longest, 0, -1):
             scale = epochs / longest
             share = {arm.name: max(1, round(arm.epochs * scale)) / arm.epochs for arm in whole.arms}
-            least = count * sum(cost.run[arm.name] * share[arm.name] for arm in whole.arms)
+            least = cost.start + count * sum(cost.run[arm.name] * share[arm.name] for arm in whole.arms)
             if least <= budget:
                 gave_up = []
                 if scale < 1:
@@ -299,6 +367,7 @@ def until_decided(
     stays decided, and at no look is its interval narrower than its share of the 5 % allows.
     """
     began, group = time.monotonic(), len(plan_.study.seeds)
+    read_before = _read_before(plan_, root)
     looks: list[Look] = []
     decided: dict[str, str] = {}
     for number in range(1, GROUPS + 1):
@@ -309,7 +378,7 @@ def until_decided(
         for verdict in results(plan_, root, level=level).verdicts:
             if verdict.verdict != "undecided":
                 decided.setdefault(verdict.claim.text, verdict.verdict)
-        looks.append(Look(number, GROUPS, plan_.study.seeds, level, dict(decided)))
+        looks.append(Look(number, GROUPS, plan_.study.seeds, level, dict(decided), read_before))
         storage.write_json(plans.folder_of(root, plan_.label) / plans.LOOKS, [asdict(look) for look in looks])
         yield looks[-1]
         spent = time.monotonic() - began
@@ -317,6 +386,21 @@ def until_decided(
             return
         if number < GROUPS:
             plan_ = with_seeds(plan_, group)
+
+
+def _read_before(plan: Plan, root: Path) -> bool:
+    """Whether somebody may have read verdicts at the fixed level before the first look at a plan's runs.
+
+    They may where all its runs are there, or all those of an earlier plan with fewer seeds. Looks that were begun
+    remember how it was before the first of them.
+    """
+    folder = plans.folder_of(root, plan.label)
+    looks = storage.read_json(folder / plans.LOOKS) if (folder / plans.LOOKS).exists() else []
+    if looks and looks[0]["seeds"] == [*plan.study.seeds]:
+        return bool(looks[0].get("read_before", False))
+    earlier = [plans.read(folder)] if (folder / plans.PLAN).exists() else []
+    tested = [one for one in (plan, *earlier) if {run.id for run in one.runs} <= {run.id for run in plan.runs}]
+    return any(all(plans.is_complete(run, root) for run in one.runs) for one in tested)
 
 
 def with_seeds(plan_: Plan, more: int) -> Plan:

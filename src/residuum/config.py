@@ -1,7 +1,7 @@
 """RunConfig: everything that defines one training run, its dotted settings and its identity.
 
 A RunConfig is frozen and plain, and needs no torch. Parts that come from a table (the model, the
-optimizer …) are choices: a name with settings, checked by the table that builds them. `residuum.train.check`
+optimizer …) are choices: a name with settings, checked by the table that builds them. `residuum.training.check`
 gives the resolved configuration, in which every default stands written out.
 """
 

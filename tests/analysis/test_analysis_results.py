@@ -13,7 +13,6 @@ from residuum.analysis.images import mcnemar
 from residuum.analysis.power import spend
 from residuum.analysis.results import results
 from residuum.config import identity
-from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import storage
 from residuum.records.event import EpochDone, Scores
@@ -48,6 +47,7 @@ def compute(plan, root, arm, seed, error=None, *, status="finished", losses=(2.0
     config = next(one for one in plan.study.arms() if one.name == arm).config.changed({"train.seed": seed})
     folder = root / run.folder
     run_folder.begin(folder, config, "he2015")
+    storage.write_json(folder / run_folder.DATA, {"classes": ["a", "b", "c"]})
     scores = [Scores("train", loss, 1 - loss / 4, 100) for loss in losses]
     with run_folder.writing(folder) as writer:
         for epoch, score in enumerate(scores, start=1):
@@ -153,8 +153,10 @@ def test_runs_of_one_seed_are_compared_image_by_image(tmp_path):
     save_file(other, folder / "predictions" / "last.safetensors")  # another test set
     assert len(results(plan, tmp_path).images) == 2
     (folder / "predictions" / "last.safetensors").write_bytes(b"\x08 no tensors")
-    with pytest.raises(InputError, match=r"last\.safetensors is damaged"):
-        results(plan, tmp_path)
+    found = results(plan, tmp_path)
+    assert len(found.images) == 2
+    (noted,) = [record.damaged for record in found.records.values() if record.damaged]
+    assert noted[0].startswith("predictions/last.safetensors is damaged")
 
 
 def test_rows_of_updates_are_read_only_where_a_study_asks_for_them(tmp_path):
@@ -170,6 +172,24 @@ def test_rows_of_updates_are_read_only_where_a_study_asks_for_them(tmp_path):
     ):
         summary = results(planned(seeds=1, **asked), tmp_path).summaries["gradient_variation"][0]
         assert summary.mean == 0.5
+
+
+def test_a_damaged_row_of_an_update_leaves_one_value_out_and_is_named_once(tmp_path):
+    asked = {"claims": [{"text": "noise", "expect": "plain20 > 0", "measure": "gradient_variation"}],
+             "compare": {"baseline": "resnet20", "measure": "gradient_variation"}}  # fmt: skip
+    plan = planned(seeds=2, **asked)
+    for seed in range(2):
+        folder = compute(plan, tmp_path, "plain20", seed, 9.0)
+        rows = [json.dumps({"epoch": 2, "gradient_norm": norm}) for norm in (1.0, 3.0)]
+        (folder / run_folder.STEPS).write_text("\n".join([*rows, *(["{torn"] if seed else []), rows[0], ""]))
+    found = results(plan, tmp_path)
+    summary = found.summaries["gradient_variation"][0]
+    assert [one.value is None for one in summary.values] == [False, True]
+    assert found.summaries["test_error"][0].n == 2
+    (noted,) = [record.damaged for record in found.records.values() if record.damaged]
+    assert [line.partition(":")[0] for line in noted] == ["steps.jsonl, line 3 is damaged"]
+    assert found.verdicts[0].verdict == "undecided"
+    assert "measured no gradient_variation" in found.verdicts[0].reason
 
 
 def grown(tmp_path, errors):

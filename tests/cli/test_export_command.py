@@ -14,7 +14,7 @@ from residuum.config import RunConfig
 from residuum.models import build
 from residuum.records.record import read_record
 from residuum.registry import Choice
-from residuum.train import train
+from residuum.training import train
 
 ort = pytest.importorskip("onnxruntime")
 

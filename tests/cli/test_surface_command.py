@@ -15,7 +15,7 @@ from residuum.errors import InputError
 from residuum.records import surfaces
 from residuum.report import style
 from residuum.report.figures import surface as figures
-from residuum.train import train
+from residuum.training import train
 
 SETTINGS = {"dimensions": 2, "points": 3, "span": 0.5, "images": 20, "seed": 4}
 

@@ -10,7 +10,7 @@ from residuum.engine.compute import Compute
 from residuum.engine.noise import noise
 from residuum.errors import InputError
 from residuum.records.event import NoiseSeen
-from residuum.train import check, train
+from residuum.training import check, train
 
 ON = Compute(torch.device("cpu"), "fp32", 1)
 

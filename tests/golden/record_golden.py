@@ -8,7 +8,7 @@ import torch
 
 from residuum.config import RunConfig
 from residuum.records.environment import environment
-from residuum.train import train
+from residuum.training import train
 
 FILE = Path(__file__).parent / "golden.json"
 

@@ -7,7 +7,7 @@ from residuum import assemble
 from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.launchers import packing
-from residuum.launchers.packing import fastest, packings, step_seconds
+from residuum.launchers.packing import fastest, least_seconds, packings, start_seconds, step_seconds
 
 TINY = {
     "data.dataset": {"name": "synthetic", "size": 8, "train": 40, "test": 20, "classes": 4},
@@ -19,22 +19,32 @@ TINY = {
 
 
 @pytest.mark.parametrize(
-    ("cores", "expected"),
+    ("cores", "threads", "expected"),
     [
-        (1, [(1, 1)]),
-        (2, [(1, 2), (2, 1)]),
-        (3, [(1, 3), (3, 1)]),
-        (8, [(1, 8), (2, 4), (4, 2), (8, 1)]),
-        (12, [(1, 12), (2, 6), (4, 3), (12, 1)]),
+        (1, 1, [(1, 1)]),
+        (2, 2, [(1, 2), (2, 1)]),
+        (3, 3, [(1, 3), (3, 1)]),
+        (8, 8, [(1, 8), (2, 4), (4, 2), (8, 1)]),
+        (12, 12, [(1, 12), (2, 6), (4, 3), (12, 1)]),
+        (2, 1, [(1, 1), (2, 1)]),
+        (8, 2, [(1, 2), (2, 2), (4, 2), (8, 1)]),
+        (2, 16, [(1, 2), (2, 1)]),
     ],
 )
-def test_packings_use_all_cores(cores, expected):
-    assert packings(cores) == expected
+def test_packings_use_the_cores_with_as_many_threads_as_allowed(cores, threads, expected):
+    assert packings(cores, threads) == expected
+
+
+def test_start_of_a_worker_is_measured_until_it_could_begin(monkeypatch):
+    assert 0 < start_seconds(1) < 600
+    monkeypatch.setattr(packing._ready, "__name__", "nothing")  # its process cannot import this: it dies at once
+    with pytest.raises(InputError, match="could not be measured: it died"):
+        start_seconds(1)
 
 
 def test_fastest_is_the_one_with_most_images_a_second(monkeypatch):
     monkeypatch.setattr(packing, "WINDOW", 0.1)
-    found = fastest(RunConfig().changed(TINY), 2)
+    found = fastest(RunConfig().changed(TINY), 2, 2)
     assert found.images_per_second.keys() == {(1, 2), (2, 1)}
     assert min(found.images_per_second.values()) > 0
     assert found.images_per_second[found.workers, found.threads] == max(found.images_per_second.values())
@@ -45,10 +55,10 @@ def test_workers_that_die_have_no_speed_and_a_mistake_is_found_before_any_starts
     monkeypatch.setattr(packing, "_measure", lambda channel: None)  # its process cannot import this: it dies at once
     monkeypatch.setattr(packing._measure, "__name__", "nothing")
     with pytest.raises(InputError, match="every worker died"):
-        fastest(config, 1)
+        fastest(config, 1, 1)
     monkeypatch.setattr(packing, "start", None)
     with pytest.raises(InputError, match="did you mean 'sgd'"):
-        fastest(config.changed({"optim.optimizer": "sgdd"}), 1)
+        fastest(config.changed({"optim.optimizer": "sgdd"}), 1, 1)
 
 
 @pytest.mark.parametrize("settings", [{}, {"data.validation": 0, "optim.lr": 1e30}], ids=["tame", "would diverge"])
@@ -57,6 +67,7 @@ def test_pace_of_a_run_shorter_than_its_measurement(settings, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     before = torch.get_num_threads()
     pace = step_seconds(RunConfig().changed(TINY | settings), 2, seconds=0.2)
+    assert least_seconds(pace) == pytest.approx(pace.setup + 4 * pace.step + 2 * 500 * pace.evaluation)
     assert min(pace.step, pace.evaluation) > 0
     assert min(pace.spread, pace.setup) >= 0
     assert list(tmp_path.iterdir()) == []

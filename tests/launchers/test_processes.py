@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from residuum import train
+from residuum import training
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
 from residuum.launchers.processes import CRASH_LOG, Job, JobEvent, JobFailed, JobRestarted, _next, launch
@@ -34,7 +34,7 @@ def tiny(seed=0, epochs=25, **settings) -> RunConfig:
         "train.epochs": epochs,
         "train.batch_size": 16,
     }
-    return train.check(RunConfig().changed(base | settings))
+    return training.check(RunConfig().changed(base | settings))
 
 
 def job(config: RunConfig) -> Job:
@@ -108,7 +108,7 @@ def whole(tmp_path_factory):
     def found(config: RunConfig) -> dict[str, object]:
         path = folder_of(root, config)
         if path not in known:
-            train.train(config, root)
+            training.train(config, root)
             known[path] = bits(path)
         return known[path]
 
@@ -223,7 +223,7 @@ def test_closing_the_generator_stops_the_workers_and_gives_the_signals_back(tmp_
     record = read_record(folder_of(tmp_path, config))
     assert (record.status, len(record.epochs) < 25) == ("stopped", True)
     assert saved_to_the_last_update(record.folder)
-    train.train(config, tmp_path)
+    training.train(config, tmp_path)
     assert bits(record.folder) == whole(config)
 
 
@@ -284,7 +284,7 @@ def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tm
     assert read_record(folder).status == "stopped"
     assert len(numbers) == 2 or saved_to_the_last_update(folder)
     assert not folder_of(tmp_path, second).exists()
-    train.train(config, tmp_path)
+    training.train(config, tmp_path)
     assert bits(folder) == whole(config)
 
 

@@ -56,6 +56,16 @@ def test_every_combination_trains_and_evaluates(ordering, shortcut, block):
         assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
 
 
+def test_without_batch_norm_there_is_none_anywhere():
+    names = {name for name, _ in small(ordering="without_bn", shortcut="projection").named_parameters()}
+    with_it = {name for name, _ in small(shortcut="projection").named_parameters()}
+    assert names == {
+        name for name in with_it if "bn" not in name and not name.rpartition("shortcut.")[2].startswith("1.")
+    }
+    kernels = {name for name in names if not name.startswith("linear")}
+    assert {name.rpartition(".")[2] for name in kernels} == {"weight"}
+
+
 def test_plain_networks_add_nothing_and_have_the_parameters_of_their_twin():
     for ordering in ORDERINGS:
         plain, residual = (small(shortcut=s, ordering=ordering, channels=[4, 4, 8]) for s in ("none", "identity"))
@@ -96,7 +106,7 @@ def slow_block(state, name, x, ordering, shortcut, stride, first):
         return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
 
     def bn(number, x):
-        return slow_bn(state, f"{name}.bn{number}", x)
+        return x if ordering == "without_bn" else slow_bn(state, f"{name}.bn{number}", x)
 
     last = 3 if f"{name}.conv3.weight" in state else 2
     channels = state[f"{name}.conv{last}.weight"].shape[0]
@@ -121,13 +131,13 @@ def slow_block(state, name, x, ordering, shortcut, stride, first):
         y = y + (slow_option_a(x, channels, stride) if changes else x)
     elif shortcut == "all_projection" or (shortcut == "projection" and changes):
         s = F.conv2d(h, state[f"{name}.shortcut.0.weight"], stride=stride)
-        if ordering != "full_preactivation":
+        if ordering not in ("full_preactivation", "without_bn"):
             s = slow_bn(state, f"{name}.shortcut.1", s)
         y = y + s
     elif shortcut == "projection":
         y = y + x
 
-    if ordering == "original":
+    if ordering in ("original", "without_bn"):
         return ACT(y)
     if ordering == "bn_after_addition":
         return ACT(bn(last, y))
@@ -137,7 +147,7 @@ def slow_block(state, name, x, ordering, shortcut, stride, first):
 def slow_network(state, x, ordering, shortcut, blocks, strides, stem):
     weight = state["conv1.weight"]
     x = F.conv2d(x, weight, stride=2 if stem == "7x7" else 1, padding=weight.shape[-1] // 2)
-    x = ACT(slow_bn(state, "bn1", x))
+    x = ACT(x if ordering == "without_bn" else slow_bn(state, "bn1", x))
     if stem == "7x7":
         x = F.max_pool2d(x, 3, 2, 1)
     first = True

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from residuum import recipes
 from residuum.errors import InputError
+from residuum.records import layers
 from residuum.records.event import EpochDone, Scores
+from residuum.records.layers import BINS, Histograms
 from residuum.records.measures import MEASURES, held_out_errors, measure, rate_drops
 from residuum.records.record import RunRecord
 from residuum.records.storage import write_file
@@ -83,3 +86,32 @@ def test_a_smooth_schedule_has_no_drops():
 def test_unknown_measure_names_the_nearest():
     with pytest.raises(InputError, match="unknown measure 'tets_error'; did you mean 'test_error'"):
         measure("tets_error")
+
+
+def with_layers(folder, norms, names=("conv1", "layer1.0.conv1", "layer1.0.conv2", "linear")):
+    """A run that diverged at once, and had seen its layers before."""
+    counts_TB, zeros_T = np.full((len(names), BINS), 2, np.int32), np.zeros(len(names))
+    stds_T = np.array(norms) / (2 * BINS) ** 0.5
+    gradients = Histograms(tuple(f"{name}.weight" for name in names), counts_TB, zeros_T, zeros_T, zeros_T, stds_T)
+    others = Histograms(names, counts_TB, zeros_T, zeros_T, zeros_T, zeros_T)
+    layers.write(folder, layers.Layers(0, 1, others, gradients, others, others, np.zeros(0)))
+    return record([], folder, status="diverged")
+
+
+def test_gradients_of_an_initialised_network(tmp_path):
+    """Geometric: each layer has 1e-3 of the next; the projection and the linear layer do not count for the slope."""
+    names = ("conv1", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "layer2.0.shortcut.0", "linear")
+    found = with_layers(tmp_path, [1e-10, 1e-7, 1e-4, 1e-1, 1e30, 1e20], names)
+    assert MEASURES["first_gradient"].of(found) == pytest.approx(-10)
+    assert MEASURES["gradient_per_layer"].of(found) == pytest.approx(-3)
+
+
+@pytest.mark.parametrize("first", [0.0, 1e-55, float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_to_rely_on_is_none_and_does_not_bend_the_slope(tmp_path, first):
+    names = ("conv1", "layer1.0.conv1", "layer1.0.conv2", "layer1.1.conv1", "linear")
+    found = with_layers(tmp_path, [first, 1e-4, 1e-2, 1.0, 1.0], names)
+    assert MEASURES["first_gradient"].of(found) is None
+    assert MEASURES["gradient_per_layer"].of(found) == pytest.approx(-2)
+    (tmp_path / "few").mkdir()
+    few = with_layers(tmp_path / "few", [first, 1e-4, 1e-2, 1.0])
+    assert MEASURES["gradient_per_layer"].of(few) is None, "two layers are a line, whatever they have"

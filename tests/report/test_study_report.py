@@ -134,7 +134,7 @@ FIGURES = {
     "curves": lambda found: study_curves.draw(study_curves.data(found, study_curves.of_arms(found), "a mark")),
     "differences": lambda found: differences.draw(differences.data(found, "a mark")),
     "scatter": lambda found: scatter.draw(scatter.data(found, "a mark")),
-    "history": lambda found: arm_history.draw(arm_history.data(study_curves.of_arms(found), "a mark")),
+    "history": lambda found: arm_history.draw(arm_history.data(found, study_curves.of_arms(found), "a mark")),
 }
 
 
@@ -177,6 +177,68 @@ def test_an_arm_that_learned_nothing_is_named_beside_the_frame(whole):
     assert all(axes.get_xlim() == (0, 12.5) for axes in study_curves.draw(curves).axes)
     assert "above the frame: plain110" in style.svg(study_curves.draw(curves)).decode()
     assert curves.drops == {6: DEPTHS, 9: DEPTHS}
+
+
+def lost_at_once(tmp_path, lost=("plain110",)):
+    """A study in which some arms diverged before an epoch ended."""
+    plan = planned(depths())
+    for run in plan.runs:
+        leave(tmp_path, run, ERRORS[run.arm], status="diverged" if run.arm in lost else "finished")
+        if run.arm in lost:
+            (tmp_path / run.folder / "metrics.jsonl").unlink()
+    return read(plan, tmp_path)
+
+
+def test_an_arm_that_diverged_at_once_is_in_the_legend_with_a_cross_at_the_top(tmp_path):
+    found = lost_at_once(tmp_path, ("plain56", "plain110"))
+    curves = study_curves.of_arms(found)
+    data = study_curves.data(found, curves)
+    assert [panel.at_once for panel in data.rows[0]] == [("plain56", "plain110")] * 2
+    figure = study_curves.draw(data)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[-2:] == ["plain56 (diverged at once)", "plain110 (diverged at once)"]
+    colours = {arm: look.colour for arm, look in zip(DEPTHS, style.arms(6), strict=True)}
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        assert [line.get_color() for line in crosses] == [colours["plain56"], colours["plain110"]]
+        frame_box, boxes = axes.get_window_extent(), [line.get_window_extent() for line in crosses]
+        assert all(box.x0 >= frame_box.x0 - 1 and box.y1 <= frame_box.y1 + 1 for box in boxes)
+        assert frame_box.y1 - boxes[0].y1 < 5
+        assert not boxes[0].overlaps(boxes[1])
+        assert boxes[0].x1 < axes.transData.transform((1, 0))[0]  # before the first epoch
+    histories = arm_history.data(found, curves)
+    assert [(one.arm, bool(one.loss)) for one in histories.arms] == [
+        (arm, arm not in ("plain56", "plain110")) for arm in DEPTHS
+    ]
+    texts = [text.get_text() for text in arm_history.draw(histories).axes[0].texts]
+    assert texts.count("diverged at once") == 2
+    assert texts.count("epoch") == 6
+
+
+def test_an_arm_is_lost_at_once_only_if_no_run_of_it_has_an_epoch(tmp_path):
+    found = lost_at_once(tmp_path / "one")
+    apart = study_curves.families(found, study_curves.of_arms(found))
+    assert [[panel.at_once for panel in row] for row in apart.rows] == [[(), ("plain110",)]] * 2
+    assert [panel.title for panel in apart.rows[1]] == ["", ""]
+    plan = planned(depths())
+    for number, run in enumerate(run for run in plan.runs if run.arm == "plain110"):
+        leave(tmp_path / "two", run, 90.0, status="diverged", upto=2)
+        if number == 0:
+            (tmp_path / "two" / run.folder / "metrics.jsonl").unlink()
+    found = read(plan, tmp_path / "two")
+    assert study_curves.diverged_at_once(found) == ()
+    data = study_curves.data(found, study_curves.of_arms(found))
+    assert data.broken == {"plain110": (0, 2)}
+    crosses = [line.get_xydata()[0] for line in study_curves.draw(data).axes[0].lines if line.get_marker() == "x"]
+    assert tuple(crosses[0]) == (0, data.rows[0][0].top)
+
+
+def test_arms_that_all_diverged_at_once_are_named_without_a_figure(tmp_path, page):
+    files = page(lost_at_once(tmp_path / "runs", DEPTHS))
+    said = Page(files["index.html"]).text
+    assert f"No run has finished an epoch yet. Diverged in the first: {', '.join(DEPTHS)}." in said
+    assert "History of each arm" not in said
 
 
 def test_bands_hold_the_interval_of_the_seeds(whole):
@@ -302,6 +364,21 @@ def test_differences_in_protocol_are_named(protocol, changes, expected, tmp_path
     assert tables.protocol_differences(found, found.plan.study.published[0]) == expected
 
 
+def test_a_difference_in_every_row_is_said_once_in_the_caption(tmp_path, page):
+    published = [{"source": "S", "arm": "resnet20", "value": 1, "protocol": "best epoch on test"},
+                 {"source": "T", "arm": "resnet56", "value": 1, "protocol": "last epoch"}]  # fmt: skip
+    found = read(planned(depths(published=published), settings={"data.validation": 5000}), tmp_path)
+    shared = ["5,000 training images held out for validation here", "data.validation = 5000 here"]
+    assert tables.shared_differences(found) == shared
+    assert [row[-1] for row in tables.published(found).rows] == [
+        "best epoch on the test set there, last epoch here", "no other known",
+    ]  # fmt: skip
+    assert Page(page(found)["index.html"]).text.count("; ".join(shared)) == 1
+    one = read(planned(depths(published=published[:1]), settings={"data.validation": 5000}), tmp_path)
+    assert tables.shared_differences(one) == []
+    assert shared[0] in tables.published(one).rows[0][-1]
+
+
 def test_scale_and_arithmetic_are_differences_in_protocol(tmp_path):
     plan = planned(depths(), scale=0.05, epochs=8)
     run = next(run for run in plan.runs if run.arm == "resnet20")
@@ -399,6 +476,22 @@ def test_commands_never_tell_where_the_data_lies(tmp_path):
     assert "home" not in line
 
 
+def test_commands_name_the_folder_of_the_runs_where_it_is_not_the_default(whole):
+    _, found = whole
+    for elsewhere, ending in ((True, " --runs RUNS"), (False, "")):
+        blocks = study_report._again(found, elsewhere)
+        lines = [*blocks[1].lines, *(cell for row in blocks[2].table.rows for cell in row[2:])]
+        assert len(lines) == 2 + 2 * 18
+        assert {line[line.find(" --runs") :] if " --runs" in line else "" for line in lines} == {ending}
+        assert ("RUNS stands for" in blocks[0].text) == elsewhere
+
+
+def test_a_file_that_is_named_like_a_shipped_study_is_still_a_file():
+    own = depths(name="quickstart", base="quick")
+    assert commands.study_command(planned(own)) == "residuum study run quickstart.toml --seeds 3"
+    assert commands.shipped(planned(files.read("quickstart"))) == files.read("quickstart")
+
+
 def test_the_command_of_a_shipped_study_names_what_was_left_out(tmp_path):
     study = files.read("quickstart")
     plan = planned(study)
@@ -431,13 +524,13 @@ def test_a_report_is_whole_and_stands_alone(printed):
     assert not [link for link in read_page.links if not link.startswith(("#", "figures/"))]
     assert {link[1:] for link in read_page.links if link.startswith("#")} <= set(read_page.ids)
     assert "<script" not in text
-    titles = ["What was run", "Verdicts", "Arms", "Comparisons with the baseline", "Learning curves",
+    titles = ["Verdicts", "What was run", "Arms", "Comparisons with the baseline", "Learning curves",
               "Accuracy and cost", "History of each arm", "Every run", "How to compute it again",
               "Environment"]  # fmt: skip
     assert re.findall(r"<h2>(.*?)</h2>", text) == titles
     assert re.findall(r"^## (.*)$", files["report.md"], re.MULTILINE) == titles
     for said in ("18 of 18 runs are complete", "✓ supported", "Somebody 2015", "Some processor",
-                 "residuum study run twins.toml"):  # fmt: skip
+                 "residuum study run twins.toml --seeds 3", "twins.toml is the user's own file"):  # fmt: skip
         assert said in read_page.text
     assert set(files) == {"index.html", "report.md", "tables.csv", "tables.tex"}
 
@@ -588,6 +681,9 @@ def test_looks_and_images_are_told(whole, page):
     )  # fmt: skip
     text = page(said, root)["index.html"]
     assert "Looks until decided" in text
+    assert "before the first look" not in text
+    again = replace(said, looks=({**looks[0], "read_before": True}, looks[1]))
+    assert Page(page(again, root)["index.html"]).text.count(tables.READ_BEFORE) == 1
     assert re.search(r"<details><summary>Image by image", text)
 
 

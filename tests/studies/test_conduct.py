@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,16 @@ from residuum.analysis.aggregate import Value, summarize
 from residuum.analysis.compare import compare
 from residuum.analysis.results import results
 from residuum.cli import main
+from residuum.config import identity
 from residuum.errors import InputError
+from residuum.launchers.packing import Pace
 from residuum.launchers.processes import JobEvent, JobFailed
 from residuum.records.event import EpochDone, Finished
 from residuum.records.record import read_record
+from residuum.report.tables import READ_BEFORE
 from residuum.studies import plan as plans
 from residuum.studies.study import Study
-from residuum.train import run, train
+from residuum.training import run, train
 
 TINY = {
     "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4},
@@ -247,7 +251,7 @@ def known_cost(monkeypatch):
     def cost(plan, root, **_):
         run = {arm.name: 10.0 * arm.epochs for arm in plan.arms}
         total = sum(run[one.arm] for one in plan.runs)
-        return conduct.Estimate(run, total, total, 0.1)
+        return conduct.Estimate(run, 0.0, total, total, 0.1, 0.0, 0.0, 2, 2, 0)
 
     monkeypatch.setattr(conduct, "estimate", cost)
 
@@ -269,7 +273,8 @@ def test_budget_too_small_says_what_it_takes(known_cost, tmp_path):
 def test_estimate_counts_what_is_still_to_compute(here, tmp_path):
     plan = conduct.plan(tiny(), {})
     before = conduct.estimate(plan, tmp_path, seconds=0.2)
-    assert before.remaining == before.total > 0
+    assert before.remaining == before.total == pytest.approx(before.start + sum(2 * one for one in before.run.values()))
+    assert min(before.start, before.measured, before.load, before.cores) > 0
     conducted(plan, tmp_path)
     after = conduct.estimate(plan, tmp_path, seconds=0.2)
     assert after.remaining == 0 < after.total
@@ -288,12 +293,165 @@ def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     assert [look["seeds"] for look in found.looks] == [list(look.seeds) for look in looks]
     with pytest.raises(InputError, match="was grown by --until-decided"):
         list(conduct.run(conduct.plan(plain, {}), tmp_path, workers=1, threads=1))
-    same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b"}], compare={}, seeds=2,
+    same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.0200001}}], compare={}, seeds=2,
                 claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip
     looks = [one for one in conduct.until_decided(conduct.plan(same, {}), tmp_path, workers=1, threads=1, budget=None)
              if isinstance(one, plans.Look)]  # fmt: skip
     assert [len(look.seeds) for look in looks] == [2, 4, 6, 8]
     assert looks[-1].decided == {}
+
+
+def test_time_to_calibrate_is_shared_by_the_networks_and_the_start_of_a_worker_counts_once(monkeypatch, tmp_path):
+    clock, asked = [100.0], []
+
+    def step(config, threads, seconds):
+        asked.append(seconds)
+        clock[0] += seconds + slow if len(asked) == 1 else seconds
+        return Pace(step=0.001 * config.train.batch_size, spread=0.5, evaluation=0.0, setup=0.05)
+
+    monkeypatch.setattr(conduct, "step_seconds", step)
+    monkeypatch.setattr(conduct, "start_seconds", lambda _: 7.0)
+    monkeypatch.setattr(conduct.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(conduct.os, "getloadavg", lambda: (5.1, 0.0, 0.0))
+    axes = {"train.batch_size": [32, 8, 12, 16, 24], "optim.lr": [0.1, 0.2]}
+    plan = conduct.plan(tiny(axes=axes, compare={}), {})
+    for slow, shares in ((3.0, [2.0, 1.25, 1.25, 1.25, 1.25]), (7.9, [2.0, 0.025])):
+        asked.clear()
+        cost = conduct.estimate(plan, tmp_path, seconds=10.0)
+        assert asked == pytest.approx(shares)  # once for each size, whatever the rate
+        assert (cost.networks, cost.scaled) == (5, 5 - len(shares))
+        assert cost.measured == pytest.approx(slow + sum(shares))
+        assert (cost.start, cost.load, cost.spread) == (7.0, 5.1, 0.5)
+        # Those that are scaled have the same pace here: it is in proportion to the batch.
+        runs = (0.05 + 4 * -(-48 // size) * 0.001 * size for size in axes["train.batch_size"])
+        assert cost.total == pytest.approx(7 + 2 * 2 * sum(runs))
+    asked.clear()
+    conduct.estimate(conduct.plan(tiny(), {}), tmp_path)
+    assert asked == [3.0, 3.0]
+
+
+def test_a_size_that_is_not_measured_is_scaled_from_the_network_that_is_most_alike():
+    paces = {
+        conduct._Size(frozenset({"block = basic", "depth = 20"}), 10, 4): Pace(1.0, 0.1, 0.5, 2.0),
+        conduct._Size(frozenset({"block = bottleneck", "depth = 83"}), 20, 4): Pace(9.0, 0.1, 9.0, 9.0),
+        conduct._Size(frozenset({"block = basic", "depth = 20"}), 10, 64): Pace(8.0, 0.1, 0.25, 3.0),
+    }
+    for size, pace in paces.items():
+        assert conduct._pace(size, paces) == pace
+    deeper = frozenset({"block = basic", "depth = 56"})
+    assert conduct._pace(conduct._Size(deeper, 30, 4), paces) == Pace(3.0, 0.1, 1.5, 2.0)
+    assert conduct._pace(conduct._Size(deeper, 30, 64), paces) == Pace(24.0, 0.1, 0.75, 3.0)
+
+
+def test_a_plan_says_that_the_machine_is_busy_and_how_long_it_measured(monkeypatch, tmp_path, capsys):
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(tiny(seeds=1)))
+    for load, busy in ((5.1, True), (2.0, False)):
+        cost = conduct.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, load, 2, 2, int(busy))
+        monkeypatch.setattr(conduct, "estimate", lambda *_, cost=cost: cost)
+        assert main(["study", "plan", str(path), "--runs", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        assert "about 6 s here, one at a time, 4 s of them to start (measured for 12 s, ± 10 %" in said
+        assert ("1 of 2 networks would have taken too long to measure" in said) == busy
+        assert ("the machine is busy: load 5.1 on 2 cores; the estimate is too high" in said) == busy
+
+
+def test_the_command_that_is_printed_names_the_folder_of_the_runs(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(toml(tiny(seeds=1, set={"train.epochs": 1})))
+    for runs, named in (([], ""), (["--runs", "my runs"], " --runs 'my runs'")):
+        assert main(["study", "run", "tiny.toml", *runs]) == 0
+        assert f"`residuum study report tiny{named}` writes the report" in capsys.readouterr().out
+        assert main(["study", "report", "tiny", *runs]) == 0
+        folder = tmp_path / (runs[-1] if runs else "runs") / "studies" / "tiny" / "report"
+        assert ("--runs RUNS" in (folder / "report.md").read_text()) == bool(runs)
+    with pytest.raises(InputError, match=r"was not run in none: run it first \(`residuum study run`\)"):
+        plans.find("tiny", Path("none"))
+
+
+@pytest.mark.parametrize(
+    ("text", "cores", "most", "expected"),
+    [("2", 8, 8, (2, 4)), ("2", 8, 1, (2, 1)), ("2", 8, 3, (2, 3)), ("3", 2, 2, (3, 1)), ("auto", 2, 1, (2, 1))],
+)
+def test_workers_have_their_share_of_the_cores_and_no_more_threads_than_allowed(
+    monkeypatch, text, cores, most, expected
+):
+    from residuum.cli import study as command
+    from residuum.engine import compute
+    from residuum.launchers import packing
+
+    asked = []
+
+    def fastest(config, *limits):
+        asked.append(limits)
+        return packing.Packing(2, 1, {(2, 1): 9.0})
+
+    monkeypatch.setattr(packing, "usable_cores", lambda: cores)
+    monkeypatch.setattr(compute, "usual_threads", lambda: most)
+    monkeypatch.setattr(packing, "fastest", fastest)
+    assert command._workers(text, conduct.plan(tiny(seeds=1), {})) == expected
+    assert asked == ([(cores, most)] if text == "auto" else [])
+
+
+def looked(plan, root):
+    return [one for one in conduct.until_decided(plan, root, workers=1, threads=1, budget=None)
+            if isinstance(one, plans.Look)]  # fmt: skip
+
+
+def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(conduct, "GROUPS", 1)
+    claims = [{"text": "?", "expect": "identity < none"}]
+    short = {"train.epochs": 1}
+    two, three = (conduct.plan(tiny(claims=claims, seeds=count, set=short), {}) for count in (2, 3))
+    assert [look.read_before for look in looked(two, tmp_path / "fresh")] == [False]
+    # The same command again finds all runs there, by its own first look.
+    assert [look.read_before for look in looked(two, tmp_path / "fresh")] == [False]
+    conducted(two, tmp_path / "same")
+    assert [look.read_before for look in looked(two, tmp_path / "same")] == [True]
+    assert [look.read_before for look in looked(two, tmp_path / "same")] == [True]
+    conducted(two, tmp_path / "fewer")
+    assert [look.read_before for look in looked(three, tmp_path / "fewer")] == [True]
+    # Runs of which one is missing decide nothing.
+    part = conduct.plan(tiny(seeds=1, set=short), {})
+    conducted(replace(part, label="other"), tmp_path / "part")
+    assert [look.read_before for look in looked(two, tmp_path / "part")] == [False]
+
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(tiny(claims=claims, set=short)))
+    for folder, said in (("same", 1), ("fresh", 0)):
+        assert main(["study", "run", str(path), "--runs", str(tmp_path / folder), "--until-decided"]) == 0
+        assert capsys.readouterr().out.count(READ_BEFORE) == said
+    looks = plans.folder_of(tmp_path / "same", "tiny") / plans.LOOKS
+    older = json.loads(looks.read_text())
+    del older[0]["read_before"]  # as an earlier version wrote it
+    looks.write_text(json.dumps(older))
+    assert results(two, tmp_path / "same").looks == tuple(older)
+    assert [look.read_before for look in looked(two, tmp_path / "same")] == [False]
+
+
+def test_a_claim_between_arms_that_resolve_to_one_run_is_refused_before_anything_runs():
+    """A default that is written out makes no other run; only with the defaults known is that seen."""
+    arms = [{"name": "a", "set": {"optim.optimizer": "sgd"}},
+            {"name": "b", "set": {"optim.optimizer": {"name": "sgd", "dampening": 0.0}}}]  # fmt: skip
+    study = tiny(axes={}, arms=arms, compare={"baseline": "a"}, claims=[{"text": "?", "expect": "a < b"}], seeds=1)
+    assert study.arms()[0].config != study.arms()[1].config
+    for made in (lambda: conduct.plan(study, {}), lambda: conduct.resolved(study)):
+        with pytest.raises(InputError, match=r"^claims\[0\]\.expect: 'a' and 'b': the two arms are the same run$"):
+            made()
+    conduct.plan(study.restricted(["a"]), {})
+
+
+def test_a_study_is_shown_with_its_data_read_once(monkeypatch):
+    loads = []
+    load = conduct.datasets.load
+    monkeypatch.setattr(conduct.datasets, "load", lambda *which: loads.append(which) or load(*which))
+    shown = conduct.resolved(tiny())
+    assert len(loads) == 1
+    assert {config.data.fingerprint for config in shown.values()} != {""}
+    planned = conduct.plan(tiny(), {})
+    assert {run.arm: run.id for run in planned.runs if run.seed == 0} == {
+        arm: identity(config) for arm, config in shown.items()
+    }
 
 
 def test_folder_of_a_study_is_no_run(here, tmp_path):

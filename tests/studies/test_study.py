@@ -7,7 +7,7 @@ import pytest
 
 from residuum.errors import InputError
 from residuum.studies import files
-from residuum.studies.study import Study, StudyError, flat
+from residuum.studies.study import Claim, Study, StudyError, flat
 
 TEXT = """\
 # What it asks: whether shortcuts help.
@@ -36,6 +36,9 @@ source = "a paper"
 arm = "resnet20, lr=0.1"
 value = 8.75
 """
+
+
+CLAIM = '[[claims]]\ntext = "Again."\nexpect = "{}"\n\n[[published]]'
 
 
 @pytest.fixture
@@ -163,7 +166,25 @@ def test_nested_and_quoted_settings_are_the_same():
         ("[[claims]]", "[[arms]]\nname = 'a > b'\n[[claims]]", 19, "a name has no >"),
         ("[[claims]]", "[[arms]]\nname = 'a'\n[[arms]]\nname = 'a'\n[[claims]]", 21, "there are two arms 'a'"),
         ("[[claims]]", "[[arms]]\nname = 'a'\nset = { optim.lr = 3.0 }\n[[claims]]", 20, "is an axis of the grid"),
-        ("[[claims]]", "[[claims]", 18, "not TOML"),
+        ("[[claims]]", "[[claims]", 18, "not TOML at column 9: expected ']]' at the end of an array declaration"),
+        ("value = 8.75", 'value = "8.75', 25, "not TOML at column 14: illegal character"),
+        ("value = 8.75", 'value = [8.75', 25, "not TOML at the end of the file: unclosed array"),
+        ("[[published]]", CLAIM.format("resnet20, lr=0.1 < plain20, lr=0.1"), 24, "claims[0] says the same"),
+        ("[[published]]", CLAIM.format("plain20, lr=0.1 > resnet20, lr=0.1"), 24, "claims[0] says the same"),
+        ("[[published]]", CLAIM.format("resnet20, lr=0.1 > 1").replace("Again", "Shortcuts help"), 23, "same text"),
+        ("value = 8.75", 'value = "3"', 25, "published[0].value: input should be a valid number, not '3'"),
+        ("value = 8.75", "value = true", 25, "published[0].value: input should be a valid number, not True"),
+        ("value = 8.75", "value = 8.75\nspread = '1'", 26, "published[0].spread: input should be a valid number"),
+        ('lr=0.1"\n\n[[pub', 'lr=0.1"\nmargin = "1"\n\n[[pub', 21, "margin: input should be a valid number, not '1'"),
+        ("seeds = 3", 'seeds = "3"', 5, "seeds: a count of at least 1"),
+        ("seeds = 3", 'seeds = [0, "1"]', 5, "seeds[1]: input should be a valid integer, not '1'"),
+        ("seeds = 3", "seeds = [0, true]", 5, "seeds[1]: input should be a valid integer, not True"),
+        ("data.validation = 5000", "train.seed = 1", 8, "give them as the 'seeds' of the study"),
+        ("optim.lr = [0.1, 0.05]", "train.seed = [0, 1]", 13, "give them as the 'seeds' of the study"),
+        ("[[claims]]", "[[arms]]\nname = 'a'\nset = { train.seed = 3 }\n[[claims]]", 20, "give them as the 'seeds'"),
+        ("expect", 'metric = "test_error"\nexpect', 20, "unknown key 'metric'; did you mean 'measure'?"),
+        ("value = 8.75", 'value = 8.75\nmetric = "test_error"', 26, "unknown key 'metric'; did you mean 'measure'?"),
+        ("[[claims]]", 'metric = "test_error"\n[[claims]]', 18, "unknown key 'metric'; did you mean 'measure'?"),
         ("question =", "# question =", 0, "question: a value is missing"),
     ],
 )  # fmt: skip
@@ -180,6 +201,40 @@ def test_mistake_in_a_file_names_line_key_and_nearest_name(read, old, new, line,
 def test_two_arms_of_one_name_are_refused():
     with pytest.raises(StudyError, match="two arms would both be called"):
         Study(question="?", base="quick", seeds=1, axes={"optim.weight_decay": [1e-4, 1.0000001e-4]})
+
+
+ARMS = [{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.02}}, {"name": "c", "set": {"optim.lr": 0.03}}]
+
+
+def test_a_claim_between_arms_that_are_the_same_run_is_refused():
+    """Arms may be the same run, as baselines of two questions are, as long as nothing is claimed of the two."""
+
+    def claimed(expect):
+        return Study(question="?", base="quick", seeds=1, set={"optim.lr": 0.02}, arms=ARMS,
+                     claims=[{"text": "?", "expect": expect}])  # fmt: skip
+
+    assert claimed("a < c").arms()[0].config == claimed("b < c").arms()[1].config
+    with pytest.raises(StudyError, match=r"claims\[0\]\.expect: 'a' and 'b': the two arms are the same run"):
+        claimed("a < b")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("a < b", "b > a", True), ("a = b", "b = a", True), ("a < b", "a > b", False), ("a < b", "a = b", False),
+        ("a < 1", "a < 1.0", True), ("a < 1", "a > 1", False), ("a < b", "a < c", False),
+    ],
+)  # fmt: skip
+def test_claims_that_say_the_same(one, other, same):
+    made = [Claim(text="?", expect=expect, margin=0.5).statement for expect in (one, other)]
+    assert (made[0] == made[1]) == same
+    for changed in ({"margin": 0.6}, {"measure": "gap"}):
+        assert Claim(**{"text": "?", "expect": one, "margin": 0.5, **changed}).statement != made[0]
+
+
+def test_seeds_are_no_setting_of_a_command(read):
+    with pytest.raises(InputError, match=r"^--set train\.seed: the seeds of a study are given by --seeds$"):
+        read(TEXT).changed({"train.seed": 3})
 
 
 def test_changed_settings_win_over_the_file_but_not_over_an_axis(read):

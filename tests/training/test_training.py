@@ -22,7 +22,7 @@ from residuum.records import folder as run_folder
 from residuum.records import layers, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.record import read_record
-from residuum.train import check, resume, run, train
+from residuum.training import check, resume, run, train
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from torture import contents

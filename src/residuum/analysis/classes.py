@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -73,13 +74,21 @@ class Predictions:
         return float(self.right_N.mean())
 
 
-def read(record: RunRecord, which: Literal["last", "selected"] = "last") -> Predictions:
+Which = Literal["last", "selected"]
+
+
+def path_of(record: RunRecord, which: Which) -> Path:
+    """The file of the predictions that a run saves when it finishes."""
+    return record.folder / "predictions" / f"{which}.safetensors"
+
+
+def read(record: RunRecord, which: Which = "last") -> Predictions:
     """The predictions on the test images that a run saved, of its last epoch or of the one that validation selected.
 
     Raises:
         InputError: there are none, or they are damaged.
     """
-    path = record.folder / "predictions" / f"{which}.safetensors"
+    path = path_of(record, which)
     if not path.exists():
         if which == "selected" and record.result.get("last"):
             raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")

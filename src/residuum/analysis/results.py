@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from numpy.typing import NDArray
 
+from residuum.analysis import classes
 from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.compare import Comparison, compare, holm
@@ -20,12 +20,15 @@ from residuum.records import folder as run_folder
 from residuum.records import storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
-from residuum.studies.plan import FAILED, LOOKS, Plan, PlannedRun, folder_of
+from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
 
-SLOW = frozenset({"gradient_variation"})
-"""Measures that read a row for every update: taken only where the study asks for them."""
+SLOW = frozenset({"gradient_variation", "first_gradient", "gradient_per_layer"})
+"""Measures that read a row for every update, or what layers were like: taken only where the study asks for them."""
 
 Lookup = Callable[[str, str], Summary]
+T = TypeVar("T")
+Scored = tuple[NDArray[np.bool_], NDArray[np.int64]]
+"""Which test images a run got right after its last epoch, and their labels."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Results:
     """What came out of a plan: records by run id, summaries of every measure that some run has, and the judgements.
 
     `looks` are those of seeds added in groups; empty without any. `images` compares arm and baseline, seed by seed,
-    where both left their predictions on the same test images.
+    where both left their predictions on the same test images. What cannot be read of a run beside its record is missing
+    there, and named in the record's `damaged`.
     """
 
     plan: Plan
@@ -53,7 +57,7 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     was allowed: a claim that a look decided stays decided.
 
     Raises:
-        InputError: a run folder is damaged.
+        InputError: a record is damaged.
     """
     study, beside = plan.study, folder_of(root, plan.label)
     found = {run.id: read_record(root / run.folder) for run in plan.runs
@@ -61,37 +65,49 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}
     failed = {id_: reason for id_, reason in failed.items() if id_ not in found or not found[id_].result}
     looks = _looks(beside / LOOKS, set(study.seeds))
+    damaged: dict[str, dict[str, None]] = {}
+
+    def read(what: Callable[[RunRecord], T | None], id_: str) -> T | None:
+        """What is to be read of a run; None if it is not there or damaged, which is noted."""
+        try:
+            return what(found[id_]) if id_ in found else None
+        except InputError as error:
+            # The report tells no path of the machine.
+            line = str(error).replace(f"{found[id_].folder}/", "")
+            damaged.setdefault(id_, {})[line] = None
+            return None
 
     @cache
     def summary(arm: str, measure: str) -> Summary:
-        runs = (run for run in plan.runs if run.arm == arm)
-        return summarize(arm, measure, [_value(run, measure, found.get(run.id), run.id in failed) for run in runs])
+        values = []
+        for run in plan.runs:
+            if run.arm == arm:
+                status = "failed" if run.id in failed else found[run.id].status if run.id in found else "missing"
+                values.append(Value(run.seed, run.id, cast(Status, status), read(MEASURES[measure].of, run.id)))
+        return summarize(arm, measure, values)
 
     asked = {study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)}
     measures = [name for name in MEASURES if name in asked or name not in SLOW]
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
     comparisons = _comparisons(plan, summary)
+    images = _images(plan, comparisons, cache(lambda id_: read(_scored, id_)))
     return Results(
         plan=plan,
-        records=found,
+        records={id_: replace(record, damaged=(*record.damaged, *damaged.get(id_, ())))
+                 for id_, record in found.items()},
         failed=failed,
         looks=looks,
         summaries={name: row for name, row in summaries.items() if any(one.n for one in row)},
         comparisons=comparisons,
-        images=_images(plan, comparisons, root),
+        images=images,
         verdicts=_verdicts(plan, summary, looks if level is None else (), LEVEL if level is None else level),
-    )
+    )  # fmt: skip
 
 
 def _looks(path: Path, seeds: set[int]) -> tuple[dict[str, Any], ...]:
     """The looks at a study that grew; none if the plan was since written anew with other seeds."""
     looks = storage.read_json(path) if path.exists() else []
     return tuple(looks) if looks and {*looks[-1]["seeds"]} <= seeds else ()
-
-
-def _value(run: PlannedRun, measure: str, record: RunRecord | None, failed: bool) -> Value:
-    status = "failed" if failed else "missing" if record is None else cast(Status, record.status)
-    return Value(run.seed, run.id, status, None if record is None else MEASURES[measure].of(record))
 
 
 def _is_paired(plan: Plan) -> bool:
@@ -111,31 +127,24 @@ def _comparisons(plan: Plan, summary: Lookup) -> tuple[Comparison, ...]:
 
 
 def _images(
-    plan: Plan, comparisons: tuple[Comparison, ...], root: Path
+    plan: Plan, comparisons: tuple[Comparison, ...], scored: Callable[[str], Scored | None]
 ) -> tuple[tuple[str, str, int, ImagePairs], ...]:
     """The runs of each comparison, seed by seed, image by image."""
-    folders = {(run.arm, run.seed): root / run.folder for run in plan.runs}
-    scored = cache(_scored)
+    ids = {(run.arm, run.seed): run.id for run in plan.runs}
     made = []
     for one in comparisons:
         for seed in plan.study.seeds:
-            first, second = (scored(folders[name, seed]) for name in (one.arm, one.baseline))
+            first, second = (scored(ids[name, seed]) for name in (one.arm, one.baseline))
             if first is not None and second is not None and np.array_equal(first[1], second[1]):
                 made.append((one.arm, one.baseline, seed, mcnemar(first[0], second[0])))
     return tuple(made)
 
 
-def _scored(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
-    """Which test images a run got right after its last epoch, and their labels; None without predictions."""
-    path = folder / "predictions" / "last.safetensors"
-    if not path.exists():
+def _scored(record: RunRecord) -> Scored | None:
+    if not classes.path_of(record, "last").exists():
         return None
-    try:
-        tensors = load_file(path)
-        labels_N = tensors["labels_N"]
-        return tensors["logits_NK"].argmax(axis=1) == labels_N, labels_N
-    except (SafetensorError, KeyError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+    predictions = classes.read(record)
+    return predictions.right_N, predictions.labels_N
 
 
 def _verdicts(plan: Plan, summary: Lookup, looks: tuple[dict[str, Any], ...], level: float) -> tuple[Verdict, ...]:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from residuum import __version__
-from residuum.cli import classes, data, exporting, listing, models, runs, showing, study
+from residuum.cli import classes, data, explaining, exporting, layers, listing, models, runs, showing, study, surfacing
 from residuum.errors import InputError, ResiduumError, unknown
 
 
@@ -83,6 +83,6 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         made[made_now.prog.removeprefix("residuum ")] = made_now
         return made_now
 
-    for group in (study, runs, listing, showing, classes, data, models, exporting):
+    for group in (study, runs, listing, showing, classes, explaining, layers, data, models, surfacing, exporting):
         group.add(command)
     return parser, made

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from residuum.cli.options import Command, common, data_settings, print_json, times
+from residuum.cli.options import Command, common, data_settings, print_json, set_option, times
 
 if TYPE_CHECKING:
     from residuum.assemble import Data
@@ -23,11 +23,11 @@ def add(command: Command) -> None:
         "check", data_check, "Verify counts, shapes, label balance, duplicates between train and test.", within=data
     )
     p.add_argument("data", help="a data set's name, or a file or folder that holds one")
-    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as data.dataset.size=32")
+    set_option(p, "as data.dataset.size=32")
     common(p)
     p = command("stats", data_stats, "Mean and standard deviation of the training split.", within=data)
     p.add_argument("data", help="a data set's name, or a file or folder that holds one")
-    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as data.validation=5000")
+    set_option(p, "as data.validation=5000")
     common(p)
 
 

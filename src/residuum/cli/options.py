@@ -26,6 +26,11 @@ def common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
 
 
+def set_option(parser: argparse.ArgumentParser, what: str = "any setting: `residuum list settings`") -> None:
+    """The option that changes settings, as often as it is given."""
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help=what)
+
+
 def figure_options(parser: argparse.ArgumentParser, name: str) -> None:
     """The options of a command that writes one figure."""
     parser.add_argument(

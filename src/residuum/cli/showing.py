@@ -14,6 +14,7 @@ from residuum.cli.options import (
     print_json,
     save_figure,
     say_figures,
+    set_option,
     settings_of,
     shape_of,
     summary,
@@ -31,14 +32,14 @@ def add(command: Command) -> None:
     p.add_argument("name", help="a network, as resnet20: `residuum list models`")
     p.add_argument("--input", default="", help="image shape, as 3x32x32")
     p.add_argument("--classes", type=int, help="classes (default: 10, ImageNet forms 1000)")
-    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as model.wide=2")
+    set_option(p, "a setting, as model.wide=2")
     p.add_argument(
         "--draw", nargs="?", const="", metavar="FILE", help="also draw it, as PNG and as SVG (default: its name)"
     )
     common(p)
     p = command("recipe", show_recipe, "A recipe's settings.", within=shown)
     p.add_argument("name", help="a recipe: `residuum list recipes`")
-    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="any setting")
+    set_option(p)
     common(p)
     p = command("run", show_run, "A run's epochs and result.", within=shown)
     p.add_argument("name", metavar="RUN", help="a run folder, or the beginning of a run's id")
@@ -50,13 +51,13 @@ def add(command: Command) -> None:
     p.add_argument("recipes", metavar="RECIPE", nargs="*", help="recipes: `residuum list recipes`")
     p.add_argument("--epochs", type=int)
     p.add_argument("--lr", type=float, help="base learning rate")
-    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as optim.warmup=5")
+    set_option(p, "a setting, as optim.warmup=5")
     figure_options(p, "schedules")
     p = command("augmentations", show_augmentations, "Draw images before and after each augmentation, normalisation, "
                 "mixing: all there are, or a recipe's.", within=shown)  # fmt: skip
     p.add_argument("recipe", metavar="RECIPE", nargs="?", help="a recipe: `residuum list recipes`")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one (default: digits)")
-    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting, as data.mix=cutmix")
+    set_option(p, "a setting, as data.mix=cutmix")
     figure_options(p, "augmentations")
 
 

@@ -4,12 +4,13 @@ import argparse
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from residuum.cli.options import Command, common, print_json, settings_of
+from residuum.cli.options import RUNS, Command, common, print_json, set_option, settings_of
 from residuum.errors import InputError, ResiduumError, unknown
 
 Run = Callable[[argparse.Namespace], None]
@@ -55,7 +56,7 @@ def _study(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--arms", metavar="ARM,…", help="only these arms; claims on others are left out")
     p.add_argument("--seeds", help="a count, or a list as 0,1,2")
-    p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting of every arm")
+    set_option(p, "a setting of every arm")
     common(p)
 
 
@@ -194,7 +195,9 @@ def plan(options: argparse.Namespace) -> None:
             "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
             "arms": [{**vars(arm), "settings": dict(arm.settings), "seconds": cost.run[arm.name]} for arm in made.arms],
             "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
-            "seconds": cost.total, "seconds_left": cost.remaining, "error": cost.spread,
+            "seconds": cost.total, "seconds_left": cost.remaining, "seconds_of_start": cost.start, "error": cost.spread,
+            "seconds_measured": cost.measured, "networks": cost.networks, "networks_scaled": cost.scaled,
+            "load": cost.load, "cores": cost.cores,
             "sd": sd.value, "sd_source": sd.source, "detectable": least,
         })  # fmt: skip
         return
@@ -208,9 +211,16 @@ def plan(options: argparse.Namespace) -> None:
         )
     left = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute"
     print(
-        f"{left}: about {conduct.duration(cost.remaining)} here, one at a time "
-        f"(± {100 * cost.spread:.0f} % by the spread of the calibration; the load of the machine comes on top)"
+        f"{left}: about {conduct.duration(cost.remaining)} here, one at a time, {cost.start:.0f} s of them to start "
+        f"(measured for {conduct.duration(cost.measured)}, ± {100 * cost.spread:.0f} % by the spread of the updates)"
     )
+    if cost.scaled:
+        print(
+            f"{cost.scaled} of {cost.networks} networks would have taken too long to measure: "
+            "their times are scaled by multiply-adds"
+        )
+    if cost.load > cost.cores:
+        print(f"the machine is busy: load {cost.load:.1f} on {cost.cores} cores; the estimate is too high")
     if least is None:
         print("one seed has no interval: no difference can be told from chance")
     else:
@@ -250,24 +260,25 @@ def _workers(text: str, made: Any) -> tuple[int, int]:
     """Workers and threads of each that `--workers` means."""
     from residuum.config import RunConfig
     from residuum.engine.compute import usual_threads
-    from residuum.launchers.packing import fastest
+    from residuum.launchers.packing import fastest, usable_cores
 
-    cores = usual_threads()
+    cores, most = usable_cores(), usual_threads()
     if text == "auto":
         costs = {arm.name: arm.macs for arm in made.arms}
         typical = sorted(made.runs, key=lambda one: costs[one.arm])[len(made.runs) // 2]
-        found = fastest(RunConfig.of(typical.config), cores)
+        found = fastest(RunConfig.of(typical.config), cores, most)
         for (workers, threads), speed in found.images_per_second.items():
             print(f"{workers} x {threads} threads: {speed:,.0f} images/s", file=sys.stderr)
         return found.workers, found.threads
     if not text.isdigit() or not 1 <= int(text) <= 64:
         raise InputError(f"--workers: {text!r} is neither a count from 1 to 64 nor auto")
-    return int(text), max(1, cores // int(text))
+    return int(text), max(1, min(most, cores // int(text)))
 
 
 def _came_out(label: str, options: argparse.Namespace) -> None:
     """Say what came out: the arms, then the verdicts."""
     from residuum.analysis.results import results
+    from residuum.report.tables import READ_BEFORE
     from residuum.report.terminal import print_table
     from residuum.studies import plan as plans
 
@@ -282,6 +293,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
             },
             "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason}
                          for one in found.verdicts],
+            "looks": found.looks,
         })  # fmt: skip
         return
     losses = {one.arm: one for one in found.summaries.get("train_loss", ())}
@@ -291,7 +303,10 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     ])  # fmt: skip
     if found.verdicts:
         print_table([{"verdict": one.verdict, "claim": one.claim.text, "why": one.reason} for one in found.verdicts])
-    print(f"`residuum study report {label}` writes the report")
+    if found.looks and found.looks[0].get("read_before"):
+        print(READ_BEFORE)
+    where = [] if options.runs == RUNS else ["--runs", str(options.runs)]
+    print(f"`{shlex.join(['residuum', 'study', 'report', label, *where])}` writes the report")
 
 
 def _interval(summary: Any) -> str:
@@ -309,7 +324,8 @@ def report(options: argparse.Namespace) -> None:
     from residuum.studies import plan as plans
 
     folder = plans.find(options.name, options.runs)
-    index = write(results(plans.read(folder), options.runs), options.out or folder / "report", root=options.runs)
+    found, out = results(plans.read(folder), options.runs), options.out or folder / "report"
+    index = write(found, out, root=options.runs, elsewhere=options.runs != RUNS)
     if options.json:
         print_json({"report": str(index)})
     else:

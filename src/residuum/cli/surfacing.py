@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from residuum.cli.options import Command, common, print_json, run_labels
+from residuum.cli.options import Command, common, print_json
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def add(command: Command) -> None:
 
 def surface(options: argparse.Namespace) -> None:
     """`residuum surface RUN [RUN...]`."""
-    from residuum.records.record import find_run, read_record
+    from residuum.records.record import find_run, labels, read_record
     from residuum.records.storage import storing
     from residuum.report import style
     from residuum.report.figures import surface as figures
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
-    named = dict(zip(run_labels(records), records, strict=True))
+    named = dict(zip(labels(records), records, strict=True))
     if len(named) < len(records):
         raise InputError("a run is named twice; each is one surface")
     view = figures.data({label: _computed(label, record, options) for label, record in named.items()})

@@ -1,5 +1,6 @@
 """How fast a run goes on this machine: the time of an update, and how many runs at a time are fastest in total."""
 
+import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ WARM_UP = 2
 """Updates that do not count: kernels are chosen and memory is claimed in them."""
 LEAST = 3
 """Updates that are measured at least, however long they take."""
+PASSES = 2
+"""Passes over one batch of test images of which the faster one counts."""
 WINDOW = 2.0
 """Seconds for which all workers of a packing are measured at the same time."""
 
@@ -51,21 +54,31 @@ class Pace:
     setup: float
 
 
-def packings(cores: int) -> list[tuple[int, int]]:
-    """Workers and threads that use all cores: 1, 2, 4 … workers where that divides the cores, and one on each."""
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def packings(cores: int, threads: int) -> list[tuple[int, int]]:
+    """Workers and threads that use the cores: 1, 2, 4 … workers where that divides the cores, and one on each.
+
+    No worker has more than `threads`, which may leave cores unused where there are few workers.
+    """
     powers = {2**power for power in range(cores.bit_length()) if cores % 2**power == 0}
-    return [(workers, cores // workers) for workers in sorted(powers | {cores})]
+    return [(workers, min(threads, cores // workers)) for workers in sorted(powers | {cores})]
 
 
-def fastest(config: RunConfig, cores: int) -> Packing:
+def fastest(config: RunConfig, cores: int, threads: int) -> Packing:
     """The packing of the cores that trains most images a second, from a few seconds of each; nothing is written.
+
+    No worker has more than `threads`.
 
     Raises:
         InputError: anything that a run would stumble over, or a piece of it does not run in a worker.
     """
     resolved, data = assemble.resolve(config)
     assemble.training(resolved, data)
-    speeds = {packing: _speed(resolved, *packing) for packing in packings(cores)}
+    speeds = {packing: _speed(resolved, *packing) for packing in packings(cores, threads)}
     best = max(speeds, key=lambda packing: speeds[packing])
     if not speeds[best]:
         raise InputError("a piece of the run could not be measured: every worker died; is there enough memory?")
@@ -119,6 +132,37 @@ def _updates(training: Training) -> Iterator[None]:
                 yield
 
 
+def start_seconds(threads: int) -> float:
+    """Seconds from the start of a worker process until it has imported what a run needs.
+
+    Raises:
+        InputError: it died before.
+    """
+    began = time.perf_counter()
+    process, channel = start(_ready, threads)
+    try:
+        channel.recv()
+        return time.perf_counter() - began
+    except (EOFError, OSError) as error:
+        raise InputError("the start of a worker could not be measured: it died; is there enough memory?") from error
+    finally:
+        channel.close()
+        process.kill()
+        process.wait()
+
+
+def _ready(channel: Channel) -> None:
+    """A worker that says when it could begin a run."""
+    import residuum.training  # noqa: F401
+
+    channel.send(None)
+
+
+def least_seconds(pace: Pace) -> float:
+    """What `step_seconds` takes at least for a run of that pace."""
+    return pace.setup + (1 + LEAST) * pace.step + PASSES * assemble.EVALUATION_BATCH * pace.evaluation
+
+
 def step_seconds(config: RunConfig, threads: int, seconds: float = 3.0) -> Pace:
     """The pace of a run in this process, from about `seconds` of updates on its own data; nothing is written.
 
@@ -154,10 +198,10 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _evaluation(training: Training, data: assemble.Data) -> float:
-    """Seconds to evaluate one image, the better of two passes over one batch of the test images."""
+    """Seconds to evaluate one image, the best of a few passes over one batch of the test images."""
     indices_N = np.arange(min(assemble.EVALUATION_BATCH, len(data.dataset.test)))
     took = []
-    for _ in range(2):
+    for _ in range(PASSES):
         began = time.perf_counter()
         assemble.split_logits(training.network, data.dataset.test, indices_N, data.normalization, training.compute)
         took.append(time.perf_counter() - began)

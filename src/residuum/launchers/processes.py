@@ -280,7 +280,7 @@ def _run(channel: Channel, job: Job, root: Path) -> _Ended:
     """Compute a run in this process, telling what happens."""
     folder = run_folder.folder_of(root, job.config)
     try:
-        from residuum.train import run  # imports torch, which the parent does not need
+        from residuum.training import run  # imports torch, which the parent does not need
 
         events = run(job.config, root, recipe=job.recipe)
         last_step = -PERIOD

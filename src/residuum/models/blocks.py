@@ -18,17 +18,22 @@ Operation = Literal["conv", "bn", "act"]
 class Ordering:
     """The order of operations in a block (He et al. 2016, figure 4).
 
-    A branch repeats the three operations of `round` once for each convolution; its last `after` operations come after
-    the addition.
+    A branch repeats the operations of `round` once for each convolution; its last `after` operations come after the
+    addition.
     """
 
-    round: tuple[Operation, Operation, Operation]
+    round: tuple[Operation, ...]
     after: int
 
     @property
     def before(self) -> tuple[Operation, ...]:
         """What precedes a convolution: nothing, except in the pre-activated orderings."""
         return self.round[: self.round.index("conv")]
+
+    @property
+    def projection_norm(self) -> bool:
+        """Whether a projection has a batch norm of its own: it needs one unless one precedes it, or there is none."""
+        return "bn" in self.round and "bn" not in self.before
 
 
 def original() -> Ordering:
@@ -56,6 +61,14 @@ def full_preactivation() -> Ordering:
     return Ordering(("bn", "act", "conv"), after=0)
 
 
+def without_bn() -> Ordering:
+    """No batch norm anywhere: conv, act, conv; addition; act (He et al. 2015, figure 2). Convolutions have no biases.
+
+    To study signals and gradients that nothing rescales; deep networks are hard to train so.
+    """
+    return Ordering(("conv", "act"), after=1)
+
+
 ORDERINGS: Table[Ordering] = Table(
     "ordering",
     {
@@ -64,6 +77,7 @@ ORDERINGS: Table[Ordering] = Table(
         "relu_before_addition": relu_before_addition,
         "relu_only_preactivation": relu_only_preactivation,
         "full_preactivation": full_preactivation,
+        "without_bn": without_bn,
     },
 )
 
@@ -135,7 +149,7 @@ class Block(nn.Module):
         self.after = tuple(names[end:])
         self.in_channels, self.channels = convs[0].in_channels, convs[-1].out_channels
         stride = prod(conv.stride[0] for conv in convs)
-        self.shortcut = shortcut(self.in_channels, self.channels, stride, "bn" not in ordering.before)
+        self.shortcut = shortcut(self.in_channels, self.channels, stride, ordering.projection_norm)
 
     @property
     def last_norm(self) -> nn.BatchNorm2d | None:

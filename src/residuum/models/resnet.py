@@ -66,7 +66,7 @@ class Network(nn.Module):
 
         first = STEMS.build(stem, in_channels, channels[0])
         self.conv1 = first.conv
-        self.bn1 = nn.BatchNorm2d(channels[0])
+        self.bn1 = nn.BatchNorm2d(channels[0]) if "bn" in order.round else nn.Identity()
         self.act = new_activation()
         self.maxpool = first.pool
         self.reduction = first.stride * prod(strides)

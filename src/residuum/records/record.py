@@ -1,6 +1,6 @@
 """RunRecord: everything that a run left behind, read back as plain values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from residuum.config import SCHEMA, RunConfig
+from residuum.config import SCHEMA, RunConfig, short_name
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
 
 EPOCH, NOISE = TypeAdapter(EpochDone), TypeAdapter(NoiseSeen)
@@ -46,6 +46,25 @@ class RunRecord:
         """One row an update: step, learning rate, loss, gradient norm, hash of the image order."""
         return storage.read_rows(self.folder / run_folder.STEPS)
 
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook."""
+        config, rows = self.config, [("status", self.status)]
+        rows.append(("network", short_name(config.model)))
+        rows.append(("data", config.data.dataset.name))
+        rows.append(("recipe, seed", f"{self.recipe or '–'}, {config.train.seed}"))
+        rows.append(("epochs", f"{len(self.epochs)} of {config.train.epochs}"))
+        for which in ("last", "selected"):
+            if scored := self.result.get(which):
+                test = scored["test"]
+                text = f"loss {test['loss']:.3f}, accuracy {test['accuracy']:.2%} (epoch {scored['epoch']})"
+                rows.append((f"test, {which} epoch", text))
+        if "parameters" in self.result:
+            rows.append(("parameters", f"{self.result['parameters']:,}"))
+        if "seconds" in self.result:
+            rows.append(("time", f"{self.result['seconds']:.1f} s"))
+        rows += [("damaged", line) for line in self.damaged]
+        return shown.facts(f"Run {self.id}", [*rows, ("folder", str(self.folder))])
 
     def noise(self) -> list[NoiseSeen]:
         """The noise of the gradient before training and after each epoch; empty where it was not measured.
@@ -112,6 +131,21 @@ def _epochs(path: Path) -> tuple[list[EpochDone], list[str]]:
         except ValidationError:
             damaged.append(f"{path.name}, line {number} is damaged and left out")
     return epochs, damaged
+
+
+def labels(records: Sequence[RunRecord]) -> list[str]:
+    """What each of some runs is called: network, the parts of it that set them apart, data, seed; the id if need be."""
+    models = [record.config.model.settings for record in records]
+    parts = [[str(getattr(model.get(key, ""), "name", model.get(key, ""))) for model in models]
+             for key in ("activation", "ordering", "init")]  # fmt: skip
+    differing = [names for names in parts if len({*names}) > 1]
+    short = [
+        f"{short_name(record.config.model)} on {record.config.data.dataset.name}, seed {record.config.train.seed}"
+        + "".join(f", {names[at]}" for names in differing if names[at])
+        for at, record in enumerate(records)
+    ]
+    return [name if short.count(name) == 1 else f"{name}, {record.id}"
+            for name, record in zip(short, records, strict=True)]  # fmt: skip
 
 
 def find_runs(root: Path) -> Iterator[Path]:

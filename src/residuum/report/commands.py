@@ -1,6 +1,7 @@
 """Commands that compute a study or one of its runs again, as a user types them.
 
-Where the data lies on the machine that ran them is nobody's business: it is called DATA.
+Where things lie on the machine that ran them is nobody's business: the data is called DATA, and the folder of the
+runs RUNS where it was not the default.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 from residuum import recipes
 from residuum.studies import files
 from residuum.studies.plan import Plan, PlannedRun
+from residuum.studies.study import Study
 
 WHERE = ("data.root", "data.fingerprint")
 """Settings that say where the data lies or what is in it; a user gives both by `--data`."""
@@ -26,27 +28,45 @@ def user_settings(plan: Plan) -> dict[str, Any]:
     }
 
 
-def study_command(plan: Plan) -> str:
+def shipped(plan: Plan) -> Study | None:
+    """The study of the package that a plan is of; None for a file that its user has, whatever its name."""
+    name = plan.study.name
+    study = files.read(name) if name in files.names() else None
+    known = {arm.name: arm.settings for arm in study.arms()} if study else {}
+    same = all(known.get(arm.name) == arm.settings for arm in plan.arms)
+    return study if study and same and study.base == plan.study.base else None
+
+
+def file_name(plan: Plan) -> str:
+    """What stands for the file of a study that is not one of the package's."""
+    return f"{plan.study.name or plan.label.partition('@')[0]}.toml"
+
+
+def study_command(plan: Plan, *, elsewhere: bool = False) -> str:
     """The command that runs the study of a plan as it was run; what a budget chose stands in it as numbers.
 
-    A study that is not one of the package's is a file that its user has.
+    `elsewhere`: the folder of the runs is not the default one.
     """
-    name = plan.study.name or plan.label.partition("@")[0]
-    shipped = files.read(name) if name in files.names() else None
-    words = ["residuum", "study", "run", name if shipped else f"{name}.toml"]
-    if shipped and [arm.name for arm in shipped.arms()] != [arm.name for arm in plan.arms]:
+    study = shipped(plan)
+    words = ["residuum", "study", "run", plan.study.name if study else file_name(plan)]
+    if study and [arm.name for arm in study.arms()] != [arm.name for arm in plan.arms]:
         words += ["--arms", ",".join(arm.name for arm in plan.arms)]
-    if not shipped or shipped.seeds != plan.study.seeds:
+    if not study or study.seeds != plan.study.seeds:
         seeds = plan.study.seeds
         words += ["--seeds", str(len(seeds)) if seeds == tuple(range(len(seeds))) else ",".join(map(str, seeds))]
     if plan.scale != 1:
         words += ["--scale", toml(plan.scale)]
     if plan.settings.get("data.root"):
         words += ["--data", "DATA"]
-    return shlex.join([*words, *_options(user_settings(plan))])
+    return shlex.join([*words, *_options(user_settings(plan)), *runs_option(elsewhere)])
 
 
-def train_command(plan: Plan, run: PlannedRun) -> str:
+def runs_option(elsewhere: bool) -> list[str]:
+    """The option that names the folder of the runs, where that is not the default one."""
+    return ["--runs", "RUNS"] if elsewhere else []
+
+
+def train_command(plan: Plan, run: PlannedRun, *, elsewhere: bool = False) -> str:
     """The command that computes one run anew, alone: the recipe and every setting in which the run differs from it."""
     given = {path: value for arm in plan.arms if arm.name == run.arm for path, value in arm.settings.items()
              if path not in WHERE}  # fmt: skip
@@ -63,7 +83,7 @@ def train_command(plan: Plan, run: PlannedRun) -> str:
     if run.config["data"]["root"]:
         words += ["--data", "DATA"]
         given.pop("data.dataset", None)
-    return shlex.join([*words, "--seed", str(run.seed), *_options(given)])
+    return shlex.join([*words, "--seed", str(run.seed), *_options(given), *runs_option(elsewhere)])
 
 
 def _options(settings: Mapping[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from residuum.errors import InputError
 from residuum.records import storage
 from residuum.records.measures import measure
 from residuum.report import commands, style, tables
-from residuum.report.figures import arm_history, differences, scatter, study_curves
+from residuum.report.figures import arm_history, differences, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
 
 FILES = ("index.html", "report.md", "tables.csv", "tables.tex", "figures")
@@ -82,11 +82,12 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def write(results: Results, folder: Path, *, root: Path) -> Path:
+def write(results: Results, folder: Path, *, root: Path, elsewhere: bool = False) -> Path:
     """Write the report of a study into a folder, in place of an older one; returns the path of its page.
 
-    `root` is the folder that holds the run folders: the page links to them where it lies within. The report is made
-    beside its place and moved there when it is whole.
+    `root` is the folder that holds the run folders: the page links to them where it lies within. `elsewhere`: it is not
+    the default one, so that printed commands must name it. The report is made beside its place and moved there when
+    it is whole.
 
     Raises:
         InputError: the folder holds something else than a report.
@@ -97,7 +98,7 @@ def write(results: Results, folder: Path, *, root: Path) -> Path:
         raise InputError(
             f"{folder} is not a report{f': it holds {foreign[0]}' if foreign else ''}; name another folder"
         )
-    content = sections(results)
+    content = sections(results, elsewhere=elsewhere)
     head: dict[str, Any] = {
         "title": results.plan.study.name or results.plan.label,
         "question": results.plan.study.question,
@@ -144,22 +145,23 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
                 shutil.rmtree(rest, ignore_errors=True)
 
 
-def sections(results: Results) -> tuple[Section, ...]:
+def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...]:
     """The whole report as plain values, in the order in which it is read; a section without content is left out."""
     curves = study_curves.of_arms(results)
     made = (
-        Section("what", "What was run", tuple(_what(results))),
         Section("claims", "Verdicts", tuple(_claims(results))),
+        Section("what", "What was run", tuple(_what(results))),
         Section("arms", "Arms", tuple(_arms(results))),
         Section("comparisons", "Comparisons with the baseline", tuple(_comparisons(results))),
         Section("curves", "Learning curves", tuple(_curves(results, curves))),
         Section("cost", "Accuracy and cost", tuple(_cost(results))),
         Section("histories", "History of each arm", tuple(_histories(results, curves))),
+        Section("layers", "What the layers do", tuple(_layers(results))),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
         Section("troubles", "What diverged, failed or is damaged", tuple(_troubles(results))),
         Section("looks", "Looks until decided", tuple(_looks(results))),
-        Section("again", "How to compute it again", tuple(_again(results))),
+        Section("again", "How to compute it again", tuple(_again(results, elsewhere))),
         Section("environment", "Environment", tuple(_environment(results))),
     )
     return tuple(section for section in made if section.blocks)
@@ -218,8 +220,9 @@ MEANING = (
     "explains: the p-value stays below 5 % after Holm's correction for all claims of the study. Contradicted: the same "
     "on the other side. With '=', supported means within the margin and contradicted outside. Undecided: these runs do "
     "not tell, which is not evidence of no difference. Differences are left minus right, n counts pairs of the same "
-    "seed (or runs), intervals are 95 % unless the reason says otherwise. A verdict is about these networks and data "
-    "at this length of training."
+    "seed (or runs). The interval is the 95 % interval of that claim alone (at a look: at the look's level), while the "
+    "verdict answers for all claims at once: an interval may exclude 0 and its claim still be undecided. A verdict is "
+    "about these networks and data at this length of training."
 )
 
 
@@ -243,7 +246,9 @@ def _arms(results: Results) -> list[Block]:
         table, of = tables.published(results), "Published"
         if len(names) == 1:
             table, of = tables.without(table, "measure"), f"{tables.heading(names.pop()).capitalize()}: published"
-        blocks.append(Tabular(table, f"{of} numbers beside ours, and what differs."))
+        shared = tables.shared_differences(results)
+        said = f" In every row: {'; '.join(shared)}." if shared else ""
+        blocks.append(Tabular(table, f"{of} numbers beside ours, and what differs.{said}"))
     return blocks
 
 
@@ -276,16 +281,20 @@ def _comparisons(results: Results) -> list[Block]:
 BAND = "Lines are means over seeds, bands 95 % t intervals where at least three runs reached the epoch. "
 CROWDED = "With so many arms the bands are in the history of each arm below. "
 MARKS = "Thin vertical lines mark drops of the learning rate; a cross marks where a run diverged. "
+AT_ONCE = "An arm that diverged at once, before an epoch ended, has a cross at epoch 0 and no curve. "
 
 
 def _curves(results: Results, curves: study_curves.Curves) -> list[Block]:
     found = study_curves.data(results, curves, tables.mark(results.plan))
     if not any(found.rows):
-        return [Paragraph("No run has finished an epoch yet.")]
+        arms = study_curves.diverged_at_once(results)
+        lost = f" Diverged in the first: {', '.join(arms)}." if arms else ""
+        return [Paragraph(f"No run has finished an epoch yet.{lost}")]
     observed = any(panel.label == study_curves.LABELS["test", "error"] for row in found.rows for panel in row)
     remark = "The observed test error is recorded for this figure and selects nothing." if observed else ""
     crowded = CROWDED if any(len(panel.bands) > study_curves.CROWD for row in found.rows for panel in row) else ""
-    text = f"Training loss and error against epoch. {BAND}{crowded}{MARKS}{remark}".strip()
+    at_once = AT_ONCE if any(panel.at_once for row in found.rows for panel in row) else ""
+    text = f"Training loss and error against epoch. {BAND}{crowded}{MARKS}{at_once}{remark}".strip()
     blocks: list[Block] = [_picture("curves", text, study_curves.draw(found))]
     apart = study_curves.families(results, curves, tables.mark(results.plan))
     if apart is not None:
@@ -308,7 +317,7 @@ def _cost(results: Results) -> list[Block]:
 
 
 def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
-    found = arm_history.data(curves, tables.mark(results.plan))
+    found = arm_history.data(results, curves, tables.mark(results.plan))
     if not found.arms:
         return []
     text = (
@@ -316,6 +325,21 @@ def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
         "images; under mixup or cutmix the accuracy is weighted by the shares of the labels."
     )
     return [_picture("histories", text, arm_history.draw(found))]
+
+
+LAYERS = {
+    "gradient-flow": "Norm of the gradient of each layer's kernel, against depth. A triangle at the lower edge is a "
+    "gradient of exactly 0, a cross at the upper edge one that is not finite. ",
+    "responses": "Standard deviation of each layer's responses before the activation, by layer and by size (He et al. "
+    "2015, figure 7). ",
+    "dead": "Share of channels that an activation leaves at 0 at every place of every image. ",
+}
+
+
+def _layers(results: Results) -> list[Block]:
+    said = "On the same few training images each time; lines are medians over seeds, bands reach from end to end."
+    return [_picture(name, LAYERS[name] + said, gradient_flow.draw(flow))
+            for name, flow in gradient_flow.of_study(results, tables.mark(results.plan)).items()]  # fmt: skip
 
 
 def _runs(results: Results) -> list[Block]:
@@ -341,7 +365,7 @@ def _troubles(results: Results) -> list[Block]:
     caption = (
         "A diverged run is a result: its loss or gradient was no longer finite, and it was stopped before that update. "
         "A failed run is not: `residuum study run` tries it again. An epoch whose row is damaged is "
-        "missing in the curves."
+        "missing in the curves, and so is any number that is made of what is damaged."
     )
     return [Tabular(table, caption)]
 
@@ -353,18 +377,24 @@ def _looks(results: Results) -> list[Block]:
         "Seeds were added in groups until every claim was decided or the budget ended. Each look had its share of the "
         "5 % error probability (Lan and DeMets 1983, O'Brien–Fleming-like); a claim decided at a look stays decided."
     )
-    return [Tabular(tables.looks(results), caption)]
+    said = [Paragraph(tables.READ_BEFORE)] if results.looks[0].get("read_before") else []
+    return [Tabular(tables.looks(results), caption), *said]
 
 
-def _again(results: Results) -> list[Block]:
+def _again(results: Results, elsewhere: bool) -> list[Block]:
     plan = results.plan
-    blocks: list[Block] = [
-        Paragraph("DATA stands for the file or folder that holds the data set. Runs that are in the store are not "
-                  "computed again; a run's id is a hash of its whole configuration, so equal ids are equal runs."),
-        Commands((commands.study_command(plan), f"residuum study report {plan.label}")),
-    ]  # fmt: skip
-    rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}", commands.train_command(plan, run))
-                 for run in plan.runs)  # fmt: skip
+    said = ["DATA stands for the file or folder that holds the data set."]
+    if elsewhere:
+        said.append("RUNS stands for the folder that holds the run folders.")
+    if not commands.shipped(plan):
+        said.append(f"{commands.file_name(plan)} is the user's own file; this study does not come with residuum.")
+    said.append("Runs that are in the store are not computed again; a run's id is a hash of its whole configuration, "
+                "so equal ids are equal runs.")  # fmt: skip
+    where = "".join(f" {word}" for word in commands.runs_option(elsewhere))
+    again = commands.study_command(plan, elsewhere=elsewhere), f"residuum study report {plan.label}{where}"
+    blocks: list[Block] = [Paragraph(" ".join(said)), Commands(again)]
+    rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}{where}",
+                  commands.train_command(plan, run, elsewhere=elsewhere)) for run in plan.runs)  # fmt: skip
     table = Table(("arm", "seed", "its record", "computed alone"), rows, ("seed",))
     return [*blocks, Tabular(table, "Each run by itself: its record, and the command that computes it.", folded=True)]
 

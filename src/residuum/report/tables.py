@@ -17,6 +17,10 @@ from residuum.studies.study import Published
 NOTHING = "–"
 WORDS = {"supported": "✓ supported", "contradicted": "✗ contradicted", "undecided": "? undecided"}
 """Verdicts as a word and a sign: colour alone tells some readers nothing."""
+READ_BEFORE = (
+    "All runs of this study, or of it with fewer seeds, were there before the first look: verdicts that were read "
+    "then, at 5 % of their own, are not covered by the 5 % that the looks share."
+)
 
 
 @dataclass(frozen=True)
@@ -192,18 +196,30 @@ def sources(results: Results) -> list[str]:
     return list(dict.fromkeys(one.source for one in results.plan.study.published))
 
 
+def shared_differences(results: Results) -> list[str]:
+    """In what our runs differ in the same way from every one of several published numbers."""
+    found = [protocol_differences(results, one) for one in results.plan.study.published]
+    return [text for text in found[0] if all(text in others for others in found)] if len(found) > 1 else []
+
+
 def published(results: Results) -> Table:
-    """Every published number beside ours, how it was made, and in what our runs differ from that."""
+    """Every published number beside ours, how it was made, and in what our runs differ from that.
+
+    Where every row has the same difference, it is left to `shared_differences`.
+    """
+    shared = shared_differences(results)
+    nothing = "no other known" if shared else "none known"
     rows = []
     numbers = {source: at for at, source in enumerate(sources(results), start=1)}
     for one in results.plan.study.published:
         ours = of_arm(results, one.measure, one.arm)
         mean = ours.mean if ours else None
+        own = [text for text in protocol_differences(results, one) if text not in shared]
         rows.append((
             f"[{numbers[one.source]}] {one.source}", one.arm, heading(one.measure), _published(one),
             spread(ours, digits(one.measure)), str(ours.n if ours else 0),
             number(None if mean is None else mean - one.value, digits(one.measure), "+"),
-            one.protocol or "not stated", "; ".join(protocol_differences(results, one)) or "none known",
+            one.protocol or "not stated", "; ".join(own) or nothing,
         ))  # fmt: skip
     numeric = ("published", "ours", "n", "ours − published")
     columns = ("source", "arm", "measure", *numeric, "their protocol", "differences in protocol")

@@ -31,13 +31,21 @@ def read(name: str) -> Study:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: not TOML: {error}") from error
+        raise InputError(f"{where}, {_syntax(text, str(error))}") from error
     values.setdefault("name", Path(where).stem)
     try:
         return Study(**values)
     except StudyError as error:
         line = line_of(text, error.place)
         raise StudyError((), f"{where}, line {line}: {error}" if line else f"{where}: {error}") from error
+
+
+def _syntax(text: str, message: str) -> str:
+    """A message of tomllib, which ends in the place, with the line in front as other mistakes have it."""
+    what, _, place = message.removesuffix(")").rpartition(" (at ")
+    found = re.fullmatch(r"line (\d+), (column \d+)", place)
+    line, column = found.groups() if found else (str(max(1, len(text.splitlines()))), "the end of the file")
+    return f"line {line}: not TOML at {column}: {what[:1].lower()}{what[1:]}"
 
 
 def source(name: str) -> str:

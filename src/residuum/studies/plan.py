@@ -63,7 +63,8 @@ class Plan:
 class Look:
     """One look at the data of a study that grows: the seeds so far, the level of its intervals, what was decided.
 
-    `decided` has the verdict of every claim, by its text, that was decided at this look or before.
+    `decided` has the verdict of every claim, by its text, that was decided at this look or before. `read_before`:
+    a test at the fixed level was possible before the first look, whose error the levels of the looks do not cover.
     """
 
     look: int
@@ -71,6 +72,7 @@ class Look:
     seeds: tuple[int, ...]
     level: float
     decided: Mapping[str, str]
+    read_before: bool = False
 
 
 def is_complete(run: PlannedRun, root: Path) -> bool:
@@ -135,6 +137,6 @@ def find(name: str, root: Path) -> Path:
     if found is not None:
         return found
     if not known:
-        raise InputError(f"study {name!r} was not run in {root}: `residuum study run {name}` comes first")
+        raise InputError(f"study {name!r} was not run in {root}: run it first (`residuum study run`)")
     near = get_close_matches(name, [folder.name for folder in known], n=1, cutoff=0.0)
     raise InputError(f"study {name!r} was not run in {root}; the nearest there is {near[0]!r}")

@@ -16,12 +16,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from residuum import recipes
-from residuum.config import RunConfig
+from residuum.config import RunConfig, identity
 from residuum.errors import InputError, unknown
 from residuum.records.measures import measure
 from residuum.registry import describe
 
 OPERATORS = (" > ", " < ", " = ")
+SEED = "train.seed"
+MEANT = {"metric": "measure"}
+"""Keys that people write for another one."""
 
 
 class StudyError(InputError):
@@ -55,6 +58,8 @@ def _flat(values: Any) -> Any:
 
 Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]
 Name = Annotated[str, Field(min_length=1)]
+Number = Annotated[float, Field(strict=True)]
+"""A number that is written as one: never "3" or true."""
 
 
 class _Part(BaseModel):
@@ -93,7 +98,7 @@ class Claim(_Part):
     text: Name
     expect: str
     measure: str = "test_error"
-    margin: float = 0.0
+    margin: Number = 0.0
 
     @property
     def left(self) -> str:
@@ -114,6 +119,14 @@ class Claim(_Part):
         except ValueError:
             return text
 
+    @property
+    def statement(self) -> tuple[Any, ...]:
+        """What is claimed, equal for claims that say the same: `A > B` and `B < A` do."""
+        sides: list[str | float] = [self.left, self.right]
+        if self.operator == "<" or (self.operator == "=" and str(sides[1]) < str(sides[0])):
+            sides.reverse()
+        return (*sides, self.operator == "=", self.measure, self.margin)
+
     def _parts(self) -> tuple[str, str, str]:
         found = [operator for operator in OPERATORS if operator in self.expect]
         if len(found) != 1 or self.expect.count(found[0]) != 1:
@@ -128,8 +141,8 @@ class Published(_Part):
     source: Name
     arm: str
     measure: str = "test_error"
-    value: float
-    spread: float | None = None
+    value: Number
+    spread: Number | None = None
     protocol: str = ""
 
 
@@ -161,7 +174,7 @@ class Study(_Part):
     name: str = ""
     question: Name
     base: str
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds), Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], BeforeValidator(_seeds), Field(min_length=1)]
     settings: Settings = Field(default={}, alias="set")
     axes: Settings = {}
     named: tuple[NamedArm, ...] = Field(default=(), alias="arms")
@@ -213,6 +226,8 @@ class Study(_Part):
 
     def changed(self, settings: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Self:
         """This study with settings of every arm changed, over what the study says, and with other seeds if given."""
+        if SEED in settings:
+            raise InputError(f"--set {SEED}: the seeds of a study are given by --seeds")
         values = self.model_dump(mode="json")
         values["set"] = {**values["set"], **settings}
         for place in (values["axes"], *(arm["set"] for arm in values["arms"])):
@@ -299,6 +314,8 @@ def _check(study: Study) -> None:
     if len({*study.seeds}) < len(study.seeds):
         raise StudyError(("seeds",), "a seed stands there twice")
     _checked_name(("base",), study.base, recipes.RECIPES, "recipe")
+    _check_no_seed(("set",), study.settings)
+    _check_no_seed(("axes",), study.axes)
     for path, values in study.axes.items():
         if not isinstance(values, list) or not values:
             raise StudyError(("axes", path), f"an axis is a list of values, not {values!r}")
@@ -309,6 +326,7 @@ def _check(study: Study) -> None:
         if any(mark.strip() in name.split() for mark in (*OPERATORS, "/")):
             raise StudyError(("arms", number, "name"), f"{name!r}: a name has no >, <, = or / between spaces")
     for number, one in enumerate(study.named):
+        _check_no_seed(("arms", number, "set"), one.settings)
         for path in one.settings:
             if path in study.axes:
                 raise StudyError(("arms", number, "set", path), f"{path} is an axis of the grid as well")
@@ -319,6 +337,7 @@ def _check(study: Study) -> None:
     for name in study.only:
         _checked_name(("only",), name, known, "arm")
     known = [name for name in known if not study.only or name in study.only]
+    said: dict[tuple[Any, ...], int] = {}
     for number, claim in enumerate(study.claims):
         place = ("claims", number)
         _checked_measure((*place, "measure"), claim.measure)
@@ -333,6 +352,12 @@ def _check(study: Study) -> None:
             raise StudyError((*place, "expect"), f"{sides[0]!r} is compared with itself")
         if claim.operator == "=" and claim.margin <= 0:
             raise StudyError((*place, "margin"), "with '=' the margin says what counts as equal: a number above 0")
+        first = said.setdefault(claim.statement, number)
+        if first < number:
+            raise StudyError((*place, "expect"), f"claims[{first}] says the same: a claim stands there once")
+        if claim.text in (one.text for one in study.claims[:number]):
+            raise StudyError((*place, "text"), "another claim has the same text, by which its verdict is told")
+    check_claims(study, {arm.name: arm.config for arm in study.arms()})
     for number, published in enumerate(study.published):
         _checked_name(("published", number, "arm"), published.arm, known, "arm")
         _checked_measure(("published", number, "measure"), published.measure)
@@ -346,6 +371,23 @@ def _check(study: Study) -> None:
             if value not in study.axes[path]:
                 values = ", ".join(json.dumps(other) for other in study.axes[path])
                 raise StudyError(("compare", "baseline", path), f"{value!r} is not on this axis, which has {values}")
+
+
+def check_claims(study: Study, configs: Mapping[str, RunConfig]) -> None:
+    """Check that no claim is between two arms that are the same run; `configs` has every arm's configuration.
+
+    Raises:
+        StudyError: one is.
+    """
+    for number, claim in enumerate(study.claims):
+        if isinstance(claim.right, str) and identity(configs[claim.left]) == identity(configs[claim.right]):
+            text = f"{claim.left!r} and {claim.right!r}: the two arms are the same run"
+            raise StudyError(("claims", number, "expect"), text)
+
+
+def _check_no_seed(place: tuple[str | int, ...], settings: Mapping[str, Any]) -> None:
+    if SEED in settings:
+        raise StudyError((*place, SEED), "all arms have the same seeds: give them as the 'seeds' of the study")
 
 
 def _checked_name(place: tuple[str | int, ...], name: str, known: Any, kind: str) -> None:
@@ -372,7 +414,9 @@ def _first(error: ValidationError, model: type[BaseModel]) -> InputError:
                 field = next(f for key, f in part.model_fields.items() if name in (key, f.alias))
                 part = next(kind for kind in _models(field.annotation))
         known = [field.alias or key for key, field in part.model_fields.items()]
-        return StudyError(place, str(unknown("key", str(place[-1]), known)))
+        key, meant = str(place[-1]), MEANT.get(str(place[-1]))
+        text = f"unknown key {key!r}; did you mean {meant!r}?" if meant in known else str(unknown("key", key, known))
+        return StudyError(place, text)
     if place == ["seeds"]:
         return StudyError(place, "a count of at least 1, or a list of whole numbers from 0 on")
     return StudyError(place, describe(problem))

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -261,8 +261,8 @@ def _span(boxes: Sequence[Box]) -> float:
 
 def _length(chain: Chain) -> float:
     """How long a chain is from left to right."""
-    boxes = sum(_box_width(box) + GAP for box in (*chain.before, *chain.branch, *chain.after))
-    return boxes if chain.shortcut is None else max(boxes + 2 * SUM + GAP, _span(chain.shortcut) + 6 * GAP)
+    length = _places(chain, 0, _box_width)[0][-1][2]
+    return length if chain.shortcut is None else max(length, _span(chain.shortcut) + 6 * GAP)
 
 
 def _steps(chain: Chain) -> int:
@@ -282,67 +282,58 @@ def _beside(chain: Chain) -> float:
     return max([RISE, *(_box_width(box, SMALL) + GAP for box in boxes)]) / 2
 
 
+def _places(
+    chain: Chain, at: float, extent: Callable[[Box], float]
+) -> tuple[list[tuple[Box | None, float, float]], float]:
+    """Each box of a chain with where it begins and ends, None for the addition; and where its shortcut leaves."""
+    addition = () if chain.shortcut is None else (None,)
+    found, ends = [], [at]
+    for box in (*chain.before, *chain.branch, *addition, *chain.after):
+        start = ends[-1] + GAP
+        ends.append(start + (extent(box) if box else 2 * SUM))
+        found.append((box, start, ends[-1]))
+    return found, ends[len(chain.before) if chain.late else 0]
+
+
 def _draw_row(axes: Axes, chain: Chain, x: float, y: float) -> float:
     """Draw a chain from left to right from x on, its shortcut above it; returns where it ends."""
-
-    def draw_boxes(boxes: Sequence[Box]) -> None:
-        nonlocal x
-        for box in boxes:
-            _arrow(axes, (x, y), (x + GAP, y))
-            x += GAP + _box_width(box)
-            _draw_box(axes, box, x - _box_width(box) / 2, y)
-
-    leaves = x
-    draw_boxes(chain.before)
-    if chain.late:
-        leaves = x
-    draw_boxes(chain.branch)
-    if chain.shortcut is not None:
-        _arrow(axes, (x, y), (x + GAP, y))
-        x += GAP + SUM
-        axes.plot([leaves + 2, leaves + 2, x], [y, y - RISE, y - RISE], **LINE)
-        _arrow(axes, (x, y - RISE), (x, y - SUM))
-        at = (leaves + x - _span(chain.shortcut)) / 2
-        for box in chain.shortcut:
-            _draw_box(axes, box, at + _box_width(box, SMALL) / 2, y - RISE, SMALL)
-            at += _box_width(box, SMALL) + GAP
-        _draw_sum(axes, x, y)
-        x += SUM
-    draw_boxes(chain.after)
-    return x
+    places, leaves = _places(chain, x, _box_width)
+    for box, start, end in places:
+        middle = (start + end) / 2
+        _arrow(axes, (start - GAP, y), (start, y))
+        if box:
+            _draw_box(axes, box, middle, y)
+            continue
+        _draw_sum(axes, middle, y)
+        axes.plot([leaves + 2, leaves + 2, middle], [y, y - RISE, y - RISE], **LINE)
+        _arrow(axes, (middle, y - RISE), (middle, y - SUM))
+        at = (leaves + middle - _span(chain.shortcut or ())) / 2
+        for beside in chain.shortcut or ():
+            _draw_box(axes, beside, at + _box_width(beside, SMALL) / 2, y - RISE, SMALL)
+            at += _box_width(beside, SMALL) + GAP
+    return places[-1][2]
 
 
 def _draw_column(axes: Axes, name: str, chain: Chain, x: float, y: float) -> None:
     """Draw a chain from top to bottom under its name, its shortcut to the right of it."""
     _write(axes, x, y, style.literal(name), size=9, weight="bold")
-    y += HEIGHT / 2
     width = max(_box_width(box) for box in (*chain.before, *chain.branch, *chain.after))
-
-    def draw_boxes(boxes: Sequence[Box]) -> None:
-        nonlocal y
-        for box in boxes:
-            _arrow(axes, (x, y), (x, y + GAP))
-            y += GAP + HEIGHT
-            _draw_box(axes, box, x, y - HEIGHT / 2, width=width)
-
-    leaves = y
-    draw_boxes(chain.before)
-    if chain.late:
-        leaves = y
-    draw_boxes(chain.branch)
-    if chain.shortcut is not None:
-        _arrow(axes, (x, y), (x, y + GAP))
-        y += GAP + SUM
+    places, leaves = _places(chain, y + HEIGHT / 2, lambda _: HEIGHT)
+    for box, start, end in places:
+        middle = (start + end) / 2
+        _arrow(axes, (x, start - GAP), (x, start))
+        if box:
+            _draw_box(axes, box, x, middle, width=width)
+            continue
+        _draw_sum(axes, x, middle)
         side = x + width / 2 + _beside(chain)
-        axes.plot([x, side, side], [leaves + 2, leaves + 2, y], **LINE)
-        _arrow(axes, (side, y), (x + SUM, y))
-        middle = (leaves + y - (len(chain.shortcut) - 1) * (HEIGHT + GAP)) / 2
-        for number, box in enumerate(chain.shortcut):
-            _draw_box(axes, box, side, middle + number * (HEIGHT + GAP), SMALL, turned=True)
-        _draw_sum(axes, x, y)
-        y += SUM
-    draw_boxes(chain.after)
-    _arrow(axes, (x, y), (x, y + GAP))
+        axes.plot([x, side, side], [leaves + 2, leaves + 2, middle], **LINE)
+        _arrow(axes, (side, middle), (x + SUM, middle))
+        shortcut = chain.shortcut or ()
+        first = (leaves + middle - (len(shortcut) - 1) * (HEIGHT + GAP)) / 2
+        for number, beside in enumerate(shortcut):
+            _draw_box(axes, beside, side, first + number * (HEIGHT + GAP), SMALL, turned=True)
+    _arrow(axes, (x, places[-1][2]), (x, places[-1][2] + GAP))
 
 
 def _draw_box(

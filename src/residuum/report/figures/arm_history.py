@@ -1,7 +1,7 @@
 """History of each arm: training and held-out loss and accuracy against epoch, as small multiples."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -11,17 +11,18 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from residuum.analysis.curves import Band
+from residuum.analysis.results import Results
 from residuum.report import style
 from residuum.report.figures import frame
 from residuum.report.figures.curves import LOOK
-from residuum.report.figures.study_curves import FEWEST, Curves
+from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, diverged_at_once
 
 COLUMNS = 5
 
 
 @dataclass(frozen=True)
 class History:
-    """One arm: bands of loss (nats) and of accuracy (%)."""
+    """One arm: bands of loss (nats) and of accuracy (%); none of an arm that diverged before an epoch ended."""
 
     arm: str
     loss: tuple[Band, ...]
@@ -30,15 +31,16 @@ class History:
 
 @dataclass(frozen=True)
 class Histories:
-    """What the figure shows: the arms that have epochs, and how high the frame of the loss is."""
+    """What the figure shows: the arms that were run, and how high the frame of the loss is."""
 
     arms: tuple[History, ...]
     top: float
     mark: str
 
 
-def data(found: Curves, mark: str = "") -> Histories:
-    """Loss and accuracy of every arm that has epochs; mean over its seeds."""
+def data(results: Results, found: Curves, mark: str = "") -> Histories:
+    """Loss and accuracy of every arm that has epochs, or that diverged before one ended; mean over its seeds."""
+    at_once = diverged_at_once(results)
     made = tuple(
         History(
             arm,
@@ -46,7 +48,7 @@ def data(found: Curves, mark: str = "") -> Histories:
             tuple(_accuracy(band) for band in bands if band.quantity == "error"),
         )
         for arm, bands in found.items()
-        if bands
+        if bands or (arm in at_once and any(found.values()))
     )
     # The loss of a few first epochs, or of one arm, can be thousands: the frame is that of most values.
     values = sorted(value for history in made for band in history.loss for value in band.mean)
@@ -80,14 +82,14 @@ def draw(histories: Histories) -> Figure:
             x = LEFT + number % columns * (WIDE + GAP)
             y = height - ABOVE - number // columns * BLOCK
             axes.text(x + WIDE / 2, y + 0.06, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
-            for bottom, bands, top, label in (
-                (y - HIGH, history.loss, histories.top, "loss (nats)"),
-                (y - 2 * HIGH - GAP, history.accuracy, 100.0, "accuracy (%)"),
-            ):
-                box = Box(x, bottom, first, last if last > 1 else 3, top)
-                _draw_frame(axes, box, label if number % columns == 0 else "", below=bands is history.accuracy)
+            upper = Box(x, y - HIGH, first, last if last > 1 else 3, histories.top)
+            lower = replace(upper, y=y - 2 * HIGH - GAP, top=100.0)
+            for box, bands, label in ((upper, history.loss, "loss (nats)"), (lower, history.accuracy, "accuracy (%)")):
+                _draw_frame(axes, box, label if number % columns == 0 else "", below=box is lower)
                 for band in bands:
                     _draw_band(axes, box, band)
+            if not history.loss:
+                _draw_at_once(axes, upper)
         splits = {band.split: None for history in arms for band in history.accuracy}
         if splits:
             lines = [axes.plot([], [], LOOK[name][1], color=LOOK[name][0])[0] for name in splits]
@@ -136,6 +138,13 @@ def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
         for epoch in epochs:
             axes.text(box.across(epoch), box.y - 0.05, f"{epoch:.0f}", ha="center", va="top", fontsize=8)
         axes.text(box.x + WIDE / 2, box.y - 0.22, "epoch", ha="center", va="top", fontsize=9)
+
+
+def _draw_at_once(axes: Axes, box: Box) -> None:
+    """Mark an arm that has no epoch, since it diverged in the first."""
+    x, y = box.across(0) + 0.12, box.y + HIGH - 0.12
+    axes.plot([x], [y], color="black", scalex=False, scaley=False, **{**CROSS, "markersize": 8, "markeredgewidth": 2})
+    axes.text(x + 0.14, y, "diverged at once", va="center", fontsize=9)
 
 
 def _draw_band(axes: Axes, box: Box, band: Band) -> None:

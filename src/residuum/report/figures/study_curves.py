@@ -1,12 +1,15 @@
 """Learning curves of a study: training loss and held-out error against epoch, one line an arm, seeds as a band."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from residuum.analysis.curves import Band, bands
 from residuum.analysis.results import Results
@@ -30,19 +33,25 @@ FEWEST = 3
 """Of two runs the 95 % interval is 12.7 standard errors to each side: drawn, it would cover everything else."""
 FAILING = 2.0
 """An arm that ends this many times above where the others stood so early has learned next to nothing."""
+CROSS: dict[str, Any] = {"marker": "x", "markersize": 10, "markeredgewidth": 2.5}
+"""How a run that diverged is marked."""
 MOST_DROPS = 6
 """A rate that drops more often is a decay: marking every drop would say nothing."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: a band for each arm, up to `top`; arms that end above it are `above` the frame."""
+    """One pair of axes: a band for each arm, up to `top`; arms that end above it are `above` the frame.
+
+    `at_once` are arms without a band, since every run of theirs diverged before an epoch ended.
+    """
 
     title: str
     label: str
     bands: tuple[Band, ...]
     top: float
     above: tuple[str, ...]
+    at_once: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,8 @@ class StudyCurves:
 
 def data(results: Results, found: Curves, mark: str = "") -> StudyCurves:
     """Training loss, then validation error and observed test error where they were recorded, side by side."""
-    panels = (_panel(found, split, quantity) for split, quantity in LABELS)
+    at_once = diverged_at_once(results)
+    panels = (_panel(found, split, quantity, at_once) for split, quantity in LABELS)
     return _curves(results, (tuple(panel for panel in panels if panel.bands),), mark)
 
 
@@ -77,14 +87,18 @@ def families(results: Results, found: Curves, mark: str = "") -> StudyCurves | N
         return None
     arms = [arm for arm, curves in found.items() if curves]
     observed = {arm for arm in arms if any(band.split == "test" for band in found[arm])}
+    at_once = diverged_at_once(results)
     error = ("test" if len(observed) == len(arms) else "validation", "error")
     rows: list[tuple[Panel, ...]] = []
     for which, quantity in (("train", "loss"), error):
-        whole = _panel(found, which, quantity)
-        parts = [_panel({arm: found[arm] for arm in members}, which, quantity, title) for title, members in columns]
-        # Both columns have the frame of the whole: they are there to be compared.
-        rows.append(tuple(Panel("" if rows else p.title, p.label, p.bands, whole.top, tuple(arm for arm in whole.above
-                                if any(band.arm == arm for band in p.bands))) for p in parts))  # fmt: skip
+        whole = _panel(found, which, quantity, at_once)
+        parts = []
+        for title, members in columns:
+            part = _panel({arm: found[arm] for arm in members}, which, quantity, at_once)
+            above = tuple(arm for arm in whole.above if arm in members)
+            # Both columns have the frame of the whole: they are there to be compared.
+            parts.append(replace(part, title="" if rows else title, top=whole.top, above=above))
+        rows.append(tuple(parts))
     return _curves(results, tuple(rows), mark)
 
 
@@ -96,6 +110,16 @@ def of_arms(results: Results) -> dict[str, tuple[Band, ...]]:
         for arm in results.plan.arms
     }  # fmt: skip
     return {arm: bands(arm, of) if any(one.epochs for one in of) else () for arm, of in records.items()}
+
+
+def diverged_at_once(results: Results) -> tuple[str, ...]:
+    """The arms of which every run that was begun diverged before an epoch ended."""
+    runs: dict[str, list[bool]] = {}
+    for run in results.plan.runs:
+        record = results.records.get(run.id)
+        if record is not None:
+            runs.setdefault(run.arm, []).append(record.status == "diverged" and not record.epochs)
+    return tuple(arm for arm, lost in runs.items() if all(lost))
 
 
 def split(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -126,7 +150,7 @@ def _named(value: object) -> str:
     return str(value.get("name", value) if isinstance(value, Mapping) else value)
 
 
-def _panel(found: Mapping[str, Sequence[Band]], split: str, quantity: str, title: str = "") -> Panel:
+def _panel(found: Mapping[str, Sequence[Band]], split: str, quantity: str, at_once: Sequence[str]) -> Panel:
     chosen = tuple(band for curves in found.values() for band in curves
                    if (band.split, band.quantity) == (split, quantity) and band.epochs)  # fmt: skip
     longest = max((band.epochs[-1] for band in chosen), default=0)
@@ -151,7 +175,8 @@ def _panel(found: Mapping[str, Sequence[Band]], split: str, quantity: str, title
         for epoch, value in zip(band.epochs, band.mean, strict=True)
         if epoch > SETTLING * longest or epoch == band.epochs[-1]
     ]
-    return Panel(title, LABELS[split, quantity], chosen, 1.05 * max(shown, default=1.0) or 1.0, above)
+    top = 1.05 * max(shown, default=1.0) or 1.0
+    return Panel("", LABELS[split, quantity], chosen, top, above, tuple(arm for arm in at_once if arm in found))
 
 
 def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str) -> StudyCurves:
@@ -165,8 +190,8 @@ def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str) ->
         fell = rate_drops(record)
         for epoch in fell if len(fell) <= MOST_DROPS else ():
             drops.setdefault(epoch, {})[arm] = None
-        if record.status == "diverged" and record.epochs:
-            broken.setdefault(arm, set()).add(record.epochs[-1].epoch)
+        if record.status == "diverged":
+            broken.setdefault(arm, set()).add(record.epochs[-1].epoch if record.epochs else 0)
     return StudyCurves(
         arms=tuple(arm.name for arm in results.plan.arms),
         rows=rows,
@@ -179,22 +204,26 @@ def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str) ->
 def draw(curves: StudyCurves) -> Figure:
     """One line an arm with its band; a cross where a run of it diverged, a thin vertical line where the rate drops."""
     looks = dict(zip(curves.arms, style.arms(len(curves.arms)), strict=True))
-    drawn = [arm for arm in curves.arms if any(b.arm == arm for row in curves.rows for p in row for b in p.bands)]
+    panels = [panel for row in curves.rows for panel in row]
+    with_band, at_once = ({band.arm for p in panels for band in p.bands}, {arm for p in panels for arm in p.at_once})
+    drawn = {arm: frame.handle(looks[arm]) for arm in curves.arms if arm in with_band}
+    drawn |= {f"{arm} (diverged at once)": Line2D([], [], color=looks[arm].colour, linestyle="none", **CROSS)
+              for arm in curves.arms if arm in at_once}  # fmt: skip
     columns = max((len(row) for row in curves.rows), default=0) or 1
     width, height = (4.75 * columns if columns < 3 else 12.5), 3.5 * max(1, len(curves.rows))
-    _, legend_rows = frame.legend_rows(drawn, width)
+    _, legend_rows = frame.legend_rows(list(drawn), width)
     with style.styled():
         figure = Figure(figsize=(width, height + frame.ROW * legend_rows), layout="constrained")
         grid = figure.subplots(max(1, len(curves.rows)), columns, squeeze=False, sharex=True)
         for row, cells in zip(curves.rows, grid, strict=False):
             for panel, axes in zip(row, cells, strict=False):
-                _draw_panel(axes, panel, curves, looks)
-        last = max((band.epochs[-1] for row in curves.rows for panel in row for band in panel.bands), default=1)
+                _draw_panel(figure, axes, panel, curves, looks)
+        last = max((band.epochs[-1] for panel in panels for band in panel.bands), default=1)
         for axes in grid[-1]:
             axes.set_xlim(0, last + max(0.5, 0.03 * last))
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        frame.legend(figure, {arm: frame.handle(looks[arm]) for arm in drawn})
+        frame.legend(figure, drawn)
         frame.mark(figure, curves.mark)
     return figure
 
@@ -208,7 +237,7 @@ def shade(axes: Axes, band: Band, colour: str) -> None:
         )
 
 
-def _draw_panel(axes: Axes, panel: Panel, curves: StudyCurves, looks: Mapping[str, style.Look]) -> None:
+def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, looks: Mapping[str, style.Look]) -> None:
     for number, band in enumerate(panel.bands):
         look = looks[band.arm]
         every = max(1, len(band.epochs) // 8)
@@ -220,9 +249,12 @@ def _draw_panel(axes: Axes, panel: Panel, curves: StudyCurves, looks: Mapping[st
         if len(panel.bands) <= CROWD:
             shade(axes, band, look.colour)
         for epoch in curves.broken.get(band.arm, ()):
-            value = band.mean[band.epochs.index(epoch)]
-            axes.plot([epoch], [min(value, panel.top)], "x", color=look.colour, markersize=10, markeredgewidth=2.5,
-                      zorder=5, clip_on=False)  # fmt: skip
+            value = band.mean[band.epochs.index(epoch)] if epoch in band.epochs else panel.top
+            axes.plot([epoch], [min(value, panel.top)], color=look.colour, zorder=5, clip_on=False, **CROSS)
+    for number, arm in enumerate(panel.at_once):
+        # One below the other in the corner of the frame, in the order of the legend.
+        place = axes.transAxes + ScaledTranslation(8 / 72, -(8 + 13 * number) / 72, figure.dpi_scale_trans)
+        axes.plot([0], [1], color=looks[arm].colour, transform=place, zorder=5, **CROSS)
     arms = {band.arm for band in panel.bands}
     for epoch, whose in curves.drops.items():
         mine = [arm for arm in whose if arm in arms]

@@ -1,0 +1,83 @@
+"""`residuum layers`: histograms of the layers of runs, and what reaches each layer."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residuum.cli.options import Command, common, print_json, save_figure
+from residuum.errors import InputError
+
+if TYPE_CHECKING:
+    from residuum.records.layers import Layers
+
+OF = ("parameters", "gradients", "responses", "activations")
+
+
+def add(command: Command) -> None:
+    """Add `layers`."""
+    p = command("layers", layers, "Draw the histograms of a run's layers over the epochs, and gradients, responses and "
+                "dead channels over depth; runs side by side.")  # fmt: skip
+    p.add_argument("folders", metavar="RUN", nargs="+", help="runs: folders, or the beginnings of ids")
+    p.add_argument("--of", choices=OF, default="parameters", help="what the histograms are of (default: parameters)")
+    p.add_argument(
+        "--layers", default="", metavar="NAMES",
+        help="layers of the histograms, as conv1,layer2.0.conv1 (default: the first and last of each stage)",
+    )  # fmt: skip
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
+    common(p)
+
+
+def layers(options: argparse.Namespace) -> None:
+    """`residuum layers RUN [RUN...]`."""
+    from residuum.records import layers as recorded
+    from residuum.records.record import find_run, labels, read_record
+    from residuum.records.storage import storing
+    from residuum.report.figures import gradient_flow, histograms
+    from residuum.report.terminal import print_table
+
+    records = [read_record(find_run(name, options.runs)) for name in options.folders]
+    named = dict(zip(labels(records), records, strict=True))
+    if len(named) < len(records):
+        raise InputError("a run is named twice; each has one line")
+    seen = {label: recorded.read(record.folder) for label, record in named.items()}
+    for label, found in seen.items():
+        if not found:
+            raise InputError(f"run {named[label].id} recorded no layers; train it with --set monitor.histograms=true")
+    wanted = [name.strip() for name in options.layers.split(",") if name.strip()]
+    first, *others = records
+    figures = {
+        f"histograms-{options.of}" + (f"-{named[label].id}" if others else ""): histograms.draw(
+            histograms.data(label, found, options.of, wanted)
+        )
+        for label, found in seen.items()
+    }
+    together = "".join(f"-and-{one.id}" for one in others)
+    figures[f"gradient-flow{together}"] = gradient_flow.draw(gradient_flow.data(seen))
+    out = options.out or first.folder / "figures"
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    paths = [path for name, figure in figures.items() for path in save_figure(figure, out / name)]
+    rows = [_row(named[label].id, label, one) for label, found in seen.items() for one in found]
+    if options.json:
+        print_json({"epochs": rows, "figures": paths})
+        return
+    print_table([{key: _text(value) for key, value in row.items()} for row in rows])
+    print("figures:", *(path for path in paths if path.endswith(".png")))
+
+
+def _row(id_: str, label: str, layers: Layers) -> dict[str, Any]:
+    """One epoch of a run in a few numbers; None where a value is not finite."""
+    gradients_L, responses_L = layers.kernel_gradients_L, layers.response_stds_L
+    values = {
+        "first gradient": gradients_L[0], "last gradient": gradients_L[-1],
+        "smallest response": responses_L.min(), "largest response": responses_L.max(), "dead": layers.dead_A.mean(),
+    }  # fmt: skip
+    numbers = {name: float(value) for name, value in values.items()}
+    return {"run": id_, "label": label, "epoch": layers.epoch,
+            **{name: value if abs(value) < float("inf") else None for name, value in numbers.items()}}  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else f"{value:.2g}" if isinstance(value, float) else str(value)

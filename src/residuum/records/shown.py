@@ -1,0 +1,19 @@
+"""How a value shows itself in a notebook: a title and a table, as HTML without styles or scripts of its own."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A title over a table of two columns: what it is, and its value."""
+    body = "".join(f'<tr><th scope="row" style="text-align: left">{escape(name)}</th>'
+                   f'<td style="text-align: left">{escape(value)}</td></tr>' for name, value in rows)  # fmt: skip
+    return f"<p><b>{escape(title)}</b></p><table>{body}</table>"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A title over a table with a row of heads."""
+    heads = "".join(f'<th scope="col" style="text-align: left">{escape(column)}</th>' for column in columns)
+    body = "".join("<tr>" + "".join(f'<td style="text-align: left">{escape(cell)}</td>' for cell in row) + "</tr>"
+                   for row in rows)  # fmt: skip
+    return f"<p><b>{escape(title)}</b></p><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,209 @@
+"""What reaches each layer of a network: norm of the gradient, size of the responses, dead channels, over depth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from residuum.analysis.layers import Profile, profile
+from residuum.analysis.results import Results
+from residuum.errors import InputError
+from residuum.records import layers as recorded
+from residuum.records.layers import Layers, Numbers
+from residuum.report import style
+from residuum.report.figures import frame
+
+WIDE = 30.0
+"""Responses of which the largest layer's are this many times the smallest's stand on a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What one value a layer says: its name on the axis, what the layers are counted by, and how it is read."""
+
+    label: str
+    across: str
+    of: Callable[[Layers], Numbers]
+
+
+GRADIENTS = Quantity("norm of the gradient", "layer", lambda layers: layers.kernel_gradients_L)
+RESPONSES = Quantity("sd of the responses", "layer", lambda layers: layers.response_stds_L)
+RANKED = Quantity(RESPONSES.label, "layers of each network, by size", lambda layers: -np.sort(-layers.response_stds_L))
+DEAD = Quantity("dead channels", "activation", lambda layers: layers.dead_A)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: a line for each run or arm."""
+
+    title: str
+    quantity: Quantity
+    lines: Mapping[str, Profile]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What the figure shows: rows of panels with a common scale in each row; `labels` fix how each line looks."""
+
+    labels: tuple[str, ...]
+    rows: tuple[tuple[Panel, ...], ...]
+    mark: str = ""
+
+
+def data(runs: Mapping[str, Sequence[Layers]]) -> Flow:
+    """Runs by their labels in common frames: at initialisation, in the middle and after the last epoch of all of them.
+
+    Gradients, responses by layer and by size, and dead channels where some run has any.
+    """
+    epochs = sorted(set.intersection(*({one.epoch for one in run} for run in runs.values()))) if runs else []
+    moments = sorted({epochs[at] for at in (0, len(epochs) // 2, -1)}) if epochs else []
+    at = {(label, one.epoch): one for label, run in runs.items() for one in run}
+
+    def row(quantity: Quantity) -> tuple[Panel, ...]:
+        return tuple(
+            Panel(_moment(epoch), quantity, {label: profile([quantity.of(at[label, epoch])]) for label in runs})
+            for epoch in moments
+        )
+
+    rows = [row(quantity) for quantity in (GRADIENTS, RESPONSES, RANKED, DEAD)]
+    return Flow(tuple(runs), tuple(row for row in rows if _shown(row)))
+
+
+def of_study(results: Results, mark: str = "") -> dict[str, Flow]:
+    """Arms of a study over their seeds, by the name of the figure: gradients, responses, dead channels.
+
+    A row for each named arm where there are axes as well, else one row. Gradients and dead channels at initialisation
+    and after the last epoch that all runs have, responses at initialisation by layer and by size. Empty where no run
+    recorded its layers; what is damaged is left out.
+    """
+    start, end = (_recorded(results, last=last) for last in (False, True))
+    families: dict[str, dict[str, str]] = {}
+    for arm in start:
+        title, _, label = arm.rpartition(" / ")
+        families.setdefault(title, {})[label] = arm
+    labels = tuple(dict.fromkeys(label for members in families.values() for label in members))
+    if len(families) == 1:  # the arms then look as in the other figures
+        labels = tuple(arm.name.rpartition(" / ")[2] for arm in results.plan.arms)
+
+    def panel(title: str, members: Mapping[str, str], quantity: Quantity, seen: Mapping[str, list[Layers]]) -> Panel:
+        there = {label: seen[arm] for label, arm in members.items() if arm in seen}
+        return Panel(
+            title, quantity, {label: profile([quantity.of(one) for one in found]) for label, found in there.items()}
+        )
+
+    def flow(*moments: tuple[str, Quantity, Mapping[str, list[Layers]]]) -> Flow:
+        rows = (tuple(panel(f"{title}: {when}" if title else when, members, quantity, seen)
+                      for when, quantity, seen in moments) for title, members in families.items())  # fmt: skip
+        return Flow(labels, tuple(row for row in rows if _shown(row)), mark)
+
+    first, after = "at initialisation", "after the last epoch"
+    found = {
+        "gradient-flow": flow((first, GRADIENTS, start), (after, GRADIENTS, end)),
+        "responses": flow((first, RESPONSES, start), (first, RANKED, start)),
+        "dead": flow((first, DEAD, start), (after, DEAD, end)),
+    }
+    return {name: one for name, one in found.items() if one.rows}
+
+
+def _recorded(results: Results, *, last: bool) -> dict[str, list[Layers]]:
+    """What the runs of each arm recorded before training, or after their last epoch."""
+    found: dict[str, list[Layers]] = {}
+    for run in results.plan.runs:
+        record = results.records.get(run.id)
+        if record is None or (last and not record.epochs):
+            continue
+        try:
+            layers = recorded.read_epoch(record.folder, record.epochs[-1].epoch if last else 0)
+        except InputError:
+            continue
+        if layers is not None:
+            found.setdefault(run.arm, []).append(layers)
+    return found
+
+
+def _moment(epoch: int) -> str:
+    return f"after epoch {epoch}" if epoch else "at initialisation"
+
+
+def _shown(row: Sequence[Panel]) -> bool:
+    """Whether there is anything to see: a row of dead channels is left out where there are none."""
+    return any(panel.quantity is not DEAD or line.high_L.any() for panel in row for line in panel.lines.values())
+
+
+def draw(flow: Flow) -> Figure:
+    """One line a run or arm; over several seeds the line is their median and the band reaches from end to end.
+
+    On a logarithmic axis a value of exactly 0 is a triangle at the lower edge, one that is not finite a cross at the
+    upper one.
+    """
+    looks = dict(zip(flow.labels, style.arms(len(flow.labels)), strict=True))
+    drawn = [label for label in flow.labels if any(label in panel.lines for row in flow.rows for panel in row)]
+    rows, columns = max(1, len(flow.rows)), max((len(row) for row in flow.rows), default=1)
+    width = max(6.0, 4.6 * columns)
+    _, legend_rows = frame.legend_rows(drawn, width)
+    with style.styled():
+        figure = Figure(figsize=(width, 0.4 + 2.7 * rows + frame.ROW * legend_rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
+        for cells, row in zip(grid, flow.rows, strict=False):
+            values = np.concatenate([[], *(line.median_L for panel in row for line in panel.lines.values())])
+            for axes in cells[len(row) :]:
+                axes.set_axis_off()
+            for axes, panel in zip(cells, row, strict=False):
+                _draw_panel(axes, panel, values, looks)
+            cells[0].set_ylabel(row[0].quantity.label)
+        handles: dict[str, Any] = {label: frame.handle(looks[label]) for label in drawn}
+        frame.legend(figure, handles)
+        frame.mark(figure, flow.mark)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, style.Look]) -> None:
+    positive = values[np.isfinite(values) & (values > 0)]
+    logarithmic = panel.quantity is GRADIENTS or (
+        panel.quantity is not DEAD and bool(len(positive)) and positive.max() > WIDE * positive.min()
+    )
+    if logarithmic:
+        low, high = (positive.min(), positive.max()) if len(positive) else (0.1, 10.0)
+        room = (high / low) ** 0.06 * 1.3
+        axes.set_yscale("log")
+        axes.set_ylim(low / room, high * room)
+        axes.yaxis.set_major_locator(LogLocator(numticks=7))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, 1.08 * (positive.max() if len(positive) else 1.0))
+    if panel.quantity is DEAD:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    for number, (label, line) in enumerate(panel.lines.items()):
+        _draw_line(axes, line, looks[label], 3 + number / 100, edges=logarithmic)
+    longest = max((len(line.median_L) for line in panel.lines.values()), default=1)
+    axes.set_xlim(0.5 - 0.01 * longest, longest * 1.02 + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel(panel.quantity.across)
+    axes.set_title(style.literal(style.short(panel.title, 48)), loc="left", fontsize=10, pad=frame.PAD)
+    if logarithmic and any((line.median_L == 0).any() for line in panel.lines.values()):
+        axes.annotate("▾ exactly 0", (1, 0), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
+                      ha="right", fontsize=8, color="0.3")  # fmt: skip
+
+
+def _draw_line(axes: Axes, line: Profile, look: style.Look, order: float, *, edges: bool) -> None:
+    layers_L = np.arange(1, len(line.median_L) + 1)
+    finite_L = np.isfinite(line.median_L)
+    shown_L = finite_L & (line.median_L > 0) if edges else finite_L
+    every = max(1, len(layers_L) // 7)
+    axes.plot(layers_L, np.where(shown_L, line.median_L, np.nan), color=look.colour, linestyle=look.dash,
+              marker=look.marker, markersize=4, markevery=(every // 2, every), markeredgecolor="white",
+              markeredgewidth=0.5, linewidth=1.3, zorder=order)  # fmt: skip
+    if line.n > 1:
+        low_L = np.maximum(line.low_L, np.finfo(float).tiny) if edges else line.low_L
+        axes.fill_between(layers_L, low_L, line.high_L, where=shown_L, color=look.colour, alpha=0.2, linewidth=0)
+    for lost_L, height, marker in ((edges & (line.median_L == 0), 0.0, "v"), (~finite_L, 1.0, "x")):
+        (places,) = np.nonzero(lost_L)
+        few = places[:: max(1, len(places) // 12)]
+        if not len(few):
+            continue
+        axes.plot(layers_L[few], np.full(len(few), height), marker, color=look.colour, markersize=5,
+                  transform=axes.get_xaxis_transform(), clip_on=False, zorder=order + 1)  # fmt: skip
