@@ -1,3 +1,32 @@
-"""A laboratory for deep residual learning on small images."""
+"""A laboratory for deep residual learning on small images.
+
+    import residuum
+
+    run = residuum.train("quick", {"model": "resnet56"})
+    residuum.figures.curves(run)
+
+`train`, `load_run`, `explain`, `Study`, `load_study`, `run_study` and the module `figures` are here; everything else is
+in the modules. Nothing is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from residuum import figures
+    from residuum.api import Study, explain, load_run, load_study, run_study, train
 
 __version__ = "0.1.0"
+__all__ = ["Study", "__version__", "explain", "figures", "load_run", "load_study", "run_study", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "figures":
+        return import_module("residuum.figures")
+    if name in __all__:
+        return getattr(import_module("residuum.api"), name)
+    raise AttributeError(f"module 'residuum' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

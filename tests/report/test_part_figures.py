@@ -147,6 +147,7 @@ def test_a_block_in_each_ordering_is_that_of_the_paper():
         "relu_before_addition": [[conv, "BN", "ReLU", conv, "BN", "ReLU"], []],
         "relu_only_preactivation": [["ReLU", conv, "BN", "ReLU", conv, "BN"], []],
         "full_preactivation": [["BN", "ReLU", conv, "BN", "ReLU", conv], []],
+        "without_bn": [[conv, "ReLU", conv], ["ReLU"]],
     }
     assert (drawn.own, drawn.block) == ("full_preactivation", "layer2.2")
 

@@ -2,9 +2,11 @@
 
 import errno
 import json
+import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from residuum.cli import main
 from residuum.config import RunConfig
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.mix import MIXES
+from residuum.engine import metrics
 from residuum.engine.state import from_bytes
 from residuum.errors import InputError, StorageError
 from residuum.launchers.local import StoppedError, launch
@@ -21,6 +24,7 @@ from residuum.models.activations import ACTIVATIONS
 from residuum.records import folder as run_folder
 from residuum.records import layers, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
+from residuum.records.measures import measure
 from residuum.records.record import read_record
 from residuum.training import check, resume, run, train
 
@@ -356,6 +360,30 @@ def test_divergence_is_a_result_with_the_last_finite_state(tmp_path):
     checkpoint, _ = run_folder.latest_checkpoint(record.folder)
     if checkpoint is not None:
         assert all(tensor.isfinite().all() for tensor in from_bytes(checkpoint.files["weights.safetensors"]).values())
+
+
+def test_a_loss_that_is_not_finite_outside_training_is_recorded_and_read(tmp_path, monkeypatch, capsys):
+    """Weights stay finite while the activations of a deep plain network overflow in evaluation."""
+    honest = metrics.scores
+
+    def overflowing(split, logits_NK, labels_N):
+        scores = honest(split, logits_NK, labels_N)
+        return replace(scores, loss={"validation": math.inf, "test": math.nan}[split])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics, "scores", overflowing)
+        run_in_pieces(tiny(), tmp_path, stops=[4])
+    (folder,) = (path.parent for path in tmp_path.glob("*/result.json"))
+    record = read_record(folder)
+    assert [row.validation.loss for row in record.epochs] == [math.inf, math.inf]
+    assert record.result["last"]["test"]["loss"] == "nan"
+    assert record.result["selected"] is None  # nothing finite to select by
+    assert measure("test_loss").of(record) is None or math.isnan(measure("test_loss").of(record))
+    for words in (["show", "run"], ["show", "run", "--json"], ["draw"], ["list", "runs", "--json"]):
+        name = [] if words[0] == "list" else [str(folder)]
+        extra = ["--out", str(tmp_path / "curves.png")] if words[0] == "draw" else []
+        assert main([*words, *name, *extra, "--runs", str(tmp_path)]) == 0
+    assert "loss nan" in capsys.readouterr().out
 
 
 def test_the_decay_groups_are_in_the_record(tmp_path):

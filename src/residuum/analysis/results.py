@@ -17,7 +17,7 @@ from residuum.analysis.estimate import LEVEL
 from residuum.analysis.images import ImagePairs, mcnemar
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
 from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
@@ -48,6 +48,21 @@ class Results:
     comparisons: tuple[Comparison, ...]
     images: tuple[tuple[str, str, int, ImagePairs], ...]
     verdicts: tuple[Verdict, ...]
+
+    def _repr_html_(self) -> str:
+        """The results in a notebook: the verdicts, and the compared measure of every arm."""
+        about = MEASURES[self.plan.study.compare.measure]
+        scaled = f", scaled by {self.plan.scale:.3g}" if self.plan.scale != 1 else ""
+        judged = [(one.verdict, one.claim.text, one.reason) for one in self.verdicts]
+        measured = [
+            (one.arm, _number(one.mean), f"{_number(one.low)} to {_number(one.high)}" if one.n > 1 else "–", str(one.n))
+            for one in self.summaries.get(about.name, ())
+        ]
+        parts = (
+            [shown.table(self.plan.study.question + scaled, ("verdict", "claim", "reason"), judged)] if judged else []
+        )
+        heads = ("arm", "mean", "95 % interval", "runs")
+        return "".join([*parts, shown.table(f"{about.text} ({about.unit}){scaled}", heads, measured)])
 
 
 def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
@@ -102,6 +117,10 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         images=images,
         verdicts=_verdicts(plan, summary, looks if level is None else (), LEVEL if level is None else level),
     )  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _looks(path: Path, seeds: set[int]) -> tuple[dict[str, Any], ...]:

@@ -1,5 +1,6 @@
 """Attribution: which pixels, or which places of a feature map, speak for a class. One file a method, one table."""
 
+import warnings
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -11,6 +12,9 @@ from residuum.attribution.saliency import saliency
 from residuum.registry import Table
 
 __all__ = ["METHODS"]
+
+# captum imports a progress bar, which warns in every notebook that it cannot be drawn there; nothing here draws it.
+warnings.filterwarnings("ignore", "IProgress not found")
 
 METHODS: Table[Mapping[str, Tensor]] = Table(
     "method",

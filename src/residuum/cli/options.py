@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,16 @@ def data_settings(text: str) -> dict[str, Any]:
 
 
 def print_json(values: Any) -> None:
-    """One line of JSON."""
-    print(json.dumps(values, allow_nan=False))
+    """One line of JSON; numbers that are not finite stand as text."""
+    print(json.dumps(_finite(values), allow_nan=False))
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return str(values) if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def summary(record: RunRecord) -> dict[str, Any]:

@@ -133,13 +133,14 @@ def evaluate(options: argparse.Namespace) -> None:
     """`residuum evaluate RUN`."""
     from residuum.predict import evaluate as evaluated
     from residuum.records.record import find_run, read_record
+    from residuum.report.terminal import loss
 
     record = read_record(find_run(options.folder, options.runs))
     scores = evaluated(record, options.which, root=options.data or "")
     if options.json:
         print_json({"test": scores.plain()})
     else:
-        print(f"test loss {scores.loss:.3f} acc {scores.accuracy:.4f} ({scores.n:,} images)")
+        print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({scores.n:,} images)")
 
 
 def predict(options: argparse.Namespace) -> None:

@@ -43,12 +43,14 @@ class Progress:
 
     def plain(self) -> dict[str, Any]:
         """The progress as a JSON object."""
-        return asdict(self)
+        validation = [{"split": scores.split, **scores.plain()} for scores in self.validation]
+        return asdict(self) | {"validation": validation}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Progress":
         """The progress that a JSON object describes."""
-        return cls(**{**values, "validation": [Scores(**scores) for scores in values["validation"]]})
+        validation = [Scores(**{**scores, "loss": float(scores["loss"])}) for scores in values["validation"]]
+        return cls(**{**values, "validation": validation})
 
 
 def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:

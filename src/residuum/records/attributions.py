@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from residuum.errors import InputError
-from residuum.records import storage
+from residuum.records import shown, storage
 
 FOLDER = "attributions"
 Maps = dict[str, NDArray[np.float32]]
@@ -55,6 +55,16 @@ class Attributions:
     randomised: Maps = field(default_factory=dict)
     similarity: dict[str, dict[str, Similarity]] = field(default_factory=dict)
     gaps_N2: NDArray[np.float32] | None = None
+
+    def _repr_html_(self) -> str:
+        """What was explained, in a notebook; `residuum.figures.attributions` draws the maps."""
+        rows = [
+            (name, self.true(row) or "–", self.classes[k], f"{self.probabilities_NK[row, k]:.1%}",
+             self.classes[self.targets_N[row]])
+            for row, (name, k) in enumerate(zip(self.names, self.predicted_N, strict=True))
+        ]  # fmt: skip
+        heads = ("image", "true", "predicted", "probability", "explained")
+        return shown.table(f"{self.method} of run {self.run}, weights of epoch {self.epochs[0]}", heads, rows)
 
     @property
     def predicted_N(self) -> NDArray[np.int64]:

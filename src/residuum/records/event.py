@@ -1,10 +1,21 @@
 """Events: what a run says while it goes, as plain values. Consumers write, draw and stop."""
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from residuum.records.layers import Layers
+
+
+def _loss(value: Any) -> Any:
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+Loss = Annotated[float, BeforeValidator(_loss)]
+"""A loss that may not be finite, as that of a network whose activations overflow; JSON has only words for it."""
 
 
 @dataclass(frozen=True)
@@ -16,13 +27,14 @@ class Scores:
     """
 
     split: Literal["train", "validation", "test"]
-    loss: float
+    loss: Loss
     accuracy: float
     n: int
 
-    def plain(self) -> dict[str, float | int]:
-        """Loss, accuracy and n as a JSON object."""
-        return {"loss": self.loss, "accuracy": self.accuracy, "n": self.n}
+    def plain(self) -> dict[str, float | int | str]:
+        """Loss, accuracy and n as a JSON object; a loss that is not finite as text."""
+        loss = self.loss if isfinite(self.loss) else str(self.loss)
+        return {"loss": loss, "accuracy": self.accuracy, "n": self.n}
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ class Writer:
         if isinstance(event, StepDone):
             self._rows[STEPS].add(asdict(event))
         elif isinstance(event, EpochDone):
-            self._rows[METRICS].add(asdict(event))
+            scored = {split: {"split": split, **scores.plain()} for split in ("train", "validation", "test")
+                      if (scores := getattr(event, split))}  # fmt: skip
+            self._rows[METRICS].add(asdict(event) | scored)
         elif isinstance(event, TestRead):
             self._rows[TEST_READS].add(asdict(event))
             self._rows[TEST_READS].sync()

@@ -46,7 +46,6 @@ class RunRecord:
         """One row an update: step, learning rate, loss, gradient norm, hash of the image order."""
         return storage.read_rows(self.folder / run_folder.STEPS)
 
-
     def _repr_html_(self) -> str:
         """The run in a notebook."""
         config, rows = self.config, [("status", self.status)]
@@ -57,7 +56,7 @@ class RunRecord:
         for which in ("last", "selected"):
             if scored := self.result.get(which):
                 test = scored["test"]
-                text = f"loss {test['loss']:.3f}, accuracy {test['accuracy']:.2%} (epoch {scored['epoch']})"
+                text = f"loss {float(test['loss']):.3f}, accuracy {test['accuracy']:.2%} (epoch {scored['epoch']})"
                 rows.append((f"test, {which} epoch", text))
         if "parameters" in self.result:
             rows.append(("parameters", f"{self.result['parameters']:,}"))

@@ -35,7 +35,12 @@ def epoch_line(event: EpochDone) -> str:
 
 
 def _scores(scores: Scores) -> str:
-    return f"loss {scores.loss:.3f} acc {scores.accuracy:.3f}"
+    return f"loss {loss(scores.loss)} acc {scores.accuracy:.3f}"
+
+
+def loss(value: float | str) -> str:
+    """A loss in three decimals, a huge one by its magnitude; in a result one that is not finite stands as text."""
+    return f"{float(value):.3f}" if abs(float(value)) < 1e6 else f"{float(value):.3g}"
 
 
 def result_lines(record: RunRecord) -> list[str]:
@@ -52,12 +57,15 @@ def result_lines(record: RunRecord) -> list[str]:
     if result["status"] == "imported":
         return ["weights from elsewhere: `residuum evaluate` scores them"]
     last, selected = result["last"], result["selected"]
-    lines = [f"test loss {last['test']['loss']:.3f} acc {last['test']['accuracy']:.4f} (last epoch, {last['epoch']})"]
+    test = last["test"]
+    lines = [f"test loss {loss(test['loss'])} acc {test['accuracy']:.4f} (last epoch, {last['epoch']})"]
     if selected is None:
         lines.append("no epoch was selected: no images were held out (data.validation=5000 holds out 5,000)")
     else:
         test, epoch = selected["test"], selected["epoch"]
-        lines.append(f"test loss {test['loss']:.3f} acc {test['accuracy']:.4f} (selected on validation, epoch {epoch})")
+        lines.append(
+            f"test loss {loss(test['loss'])} acc {test['accuracy']:.4f} (selected on validation, epoch {epoch})"
+        )
     return lines
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from residuum import recipes
 from residuum.config import RunConfig, identity
 from residuum.errors import InputError, unknown
+from residuum.records import shown
 from residuum.records.measures import measure
 from residuum.registry import describe
 
@@ -212,6 +213,17 @@ class Study(_Part):
                 config = _changed(recipes.recipe(self.base), {**self.settings, **own, **cell}, places)
                 made.append(Arm(name or "base", {**own, **cell}, cell, config))
         return tuple(made)
+
+    def _repr_html_(self) -> str:
+        """The study in a notebook: its arms, and what is claimed of them."""
+        seeds = ", ".join(map(str, self.seeds))
+        arms = [(arm.name, "; ".join(f"{path} = {json.dumps(value)}" for path, value in arm.settings.items()) or "–")
+                for arm in self.arms()]  # fmt: skip
+        made = shown.table(f"{self.question} Recipe {self.base}, seeds {seeds}.", ("arm", "settings"), arms)
+        if self.claims:
+            rows = [(claim.text, claim.expect, claim.measure) for claim in self.claims]
+            made += shown.table("Claims", ("claim", "expected", "measure"), rows)
+        return made
 
     def baseline_of(self, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
         """The arm with which another is compared; None for a baseline itself, or where nothing is compared."""

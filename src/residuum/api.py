@@ -1,0 +1,75 @@
+"""What `import residuum` gives: to train, to ask a study, to read a run and to explain it, in a few words each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from residuum import conduct, recipes, training
+from residuum.analysis.results import Results
+from residuum.analysis.results import results as read_results
+from residuum.config import RunConfig
+from residuum.engine.compute import usual_threads
+from residuum.explaining import explain
+from residuum.records.record import RunRecord, find_run, read_record
+from residuum.studies import files
+from residuum.studies.study import Study
+
+__all__ = ["Study", "explain", "load_run", "load_study", "run_study", "train"]
+
+RUNS = Path("runs")
+
+
+def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
+          runs: Path | str = RUNS) -> RunRecord:  # fmt: skip
+    """Train one network by a recipe with dotted settings changed, or go on with it, or read it if it is complete.
+
+        residuum.train("quick", {"model": "resnet56", "train.seed": 1})
+
+    `runs` is the folder that holds run folders.
+
+    Raises:
+        InputError: anything that the run would stumble over; BusyError, StorageError as `training.train`.
+    """
+    config = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
+    return training.train(config.changed(settings or {}), Path(runs))
+
+
+def load_run(name: Path | str, *, runs: Path | str = RUNS) -> RunRecord:
+    """The record of a run by its folder, or by the unambiguous beginning of its name or id.
+
+    Raises:
+        InputError: none, several, or a damaged one.
+    """
+    return read_record(find_run(str(name), Path(runs)))
+
+
+def load_study(name: str) -> Study:
+    """A study that comes with the package by its name, or that of a file by its path.
+
+    Raises:
+        InputError: there is none, or something in it is not right; with line and key.
+    """
+    return files.read(name)
+
+
+def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
+              arms: Sequence[str] | None = None, seeds: int | Sequence[int] | None = None, runs: Path | str = RUNS,
+              workers: int = 1, threads: int = 0) -> Results:  # fmt: skip
+    """Compute the runs of a study that are not there yet, and judge them all.
+
+    `settings` are changed in every arm, `scale` shortens every run and keeps its schedule's shape, `arms` are those to
+    keep, `seeds` a count or the seeds themselves. `workers` processes compute at a time, with `threads` each (0: all
+    that there are, shared out). Whatever stops it, the same call goes on.
+
+    Raises:
+        InputError: something in the study that cannot be.
+    """
+    found = load_study(study) if isinstance(study, str) else study
+    if arms is not None:
+        found = found.restricted(arms)
+    if seeds is not None:
+        found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
+    plan = conduct.plan(found, settings or {}, scale=scale)
+    for _ in conduct.run(plan, Path(runs), workers=workers, threads=threads or max(1, usual_threads() // workers)):
+        pass
+    return read_results(plan, Path(runs))

@@ -1,0 +1,165 @@
+"""Every figure of the commands as a function of values: it shows itself in a notebook, and can be saved.
+
+from residuum import figures
+figures.curves(run).save("curves")
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from matplotlib.figure import Figure
+
+from residuum import assemble, pictures, predict, recipes
+from residuum import surface as surfacing
+from residuum.analysis import classes
+from residuum.analysis.results import Results
+from residuum.config import RunConfig
+from residuum.errors import InputError
+from residuum.models import MODELS, build
+from residuum.records import layers, surfaces
+from residuum.records.attributions import Attributions
+from residuum.records.record import RunRecord, labels
+from residuum.records.storage import storing
+from residuum.report import style, tables
+from residuum.report.figures import arm_history, attribution, compare, differences, gradient_flow, scatter, study_curves
+from residuum.report.figures import confusion as confusion_figure
+from residuum.report.figures import curves as curves_figure
+from residuum.report.figures import histograms as histograms_figure
+from residuum.report.figures import mistakes as mistakes_figure
+from residuum.report.figures import reliability as reliability_figure
+from residuum.report.figures import surface as surface_figure
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that shows itself in a notebook; `figure` is matplotlib's."""
+
+    figure: Figure
+
+    def _repr_png_(self) -> bytes:
+        return style.png(self.figure)
+
+    def save(self, path: Path | str) -> list[Path]:
+        """Write it as PNG and SVG; the ending of the path is replaced by both.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with storing(Path(path)):
+            return style.save(self.figure, Path(path))
+
+
+Value = TypeVar("Value")
+
+
+def _named(records: Sequence[RunRecord], values: Sequence[Value]) -> dict[str, Value]:
+    if len({record.id for record in records}) < len(records):
+        raise InputError("a run is named twice")
+    return dict(zip(labels(records), values, strict=True))
+
+
+def curves(*runs: RunRecord) -> Drawing:
+    """Learning curves of a run, or of several in one frame."""
+    if len(runs) == 1:
+        return Drawing(curves_figure.draw(curves_figure.data(runs[0])))
+    return Drawing(compare.draw(compare.data(runs)))
+
+
+def confusion(*runs: RunRecord) -> Drawing:
+    """The confusion matrix of a run, or of two side by side with their difference."""
+    return Drawing(confusion_figure.draw(confusion_figure.data(_named(runs, [classes.read(run) for run in runs]))))
+
+
+def reliability(*runs: RunRecord) -> Drawing:
+    """Reliability diagrams: how often a network is right when it is so sure."""
+    return Drawing(reliability_figure.draw(reliability_figure.data(_named(runs, [classes.read(run) for run in runs]))))
+
+
+def mistakes(run: RunRecord, count: int = 18, data: str = "") -> Drawing:
+    """The most confident mistakes of a run; the reading of the test images is counted. `data`: where they lie now."""
+    found = _named([run], [classes.findings(classes.read(run), count).mistakes])
+    images = predict.test_images(run, "classes", run.result["last"]["epoch"], data).images_NCHW
+    return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named([run], [images]))))
+
+
+def histograms(run: RunRecord, of: histograms_figure.Of = "parameters", names: Sequence[str] = ()) -> Drawing:
+    """Histograms of a run's layers, epoch by epoch; the run has to record them (`monitor.histograms`)."""
+    (label,) = labels([run])
+    return Drawing(histograms_figure.draw(histograms_figure.data(label, _layers(run), of, names)))
+
+
+def gradients(*runs: RunRecord) -> Drawing:
+    """Gradients, responses and dead channels over the depth of runs that record them (`monitor.histograms`)."""
+    return Drawing(gradient_flow.draw(gradient_flow.data(_named(runs, [_layers(run) for run in runs]))))
+
+
+def _layers(run: RunRecord) -> tuple[layers.Layers, ...]:
+    found = layers.read(run.folder)
+    if not found:
+        raise InputError(f"run {run.id} recorded no layers; train it with monitor.histograms=true")
+    return found
+
+
+def surface(*runs: RunRecord, dimensions: int = 1, points: int = 21, span: float = 1.0, images: int = 300,
+            seed: int = 0, data: str = "") -> Drawing:  # fmt: skip
+    """The training loss around the weights of runs along one random direction, or contours over two."""
+    found = []
+    for run in runs:
+        settings: dict[str, Any] = {"dimensions": dimensions, "points": points, "span": span, "images": images}
+        *_, (_, grid) = surfacing.evaluate(run, **settings, seed=seed, root=data)
+        found.append(surfaces.read(run.folder, grid))
+    view = surface_figure.data(_named(runs, found))
+    return Drawing(surface_figure.lines(view) if dimensions == 1 else surface_figure.contours(view))
+
+
+def attributions(found: Attributions) -> Drawing:
+    """What `residuum.explain` found, as a sheet of images × layers."""
+    return Drawing(attribution.draw(attribution.data(found)))
+
+
+def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> Drawing:
+    """The architecture of a network by its short name, and one of its blocks in each ordering."""
+    choice = MODELS.resolve(RunConfig().changed({"model": name}).model)
+    network = build(choice, shape[0], classes, shape[1:], seed=0)
+    return Drawing(pictures.model(name, network, choice, shape, classes))
+
+
+def activations() -> Drawing:
+    """Every activation function and its derivative."""
+    return Drawing(pictures.activations())
+
+
+def schedules(*names: str) -> Drawing:
+    """The learning rate over the runs of recipes, by name."""
+    return Drawing(pictures.schedules({name: recipes.recipe(name) for name in names}))
+
+
+def augmentations(recipe: str, data: str = "") -> Drawing:
+    """Training images before and after the augmentations of a recipe. `data`: where its data set lies."""
+    config = recipes.recipe(recipe)
+    config, made = assemble.resolve(config.changed({"data.root": data}) if data else config)
+    return Drawing(pictures.augmentations(config, made))
+
+
+def study(results: Results) -> Drawing:
+    """Learning curves of the arms of a study, with seed bands."""
+    bands, mark = study_curves.of_arms(results), tables.mark(results.plan)
+    return Drawing(study_curves.draw(study_curves.data(results, bands, mark)))
+
+
+def study_histories(results: Results) -> Drawing:
+    """Loss and accuracy of each arm of a study."""
+    bands, mark = study_curves.of_arms(results), tables.mark(results.plan)
+    return Drawing(arm_history.draw(arm_history.data(results, bands, mark)))
+
+
+def study_differences(results: Results) -> Drawing:
+    """The difference of each arm of a study from its baseline, with 95 % intervals."""
+    return Drawing(differences.draw(differences.data(results, tables.mark(results.plan))))
+
+
+def study_cost(results: Results) -> Drawing:
+    """Accuracy of the arms of a study against parameters and against time."""
+    return Drawing(scatter.draw(scatter.data(results, tables.mark(results.plan))))

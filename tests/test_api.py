@@ -1,0 +1,115 @@
+"""`import residuum`: what it gives, that it is lazy, and that objects show themselves."""
+
+import subprocess
+import sys
+
+import pytest
+
+import residuum
+from residuum import figures
+from residuum.errors import InputError
+from residuum.figures import Drawing
+
+SMALL = {"model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]}, "train.epochs": 2, "data.subset": 200,
+         "compute.threads": 1}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with two runs that recorded their layers."""
+    root = tmp_path_factory.mktemp("runs")
+    made = [
+        residuum.train("quick", SMALL | {"train.seed": seed, "monitor.histograms": True}, runs=root) for seed in (0, 1)
+    ]
+    return root, *made
+
+
+def test_importing_it_imports_nothing_heavy():
+    code = "import sys, residuum; dir(residuum); print([m for m in ('torch', 'matplotlib', 'pydantic', 'numpy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    assert {"train", "Study", "load_run", "explain", "figures"} <= {*dir(residuum)}
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = residuum.trian
+    assert callable(residuum.train)  # not the module that trains, which is imported by now
+    assert callable(residuum.explain)
+
+
+def test_a_run_is_trained_read_and_shown(runs, monkeypatch):
+    root, first, _ = runs
+    again = residuum.load_run(first.id, runs=root)
+    assert again == first == residuum.load_run(first.folder)
+    html = first._repr_html_()
+    for said in (first.id, "finished", "2 of 2", f"{first.result['last']['test']['accuracy']:.2%}"):
+        assert said in html
+    monkeypatch.chdir(root.parent)
+    with pytest.raises(InputError, match="resnet20"):
+        residuum.train("quick", {"model": "resnet21"})
+    assert not (root.parent / "runs").exists() or root.name == "runs"
+
+
+def test_what_is_shown_is_text_and_not_markup(tmp_path):
+    study = residuum.Study(question="Is <b> & bold?", base="quick", seeds=1, axes={"optim.lr": [0.1, 0.2]})
+    assert "Is &lt;b&gt; &amp; bold?" in study._repr_html_()
+    assert "lr=0.2" in study._repr_html_()
+
+
+def test_a_study_is_answered_and_shown(tmp_path):
+    study = residuum.Study(
+        name="rates", question="Does the rate matter?", base="quick", seeds=3, axes={"optim.lr": [0.02, 0.002]},
+        claims=[{"text": "A tenth is too slow.", "expect": "lr=0.002 > lr=0.02", "measure": "train_loss"}],
+    )  # fmt: skip
+    found = residuum.run_study(study, SMALL, seeds=2, scale=0.5, runs=tmp_path, threads=1)
+    assert len(found.records) == 4
+    assert {record.config.train.epochs for record in found.records.values()} == {1}
+    html = found._repr_html_()
+    assert "A tenth is too slow." in html
+    assert "scaled by 0.5" in html
+    for draw in (figures.study, figures.study_histories, figures.study_differences, figures.study_cost):
+        assert draw(found)._repr_png_().startswith(b"\x89PNG")
+    one = residuum.run_study(study, SMALL, arms=["lr=0.02"], seeds=[1], scale=0.5, runs=tmp_path, threads=1)
+    assert len(one.records) == 1
+    assert residuum.load_study("quickstart").name == "quickstart"
+
+
+FIGURES = {
+    "curves": lambda run, other: figures.curves(run),
+    "curves of two": lambda run, other: figures.curves(run, other),
+    "confusion": lambda run, other: figures.confusion(run, other),
+    "reliability": lambda run, other: figures.reliability(run),
+    "mistakes": lambda run, other: figures.mistakes(run, 3),
+    "histograms": lambda run, other: figures.histograms(run, "gradients"),
+    "gradients": lambda run, other: figures.gradients(run, other),
+    "surface": lambda run, other: figures.surface(run, other, points=3, images=20),
+    "surface over two": lambda run, other: figures.surface(run, dimensions=2, points=3, images=20),
+    "model": lambda run, other: figures.model("resnet20", shape=(1, 8, 8)),
+    "activations": lambda run, other: figures.activations(),
+    "schedules": lambda run, other: figures.schedules("quick", "he2015"),
+    "augmentations": lambda run, other: figures.augmentations("quick"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_shows_itself(runs, name):
+    _, first, second = runs
+    drawing = FIGURES[name](first, second)
+    assert isinstance(drawing, Drawing)
+    assert drawing._repr_png_().startswith(b"\x89PNG")
+
+
+def test_an_explanation_shows_itself_and_is_drawn(runs, tmp_path):
+    found = residuum.explain(runs[1], numbers=[5, 6])
+    assert "grad-cam" in found._repr_html_()
+    drawing = figures.attributions(found)
+    paths = drawing.save(tmp_path / "sheet")
+    assert [path.name for path in paths] == ["sheet.png", "sheet.svg"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_drawn_is_said(runs, tmp_path):
+    _, first, _ = runs
+    with pytest.raises(InputError, match="twice"):
+        figures.gradients(first, first)
+    blind = residuum.train("quick", SMALL | {"train.epochs": 1}, runs=tmp_path)
+    with pytest.raises(InputError, match=r"monitor\.histograms"):
+        figures.histograms(blind)
