@@ -9,7 +9,7 @@ from residuum.analysis.results import Results
 from residuum.analysis.results import results as read_results
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
-from residuum.explaining import explain
+from residuum.explaining import explain, explain_arms
 from residuum.records.record import RunRecord, find_run, read_record
 from residuum.studies import files
 from residuum.studies.study import Study
@@ -71,5 +71,7 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
     plan = conduct.plan(found, settings or {}, scale=scale)
     for _ in conduct.run(plan, Path(runs), workers=workers, threads=threads or max(1, usual_threads() // workers)):
+        pass
+    for _ in explain_arms(plan, Path(runs)):
         pass
     return read_results(plan, Path(runs))

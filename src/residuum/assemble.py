@@ -213,7 +213,7 @@ def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -
     """What a run records of its network before the first epoch and after each.
 
     Raises:
-        InputError: there are too few training images to measure noise on.
+        InputError: there are too few training images to measure noise on: it takes two batches.
     """
     train, made = data.dataset.train, list[Callable[[int], Event]]()
 
@@ -229,12 +229,11 @@ def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -
         ((images_NCHW, labels_N),) = batches(LOOKED_AT, LOOKED_AT)
         made.append(lambda epoch: LayersSeen(layers.look(network, images_NCHW, labels_N, epoch)))
     if config.monitor.noise:
-        count = min(NOISE_IMAGES, len(data.train_N)) // NOISE_BATCH
-        if count < 2:
-            raise InputError(
-                f"monitor.noise: {len(data.train_N)} training images are too few; it takes {2 * NOISE_BATCH} or more"
-            )
-        parts = batches(count * NOISE_BATCH, NOISE_BATCH)
+        known = min(NOISE_IMAGES, len(data.train_N))
+        size = min(NOISE_BATCH, known // 2)
+        if size < 2:
+            raise InputError(f"monitor.noise: {known} training images are too few; it takes 4 or more")
+        parts = batches(known // size * size, size)
         made.append(lambda epoch: noise.noise(network, parts, on, epoch))
     return made
 

@@ -26,10 +26,11 @@ from residuum.errors import InputError, unknown
 from residuum.models import Network
 from residuum.predict import Trained, Which
 from residuum.records import folder as run_folder
-from residuum.records.attributions import Attributions, Maps, Similarity
+from residuum.records.attributions import FOLDER, Attributions, Maps, Similarity, write
 from residuum.records.folder import Position
-from residuum.records.record import RunRecord
+from residuum.records.record import RunRecord, read_record
 from residuum.registry import Choice
+from residuum.studies.plan import Plan, is_complete
 
 MOST = 40
 """Images that are explained together: more do not fit into a figure."""
@@ -84,6 +85,23 @@ def explain(
     else:
         pictures = _from_test_set(record, numbers or most_confident(record, which), trained.epoch, root)
     return _compared_with_random(trained, attribute(trained, pictures, choice, target, record.id), choice)
+
+
+def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
+    """Explain the first finished run of each arm that the plan's study looks inside of, unless that was done.
+
+    Yields a line for each that was explained or could not be.
+    """
+    for arm in plan.study.inside:
+        folders = [root / run.folder for run in plan.runs if run.arm == arm and is_complete(run, root)]
+        records = [record for record in map(read_record, folders) if record.status == "finished"]
+        if not records or (records[0].folder / FOLDER / "grad-cam.safetensors").exists():
+            continue
+        try:
+            write(records[0].folder, "grad-cam", explain(records[0]))
+            yield f"explained {arm}: run {records[0].id}"
+        except InputError as error:
+            yield f"{arm} is not explained: {error}"
 
 
 def resolved(method: Choice | str | Mapping[str, Any], shape: tuple[int, int, int]) -> Choice:

@@ -86,5 +86,7 @@ def test_a_run_records_it(tmp_path):
     seen = train(config, tmp_path).noise()
     assert [(one.epoch, one.images, one.batch) for one in seen] == [(epoch, 96, 32) for epoch in range(3)]
     assert all(one.trace > 0 for one in seen)
-    with pytest.raises(InputError, match=r"monitor\.noise: 40 training images are too few"):
-        check(config.changed({"data.subset": 52}))
+    (first, *_) = train(config.changed({"data.subset": 52, "train.epochs": 1}), tmp_path).noise()
+    assert (first.images, first.batch) == (40, 20)
+    with pytest.raises(InputError, match=r"monitor\.noise: 3 training images are too few"):
+        check(config.changed({"data.subset": 7, "data.validation": 4}))

@@ -44,7 +44,7 @@ def page(tmp_path, monkeypatch):
         return Picture(name, caption, b"png", f"<svg><text>{html.escape(figure.get_suptitle())}</text></svg>".encode())
 
     def made(results, root=None, folder=None):
-        monkeypatch.setattr(study_report, "_picture", sketch)
+        monkeypatch.setattr(study_report, "picture", sketch)
         index = write(results, folder or tmp_path / "report", root=root or tmp_path)
         return {path.name: path.read_text() for path in index.parent.iterdir() if path.is_file()}
 
@@ -538,7 +538,7 @@ def test_a_report_is_whole_and_stands_alone(printed):
 def test_both_forms_have_the_same_tables_and_figures(whole, printed, monkeypatch):
     _, found = whole
     folder, files = printed
-    monkeypatch.setattr(study_report, "_picture", lambda name, caption, figure: Picture(name, caption, b"", b""))
+    monkeypatch.setattr(study_report, "picture", lambda name, caption, figure: Picture(name, caption, b"", b""))
     blocks = [block for section in sections(found) for block in section.blocks]
     seen = Page(files["index.html"])
     for block in blocks:

@@ -250,6 +250,11 @@ def run(options: argparse.Namespace) -> None:
     else:
         said = conduct.run(made, options.runs, workers=workers, threads=threads)
     failed = progress.show(said, options.runs, stream)
+    if made.study.inside:
+        from residuum.explaining import explain_arms
+
+        for line in explain_arms(made, options.runs):
+            print(line, file=stream)
     _came_out(made.label, options)
     if failed:
         which = "; ".join(f"{name}: {reason}" for name, reason in failed.items())

@@ -11,75 +11,22 @@ The page is built as a plain value first, sections of blocks, which both forms t
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import commands, style, tables
+from residuum.report import commands, inside, tables
+from residuum.report.blocks import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, differences, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
 
 FILES = ("index.html", "report.md", "tables.csv", "tables.tex", "figures")
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """A few sentences."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list of texts."""
-
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Lines for a shell."""
-
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Tabular:
-    """A table with a caption; `folded` if it is long and few will read it."""
-
-    table: Table
-    caption: str
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure by the name of its files, drawn once in each form."""
-
-    name: str
-    caption: str
-    png: bytes
-    svg: bytes
-
-
-Block = Paragraph | Items | Commands | Tabular | Picture
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page; `id` is where a link to it leads."""
-
-    id: str
-    title: str
-    blocks: tuple[Block, ...]
 
 
 def write(results: Results, folder: Path, *, root: Path, elsewhere: bool = False) -> Path:
@@ -157,6 +104,7 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
         Section("cost", "Accuracy and cost", tuple(_cost(results))),
         Section("histories", "History of each arm", tuple(_histories(results, curves))),
         Section("layers", "What the layers do", tuple(_layers(results))),
+        *inside.sections(results),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
         Section("troubles", "What diverged, failed or is damaged", tuple(_troubles(results))),
@@ -274,7 +222,7 @@ def _comparisons(results: Results) -> list[Block]:
     found = differences.data(results, tables.mark(results.plan))
     if found.rows:
         text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds."
-        blocks.append(_picture("differences", text, differences.draw(found)))
+        blocks.append(picture("differences", text, differences.draw(found)))
     return blocks
 
 
@@ -295,12 +243,12 @@ def _curves(results: Results, curves: study_curves.Curves) -> list[Block]:
     crowded = CROWDED if any(len(panel.bands) > study_curves.CROWD for row in found.rows for panel in row) else ""
     at_once = AT_ONCE if any(panel.at_once for row in found.rows for panel in row) else ""
     text = f"Training loss and error against epoch. {BAND}{crowded}{MARKS}{at_once}{remark}".strip()
-    blocks: list[Block] = [_picture("curves", text, study_curves.draw(found))]
+    blocks: list[Block] = [picture("curves", text, study_curves.draw(found))]
     apart = study_curves.families(results, curves, tables.mark(results.plan))
     if apart is not None:
         titles = " left, ".join(panel.title for panel in apart.rows[0])
         text = f"The same, {titles} right, in the same frames."
-        blocks.append(_picture("families", text, study_curves.draw(apart)))
+        blocks.append(picture("families", text, study_curves.draw(apart)))
     return blocks
 
 
@@ -313,7 +261,7 @@ def _cost(results: Results) -> list[Block]:
         f"Test accuracy of the last epoch against {costs}, with 95 % intervals. Times compare arms only where they "
         "were computed on the same machine under the same load."
     )
-    return [_picture("cost", text, scatter.draw(found))]
+    return [picture("cost", text, scatter.draw(found))]
 
 
 def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
@@ -324,7 +272,7 @@ def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
         f"Loss and accuracy of each arm. {BAND}Training values are measured while training, on augmented "
         "images; under mixup or cutmix the accuracy is weighted by the shares of the labels."
     )
-    return [_picture("histories", text, arm_history.draw(found))]
+    return [picture("histories", text, arm_history.draw(found))]
 
 
 LAYERS = {
@@ -338,7 +286,7 @@ LAYERS = {
 
 def _layers(results: Results) -> list[Block]:
     said = "On the same few training images each time; lines are medians over seeds, bands reach from end to end."
-    return [_picture(name, LAYERS[name] + said, gradient_flow.draw(flow))
+    return [picture(name, LAYERS[name] + said, gradient_flow.draw(flow))
             for name, flow in gradient_flow.of_study(results, tables.mark(results.plan)).items()]  # fmt: skip
 
 
@@ -404,13 +352,6 @@ def _environment(results: Results) -> list[Block]:
     if not table.rows:
         return []
     return [Tabular(table, "Where the runs were computed; every start and resumption counts.", folded=False)]
-
-
-def _picture(name: str, caption: str, figure: Figure) -> Picture:
-    # Laid out once: the second form has the places of the first.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    return Picture(name, caption, style.png(figure), style.svg(figure))
 
 
 def _tex(results: Results) -> str:

@@ -165,7 +165,7 @@ class Study(_Part):
     """A question, and everything that is done to answer it.
 
     The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell; of these,
-    `only` keeps those that it names, unless it is empty.
+    `only` keeps those that it names, unless it is empty. `inside` names the arms whose networks the report looks into.
 
     Raises:
         StudyError: when it is made: an unknown key, setting, measure or arm, or arms that cannot be told apart. Names
@@ -180,6 +180,7 @@ class Study(_Part):
     axes: Settings = {}
     named: tuple[NamedArm, ...] = Field(default=(), alias="arms")
     only: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     compare: Compare = Compare()
     claims: tuple[Claim, ...] = ()
     published: tuple[Published, ...] = ()
@@ -261,6 +262,7 @@ class Study(_Part):
                 raise unknown("arm", name, known)
         values = self.model_dump(mode="json")
         values["only"] = [name for name in known if name in arms]
+        values["inside"] = [name for name in self.inside if name in arms]
         kept = [{claim.left, claim.right} & {*known} <= {*arms} for claim in self.claims]
         values["claims"] = [claim for claim, keep in zip(values["claims"], kept, strict=True) if keep]
         values["published"] = [one for one in values["published"] if one["arm"] in arms]
@@ -349,6 +351,8 @@ def _check(study: Study) -> None:
     for name in study.only:
         _checked_name(("only",), name, known, "arm")
     known = [name for name in known if not study.only or name in study.only]
+    for name in study.inside:
+        _checked_name(("inside",), name, known, "arm")
     said: dict[tuple[Any, ...], int] = {}
     for number, claim in enumerate(study.claims):
         place = ("claims", number)

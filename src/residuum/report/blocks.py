@@ -1,0 +1,67 @@
+"""What a report consists of, as plain values: sections of blocks, which every form of it then shows."""
+
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from residuum.report import style
+from residuum.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A few sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of texts."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines for a shell."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """A table with a caption; `folded` if it is long and few will read it."""
+
+    table: Table
+    caption: str
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure by the name of its files, drawn once in each form."""
+
+    name: str
+    caption: str
+    png: bytes
+    svg: bytes
+
+
+Block = Paragraph | Items | Commands | Tabular | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `id` is where a link to it leads."""
+
+    id: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def picture(name: str, caption: str, figure: Figure) -> Picture:
+    """A figure in both forms; it is laid out once, so the second form has the places of the first."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return Picture(name, caption, style.png(figure), style.svg(figure))

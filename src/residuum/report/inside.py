@@ -1,0 +1,83 @@
+"""A closer look at the networks of a study: one run of each arm that the study names, and what it learned."""
+
+from collections.abc import Iterator
+
+from residuum.analysis import classes
+from residuum.analysis.classes import Findings
+from residuum.analysis.results import Results
+from residuum.errors import InputError
+from residuum.records import attributions, layers
+from residuum.records.record import RunRecord
+from residuum.report import tables
+from residuum.report.blocks import Block, Items, Paragraph, Section, Tabular, picture
+from residuum.report.figures import attribution, confusion, histograms, reliability
+from residuum.report.tables import Table
+
+SOURCE = "grad-cam"
+"""The attributions that are shown, by the name under which `residuum explain` keeps them."""
+
+
+def sections(results: Results) -> Iterator[Section]:
+    """A section for each arm that the study looks inside of, on its first run that is complete."""
+    for number, arm in enumerate(results.plan.study.inside, start=1):
+        runs = (run for run in results.plan.runs if run.arm == arm and run.id in results.records)
+        done = [(run.seed, results.records[run.id]) for run in runs if results.records[run.id].status == "finished"]
+        if done:
+            yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, arm, *done[0])))
+
+
+def _blocks(number: int, arm: str, seed: int, record: RunRecord) -> Iterator[Block]:
+    label = f"{arm}, seed {seed}"
+    try:
+        predictions = classes.read(record)
+    except InputError as error:
+        # The report tells no path of the machine.
+        yield Paragraph(f"Run {record.id}: {str(error).replace(f'{record.folder}/', '')}.")
+    else:
+        found = classes.findings(predictions, 0)
+        sure = found.calibration
+        yield Paragraph(
+            f"Run {record.id} of seed {seed}, weights of the last epoch, on {found.images:,} test images: accuracy "
+            f"{found.accuracy:.2%}, mean confidence {sure.confidence:.2%}, expected calibration error {sure.ece:.2%}. "
+            "One network, and other seeds make other mistakes."
+        )
+        text = "Rows are true classes, columns predicted ones; shares are of the row."
+        yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})))
+        text = "Precision: of the images called so, how many are. Recall: of those that are, how many were called so."
+        yield Tabular(_scores(found), f"Each class alone. {text}", folded=len(found.classes) > 20)
+        pairs = [f"{one.true} → {one.predicted}: {one.count:,} images, {one.share:.1%} of {one.true}"
+                 for one in found.most_confused]  # fmt: skip
+        if pairs:
+            yield Paragraph("The commonest mistakes, true → predicted:")
+            yield Items(tuple(pairs))
+        text = "How often the network is right when it is so sure; below, how many images are that sure."
+        yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})))
+    yield from _maps(number, record)
+    yield from _histograms(number, label, record)
+
+
+def _scores(found: Findings) -> Table:
+    rows = [(one.name, f"{one.images:,}", *(tables.number(value, 3) for value in (one.precision, one.recall, one.f1)))
+            for one in found.classes]  # fmt: skip
+    return Table(("class", "images", "precision", "recall", "F1"), tuple(rows), ("images", "precision", "recall", "F1"))
+
+
+def _maps(number: int, record: RunRecord) -> Iterator[Block]:
+    path = record.folder / attributions.FOLDER / f"{SOURCE}.safetensors"
+    if not path.exists():
+        yield Paragraph(f"What it looks at was not computed: `residuum explain {record.id}` does, before the report.")
+        return
+    sheet = attribution.draw(attribution.data(attributions.read(path)))
+    text = (
+        "Grad-CAM of each stage (Selvaraju et al. 2017), for the test images of each class about which the network is "
+        "surest: right, then wrong. A map shows where evidence for the class lies, not that it is good evidence."
+    )
+    yield picture(f"grad-cam-{number}", text, sheet)
+
+
+def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+    seen = layers.read(record.folder)
+    if seen:
+        drawn = histograms.draw(histograms.data(label, seen, "parameters"))
+        text = "The weights of the first and the last layer of each stage before training and after each epoch."
+        yield picture(f"histograms-{number}", text, drawn)
