@@ -7,13 +7,10 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from residuum.cli.options import Command, common, print_json
 from residuum.errors import ResiduumError, unknown
-
-if TYPE_CHECKING:
-    pass
 
 
 def add(command: Command) -> None:
@@ -68,6 +65,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
         "schedules": ("optim", "SCHEDULES"),
         "losses": ("optim", "LOSSES"),
         "penalties": ("optim", "PENALTIES"),
+        "methods": ("attribution", "METHODS"),
     }
     listed = {name: partial(_table_rows, module, attribute) for name, (module, attribute) in tables.items()}
     return {

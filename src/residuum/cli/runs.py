@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from residuum.cli.explaining import draw_predictions
 from residuum.cli.options import (
@@ -21,9 +21,6 @@ from residuum.cli.options import (
     summary,
 )
 from residuum.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 def add(command: Command) -> None:
