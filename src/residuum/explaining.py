@@ -68,7 +68,8 @@ def explain(
 
     The images are `files`, prepared as in training, or test images by their `numbers` (from 0), or without both those
     of `most_confident`; test images are read from `root`, where the data lies now, and the reading is counted.
-    `target` is the explained class: `predicted`, `true`, or a name. In fp32, whatever the run was computed in.
+    `target` is the explained class: `predicted`, `true`, or a name. Maps are made in fp32; what is predicted is what
+    the network says in the arithmetic of its run.
 
     Raises:
         InputError: no weights, no predictions to choose from, no data, an unknown name, or images that cannot be.
@@ -162,13 +163,13 @@ def _from_test_set(record: RunRecord, numbers: Sequence[int], epoch: int, root: 
 
 def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str, run: str = "") -> Attributions:
     """Attributions of images by a trained network, for a target that is among its classes, `predicted` or `true`."""
-    images_NCHW = pictures.images_NCHW
+    images_NCHW, targets_N = pictures.images_NCHW, pictures.labels_N
+    # What the network says is what every other command says: in the arithmetic of the run. The maps are exact.
+    logits_NK = predict.logits(trained, torch.from_numpy(images_NCHW))
+    if target != "true":
+        predicted_N = logits_NK.argmax(dim=1).numpy()
+        targets_N = predicted_N if target == "predicted" else predicted_N * 0 + trained.classes.index(target)
     with _exactly(trained) as network:
-        logits_NK = _logits(trained, network, images_NCHW)
-        targets_N = pictures.labels_N
-        if target != "true":
-            predicted_N = logits_NK.argmax(dim=1).numpy()
-            targets_N = predicted_N if target == "predicted" else predicted_N * 0 + trained.classes.index(target)
         maps = _maps(trained, network, images_NCHW, targets_N, method)
         gaps_N2 = None
         if method.name == "integrated-gradients":
@@ -210,7 +211,7 @@ def over_epochs(record: RunRecord, found: Attributions) -> Attributions:
         for epoch in chosen:
             checkpoint = run_folder.read_checkpoint(record.folder, Position(epoch, 0))
             state.load_weights(network, state.evaluated(checkpoint.files))
-            logits.append(_logits(trained, network, image_1CHW))
+            logits.append(predict.logits(trained, torch.from_numpy(image_1CHW)))
             maps.append(_maps(trained, network, image_1CHW, target_1, method))
     return replace(
         found,
@@ -280,12 +281,6 @@ def _baseline(trained: Trained) -> Tensor:
 
 def _inputs(trained: Trained, images_NCHW: NDArray[np.uint8]) -> Tensor:
     return normalise_for_network(torch.from_numpy(images_NCHW).to(trained.compute.device), trained.normalization)
-
-
-def _logits(trained: Trained, network: Network, images_NCHW: NDArray[np.uint8]) -> Tensor:
-    with torch.no_grad():
-        parts = np.split(images_NCHW, range(AT_ONCE, len(images_NCHW), AT_ONCE))
-        return torch.cat([network(_inputs(trained, part_NCHW)).cpu() for part_NCHW in parts])
 
 
 def _maps(

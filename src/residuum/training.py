@@ -81,7 +81,7 @@ def run(
     """
     resolved, data = assemble.resolve(config)
     folder = folder or run_folder.folder_of(root, resolved)
-    if (folder / run_folder.RESULT).exists() and not fresh:
+    if run_folder.is_complete(folder) and not fresh:
         yield from _found_complete(folder, resolved, data)
         return
     # Everything that can be refused is refused before the first file is written.
@@ -93,6 +93,10 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     with storage.locked(folder):
         run_folder.begin(folder, resolved, recipe)
+        if (folder / run_folder.RESULT).exists():
+            notes.append("the result was damaged; it is made again from the last saved state")
+            with storage.storing(folder):
+                (folder / run_folder.RESULT).unlink()
         yield from _compute(resolved, data, training, folder, notes)
 
 

@@ -62,6 +62,18 @@ def test_the_chosen_images_are_the_most_confident_right_and_wrong_of_each_class(
     np.testing.assert_array_equal(chosen.labels_N, test_split.labels_N[expected])
 
 
+def test_what_is_predicted_is_what_every_other_command_says(tmp_path):
+    """Also where the run computes in bfloat16, in which a close call may go the other way than in fp32."""
+    run = train(quick().changed(TINY | {"compute.precision": "bf16"}), tmp_path)
+    stored = load_file(run.folder / "predictions" / "last.safetensors")["logits_NK"]
+    top_N2 = np.sort(stored, axis=1)[:, -2:]
+    close_N = np.argsort(top_N2[:, 1] - top_N2[:, 0])[:12]
+    found = explaining.explain(run, "saliency", numbers=close_N.tolist())
+    np.testing.assert_array_equal(found.predicted_N, stored[close_N].argmax(axis=1))
+    shares_NK = torch.from_numpy(stored[close_N]).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found.probabilities_NK, shares_NK, atol=1e-6)
+
+
 def test_numbers_and_files_give_the_same_maps_and_the_probabilities_of_a_prediction(
     record, found, tmp_path, test_split
 ):

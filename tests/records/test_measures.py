@@ -11,7 +11,7 @@ from residuum.errors import InputError
 from residuum.records import layers
 from residuum.records.event import EpochDone, Scores
 from residuum.records.layers import BINS, Histograms
-from residuum.records.measures import MEASURES, held_out_errors, measure, rate_drops
+from residuum.records.measures import MEASURES, drop_times, held_out_errors, measure, rate_drops
 from residuum.records.record import RunRecord
 from residuum.records.storage import write_file
 
@@ -75,6 +75,24 @@ def test_held_out_is_validation_where_there_is_one_and_the_observed_test_curve_o
     observed = [epoch(1, 0.1, 50, test=60), epoch(2, 0.1, 40, test=55)]
     assert held_out_errors(record(observed)) == pytest.approx([60, 55])
     assert held_out_errors(record([*observed, epoch(3, 0.1, 40)])) == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "times"),
+    [
+        ({"name": "multistep", "milestones": [1.5, 0.5, 4]}, [1.5, 3, 4]),  # epochs, or a share of six
+        ({"name": "multistep", "milestones": [8]}, [2, 4]),  # not reached: what the rates of the epochs show
+        ({"name": "step", "every": 0.25, "gamma": 0.5}, [1.5, 3, 4.5]),
+        ({"name": "step", "every": 2, "gamma": 0.5}, [2, 4]),
+        ({"name": "plateau"}, [2, 4]),
+        ({"name": "cosine"}, []),
+        ({"name": "exponential"}, []),
+    ],
+)
+def test_a_drop_is_where_the_schedule_has_it(schedule, times):
+    config = recipes.he2015().changed({"optim.schedule": schedule, "train.epochs": 6})
+    # The rates of the curve itself fall as epochs 3 and 5 begin.
+    assert drop_times(replace(record(CURVE), config=config)) == times
 
 
 def test_a_smooth_schedule_has_no_drops():

@@ -176,7 +176,7 @@ def test_an_arm_that_learned_nothing_is_named_beside_the_frame(whole):
     assert 14 < error.top < 75  # the others fill the frame
     assert all(axes.get_xlim() == (0, 12.5) for axes in study_curves.draw(curves).axes)
     assert "above the frame: plain110" in style.svg(study_curves.draw(curves)).decode()
-    assert curves.drops == {6: DEPTHS, 9: DEPTHS}
+    assert curves.drops == {5: DEPTHS, 8: DEPTHS}  # epochs 6 and 9 begin there
 
 
 def lost_at_once(tmp_path, lost=("plain110",)):
@@ -453,9 +453,16 @@ def test_a_run_is_computed_again_by_its_command(tmp_path):
         ],
         axes={"model": ["resnet20", "plain32"]},
     )  # fmt: skip
-    plan = conduct.plan(study, {"data.validation": 0.25}, scale=0.4)
+    # What is changed within a network or an optimizer is no part of its name.
+    within = {
+        "model.channels": [4, 8, 16],
+        "model.init": {"name": "he", "mode": "fan_out"},
+        "optim.optimizer.momentum": 0.8,
+    }
+    some = study.restricted(["as it is / resnet20", "steps / plain32"])
+    plans = [conduct.plan(study, {"data.validation": 0.25}, scale=0.4), conduct.plan(some, within)]
     data = None
-    for run in plan.runs:
+    for plan, run in ((made, run) for made in plans for run in made.runs):
         words = shlex.split(commands.train_command(plan, run))
         options = cli.build_parser()[0].parse_args(words[1:])
         config, data_ = resolve(recipes.recipe(options.recipe).changed(settings_of(options)), data)

@@ -461,3 +461,32 @@ def test_folder_of_a_study_is_no_run(here, tmp_path):
 
     assert {path.name for path in find_runs(tmp_path)} == {run.folder for run in plan.runs}
     assert (Path(plans.find("tiny", tmp_path)) / "plan.json").exists()
+
+
+def test_a_damaged_result_counts_as_failed_and_is_made_again_by_the_next_run(here, tmp_path):
+    plan = conduct.plan(tiny(seeds=1), {})
+    conducted(plan, tmp_path)
+    damaged, path = plan.runs[0], tmp_path / plan.runs[0].folder / "result.json"
+    whole = json.loads(path.read_text())
+    path.write_text("{")
+    found = results(plan, tmp_path)
+    assert list(found.failed) == [damaged.id]
+    assert found.failed[damaged.id].startswith("result.json is damaged")
+    assert [one.n for one in found.summaries["test_error"]] == [0, 1]
+    assert not plans.is_complete(damaged, tmp_path)
+    conducted(plan, tmp_path)
+    assert not results(plan, tmp_path).failed
+    again = json.loads(path.read_text())
+    assert again["test_reads"] > whole["test_reads"]
+    assert {**again, "test_reads": 0} == {**whole, "test_reads": 0}
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "show"])
+def test_a_setting_that_only_planning_knows_is_named_with_its_line(tmp_path, capsys, command):
+    path = tmp_path / "t.toml"
+    path.write_text('question = "?"\nbase = "quick"\nseeds = 2\n\n[axes]\nmodel.chanels = [1, 2]\n')
+    assert main(["study", command, str(path), *([] if command == "show" else ["--runs", str(tmp_path)])]) == 2
+    said = capsys.readouterr().err
+    assert "t.toml, line 6: axes.model.chanels: " in said
+    assert "did you mean 'model.channels'" in said
+    assert len(said.splitlines()) == 1

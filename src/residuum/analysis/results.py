@@ -71,14 +71,21 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     `level` is that of the verdicts. Without one it is 95 %, or where seeds were added in groups, the one that each look
     was allowed: a claim that a look decided stays decided.
 
-    Raises:
-        InputError: a record is damaged.
+    A run whose record is damaged counts as failed.
     """
     study, beside = plan.study, folder_of(root, plan.label)
-    found = {run.id: read_record(root / run.folder) for run in plan.runs
-             if (root / run.folder / run_folder.CONFIG).exists()}  # fmt: skip
+    found: dict[str, RunRecord] = {}
+    unreadable: dict[str, str] = {}
+    for run in plan.runs:
+        folder = root / run.folder
+        try:
+            if (folder / run_folder.CONFIG).exists():
+                found[run.id] = read_record(folder)
+        except InputError as error:
+            # The report tells no path of the machine.
+            unreadable[run.id] = str(error).replace(f"{folder}/", "")
     failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}
-    failed = {id_: reason for id_, reason in failed.items() if id_ not in found or not found[id_].result}
+    failed = {id_: reason for id_, reason in failed.items() if id_ not in found or not found[id_].result} | unreadable
     looks = _looks(beside / LOOKS, set(study.seeds))
     damaged: dict[str, dict[str, None]] = {}
 
@@ -87,7 +94,6 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         try:
             return what(found[id_]) if id_ in found else None
         except InputError as error:
-            # The report tells no path of the machine.
             line = str(error).replace(f"{found[id_].folder}/", "")
             damaged.setdefault(id_, {})[line] = None
             return None

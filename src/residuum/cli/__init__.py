@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so `residuum --help` answer
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0, 2 bad input, 74 input or output, 75 busy, 128 + signal."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no letter for a dash is no reason to fail
+            stream.reconfigure(errors="replace")
     try:
         parser, _ = build_parser()
         options, rest = parser.parse_known_args([word for word in words if word != "--debug"])

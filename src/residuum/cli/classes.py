@@ -63,7 +63,7 @@ def classes(options: argparse.Namespace) -> None:
     if pair:
         print(f"only 1 is right on {pair.only_first_right:,} images, only 2 on {pair.only_second_right:,}: "
               f"1 minus 2 is {pair.difference:.2f} points (95 % interval {pair.low:.2f} to {pair.high:.2f}; "
-              f"McNemar p = {pair.p:.2g})")  # fmt: skip
+              f"McNemar {f'p = {pair.p:.2g}' if pair.p >= 1e-3 else 'p < 0.001'})")  # fmt: skip
     print("figures:", *(path for path in paths if path.suffix == ".png"))
 
 

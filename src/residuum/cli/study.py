@@ -133,7 +133,10 @@ def show(options: argparse.Namespace) -> None:
 
     study, settings = _read(options)
     study = study.changed(settings)
-    configs = resolved(study)
+    try:
+        configs = resolved(study)
+    except InputError as error:
+        raise files.located(options.name, error) from error
     if options.json:
         arms = {name: config.model_dump(mode="json") for name, config in configs.items()}
         print_json({**study.model_dump(mode="json"), "resolved": arms})
@@ -159,13 +162,17 @@ def show(options: argparse.Namespace) -> None:
 def _planned(options: argparse.Namespace) -> Any:
     """The plan that a command's options describe."""
     from residuum import conduct
+    from residuum.studies import files
 
     study, settings = _read(options)
-    if options.budget is None:
-        return conduct.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
-    if options.scale is not None:
+    if options.budget is not None and options.scale is not None:
         raise InputError("--budget chooses the scale; give one of the two")
-    return conduct.within(study, settings, seconds(options.budget), options.runs)
+    try:
+        if options.budget is not None:
+            return conduct.within(study, settings, seconds(options.budget), options.runs)
+        return conduct.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
+    except InputError as error:
+        raise files.located(options.name, error) from error
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -258,7 +265,9 @@ def run(options: argparse.Namespace) -> None:
     _came_out(made.label, options)
     if failed:
         which = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise StudyFailedError(f"{len(failed)} runs failed ({which}); the same command tries again")
+        raise StudyFailedError(
+            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed ({which}); the same command tries again"
+        )
 
 
 def _workers(text: str, made: Any) -> tuple[int, int]:

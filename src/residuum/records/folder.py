@@ -99,6 +99,14 @@ def add_environment(folder: Path, environment: Mapping[str, Any]) -> list[dict[s
     return before
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether the result of a run is there and whole; a damaged one is made again from the last saved state."""
+    try:
+        return (folder / RESULT).exists() and isinstance(storage.read_json(folder / RESULT), dict)
+    except InputError:
+        return False
+
+
 def count_test_reads(folder: Path) -> int:
     """How often the test set was read by the run in a folder. A damaged row counts: it stands for a reading, too."""
     return len(storage.read_lines(folder / TEST_READS))
@@ -116,7 +124,7 @@ class Writer:
         if isinstance(event, StepDone):
             self._rows[STEPS].add(asdict(event))
         elif isinstance(event, EpochDone):
-            scored = {split: {"split": split, **scores.plain()} for split in ("train", "validation", "test")
+            scored = {split: {"split": scores.split, **scores.plain()} for split in ("train", "validation", "test")
                       if (scores := getattr(event, split))}  # fmt: skip
             self._rows[METRICS].add(asdict(event) | scored)
         elif isinstance(event, TestRead):

@@ -60,6 +60,22 @@ def rate_drops(record: RunRecord) -> list[int]:
     return [after.epoch for before, after in pairwise(record.epochs) if stepwise and after.lr < before.lr]
 
 
+def drop_times(record: RunRecord) -> list[float]:
+    """When a stepwise rate dropped, in epochs from the start of the run, in order.
+
+    By the times that the schedule names, which may lie within an epoch; where it names none that the run reached, by
+    the rates of the epochs.
+    """
+    schedule, epochs = record.config.optim.schedule, record.config.train.epochs
+    named = {"multistep": schedule.settings.get("milestones", ()), "step": [schedule.settings.get("every", epochs)]}
+    times = [time * epochs if time < 1 else float(time) for time in named.get(schedule.name, ())]
+    if schedule.name == "step":
+        times = [number * times[0] for number in range(1, int(epochs / times[0]) + 1)]
+    ended = record.epochs[-1].epoch if record.epochs else 0
+    reached = sorted(time for time in times if 0 < time < ended)
+    return reached or [epoch - 1.0 for epoch in rate_drops(record)]
+
+
 def _test(which: str, key: str) -> Callable[[RunRecord], float | None]:
     def of(record: RunRecord) -> float | None:
         scored = record.result.get(which)
@@ -197,8 +213,8 @@ _ALL = (
             True, _gradient_variation),
     Measure("first_gradient", "log10 of the norm of the first layer's gradient at initialisation", "decades", None,
             _initial_gradients(_first_gradient)),
-    Measure("gradient_per_layer", "log10 of the factor on the gradient's norm from a layer to the one before it, "
-            "fitted over all convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer)),
+    Measure("gradient_per_layer", "log10 of what a layer multiplies the gradient's norm by, "
+            "fitted over the convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer)),
     Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
     Measure("parameters", "parameters of the network", "count", None, _result("parameters")),
     Measure("macs", "multiply-adds for one image", "count", None, _result("macs")),

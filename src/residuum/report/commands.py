@@ -68,10 +68,10 @@ def runs_option(elsewhere: bool) -> list[str]:
 
 def train_command(plan: Plan, run: PlannedRun, *, elsewhere: bool = False) -> str:
     """The command that computes one run anew, alone: the recipe and every setting in which the run differs from it."""
-    given = {path: value for arm in plan.arms if arm.name == run.arm for path, value in arm.settings.items()
-             if path not in WHERE}  # fmt: skip
+    own = next(arm.settings for arm in plan.arms if arm.name == run.arm)
+    given = {path: value for path, value in {**plan.study.settings, **own}.items() if path not in WHERE}
     asked = recipes.recipe(plan.study.base).changed(given).model_dump(mode="json")
-    # What the arm's settings alone do not give: the schedule of a shortened run, whose defaults change as well, and
+    # What the settings alone do not give: the schedule of a shortened run, whose defaults change as well, and
     # settings that a later one of the same study overrode.
     shortened = run.config["train"]["epochs"] != asked["train"]["epochs"]
     for path, resolved in _settings(run.config):

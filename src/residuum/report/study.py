@@ -381,10 +381,16 @@ def _page(template: str, head: Mapping[str, Any]) -> str:
         "kind": lambda block: type(block).__name__.lower(),
         "inline": _inline,
         "md": tables.markdown_text,
+        "anchor": _anchor,
         "mdtable": tables.as_markdown,
     }
     environment.filters.update(filters)
     return environment.get_template(template).render(head)
+
+
+def _anchor(title: str) -> str:
+    """Where a link to a heading of a Markdown page leads, by the rule of the usual places that show such pages."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _inline(svg: bytes, name: str) -> str:

@@ -40,6 +40,17 @@ def read(name: str) -> Study:
         raise StudyError((), f"{where}, line {line}: {error}" if line else f"{where}: {error}") from error
 
 
+def located(name: str, error: InputError) -> InputError:
+    """What planning a study says of a setting, with the line of the file where that stands, if it stands there."""
+    lines = _keys(source(name))
+    for path in re.findall(r"\w+(?:\.\w+)+", str(error)):
+        for number, words in lines:
+            if ".".join(words).endswith(path):
+                where = name if _is_file(name) else f"{name}.toml"
+                return InputError(f"{where}, line {number}: {'.'.join(words)}: {error}")
+    return error
+
+
 def _syntax(text: str, message: str) -> str:
     """A message of tomllib, which ends in the place, with the line in front as other mistakes have it."""
     what, _, place = message.removesuffix(")").rpartition(" (at ")

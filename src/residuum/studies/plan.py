@@ -77,7 +77,7 @@ class Look:
 
 def is_complete(run: PlannedRun, root: Path) -> bool:
     """Whether a run is in the store, whichever study asked for it."""
-    return (root / run.folder / run_folder.RESULT).exists()
+    return run_folder.is_complete(root / run.folder)
 
 
 def folder_of(root: Path, label: str) -> Path:

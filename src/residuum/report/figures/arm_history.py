@@ -71,7 +71,8 @@ def draw(histories: Histories) -> Figure:
     arms = histories.arms
     rows = max(1, -(-len(arms) // COLUMNS))
     columns = max(2, -(-len(arms) // rows))
-    width, height = LEFT + columns * (WIDE + GAP), ABOVE + rows * BLOCK + BELOW
+    above = ABOVE + (0.22 if histories.mark else 0)  # the mark has a line of its own
+    width, height = LEFT + columns * (WIDE + GAP), above + rows * BLOCK + BELOW
     last = max((band.epochs[-1] for history in arms for band in history.accuracy), default=1)
     first = 0 if last > 1 else -1  # a single epoch stands in the middle of its frame
     with style.styled():
@@ -80,7 +81,7 @@ def draw(histories: Histories) -> Figure:
         axes.set_axis_off()
         for number, history in enumerate(arms):
             x = LEFT + number % columns * (WIDE + GAP)
-            y = height - ABOVE - number // columns * BLOCK
+            y = height - above - number // columns * BLOCK
             axes.text(x + WIDE / 2, y + 0.06, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
             upper = Box(x, y - HIGH, first, last if last > 1 else 3, histories.top)
             lower = replace(upper, y=y - 2 * HIGH - GAP, top=100.0)

@@ -1,13 +1,13 @@
 """Learning curves of one run: loss, accuracy and learning rate against epoch."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from residuum.config import short_name
 from residuum.records.event import EpochDone
+from residuum.records.measures import drop_times
 from residuum.records.record import RunRecord
 from residuum.report import style
 
@@ -23,13 +23,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """What the figure shows. `drops` are the epochs after which a stepwise learning rate fell; `selected` may be 0."""
+    """What the figure shows. `drops` are times, in epochs, at which a stepwise rate fell; `selected` may be 0."""
 
     title: str
     loss: tuple[Curve, ...]
     error: tuple[Curve, ...]
     rate: Curve
-    drops: tuple[int, ...]
+    drops: tuple[float, ...]
     selected: int
 
 
@@ -38,7 +38,7 @@ def data(record: RunRecord) -> Curves:
     rows = record.epochs
     splits = [split for split in ("train", "validation", "test") if any(getattr(row, split) for row in rows)]
     rate = Curve("rate", tuple(row.epoch for row in rows), tuple(row.lr for row in rows))
-    falls = [a.epoch for a, b in pairwise(rows) if b.lr < a.lr]
+    falls = drop_times(record)
     title = f"{short_name(record.config.model)} on {record.config.data.dataset.name}, seed {record.config.train.seed}"
     return Curves(
         title=title,
@@ -85,8 +85,8 @@ def draw(curves: Curves) -> Figure:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in grid.flat:
-            for epoch in curves.drops:
-                axes.axvline(epoch + 0.5, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+            for time in curves.drops:
+                axes.axvline(time, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
         if curves.selected:
             grid[0][1].axvline(curves.selected, color=style.VALIDATION, linewidth=0.8, alpha=0.5, zorder=0)
         figure.suptitle(curves.title)

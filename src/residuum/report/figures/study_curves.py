@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from residuum.analysis.curves import Band, bands
 from residuum.analysis.results import Results
-from residuum.records.measures import rate_drops
+from residuum.records.measures import drop_times
 from residuum.report import style
 from residuum.report.figures import frame
 
@@ -58,13 +58,13 @@ class Panel:
 class StudyCurves:
     """What the figure shows: rows of panels. `arms` are all arms of the study, which fixes how each looks.
 
-    `drops` are epochs before which the learning rate dropped, with the arms whose rate it was; `broken` are the arms
-    of which a run diverged, with the epochs that such runs completed.
+    `drops` are times in epochs at which the rate dropped, with the arms whose rate it was; `broken` are the arms of
+    which a run diverged, with the epochs that such runs completed.
     """
 
     arms: tuple[str, ...]
     rows: tuple[tuple[Panel, ...], ...]
-    drops: Mapping[int, tuple[str, ...]]
+    drops: Mapping[float, tuple[str, ...]]
     broken: Mapping[str, tuple[int, ...]]
     mark: str
 
@@ -181,21 +181,21 @@ def _panel(found: Mapping[str, Sequence[Band]], split: str, quantity: str, at_on
 
 def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str) -> StudyCurves:
     arm_of = {run.id: run.arm for run in results.plan.runs}
-    drops: dict[int, dict[str, None]] = {}
+    drops: dict[float, dict[str, None]] = {}
     broken: dict[str, set[int]] = {}
     for id_, arm in arm_of.items():
         record = results.records.get(id_)
         if record is None:
             continue
-        fell = rate_drops(record)
-        for epoch in fell if len(fell) <= MOST_DROPS else ():
-            drops.setdefault(epoch, {})[arm] = None
+        fell = drop_times(record)
+        for time in fell if len(fell) <= MOST_DROPS else ():
+            drops.setdefault(time, {})[arm] = None
         if record.status == "diverged":
             broken.setdefault(arm, set()).add(record.epochs[-1].epoch if record.epochs else 0)
     return StudyCurves(
         arms=tuple(arm.name for arm in results.plan.arms),
         rows=rows,
-        drops={epoch: tuple(arms) for epoch, arms in sorted(drops.items())},
+        drops={time: tuple(arms) for time, arms in sorted(drops.items())},
         broken={arm: tuple(sorted(epochs)) for arm, epochs in broken.items()},
         mark=mark,
     )
@@ -256,11 +256,11 @@ def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, l
         place = axes.transAxes + ScaledTranslation(8 / 72, -(8 + 13 * number) / 72, figure.dpi_scale_trans)
         axes.plot([0], [1], color=looks[arm].colour, transform=place, zorder=5, **CROSS)
     arms = {band.arm for band in panel.bands}
-    for epoch, whose in curves.drops.items():
+    for time, whose in curves.drops.items():
         mine = [arm for arm in whose if arm in arms]
         if mine:
             colour = looks[mine[0]].colour if len(mine) == 1 < len(arms) else "0.55"
-            axes.axvline(epoch - 0.5, color=colour, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+            axes.axvline(time, color=colour, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     axes.set_ylim(0, panel.top)
     axes.set_ylabel(panel.label)
     if panel.title:
