@@ -87,7 +87,7 @@ def show(said: Iterable[Said | Plan | Look], root: Path, stream: IO[str]) -> dic
             if isinstance(one, Look):
                 console.print(
                     f"look {one.look} of {one.looks} at {len(one.seeds)} seeds, at {100 * one.level:.4g} %: "
-                    f"{len(one.decided)} claims decided"
+                    f"{len(one.decided)} of the claims decided"
                 )
                 continue
             run = board.runs[one.id]
