@@ -176,7 +176,8 @@ def test_an_arm_that_learned_nothing_is_named_beside_the_frame(whole):
     assert 14 < error.top < 75  # the others fill the frame
     assert all(axes.get_xlim() == (0, 12.5) for axes in study_curves.draw(curves).axes)
     assert "above the frame: plain110" in style.svg(study_curves.draw(curves)).decode()
-    assert curves.drops == {5: DEPTHS, 8: DEPTHS}  # epochs 6 and 9 begin there
+    assert list(curves.drops) == pytest.approx([12 * 81 / 164, 12 * 122 / 164])  # as the schedule has them
+    assert set(curves.drops.values()) == {DEPTHS}
 
 
 def lost_at_once(tmp_path, lost=("plain110",)):
@@ -421,6 +422,17 @@ def test_tex_escapes_everything_and_keeps_its_columns():
     assert r"\begin{tabular}{lr}" in text
     assert r"\caption{cap\_tion}" in text
     assert "\n{}[x]" in body  # else \\ before it would take it for a length
+
+
+def test_every_measure_of_a_claim_has_a_column_for_all_arms(whole):
+    _, found = whole
+    assert tables.asked(found) is None  # its claim is about the test error, which stands there already
+    claim = found.plan.study.claims[0].model_copy(update={"measure": "train_loss"})
+    study = found.plan.study.model_copy(update={"claims": (claim,)})
+    table = tables.asked(replace(found, plan=replace(found.plan, study=study)))
+    assert table.columns == ("arm", "train loss (nats)")
+    losses = {one.arm: one for one in found.summaries["train_loss"]}
+    assert table.rows == tuple((arm.name, tables.spread(losses[arm.name], 4)) for arm in found.plan.arms)
 
 
 def test_markdown_tables_keep_their_columns():

@@ -23,11 +23,12 @@ def sections(results: Results) -> Iterator[Section]:
         runs = (run for run in results.plan.runs if run.arm == arm and run.id in results.records)
         done = [(run.seed, results.records[run.id]) for run in runs if results.records[run.id].status == "finished"]
         if done:
-            yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, arm, *done[0])))
+            (seed, record), mark = done[0], tables.mark(results.plan)
+            label = f"{arm}, seed {seed}" + (f" ({mark})" if mark else "")
+            yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, label, seed, record)))
 
 
-def _blocks(number: int, arm: str, seed: int, record: RunRecord) -> Iterator[Block]:
-    label = f"{arm}, seed {seed}"
+def _blocks(number: int, label: str, seed: int, record: RunRecord) -> Iterator[Block]:
     try:
         predictions = classes.read(record)
     except InputError as error:
@@ -52,7 +53,7 @@ def _blocks(number: int, arm: str, seed: int, record: RunRecord) -> Iterator[Blo
             yield Items(tuple(pairs))
         text = "How often the network is right when it is so sure; below, how many images are that sure."
         yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})))
-    yield from _maps(number, record)
+    yield from _maps(number, label, record)
     yield from _histograms(number, label, record)
 
 
@@ -62,12 +63,12 @@ def _scores(found: Findings) -> Table:
     return Table(("class", "images", "precision", "recall", "F1"), tuple(rows), ("images", "precision", "recall", "F1"))
 
 
-def _maps(number: int, record: RunRecord) -> Iterator[Block]:
+def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     path = record.folder / attributions.FOLDER / f"{SOURCE}.safetensors"
     if not path.exists():
         yield Paragraph(f"What it looks at was not computed: `residuum explain {record.id}` does, before the report.")
         return
-    sheet = attribution.draw(attribution.data(attributions.read(path)))
+    sheet = attribution.draw(attribution.data(attributions.read(path), label))
     text = (
         "Grad-CAM of each stage (Selvaraju et al. 2017), for the test images of each class about which the network is "
         "surest: right, then wrong. A map shows where evidence for the class lies, not that it is good evidence."

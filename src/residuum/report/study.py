@@ -123,7 +123,7 @@ def _what(results: Results) -> list[Block]:
     epochs = sorted({arm.epochs for arm in plan.arms})
     length = f"{epochs[0]} epochs" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs" if epochs else ""
     counts = ", ".join(f"{stands.count(word)} {word}" for word in tables.STATUSES if word in stands)
-    said = [f"{done} of {len(plan.runs)} runs are complete: {len(plan.arms)} arms, {seeds}, {length} each ({counts})."]
+    said = [f"{done} of {len(plan.runs)} runs are complete: {len(plan.arms)} arms, {seeds}; {length} each ({counts})."]
     if done < len(plan.runs):
         said.append("This report is preliminary; the missing runs may change every number in it.")
     if len(plan.study.seeds) == 1:
@@ -189,6 +189,9 @@ def _arms(results: Results) -> list[Block]:
         "n is 1 there is no interval. The error is that of the last epoch, on the test set, which selects nothing."
     )
     blocks: list[Block] = [Tabular(tables.filled(tables.arms(results)), caption)]
+    asked = tables.asked(results)
+    if asked is not None:
+        blocks.append(Tabular(asked, "What else the claims are about, mean over seeds ± half the 95 % t interval."))
     if results.plan.study.published:
         names = {one.measure for one in results.plan.study.published}
         table, of = tables.published(results), "Published"

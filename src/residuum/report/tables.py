@@ -168,14 +168,26 @@ def arms(results: Results) -> Table:
         ]
         rows.append((
             arm.name, "; ".join(own) or NOTHING, f"{arm.parameters:,}", size(arm.macs),
-            *(spread(of_arm(results, name, arm.name), digits(name)) for name in names),
-            number(found.sd if found else None), str(found.n if found else 0),
-            f"{len(stands)}", _ill(stands), "; ".join(published) or NOTHING,
+            spread(found, digits(names[0])), number(found.sd if found else None),
+            *(spread(of_arm(results, name, arm.name), digits(name)) for name in names[1:]),
+            str(found.n if found else 0), f"{len(stands)}", _ill(stands), "; ".join(published) or NOTHING,
         ))  # fmt: skip
     heads = tuple(heading(name) for name in names)
-    columns = ("arm", "settings", "parameters", "multiply-adds", *heads, "sd", "n", "runs", "without result",
-               "published")  # fmt: skip
+    columns = ("arm", "settings", "parameters", "multiply-adds", heads[0], "sd", *heads[1:], "n", "runs",
+               "without result", "published")  # fmt: skip
     return Table(columns, tuple(rows), ("parameters", "multiply-adds", *heads, "sd", "n", "runs"))
+
+
+def asked(results: Results) -> Table | None:
+    """Every other measure that a claim is about, of every arm with its 95 % interval; None where there is none."""
+    shown = {*measures_shown(results), "parameters", "macs"}
+    names = [name for name in dict.fromkeys(claim.measure for claim in results.plan.study.claims) if name not in shown]
+    if not names:
+        return None
+    rows = tuple((arm.name, *(spread(of_arm(results, name, arm.name), digits(name)) for name in names))
+                 for arm in results.plan.arms)  # fmt: skip
+    heads = tuple(heading(name) for name in names)
+    return Table(("arm", *heads), rows, heads)
 
 
 STATUSES = ("finished", "diverged", "failed", "running", "stopped", "missing")

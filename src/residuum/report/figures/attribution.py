@@ -1,6 +1,6 @@
 """Attributions as pictures: images × layers, layers × epochs, and one prediction with what it rests on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 
 import numpy as np
@@ -69,8 +69,11 @@ class Sheet:
     scale: str
 
 
-def data(found: Attributions) -> Sheet:
-    """Images × layers: each image, its maps, and the last one's of the network with random weights."""
+def data(found: Attributions, label: str = "") -> Sheet:
+    """Images × layers: each image, its maps, and the last one's of the network with random weights.
+
+    `label` says whose maps they are.
+    """
     last = list(found.maps)[-1]
     rows: list[Row] = []
     for row in range(len(found.names)):
@@ -87,7 +90,8 @@ def data(found: Attributions) -> Sheet:
             "ρ: mean rank correlation with the maps of the same network with random weights. Near 1, a map would show "
             "the image and the architecture, not what was learned."
         )
-    return _sheet(found, "", remark, columns, _panels(found, rows))
+    sheet = _sheet(found, "", remark, columns, _panels(found, rows))
+    return replace(sheet, title=f"{label}: {sheet.title}") if label else sheet
 
 
 def over_epochs(found: Attributions) -> Sheet:
