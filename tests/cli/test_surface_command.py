@@ -168,7 +168,7 @@ def replace_seed(config):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--points", "4"], "odd"), (["--points", "1"], "odd"), (["--span", "0"], "--span"), (["--span", "nan"], "--span"),
+        (["--points", "4"], "odd"), (["--points", "1"], "odd"), (["--points", "0"], "odd"), (["--span", "0"], "--span"), (["--span", "nan"], "--span"),
         (["--images", "0"], "--images"), (["--seed", "-1"], "--seed"), (["--dimensions", "3"], "invalid|unknown"),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from residuum import recipes
+from residuum.errors import InputError
 from residuum.records.event import Diverged, EpochDone, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord
 from residuum.report import style
@@ -115,3 +116,19 @@ def test_a_table_shows_every_value(capsys):
         assert text in out
     print_table([])
     assert capsys.readouterr().out == "nothing here yet\n"
+
+
+def test_a_figure_keeps_the_name_that_it_was_given(tmp_path):
+    figure = curves.draw(curves.data(CASES["single"]))
+    for asked, stem in (
+        ("a", "a"),
+        ("a.png", "a"),
+        ("a.SVG", "a"),
+        ("report.v1", "report.v1"),
+        ("report.v2", "report.v2"),
+    ):
+        assert [path.name for path in style.save(figure, tmp_path / asked)] == [f"{stem}.png", f"{stem}.svg"]
+    assert len(list(tmp_path.iterdir())) == 6
+    with pytest.raises(InputError, match=r"a\.jpg: figures are written as PNG and SVG"):
+        style.save(figure, tmp_path / "a.jpg")
+    assert len(list(tmp_path.iterdir())) == 6

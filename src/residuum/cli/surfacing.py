@@ -72,9 +72,10 @@ def _computed(label: str, record: RunRecord, options: argparse.Namespace) -> Sur
     from residuum.records import surfaces
     from residuum.report.terminal import counting
 
+    points = POINTS[options.dimensions] if options.points is None else options.points
     steps = surface.evaluate(
-        record, dimensions=options.dimensions, points=options.points or POINTS[options.dimensions], span=options.span,
-        images=options.images, seed=options.seed, which=options.which, root=options.data or "",
+        record, dimensions=options.dimensions, points=points, span=options.span, images=options.images,
+        seed=options.seed, which=options.which, root=options.data or "",
     )  # fmt: skip
     there, grid = next(steps)
     for _ in counting((done for done, _ in steps), there, grid.total, label, sys.stderr):

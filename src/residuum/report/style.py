@@ -10,6 +10,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from residuum.errors import InputError
+
+OTHER_FORMS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".pdf", ".eps", ".ps")
+
 TRAIN, VALIDATION, TEST = "#0072B2", "#D55E00", "#000000"
 """Colours of the splits (Okabe and Ito's palette)."""
 
@@ -85,8 +89,17 @@ def svg(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG and SVG; the bytes depend on nothing but the figure."""
-    paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
+    """Write a figure as PNG and SVG; an ending that is one of the two stands for both.
+
+    The bytes depend on nothing but the figure.
+
+    Raises:
+        InputError: the name ends as another kind of picture.
+    """
+    if path.suffix.lower() in OTHER_FORMS:
+        raise InputError(f"{path.name}: figures are written as PNG and SVG; name it {path.stem} or {path.stem}.png")
+    stem = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
+    paths = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg")]
     for target, content in zip(paths, (png(figure), svg(figure)), strict=True):
         target.write_bytes(content)
     return paths
