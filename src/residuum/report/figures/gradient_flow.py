@@ -76,9 +76,8 @@ def data(runs: Mapping[str, Sequence[Layers]]) -> Flow:
 def of_study(results: Results, mark: str = "") -> dict[str, Flow]:
     """Arms of a study over their seeds, by the name of the figure: gradients, responses, dead channels.
 
-    A row for each named arm where there are axes as well, else one row. Gradients and dead channels at initialisation
-    and after the last epoch that all runs have, responses at initialisation by layer and by size. Empty where no run
-    recorded its layers; what is damaged is left out.
+    A row for each named arm where there are axes as well, else one row. All at initialisation and after the last epoch
+    of each run, responses then by size as well. Empty where no run recorded its layers; what is damaged is left out.
     """
     start, end = (_recorded(results, last=last) for last in (False, True))
     families: dict[str, dict[str, str]] = {}
@@ -103,7 +102,8 @@ def of_study(results: Results, mark: str = "") -> dict[str, Flow]:
     first, after = "at initialisation", "after the last epoch"
     found = {
         "gradient-flow": flow((first, GRADIENTS, start), (after, GRADIENTS, end)),
-        "responses": flow((first, RESPONSES, start), (first, RANKED, start)),
+        # At initialisation batch norm makes them all 1: what they have become is seen after training.
+        "responses": flow((first, RESPONSES, start), (after, RESPONSES, end), (after, RANKED, end)),
         "dead": flow((first, DEAD, start), (after, DEAD, end)),
     }
     return {name: one for name, one in found.items() if one.rows}
