@@ -26,7 +26,7 @@ from residuum.errors import InputError, unknown
 from residuum.models import Network
 from residuum.predict import Trained, Which
 from residuum.records import folder as run_folder
-from residuum.records.attributions import FOLDER, Attributions, Maps, Similarity, write
+from residuum.records.attributions import REPORTED, Attributions, Maps, Similarity, path_of, write
 from residuum.records.folder import Position
 from residuum.records.record import RunRecord, read_record
 from residuum.registry import Choice
@@ -96,10 +96,10 @@ def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
     for arm in plan.study.inside:
         folders = [root / run.folder for run in plan.runs if run.arm == arm and is_complete(run, root)]
         records = [record for record in map(read_record, folders) if record.status == "finished"]
-        if not records or (records[0].folder / FOLDER / "grad-cam.safetensors").exists():
+        if not records or path_of(records[0].folder, REPORTED).exists():
             continue
         try:
-            write(records[0].folder, "grad-cam", explain(records[0]))
+            write(records[0].folder, REPORTED, explain(records[0]))
             yield f"explained {arm}: run {records[0].id}"
         except InputError as error:
             yield f"{arm} is not explained: {error}"

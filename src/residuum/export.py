@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from residuum import assemble, predict
+from residuum import predict
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError
@@ -104,9 +104,8 @@ def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:
 
 def _images(record: RunRecord, root: str) -> Tensor:
     """Some training images of the run, uint8."""
-    config = record.config.changed({"data.root": root}) if root else record.config
     try:
-        dataset = assemble.dataset_of(config.data)
+        dataset = predict.dataset_of(record, root)
     except InputError as error:
         raise InputError(f"the graph is checked on real images, but {error} (--data says where they lie)") from error
     return torch.from_numpy(np.ascontiguousarray(dataset.train.images_NCHW[:CHECKED]))

@@ -100,6 +100,16 @@ def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores
     return metrics.scores("test", logits_NK, torch.from_numpy(test.labels_N))
 
 
+def dataset_of(record: RunRecord, root: str) -> Dataset:
+    """The data set of a run; `root` is where it lies now, empty if it was not moved.
+
+    Raises:
+        InputError: it is missing, or not that of the run.
+    """
+    config = record.config.changed({"data.root": root}) if root else record.config
+    return assemble.dataset_of(config.data)
+
+
 def test_images(record: RunRecord, why: Literal["evaluate", "classes", "explain"], epoch: int, root: str) -> Split:
     """All test images of a run with their labels; the reading of them is counted in its record.
 
@@ -108,8 +118,7 @@ def test_images(record: RunRecord, why: Literal["evaluate", "classes", "explain"
     Raises:
         InputError: the data is missing, or not that of the run.
     """
-    config = record.config.changed({"data.root": root}) if root else record.config
-    dataset = assemble.dataset_of(config.data)
+    dataset = dataset_of(record, root)
     with run_folder.writing(record.folder) as writer:
         writer.write(TestRead(why, epoch))
     return dataset.test

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from residuum import assemble, predict
+from residuum.data.split import split
 from residuum.engine import metrics
 from residuum.errors import InputError
 from residuum.predict import Which
@@ -36,11 +37,11 @@ def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, im
     if seed < 0:
         raise InputError(f"--seed: {seed} is below 0")
     trained = predict.load(record, which)
-    config = record.config if not root else record.config.changed({"data.root": root})
-    data = assemble.prepare(config.data, assemble.dataset_of(config.data), config.train.seed)
-    chosen_N = data.train_N[:images]
+    train, data = predict.dataset_of(record, root).train, record.config.data
+    train_N, _ = split(train.labels_N, subset=data.subset, validation=data.validation, seed=data.split_seed)
+    chosen_N = train_N[:images]
     grid = Grid(dimensions, points, span, len(chosen_N), seed, which, trained.epoch)
-    labels_N = torch.from_numpy(data.dataset.train.labels_N[chosen_N])
+    labels_N = torch.from_numpy(train.labels_N[chosen_N])
     center = {name: value.detach().clone() for name, value in trained.network.named_parameters()}
     along = [direction(center, seed, number) for number in range(dimensions)]
     rows, there = surfaces.begin(record.folder, grid)
@@ -48,9 +49,7 @@ def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, im
         yield there, grid
         for number in range(there, grid.total):
             move(dict(trained.network.named_parameters()), center, along, grid.place(number))
-            logits_NK = assemble.split_logits(
-                trained.network, data.dataset.train, chosen_N, trained.normalization, trained.compute
-            )
+            logits_NK = assemble.split_logits(trained.network, train, chosen_N, trained.normalization, trained.compute)
             scores = metrics.scores("train", logits_NK, labels_N)
             rows.add(surfaces.row(number, scores.loss, scores.accuracy))
             yield number + 1, grid

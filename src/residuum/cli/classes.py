@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from residuum.cli.options import Command, common, print_json
+from residuum.cli.options import Command, common, moved_data_option, print_json, save_figures, which_option
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,15 +21,13 @@ def add(command: Command) -> None:
     """Add `classes`."""
     p = command("classes", classes, "What a run gets wrong, class by class, and how far to trust its probabilities.")
     p.add_argument("folders", metavar="RUN", nargs="+", help="one run or two: folders, or the beginnings of ids")
-    p.add_argument(
-        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
-    )
+    which_option(p)
     p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
     p.add_argument(
         "--mistakes", type=int, default=18, metavar="N",
         help="images to show, the most confident mistakes; 0: none, and the test images are not read (default: 18)",
     )  # fmt: skip
-    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    moved_data_option(p)
     common(p)
 
 
@@ -75,8 +73,6 @@ def _draw_classes(
 ) -> list[Path]:
     """Draw one run or two; the images of mistakes are left out with a note where the data set is not at hand."""
     from residuum.predict import test_images
-    from residuum.records.storage import storing
-    from residuum.report import style
     from residuum.report.figures import confusion, mistakes, reliability
 
     figures = {
@@ -97,9 +93,7 @@ def _draw_classes(
     first, *others = named.values()
     ending = "".join([f"-{options.which}" if options.which != "last" else "", *(f"-and-{one.id}" for one in others)])
     out = options.out or first.folder / "figures"
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        return [path for name, figure in figures.items() for path in style.save(figure, out / f"{name}{ending}")]
+    return save_figures({f"{name}{ending}": figure for name, figure in figures.items()}, out)
 
 
 def _print_classes(found: Sequence[Findings]) -> None:

@@ -7,11 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import Command, common, print_json
+from residuum.cli.options import Command, common, moved_data_option, print_json, save_figures, which_option
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from residuum.predict import Trained
     from residuum.records.attributions import Attributions
     from residuum.records.record import RunRecord
@@ -38,11 +36,9 @@ def add(command: Command) -> None:
     p.add_argument("--steps", type=int, help="integrated-gradients: points of the path (default: 50)")
     p.add_argument("--window", type=int, help="occlusion: side of the square (default: a quarter of the image's)")
     p.add_argument("--stride", type=int, help="occlusion: pixels from square to square (default: half the window)")
-    p.add_argument(
-        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
-    )
+    which_option(p)
     p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
-    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    moved_data_option(p)
     common(p)
 
 
@@ -71,7 +67,7 @@ def explain(options: argparse.Namespace) -> None:
         by_epoch = explaining.over_epochs(record, found)
         drawn[f"{name}-epochs"] = figures.draw(figures.over_epochs(by_epoch))
         arrays.append(attributions.write(record.folder, f"{name}-epochs", by_epoch))
-    paths = _save(drawn, options.out or record.folder / "figures")
+    paths = save_figures(drawn, options.out or record.folder / "figures")
     if options.json:
         print_json(_plain(found) | ({"epochs": by_epoch.epochs} if options.epochs else {})
                    | {"arrays": [str(path) for path in arrays], "figures": [str(path) for path in paths]})  # fmt: skip
@@ -95,15 +91,6 @@ def _name(options: argparse.Namespace) -> str:
 def _word(text: str) -> str:
     """A text as part of a file's name."""
     return re.sub(r"[^\w-]+", "-", text)[:60]
-
-
-def _save(figures: dict[str, Figure], out: Path) -> list[Path]:
-    from residuum.records.storage import storing
-    from residuum.report import style
-
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        return [path for name, figure in figures.items() for path in style.save(figure, out / name)]
 
 
 def _rows(found: Attributions) -> list[dict[str, Any]]:
@@ -169,6 +156,6 @@ def draw_predictions(trained: Trained, options: argparse.Namespace, record: RunR
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
     out = options.out or record.folder / "figures"
     return [
-        [str(path) for path in _save({name: figures.draw_prediction(figures.prediction(found, row))}, out)]
+        [str(path) for path in save_figures({name: figures.draw_prediction(figures.prediction(found, row))}, out)]
         for row, name in enumerate(names)
     ]

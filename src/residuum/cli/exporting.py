@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from residuum.cli.options import Command, common, print_json
+from residuum.cli.options import Command, common, moved_data_option, print_json, which_option
 
 
 def add(command: Command) -> None:
@@ -15,11 +15,9 @@ def add(command: Command) -> None:
     p.add_argument(
         "--format", choices=("safetensors", "onnx"), required=True, help="weights alone, or a graph that runs as it is"
     )
-    p.add_argument(
-        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
-    )
+    which_option(p)
     p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: export/ in the run's folder)")
-    p.add_argument("--data", help="where the data set lies now, if it was moved; ONNX is checked on its images")
+    moved_data_option(p, "; ONNX is checked on its images")
     common(p)
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import Command, common, print_json, save_figure
+from residuum.cli.options import Command, common, print_json, save_figures
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def layers(options: argparse.Namespace) -> None:
     """`residuum layers RUN [RUN...]`."""
     from residuum.records import layers as recorded
     from residuum.records.record import find_run, labels, read_record
-    from residuum.records.storage import storing
     from residuum.report.figures import gradient_flow, histograms
     from residuum.report.terminal import print_table
 
@@ -56,9 +55,7 @@ def layers(options: argparse.Namespace) -> None:
     together = "".join(f"-and-{one.id}" for one in others)
     figures[f"gradient-flow{together}"] = gradient_flow.draw(gradient_flow.data(seen))
     out = options.out or first.folder / "figures"
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    paths = [path for name, figure in figures.items() for path in save_figure(figure, out / name)]
+    paths = [str(path) for path in save_figures(figures, out)]
     rows = [_row(named[label].id, label, one) for label, found in seen.items() for one in found]
     if options.json:
         print_json({"epochs": rows, "figures": paths})

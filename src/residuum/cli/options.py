@@ -32,6 +32,18 @@ def set_option(parser: argparse.ArgumentParser, what: str = "any setting: `resid
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help=what)
 
 
+def which_option(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses between a run's weights."""
+    parser.add_argument(
+        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
+    )
+
+
+def moved_data_option(parser: argparse.ArgumentParser, use: str = "") -> None:
+    """The option that says where a run's data set lies now; `use`: what the command needs it for."""
+    parser.add_argument("--data", help=f"where the data set lies now, if it was moved{use}")
+
+
 def figure_options(parser: argparse.ArgumentParser, name: str) -> None:
     """The options of a command that writes one figure."""
     parser.add_argument(
@@ -114,6 +126,16 @@ def save_figure(figure: Figure, path: Path) -> list[str]:
 
     with storing(path):
         return [str(written) for written in style.save(figure, path)]
+
+
+def save_figures(figures: Mapping[str, Figure], out: Path) -> list[Path]:
+    """Write figures by their names into a folder, which is made if it is not there."""
+    from residuum.records.storage import storing
+    from residuum.report import style
+
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        return [path for name, figure in figures.items() for path in style.save(figure, out / name)]
 
 
 def say_figures(paths: list[str], options: argparse.Namespace) -> None:

@@ -13,12 +13,14 @@ from residuum.cli.options import (
     Command,
     common,
     data_settings,
+    moved_data_option,
     print_json,
     save_figure,
     say_figures,
     set_option,
     settings_of,
     summary,
+    which_option,
 )
 from residuum.errors import InputError
 
@@ -46,18 +48,14 @@ def add(command: Command) -> None:
 
     p = command("evaluate", evaluate, "Score a run's weights on the test set.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
-    p.add_argument(
-        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
-    )
-    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    which_option(p)
+    moved_data_option(p)
     common(p)
 
     p = command("predict", predict, "Class probabilities for image files, prepared as in training.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     p.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
-    p.add_argument(
-        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
-    )
+    which_option(p)
     p.add_argument("--top", type=int, default=3, help="how many classes to print")
     p.add_argument("--explain", action="store_true", help="also draw each image with what speaks for its class")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder for these figures (default: figures/ in the run's)")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from residuum.cli.options import Command, common, print_json
+from residuum.cli.options import Command, common, moved_data_option, print_json, save_figures, which_option
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ def add(command: Command) -> None:
     p.add_argument("--span", type=float, default=1.0, help="how far to go; 1: as long as the weights (default: 1)")
     p.add_argument("--images", type=int, default=1000, help="training images to average over (default: 1000)")
     p.add_argument("--seed", type=int, default=0, help="seed of the directions")
-    p.add_argument(
-        "--which", choices=("last", "selected"), default="last", help="weights of the last or the selected epoch"
-    )
-    p.add_argument("--data", help="where the data set lies now, if it was moved")
+    which_option(p)
+    moved_data_option(p)
     p.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the first run)"
     )
@@ -41,8 +39,6 @@ def add(command: Command) -> None:
 def surface(options: argparse.Namespace) -> None:
     """`residuum surface RUN [RUN...]`."""
     from residuum.records.record import find_run, labels, read_record
-    from residuum.records.storage import storing
-    from residuum.report import style
     from residuum.report.figures import surface as figures
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
@@ -57,9 +53,7 @@ def surface(options: argparse.Namespace) -> None:
     first, *others = records
     ending = "".join(f"-and-{one.id}" for one in others)
     out = options.out or first.folder / "figures"
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        paths = [path for name, figure in drawn.items() for path in style.save(figure, out / f"{name}{ending}")]
+    paths = save_figures({f"{name}{ending}": figure for name, figure in drawn.items()}, out)
     if options.json:
         print_json({"figures": [str(path) for path in paths]})
     else:

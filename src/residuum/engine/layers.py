@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from residuum.engine.loop import put_back
 from residuum.records.layers import BINS, Histograms, Layers
 
 SCALE = 2.0**64
@@ -38,8 +39,7 @@ def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, epoch: int) 
         loss = F.cross_entropy(network(images_NCHW), labels_N) * SCALE
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     with torch.no_grad():
-        for buffer, before in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+        put_back(network, buffers)
         return Layers(
             epoch=epoch,
             images=len(images_NCHW),

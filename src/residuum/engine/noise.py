@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from residuum.engine.compute import Compute
+from residuum.engine.loop import put_back
 from residuum.records.event import NoiseSeen
 
 
@@ -28,8 +29,7 @@ def noise(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], on: Comp
         small += _squared(gradients) / len(batches)
         torch._foreach_add_(total, gradients)
     with torch.no_grad():
-        for buffer, before in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+        put_back(network, buffers)
     count, size = len(batches), len(batches[0][1])
     big = _squared(total) / count**2
     return NoiseSeen(

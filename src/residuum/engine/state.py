@@ -43,8 +43,7 @@ class Progress:
 
     def plain(self) -> dict[str, Any]:
         """The progress as a JSON object."""
-        validation = [{"split": scores.split, **scores.plain()} for scores in self.validation]
-        return asdict(self) | {"validation": validation}
+        return asdict(self) | {"validation": [scores.row() for scores in self.validation]}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Progress":

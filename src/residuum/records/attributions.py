@@ -14,6 +14,8 @@ from residuum.errors import InputError
 from residuum.records import shown, storage
 
 FOLDER = "attributions"
+REPORTED = "grad-cam"
+"""The name of those that the report of a study shows."""
 Maps = dict[str, NDArray[np.float32]]
 
 
@@ -80,6 +82,11 @@ PLAIN = ("run", "method", "settings", "target", "classes", "names", "epochs")
 ARRAYS = ("images_NCHW", "labels_N", "targets_N", "probabilities_NK")
 
 
+def path_of(folder: Path, name: str) -> Path:
+    """The file of attributions in a run folder."""
+    return folder / FOLDER / f"{name}.safetensors"
+
+
 def write(folder: Path, name: str, found: Attributions) -> Path:
     """Save attributions in a run folder, as arrays with a JSON description in the metadata; gives the file's path."""
     arrays = {key: getattr(found, key) for key in ARRAYS}
@@ -92,7 +99,7 @@ def write(folder: Path, name: str, found: Attributions) -> Path:
     values = {**{key: getattr(found, key) for key in PLAIN}, "layers": list(found.maps), "similarity": similarity}
     arrays = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     content = save(arrays, {"residuum": json.dumps(values)})
-    path = folder / FOLDER / f"{name}.safetensors"
+    path = path_of(folder, name)
     with storage.storing(path):
         path.parent.mkdir(exist_ok=True)
     storage.write_file(path, content)

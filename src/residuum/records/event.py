@@ -36,6 +36,10 @@ class Scores:
         loss = self.loss if isfinite(self.loss) else str(self.loss)
         return {"loss": loss, "accuracy": self.accuracy, "n": self.n}
 
+    def row(self) -> dict[str, float | int | str]:
+        """The same with its split, as rows and checkpoints hold it."""
+        return {"split": self.split, **self.plain()}
+
 
 @dataclass(frozen=True)
 class Started:

@@ -124,7 +124,7 @@ class Writer:
         if isinstance(event, StepDone):
             self._rows[STEPS].add(asdict(event))
         elif isinstance(event, EpochDone):
-            scored = {split: {"split": scores.split, **scores.plain()} for split in ("train", "validation", "test")
+            scored = {split: scores.row() for split in ("train", "validation", "test")
                       if (scores := getattr(event, split))}  # fmt: skip
             self._rows[METRICS].add(asdict(event) | scored)
         elif isinstance(event, TestRead):

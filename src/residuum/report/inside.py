@@ -13,9 +13,6 @@ from residuum.report.blocks import Block, Items, Paragraph, Section, Tabular, pi
 from residuum.report.figures import attribution, confusion, histograms, reliability
 from residuum.report.tables import Table
 
-SOURCE = "grad-cam"
-"""The attributions that are shown, by the name under which `residuum explain` keeps them."""
-
 
 def sections(results: Results) -> Iterator[Section]:
     """A section for each arm that the study looks inside of, on its first run that is complete."""
@@ -64,7 +61,7 @@ def _scores(found: Findings) -> Table:
 
 
 def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
-    path = record.folder / attributions.FOLDER / f"{SOURCE}.safetensors"
+    path = attributions.path_of(record.folder, attributions.REPORTED)
     if not path.exists():
         yield Paragraph(f"What it looks at was not computed: `residuum explain {record.id}` does, before the report.")
         return
