@@ -123,13 +123,13 @@ def test_identical_runs_have_no_p_and_say_so():
     assert (still.mean, still.p_t, still.effect) == (1.0, None, None)
 
 
-def test_the_note_says_how_small_a_permutation_p_can_get():
-    note = compare(arm("a", A[:4]), arm("b", B[:4]), paired=True).note
-    assert note == "4 pairs: the permutation test cannot give p below 0.12"
-    assert compare(arm("a", A[:6]), arm("b", B[:6]), paired=True).note == ""
-    note = compare(arm("a", A[:3]), arm("b", B[:3]), paired=False).note
-    assert note == "3 runs against 3: the permutation test cannot give p below 0.1"
-    assert compare(arm("a", A[:4]), arm("b", B[:4]), paired=False).note == ""
+def test_it_is_said_how_small_a_permutation_p_can_get():
+    found = compare(arm("a", A[:4]), arm("b", B[:4]), paired=True)
+    assert (found.limit, found.note) == ("with 4 pairs the permutation test cannot give p below 0.12", "")
+    assert compare(arm("a", A[:6]), arm("b", B[:6]), paired=True).limit == ""
+    limit = compare(arm("a", A[:3]), arm("b", B[:3]), paired=False).limit
+    assert limit == "with 3 runs against 3 the permutation test cannot give p below 0.1"
+    assert compare(arm("a", A[:4]), arm("b", B[:4]), paired=False).limit == ""
 
 
 def test_pairs_that_are_not_there_are_left_out_and_named():
@@ -140,9 +140,9 @@ def test_pairs_that_are_not_there_are_left_out_and_named():
     assert [seed for seed, _ in found.differences] == [0, 4]
     assert found.note == (
         "seeds 1, 2 left out: 'plain110' diverged; seed 3 left out: 'resnet110' is running; "
-        "seed 7 left out: 'plain110' has no value and 'resnet110' has no such run; "
-        "2 pairs: the permutation test cannot give p below 0.5"
+        "seed 7 left out: 'plain110' has no value and 'resnet110' has no such run"
     )
+    assert found.limit == "with 2 pairs the permutation test cannot give p below 0.5"
     nothing = compare(arm("a", [None], ["missing"]), arm("b", [1.0]), paired=True)
     assert (nothing.n, nothing.mean, nothing.p_permutation) == (0, None, None)
     assert nothing.note == "seed 0 left out: 'a' is missing; no pair to compare"

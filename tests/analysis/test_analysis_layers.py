@@ -8,6 +8,21 @@ from residuum.errors import InputError
 from residuum.records.layers import BINS, Histograms
 
 
+def test_points_of_deep_networks_are_means_over_whole_blocks_and_the_ends_stand_alone():
+    zigzag_L = np.array([7.0, *[1.0, 3.0] * 54, 9.0])
+    found = profile([zigzag_L, zigzag_L + 1], grouped=True)
+    assert found.depth == 110
+    np.testing.assert_allclose(found.at_L[[0, 1, -1]], [1, 3.5, 110])
+    assert (found.median_L[0], found.median_L[-1]) == (7.5, 9.5)
+    np.testing.assert_allclose(found.median_L[1:-1], 2.5)
+    np.testing.assert_allclose((found.high_L - found.low_L), 1)
+    assert len(profile([zigzag_L], grouped=True).at_L) == 2 + 27
+    shallow = profile([zigzag_L[:20]], grouped=True)
+    np.testing.assert_array_equal(shallow.median_L, zigzag_L[:20])
+    np.testing.assert_array_equal(profile([zigzag_L]).median_L, zigzag_L)
+    assert np.isnan(profile([np.where(zigzag_L == 9, np.nan, zigzag_L)], grouped=True).median_L[-1])
+
+
 def test_a_profile_is_the_median_between_the_smallest_and_the_largest():
     found = profile([np.array([1.0, 0.0, 5.0]), np.array([3.0, 2.0, 5.0]), np.array([8.0, 4.0, np.nan])])
     assert found.n == 3

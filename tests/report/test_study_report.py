@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layer_records import layers
 from report_runs import DEPTHS, ERRORS, depths, finished, leave, planned, read
 from scipy import stats
 
 from residuum.analysis.images import ImagePairs
 from residuum.errors import InputError, StorageError
+from residuum.records import layers as recorded
 from residuum.report import commands, style, tables
 from residuum.report import study as study_report
 from residuum.report.figures import arm_history, differences, frame, scatter, study_curves
@@ -433,6 +435,38 @@ def test_every_measure_of_a_claim_has_a_column_for_all_arms(whole):
     assert table.columns == ("arm", "train loss (nats)")
     losses = {one.arm: one for one in found.summaries["train_loss"]}
     assert table.rows == tuple((arm.name, tables.spread(losses[arm.name], 4)) for arm in found.plan.arms)
+
+
+def test_a_study_of_untrained_networks_begins_with_their_layers_and_shows_no_training(tmp_path, page):
+    claim = {"text": "It vanishes.", "expect": "plain56 < plain20", "measure": "first_gradient"}
+    asked = {"baseline": "plain20", "measure": "first_gradient"}
+    plan = planned(depths(compare=asked, claims=[claim], published=[]), epochs=1)
+    for number, run in enumerate(plan.runs):
+        leave(tmp_path, run, ERRORS[run.arm], drops=())
+        seen = layers([10.0**-number, 1, 2, 3], [1, 1, 1, 1])
+        recorded.write(tmp_path / run.folder, seen)
+    found = read(plan, tmp_path)
+    text = page(found)["report.md"]
+    assert text.index("What the layers do") < text.index("What was run")
+    names = [section.id for section in sections(found)]
+    assert names[:4] == ["claims", "layers", "what", "arms"]
+    assert not {"curves", "cost", "histories"} & set(names)
+    assert tables.measures_shown(found) == ["first_gradient"]
+    (arms,) = (block for block in next(one for one in sections(found) if one.id == "arms").blocks)
+    assert "first gradient (decades)" in arms.table.columns
+    assert "test error (%)" not in arms.table.columns
+    assert "log10 of the norm" in arms.caption.lower()
+    # One claim about trained networks, and training is of interest.
+    plan = planned(depths(compare=asked, claims=[claim, {**claim, "text": "It errs.", "measure": "test_error"}], published=[]), epochs=1)
+    names = [section.id for section in sections(read(plan, tmp_path))]
+    assert names.index("arms") < names.index("curves") < names.index("layers")
+
+
+def test_how_small_p_can_get_is_said_once(whole, page):
+    page(whole[1], whole[0])
+    caption = next(b.caption for s in sections(whole[1]) if s.id == "comparisons" for b in s.blocks)
+    assert caption.count("With 3 pairs the permutation test cannot give p below 0.25.") == 1
+    assert "note" not in tables.filled(tables.comparisons(whole[1])).columns
 
 
 def test_markdown_tables_keep_their_columns():

@@ -31,7 +31,8 @@ class Comparison:
         p_t: paired t test, or Welch's.
         p_permutation: sign-flip test of the pairs, or permutation test of the labels, both two-sided on the mean.
         p_holm: `p_t` after Holm's correction for all comparisons of the study; None until `holm` was applied.
-        note: what a reader must know: pairs left out and why, why there is no interval, how small p can get.
+        note: what a reader must know of this comparison: pairs left out and why, why there is no interval.
+        limit: how small the p of so few runs can get by permutation, where that is not below 5 %; else empty.
     """
 
     arm: str
@@ -49,6 +50,7 @@ class Comparison:
     p_permutation: float | None
     p_holm: float | None
     note: str
+    limit: str
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,16 @@ def compare(arm: Summary, baseline: Summary, *, paired: bool, level: float = LEV
         notes.append(f"one {'pair' if paired else 'run'} has no interval")
     elif found.estimate is None:
         notes.append("nothing varies: no interval and no p of the t test")
+    limit = ""
     if n > 1 and smallest > 1 - LEVEL:
         how = f"{n} pairs" if paired else f"{arm.n} runs against {baseline.n}"
-        notes.append(f"{how}: the permutation test cannot give p below {smallest:.2g}")
+        limit = f"with {how} the permutation test cannot give p below {smallest:.2g}"
     low, high = found.estimate.interval(level) if found.estimate else (None, None)
     return Comparison(
         arm=arm.arm, baseline=baseline.arm, measure=arm.measure, differences=found.by_seed, paired=paired, n=n,
         mean=mean, sd=sd, low=low, high=high, effect=mean / sd if mean is not None and sd else None,
         p_t=found.estimate.p() if found.estimate else None, p_permutation=p_permutation, p_holm=None,
-        note="; ".join(note for note in notes if note),
+        note="; ".join(note for note in notes if note), limit=limit,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Layers over depth: one quantity of every layer, of one run or over several seeds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,20 +13,41 @@ MASS = 0.99
 """The share of a tensor's values, the middle one, that decides how wide a frame is: a few lie very far out."""
 
 
+GROUPS = 30
+"""About as many points as a line over the layers has where it would else be a zigzag."""
+
+
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """A quantity of layers 1 to L: median, smallest and largest over `n` runs, NaN where it is not finite in one."""
+    """A quantity over depth: median, smallest and largest over `n` runs, NaN where it is not finite in one.
 
+    L points, which lie at the layers `at_L`, counted from 1; `depth` is that of the network.
+    """
+
+    at_L: Numbers
     median_L: Numbers
     low_L: Numbers
     high_L: Numbers
     n: int
+    depth: int
 
 
-def profile(runs: Sequence[Numbers]) -> Profile:
-    """The profile of one or more runs of networks of the same depth, one array of L values each."""
-    values_RL = np.array(runs)
-    return Profile(np.median(values_RL, axis=0), values_RL.min(axis=0), values_RL.max(axis=0), len(runs))
+def profile(runs: Sequence[Numbers], *, grouped: bool = False) -> Profile:
+    """The profile of one or more runs of networks of the same depth, one array of as many values each.
+
+    `grouped`: of networks much deeper than `GROUPS` the points are means over neighbouring layers, except for the first
+    and the last layer, which are of other kinds. The layers of a block alternate, so a line through all is a zigzag.
+    """
+    values_RL = np.array(runs, dtype=float)
+    depth = values_RL.shape[1]
+    layers_L = np.arange(1.0, depth + 1)
+    lines = [layers_L, np.median(values_RL, axis=0), values_RL.min(axis=0), values_RL.max(axis=0)]
+    if grouped and depth > 1.5 * GROUPS:
+        each = 2 * math.ceil((depth - 2) / 2 / GROUPS)  # whole blocks of two layers
+        starts = [0, *range(1, depth - 1, each), depth - 1]
+        lines = [np.array([part.mean() for part in np.split(line, starts[1:])]) for line in lines]
+    at_L, median_L, low_L, high_L = lines
+    return Profile(at_L, median_L, low_L, high_L, len(runs), depth)
 
 
 def outer(histograms: Histograms) -> tuple[Numbers, Numbers]:

@@ -289,10 +289,14 @@ def _workers(text: str, made: Any) -> tuple[int, int]:
     return int(text), max(1, min(most, cores // int(text)))
 
 
+TRAINED = {"test error %": "test_error", "train loss": "train_loss"}
+"""What is printed of each arm of a study that asks about trained networks."""
+
+
 def _came_out(label: str, options: argparse.Namespace) -> None:
     """Say what came out: the arms, then the verdicts."""
     from residuum.analysis.results import results
-    from residuum.report.tables import READ_BEFORE
+    from residuum.report.tables import READ_BEFORE, heading, of_arm
     from residuum.report.terminal import print_table
     from residuum.studies import plan as plans
 
@@ -310,10 +314,12 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
             "looks": found.looks,
         })  # fmt: skip
         return
-    losses = {one.arm: one for one in found.summaries.get("train_loss", ())}
+    compared = found.plan.study.compare.measure
+    shown = {heading(compared): compared} if found.plan.study.is_initial else TRAINED
+    first, *_ = shown.values()
     print_table([
-        {"arm": one.arm, "n": one.n, "test error %": _interval(one), "train loss": _interval(losses.get(one.arm))}
-        for one in found.summaries.get("test_error", ())
+        {"arm": one.arm, "n": one.n, **{text: _interval(of_arm(found, name, one.arm)) for text, name in shown.items()}}
+        for one in found.summaries.get(first, ())
     ])  # fmt: skip
     if found.verdicts:
         print_table([{"verdict": one.verdict, "claim": one.claim.text, "why": one.reason} for one in found.verdicts])
@@ -326,7 +332,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
 def _interval(summary: Any) -> str:
     if summary is None or summary.mean is None:
         return "–"
-    digits = 2 if summary.measure == "test_error" else 3
+    digits = 3 if summary.measure == "train_loss" else 2
     mean, low, high = (None if v is None else f"{v:.{digits}f}" for v in (summary.mean, summary.low, summary.high))
     return f"{mean}" + ("" if low is None else f" ({low} to {high})")
 

@@ -25,13 +25,17 @@ STEPWISE = ("multistep", "step", "plateau")
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a run: its name, what it is, its unit, and which direction is better (None: neither)."""
+    """One number of a run: its name, what it is, its unit, and which direction is better (None: neither).
+
+    `initial`: it is of the network before training.
+    """
 
     name: str
     text: str
     unit: str
     lower_is_better: bool | None
     of: Callable[[RunRecord], float | None]
+    initial: bool = False
 
 
 def measure(name: str) -> Measure:
@@ -212,9 +216,10 @@ _ALL = (
     Measure("gradient_variation", "standard deviation of the gradient norm over its mean, in the last epoch", "ratio",
             True, _gradient_variation),
     Measure("first_gradient", "log10 of the norm of the first layer's gradient at initialisation", "decades", None,
-            _initial_gradients(_first_gradient)),
+            _initial_gradients(_first_gradient), initial=True),
     Measure("gradient_per_layer", "log10 of what a layer multiplies the gradient's norm by, "
-            "fitted over the convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer)),
+            "fitted over the convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer),
+            initial=True),
     Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
     Measure("parameters", "parameters of the network", "count", None, _result("parameters")),
     Measure("macs", "multiply-adds for one image", "count", None, _result("macs")),

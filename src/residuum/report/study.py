@@ -94,16 +94,15 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...]:
     """The whole report as plain values, in the order in which it is read; a section without content is left out."""
-    curves = study_curves.of_arms(results)
-    made = (
-        Section("claims", "Verdicts", tuple(_claims(results))),
+    layers = Section("layers", "What the layers do", tuple(_layers(results)))
+    arms = (
         Section("what", "What was run", tuple(_what(results))),
         Section("arms", "Arms", tuple(_arms(results))),
         Section("comparisons", "Comparisons with the baseline", tuple(_comparisons(results))),
-        Section("curves", "Learning curves", tuple(_curves(results, curves))),
-        Section("cost", "Accuracy and cost", tuple(_cost(results))),
-        Section("histories", "History of each arm", tuple(_histories(results, curves))),
-        Section("layers", "What the layers do", tuple(_layers(results))),
+    )
+    made = (
+        Section("claims", "Verdicts", tuple(_claims(results))),
+        *((layers, *arms) if results.plan.study.is_initial else (*arms, *_trained(results), layers)),
         *inside.sections(results),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
@@ -113,6 +112,16 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
         Section("environment", "Environment", tuple(_environment(results))),
     )
     return tuple(section for section in made if section.blocks)
+
+
+def _trained(results: Results) -> tuple[Section, ...]:
+    """What training came to."""
+    curves = study_curves.of_arms(results)
+    return (
+        Section("curves", "Learning curves", tuple(_curves(results, curves))),
+        Section("cost", "Accuracy and cost", tuple(_cost(results))),
+        Section("histories", "History of each arm", tuple(_histories(results, curves))),
+    )
 
 
 def _what(results: Results) -> list[Block]:
@@ -186,7 +195,11 @@ def _claims(results: Results) -> list[Block]:
 def _arms(results: Results) -> list[Block]:
     caption = (
         "Mean over seeds ± half the 95 % t interval; sd: standard deviation between seeds; n: runs with a value. Where "
-        "n is 1 there is no interval. The error is that of the last epoch, on the test set, which selects nothing."
+        "n is 1 there is no interval. "
+    ) + (
+        f"{_capital(measure(results.plan.study.compare.measure).text)}."
+        if results.plan.study.is_initial
+        else "The error is that of the last epoch, on the test set, which selects nothing."
     )
     blocks: list[Block] = [Tabular(tables.filled(tables.arms(results)), caption)]
     asked = tables.asked(results)
@@ -217,9 +230,10 @@ def _comparisons(results: Results) -> list[Block]:
         "test, and permutation of the runs."
     )
     table, notes = tables.filled(tables.comparisons(results)), {one.note for one in results.comparisons}
-    shared = ""
+    limits = dict.fromkeys(one.limit for one in results.comparisons if one.limit)
+    shared = "".join(f" {_capital(limit)}." for limit in limits)
     if len(notes) == 1 and notes != {""}:
-        table, shared = tables.without(table, "note"), f" In every row: {notes.pop()}."
+        table, shared = tables.without(table, "note"), f"{shared} In every row: {notes.pop()}."
     caption = f"Difference in {what}, arm minus baseline, {how} Holm: corrected for all comparisons of this table."
     blocks: list[Block] = [Tabular(table, caption + shared)]
     found = differences.data(results, tables.mark(results.plan))
@@ -227,6 +241,10 @@ def _comparisons(results: Results) -> list[Block]:
         text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds."
         blocks.append(picture("differences", text, differences.draw(found)))
     return blocks
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 BAND = "Lines are means over seeds, bands 95 % t intervals where at least three runs reached the epoch. "
@@ -278,12 +296,13 @@ def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
     return [picture("histories", text, arm_history.draw(found))]
 
 
+GROUPED = "By layer, deep networks have a point for some neighbouring layers together, their mean. "
 LAYERS = {
     "gradient-flow": "Norm of the gradient of each layer's kernel, against depth. A triangle at the lower edge is a "
     "gradient of exactly 0, a cross at the upper edge one that is not finite. ",
     "responses": "Standard deviation of each layer's responses before the activation, by layer and by size (He et al. "
-    "2015, figure 7). ",
-    "dead": "Share of channels that an activation leaves at 0 at every place of every image. ",
+    f"2015, figure 7). {GROUPED}",
+    "dead": f"Share of channels that an activation leaves at 0 at every place of every image. {GROUPED}",
 }
 
 

@@ -117,8 +117,14 @@ def of_arm(results: Results, name: str, arm: str) -> Summary | None:
 
 
 def measures_shown(results: Results) -> list[str]:
-    """The measures in the table of arms: test error, what the study compares, and the selected epoch's where known."""
-    names = ["test_error", results.plan.study.compare.measure]
+    """The measures in the table of arms: test error, what the study compares, and the selected epoch's where known.
+
+    Of a study that asks about untrained networks, what it compares alone.
+    """
+    study = results.plan.study
+    if study.is_initial:
+        return [study.compare.measure]
+    names = ["test_error", study.compare.measure]
     return list(
         dict.fromkeys([*names, *(["selected_test_error"] if "selected_test_error" in results.summaries else [])])
     )

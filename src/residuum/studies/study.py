@@ -196,6 +196,12 @@ class Study(_Part):
         _check(self)
         return self
 
+    @property
+    def is_initial(self) -> bool:
+        """Whether all that is asked is known before training: then nobody asks what the short training came to."""
+        asked = {self.compare.measure, *(one.measure for one in self.claims), *(one.measure for one in self.published)}
+        return all(measure(name).initial for name in asked)
+
     def arms(self) -> tuple[Arm, ...]:
         """The arms in the order of the file: named arms first to last, axes turning from the last."""
         return tuple(arm for arm in self._all_arms() if not self.only or arm.name in self.only)

@@ -21,19 +21,31 @@ WIDE = 30.0
 """Responses of which the largest layer's are this many times the smallest's stand on a logarithmic axis."""
 
 
+FEW = 200.0
+"""A logarithmic axis over less than this has ticks at 2 and 5 as well."""
+
+
 @dataclass(frozen=True)
 class Quantity:
-    """What one value a layer says: its name on the axis, what the layers are counted by, and how it is read."""
+    """What one value a layer says: its name on the axis, what the layers are counted by, and how it is read.
+
+    `grouped`: neighbouring layers of deep networks are taken together, because those of a block alternate.
+    """
 
     label: str
     across: str
     of: Callable[[Layers], Numbers]
+    grouped: bool = False
+
+    def line(self, runs: Sequence[Layers]) -> Profile:
+        """Its profile over runs."""
+        return profile([self.of(one) for one in runs], grouped=self.grouped)
 
 
 GRADIENTS = Quantity("norm of the gradient", "layer", lambda layers: layers.kernel_gradients_L)
-RESPONSES = Quantity("sd of the responses", "layer", lambda layers: layers.response_stds_L)
+RESPONSES = Quantity("sd of the responses", "layer", lambda layers: layers.response_stds_L, grouped=True)
 RANKED = Quantity(RESPONSES.label, "layers of each network, by size", lambda layers: -np.sort(-layers.response_stds_L))
-DEAD = Quantity("dead channels", "activation", lambda layers: layers.dead_A)
+DEAD = Quantity("dead channels", "activation", lambda layers: layers.dead_A, grouped=True)
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ def data(runs: Mapping[str, Sequence[Layers]]) -> Flow:
 
     def row(quantity: Quantity) -> tuple[Panel, ...]:
         return tuple(
-            Panel(_moment(epoch), quantity, {label: profile([quantity.of(at[label, epoch])]) for label in runs})
+            Panel(_moment(epoch), quantity, {label: quantity.line([at[label, epoch]]) for label in runs})
             for epoch in moments
         )
 
@@ -90,9 +102,7 @@ def of_study(results: Results, mark: str = "") -> dict[str, Flow]:
 
     def panel(title: str, members: Mapping[str, str], quantity: Quantity, seen: Mapping[str, list[Layers]]) -> Panel:
         there = {label: seen[arm] for label, arm in members.items() if arm in seen}
-        return Panel(
-            title, quantity, {label: profile([quantity.of(one) for one in found]) for label, found in there.items()}
-        )
+        return Panel(title, quantity, {label: quantity.line(found) for label, found in there.items()})
 
     def flow(*moments: tuple[str, Quantity, Mapping[str, list[Layers]]]) -> Flow:
         rows = (tuple(panel(f"{title}: {when}" if title else when, members, quantity, seen)
@@ -149,7 +159,8 @@ def draw(flow: Flow) -> Figure:
         figure = Figure(figsize=(width, 0.4 + 2.7 * rows + frame.ROW * legend_rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
         for cells, row in zip(grid, flow.rows, strict=False):
-            values = np.concatenate([[], *(line.median_L for panel in row for line in panel.lines.values())])
+            lines = [line for panel in row for line in panel.lines.values()]
+            values = np.concatenate([[], *(part for line in lines for part in (line.median_L, line.high_L))])
             for axes in cells[len(row) :]:
                 axes.set_axis_off()
             for axes, panel in zip(cells, row, strict=False):
@@ -172,6 +183,9 @@ def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, s
         axes.set_yscale("log")
         axes.set_ylim(low / room, high * room)
         axes.yaxis.set_major_locator(LogLocator(numticks=7))
+        if high / low < FEW:  # else there might be a single tick
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(0, 1.08 * (positive.max() if len(positive) else 1.0))
@@ -179,7 +193,7 @@ def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, s
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     for number, (label, line) in enumerate(panel.lines.items()):
         _draw_line(axes, line, looks[label], 3 + number / 100, edges=logarithmic)
-    longest = max((len(line.median_L) for line in panel.lines.values()), default=1)
+    longest = max((line.depth for line in panel.lines.values()), default=1)
     axes.set_xlim(0.5 - 0.01 * longest, longest * 1.02 + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(panel.quantity.across)
@@ -190,7 +204,7 @@ def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, s
 
 
 def _draw_line(axes: Axes, line: Profile, look: style.Look, order: float, *, edges: bool) -> None:
-    layers_L = np.arange(1, len(line.median_L) + 1)
+    layers_L = line.at_L
     finite_L = np.isfinite(line.median_L)
     shown_L = finite_L & (line.median_L > 0) if edges else finite_L
     every = max(1, len(layers_L) // 7)
