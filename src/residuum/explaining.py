@@ -26,6 +26,7 @@ from residuum.errors import InputError, unknown
 from residuum.models import Network
 from residuum.predict import Trained, Which
 from residuum.records import folder as run_folder
+from residuum.records import mistakes
 from residuum.records.attributions import REPORTED, Attributions, Maps, Similarity, path_of, write
 from residuum.records.folder import Position
 from residuum.records.record import RunRecord, read_record
@@ -34,6 +35,9 @@ from residuum.studies.plan import Plan, is_complete
 
 MOST = 40
 """Images that are explained together: more do not fit into a figure."""
+
+MISTAKES = 18
+"""The most confident mistakes whose images a report shows."""
 
 AT_ONCE = 50
 """Images whose gradients are computed together; every activation of them is kept."""
@@ -91,18 +95,28 @@ def explain(
 def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
     """Explain the first finished run of each arm that the plan's study looks inside of, unless that was done.
 
-    Yields a line for each that was explained or could not be.
+    Its most confident mistakes are kept with it. Yields a line for each that was explained or could not be.
     """
     for arm in plan.study.inside:
         folders = [root / run.folder for run in plan.runs if run.arm == arm and is_complete(run, root)]
         records = [record for record in map(read_record, folders) if record.status == "finished"]
-        if not records or path_of(records[0].folder, REPORTED).exists():
+        if not records:
             continue
+        record = records[0]
         try:
-            write(records[0].folder, REPORTED, explain(records[0]))
-            yield f"explained {arm}: run {records[0].id}"
+            if not mistakes.path_of(record.folder).exists():
+                _keep_mistakes(record)
+            if not path_of(record.folder, REPORTED).exists():
+                write(record.folder, REPORTED, explain(record))
+                yield f"explained {arm}: run {record.id}"
         except InputError as error:
             yield f"{arm} is not explained: {error}"
+
+
+def _keep_mistakes(record: RunRecord) -> None:
+    found = analysis.mistakes(analysis.read(record), MISTAKES)
+    test = predict.test_images(record, "classes", record.result["last"]["epoch"], "")
+    mistakes.write(record.folder, {one.index: test.images_NCHW[one.index] for one in found})
 
 
 def resolved(method: Choice | str | Mapping[str, Any], shape: tuple[int, int, int]) -> Choice:

@@ -23,11 +23,21 @@ from residuum.records.attributions import Attributions
 from residuum.records.record import RunRecord, labels
 from residuum.records.storage import storing
 from residuum.report import style, tables
-from residuum.report.figures import arm_history, attribution, compare, differences, gradient_flow, scatter, study_curves
+from residuum.report.figures import (
+    arm_history,
+    attribution,
+    batch_size,
+    compare,
+    differences,
+    gradient_flow,
+    scatter,
+    study_curves,
+)
 from residuum.report.figures import confusion as confusion_figure
 from residuum.report.figures import curves as curves_figure
 from residuum.report.figures import histograms as histograms_figure
 from residuum.report.figures import mistakes as mistakes_figure
+from residuum.report.figures import noise as noise_figure
 from residuum.report.figures import reliability as reliability_figure
 from residuum.report.figures import surface as surface_figure
 
@@ -93,6 +103,11 @@ def histograms(run: RunRecord, of: histograms_figure.Of = "parameters", names: S
 def gradients(*runs: RunRecord) -> Drawing:
     """Gradients, responses and dead channels over the depth of runs that record them (`monitor.histograms`)."""
     return Drawing(gradient_flow.draw(gradient_flow.data(_named(runs, [_layers(run) for run in runs]))))
+
+
+def noise(*runs: RunRecord) -> Drawing:
+    """The gradient noise scale of runs that measure it (`monitor.noise`), epoch by epoch."""
+    return Drawing(noise_figure.draw(noise_figure.data(runs)))
 
 
 def _layers(run: RunRecord) -> tuple[layers.Layers, ...]:
@@ -163,3 +178,8 @@ def study_differences(results: Results) -> Drawing:
 def study_cost(results: Results) -> Drawing:
     """Accuracy of the arms of a study against parameters and against time."""
     return Drawing(scatter.draw(scatter.data(results, tables.mark(results.plan))))
+
+
+def study_batch_size(results: Results) -> Drawing:
+    """Times and noise scale of the arms of a study against the batch size."""
+    return Drawing(batch_size.draw(batch_size.data(results, tables.mark(results.plan))))

@@ -24,7 +24,7 @@ from residuum.errors import InputError, StorageError
 from residuum.records import layers as recorded
 from residuum.report import commands, style, tables
 from residuum.report import study as study_report
-from residuum.report.figures import arm_history, differences, frame, scatter, study_curves
+from residuum.report.figures import arm_history, batch_size, differences, frame, scatter, study_curves
 from residuum.report.study import Picture, Tabular, sections, write
 from residuum.studies import files
 from residuum.studies.study import Study
@@ -136,6 +136,7 @@ FIGURES = {
     "curves": lambda found: study_curves.draw(study_curves.data(found, study_curves.of_arms(found), "a mark")),
     "differences": lambda found: differences.draw(differences.data(found, "a mark")),
     "scatter": lambda found: scatter.draw(scatter.data(found, "a mark")),
+    "batch_size": lambda found: batch_size.draw(batch_size.data(found, "a mark")),
     "history": lambda found: arm_history.draw(arm_history.data(found, study_curves.of_arms(found), "a mark")),
 }
 
@@ -457,7 +458,10 @@ def test_a_study_of_untrained_networks_begins_with_their_layers_and_shows_no_tra
     assert "test error (%)" not in arms.table.columns
     assert "log10 of the norm" in arms.caption.lower()
     # One claim about trained networks, and training is of interest.
-    plan = planned(depths(compare=asked, claims=[claim, {**claim, "text": "It errs.", "measure": "test_error"}], published=[]), epochs=1)
+    plan = planned(
+        depths(compare=asked, claims=[claim, {**claim, "text": "It errs.", "measure": "test_error"}], published=[]),
+        epochs=1,
+    )
     names = [section.id for section in sections(read(plan, tmp_path))]
     assert names.index("arms") < names.index("curves") < names.index("layers")
 

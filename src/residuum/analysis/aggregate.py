@@ -42,6 +42,11 @@ class Summary:
         """The values that are there, in the order of the runs."""
         return tuple(one.value for one in self.values if one.value is not None)
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of the interval, None where there is none."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 def summarize(arm: str, measure: str, values: Sequence[Value]) -> Summary:
     """The summary of an arm's runs. A value that is not finite, or not of a finished run, counts as none."""

@@ -26,7 +26,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            raise unknown(str(action.metavar or action.dest), str(value), map(str, action.choices))
+            what = f"value for {action.option_strings[0]}" if action.option_strings else action.metavar or action.dest
+            raise unknown(str(what), str(value), map(str, action.choices))
 
     def known_options(self) -> list[str]:
         """Every long option of this command."""

@@ -9,7 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from residuum.cli.options import Command, common, moved_data_option, print_json, save_figures, which_option
+from residuum.cli.options import (
+    Command,
+    common,
+    figures_folder_option,
+    moved_data_option,
+    print_json,
+    save_figures,
+    which_option,
+)
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +30,7 @@ def add(command: Command) -> None:
     p = command("classes", classes, "What a run gets wrong, class by class, and how far to trust its probabilities.")
     p.add_argument("folders", metavar="RUN", nargs="+", help="one run or two: folders, or the beginnings of ids")
     which_option(p)
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
+    figures_folder_option(p)
     p.add_argument(
         "--mistakes", type=int, default=18, metavar="N",
         help="images to show, the most confident mistakes; 0: none, and the test images are not read (default: 18)",

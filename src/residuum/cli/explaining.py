@@ -7,7 +7,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import Command, common, moved_data_option, print_json, save_figures, which_option
+from residuum.cli.options import (
+    Command,
+    common,
+    figures_folder_option,
+    moved_data_option,
+    print_json,
+    save_figures,
+    which_option,
+)
 
 if TYPE_CHECKING:
     from residuum.predict import Trained
@@ -37,7 +45,7 @@ def add(command: Command) -> None:
     p.add_argument("--window", type=int, help="occlusion: side of the square (default: a quarter of the image's)")
     p.add_argument("--stride", type=int, help="occlusion: pixels from square to square (default: half the window)")
     which_option(p)
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
+    figures_folder_option(p)
     moved_data_option(p)
     common(p)
 

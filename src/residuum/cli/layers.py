@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import Command, common, print_json, save_figures
+from residuum.cli.options import Command, common, figures_folder_option, print_json, save_figures
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def add(command: Command) -> None:
         "--layers", default="", metavar="NAMES",
         help="layers of the histograms, as conv1,layer2.0.conv1 (default: the first and last of each stage)",
     )  # fmt: skip
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the run's)")
+    figures_folder_option(p)
     common(p)
 
 

@@ -44,6 +44,20 @@ def moved_data_option(parser: argparse.ArgumentParser, use: str = "") -> None:
     parser.add_argument("--data", help=f"where the data set lies now, if it was moved{use}")
 
 
+def figures_folder_option(parser: argparse.ArgumentParser, what: str = "the figures") -> None:
+    """The option for the folder of several figures; a file in its place is refused before anything is computed."""
+    parser.add_argument(
+        "--out", type=_folder, metavar="DIR", help=f"folder for {what} (default: figures/ in the run's)"
+    )
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out: {text} is a file; name a folder, as {path.parent / 'figures'}")
+    return path
+
+
 def figure_options(parser: argparse.ArgumentParser, name: str) -> None:
     """The options of a command that writes one figure."""
     parser.add_argument(

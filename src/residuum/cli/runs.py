@@ -13,6 +13,7 @@ from residuum.cli.options import (
     Command,
     common,
     data_settings,
+    figures_folder_option,
     moved_data_option,
     print_json,
     save_figure,
@@ -58,13 +59,17 @@ def add(command: Command) -> None:
     which_option(p)
     p.add_argument("--top", type=int, default=3, help="how many classes to print")
     p.add_argument("--explain", action="store_true", help="also draw each image with what speaks for its class")
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder for these figures (default: figures/ in the run's)")
+    figures_folder_option(p, "these figures")
     common(p)
 
-    p = command("draw", draw, "Draw the learning curves of several runs into one figure.")
+    p = command("draw", draw, "Draw the learning curves of several runs into one figure, or their gradient noise.")
     p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
     p.add_argument(
-        "--out", type=Path, default=Path("curves"), help="file to write, as PNG and as SVG (default: curves)"
+        "--of", choices=("curves", "noise"), default="curves",
+        help="learning curves, or the gradient noise scale where a run measures it (default: curves)",
+    )  # fmt: skip
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="file to write, as PNG and as SVG (default: curves, or noise)"
     )
     common(p)
 
@@ -171,7 +176,7 @@ def predict(options: argparse.Namespace) -> None:
 def draw(options: argparse.Namespace) -> None:
     """`residuum draw RUN …`."""
     from residuum.records.record import find_run, read_record
-    from residuum.report.figures import compare
+    from residuum.report.figures import compare, noise
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     for record in records:
@@ -179,7 +184,8 @@ def draw(options: argparse.Namespace) -> None:
             raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
         for line in record.damaged:
             print(f"note: run {record.id}: {line}", file=sys.stderr)
-    say_figures(save_figure(compare.draw(compare.data(records)), options.out), options)
+    drawn = compare.draw(compare.data(records)) if options.of == "curves" else noise.draw(noise.data(records))
+    say_figures(save_figure(drawn, options.out or Path(options.of)), options)
 
 
 def import_weights(options: argparse.Namespace) -> None:

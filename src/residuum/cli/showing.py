@@ -116,22 +116,29 @@ def show_recipe(options: argparse.Namespace) -> None:
 def show_run(options: argparse.Namespace) -> None:
     """`residuum show run RUN`."""
     from residuum.records.record import find_run, read_record
-    from residuum.report.terminal import epoch_line, result_lines
+    from residuum.report.terminal import epoch_line, noise_lines, result_lines
 
     record = read_record(find_run(options.name, options.runs))
+    try:
+        noise, damaged = record.noise(), record.damaged
+    except InputError as error:
+        noise, damaged = [], (*record.damaged, str(error))
     if options.json:
         config = record.config.model_dump(mode="json")
         print_json({**summary(record), "recipe": record.recipe, "config": config, "data": record.data,
                      "environment": list(record.environment), "test_reads": record.test_reads,
-                     "damaged": list(record.damaged),
+                     "damaged": list(damaged),
+                     "noise": [{**asdict(seen), "scale": seen.scale} for seen in noise],
                      "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip
         return
     print(f"run {record.id}, {record.status}, in {record.folder}")
-    for line in record.damaged:
+    for line in damaged:
         print(f"note: {line}")
     for epoch in record.epochs:
         print(epoch_line(epoch))
     for line in result_lines(record):
+        print(line)
+    for line in noise_lines(noise):
         print(line)
     print(f"readings of the test set: {record.test_reads}")
 

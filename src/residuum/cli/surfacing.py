@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from residuum.cli.options import Command, common, moved_data_option, print_json, save_figures, which_option
+from residuum.cli.options import (
+    Command,
+    common,
+    figures_folder_option,
+    moved_data_option,
+    print_json,
+    save_figures,
+    which_option,
+)
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,9 +37,7 @@ def add(command: Command) -> None:
     p.add_argument("--seed", type=int, default=0, help="seed of the directions")
     which_option(p)
     moved_data_option(p)
-    p.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/ in the first run)"
-    )
+    figures_folder_option(p)
     common(p)
 
 

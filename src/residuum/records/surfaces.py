@@ -75,6 +75,25 @@ def path_of(folder: Path, grid: Grid) -> Path:
     return folder / FOLDER / f"{grid.name}.jsonl"
 
 
+def grids(folder: Path) -> list[Grid]:
+    """The grids in a run folder that are whole, in the order of their names.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    found = []
+    for path in sorted((folder / FOLDER).glob("*.jsonl")):
+        rows = storage.read_rows(path)
+        head = {key: value for key, value in (rows[0] if rows else {}).items() if key != "point"}
+        try:
+            grid = Grid(**head)
+        except TypeError as error:
+            raise InputError(f"{path} is damaged: it does not begin with its grid") from error
+        if len(rows) == 1 + grid.total:
+            found.append(grid)
+    return found
+
+
 def begin(folder: Path, grid: Grid) -> tuple[storage.Rows, int]:
     """The open file of a grid, and how many of its points are there already; a torn last row is dropped.
 

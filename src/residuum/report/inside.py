@@ -6,11 +6,12 @@ from residuum.analysis import classes
 from residuum.analysis.classes import Findings
 from residuum.analysis.results import Results
 from residuum.errors import InputError
-from residuum.records import attributions, layers
+from residuum.records import attributions, layers, surfaces
+from residuum.records import mistakes as kept
 from residuum.records.record import RunRecord
 from residuum.report import tables
 from residuum.report.blocks import Block, Items, Paragraph, Section, Tabular, picture
-from residuum.report.figures import attribution, confusion, histograms, reliability
+from residuum.report.figures import attribution, confusion, histograms, mistakes, reliability, surface
 from residuum.report.tables import Table
 
 
@@ -26,32 +27,41 @@ def sections(results: Results) -> Iterator[Section]:
 
 
 def _blocks(number: int, label: str, seed: int, record: RunRecord) -> Iterator[Block]:
-    try:
-        predictions = classes.read(record)
-    except InputError as error:
-        # The report tells no path of the machine.
-        yield Paragraph(f"Run {record.id}: {str(error).replace(f'{record.folder}/', '')}.")
-    else:
-        found = classes.findings(predictions, 0)
-        sure = found.calibration
-        yield Paragraph(
-            f"Run {record.id} of seed {seed}, weights of the last epoch, on {found.images:,} test images: accuracy "
-            f"{found.accuracy:.2%}, mean confidence {sure.confidence:.2%}, expected calibration error {sure.ece:.2%}. "
-            "One network, and other seeds make other mistakes."
-        )
-        text = "Rows are true classes, columns predicted ones; shares are of the row."
-        yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})))
-        text = "Precision: of the images called so, how many are. Recall: of those that are, how many were called so."
-        yield Tabular(_scores(found), f"Each class alone. {text}", folded=len(found.classes) > 20)
-        pairs = [f"{one.true} → {one.predicted}: {one.count:,} images, {one.share:.1%} of {one.true}"
-                 for one in found.most_confused]  # fmt: skip
-        if pairs:
-            yield Paragraph("The commonest mistakes, true → predicted:")
-            yield Items(tuple(pairs))
-        text = "How often the network is right when it is so sure; below, how many images are that sure."
-        yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})))
-    yield from _maps(number, label, record)
-    yield from _histograms(number, label, record)
+    yield Paragraph(
+        f"Run {record.id} of seed {seed}, weights of the last epoch. One network: other seeds make other mistakes."
+    )
+    for part in (_classes, _maps, _histograms, _surfaces):
+        try:
+            yield from tuple(part(number, label, record))
+        except InputError as error:
+            # The report tells no path of the machine.
+            yield Paragraph(f"Run {record.id}: {str(error).replace(f'{record.folder}/', '')}.")
+
+
+def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+    predictions = classes.read(record)
+    found = classes.findings(predictions, 0)
+    sure = found.calibration
+    yield Paragraph(
+        f"On {found.images:,} test images: accuracy {found.accuracy:.2%}, mean confidence {sure.confidence:.2%}, "
+        f"expected calibration error {sure.ece:.2%}."
+    )
+    text = "Rows are true classes, columns predicted ones; shares are of the row."
+    yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})))
+    text = "Precision: of the images called so, how many are. Recall: of those that are, how many were called so."
+    yield Tabular(_scores(found), f"Each class alone. {text}", folded=len(found.classes) > 20)
+    pairs = [f"{one.true} → {one.predicted}: {one.count:,} images, {one.share:.1%} of {one.true}"
+             for one in found.most_confused]  # fmt: skip
+    if pairs:
+        yield Paragraph("The commonest mistakes, true → predicted:")
+        yield Items(tuple(pairs))
+    images = kept.read(record.folder)
+    wrong = [one for one in classes.mistakes(predictions, len(images)) if one.index in images]
+    if wrong:
+        text = "The mistakes of which the network is surest: true → predicted, its probability, number of the image."
+        yield picture(f"mistakes-{number}", text, mistakes.draw(mistakes.data({label: wrong}, {label: images})))
+    text = "How often the network is right when it is so sure; below, how many images are that sure."
+    yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})))
 
 
 def _scores(found: Findings) -> Table:
@@ -79,3 +89,22 @@ def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         drawn = histograms.draw(histograms.data(label, seen, "parameters"))
         text = "The weights of the first and the last layer of each stage before training and after each epoch."
         yield picture(f"histograms-{number}", text, drawn)
+
+
+def _surfaces(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+    """The loss around the weights, where `residuum surface` computed it: in each dimension the finest grid."""
+    found = {}
+    for grid in sorted(surfaces.grids(record.folder), key=lambda grid: grid.total):
+        found[grid.dimensions] = surfaces.read(record.folder, grid)
+    if not found:
+        yield Paragraph(f"The loss around its weights was not computed: `residuum surface {record.id}` does, along one "
+                        "random direction, or with `--dimensions 2` over two.")  # fmt: skip
+    for dimensions, one in sorted(found.items()):
+        view = surface.data({label: one})
+        over = f"the first {one.grid.images:,} training images, weights of epoch {one.grid.epoch}"
+        text = f"by random directions that are scaled filter by filter (Li et al. 2018), on {over}."
+        if dimensions == 1:
+            yield picture(f"surface-{number}", f"Loss and accuracy {text}", surface.lines(view))
+        else:
+            yield picture(f"contours-{number}", f"The loss {text} The cross is the network.", surface.contours(view))
+            yield picture(f"relief-{number}", "The same as a relief.", surface.relief(view))

@@ -23,7 +23,7 @@ from residuum.records import storage
 from residuum.records.measures import measure
 from residuum.report import commands, inside, tables
 from residuum.report.blocks import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
-from residuum.report.figures import arm_history, differences, gradient_flow, scatter, study_curves
+from residuum.report.figures import arm_history, batch_size, differences, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
 
 FILES = ("index.html", "report.md", "tables.csv", "tables.tex", "figures")
@@ -120,6 +120,7 @@ def _trained(results: Results) -> tuple[Section, ...]:
     return (
         Section("curves", "Learning curves", tuple(_curves(results, curves))),
         Section("cost", "Accuracy and cost", tuple(_cost(results))),
+        Section("batch-size", "What the batch size changes", tuple(_batch_size(results))),
         Section("histories", "History of each arm", tuple(_histories(results, curves))),
     )
 
@@ -283,6 +284,21 @@ def _cost(results: Results) -> list[Block]:
         "were computed on the same machine under the same load."
     )
     return [picture("cost", text, scatter.draw(found))]
+
+
+def _batch_size(results: Results) -> list[Block]:
+    found = batch_size.data(results, tables.mark(results.plan))
+    if not found.panels:
+        return []
+    noise = (
+        " And the gradient noise scale after the last epoch (McCandlish et al. 2018): batches far below it average too "
+        "little, batches far above it gain little."
+    )
+    text = (
+        "Times of an update and of an epoch, its evaluation included, with 95 % intervals; both axes are logarithmic. "
+        "Times compare arms only where they were computed on the same machine under the same load."
+    ) + (noise if any(panel.measure == "noise_scale" for panel in found.panels) else "")
+    return [picture("batch-size", text, batch_size.draw(found))]
 
 
 def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Scores, Started, StepDone
+from residuum.records.event import Diverged, EpochDone, Event, Finished, NoiseSeen, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord, read_record
 
 
@@ -67,6 +67,14 @@ def result_lines(record: RunRecord) -> list[str]:
             f"test loss {loss(test['loss'])} acc {test['accuracy']:.4f} (selected on validation, epoch {epoch})"
         )
     return lines
+
+
+def noise_lines(noise: Sequence[NoiseSeen]) -> list[str]:
+    """What the noise of the gradient was, in one line; none where it was not measured."""
+    if not noise:
+        return []
+    scales = (f"{seen.epoch}: {'–' if seen.scale is None else f'{seen.scale:,.3g}'}" for seen in noise)
+    return [f"gradient noise scale in images, by epoch (– where no gradient is seen): {', '.join(scales)}"]
 
 
 def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:

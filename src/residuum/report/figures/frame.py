@@ -5,13 +5,29 @@ from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from residuum.report import style
 
 PAD = 4
 """Points between axes and titles."""
+
+
+FEW = 1000.0
+"""A logarithmic axis over less than this has ticks at 2 and 5 as well: else there might be a single one."""
+
+
+def decades(axis: Axis) -> None:
+    """Ticks of a logarithmic axis whose limits are set: powers of ten, or few decades with plain numbers between."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(numticks=7))
+    if high / low < FEW:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def note(axes: Axes, text: str) -> None:

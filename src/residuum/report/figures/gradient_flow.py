@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from residuum.analysis.layers import Profile, profile
 from residuum.analysis.results import Results
@@ -19,10 +19,6 @@ from residuum.report.figures import frame
 
 WIDE = 30.0
 """Responses of which the largest layer's are this many times the smallest's stand on a logarithmic axis."""
-
-
-FEW = 200.0
-"""A logarithmic axis over less than this has ticks at 2 and 5 as well."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +178,7 @@ def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, s
         room = (high / low) ** 0.06 * 1.3
         axes.set_yscale("log")
         axes.set_ylim(low / room, high * room)
-        axes.yaxis.set_major_locator(LogLocator(numticks=7))
-        if high / low < FEW:  # else there might be a single tick
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
+        frame.decades(axes.yaxis)
     else:
         axes.set_ylim(0, 1.08 * (positive.max() if len(positive) else 1.0))
     if panel.quantity is DEAD:

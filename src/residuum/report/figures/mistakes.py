@@ -30,8 +30,12 @@ class Panel:
     tiles: tuple[Tile, ...]
 
 
-def data(runs: Mapping[str, Sequence[Mistake]], images: Mapping[str, NDArray[np.uint8]]) -> tuple[Panel, ...]:
-    """The mistakes of runs by their labels; `images` are all test images of each, uint8 NCHW with 1 or 3 channels."""
+Images = NDArray[np.uint8] | Mapping[int, NDArray[np.uint8]]
+"""Test images by their numbers, uint8 CHW with 1 or 3 channels: all of them, or those that were kept."""
+
+
+def data(runs: Mapping[str, Sequence[Mistake]], images: Mapping[str, Images]) -> tuple[Panel, ...]:
+    """The mistakes of runs by their labels, and the test images of each."""
     return tuple(
         Panel(label, tuple(Tile(one, _picture(images[label][one.index])) for one in found))
         for label, found in runs.items()

@@ -56,12 +56,11 @@ def data(results: Results, mark: str = "") -> Scatter:
     by_size, by_time = [], []
     for arm, found in accuracy.items():
         assert found.mean is not None
-        interval = None if found.low is None or found.high is None else (found.low, found.high)
-        by_size.append(Point(arm, size[arm], None, found.mean, interval))
+        by_size.append(Point(arm, size[arm], None, found.mean, found.interval))
         took = seconds.get(arm)
         if took is not None and took.mean is not None:
-            around = None if took.low is None or took.high is None else (max(0.0, took.low) / 60, took.high / 60)
-            by_time.append(Point(arm, took.mean / 60, around, found.mean, interval))
+            around = took.interval and (max(0.0, took.interval[0]) / 60, took.interval[1] / 60)
+            by_time.append(Point(arm, took.mean / 60, around, found.mean, found.interval))
     panels = [_panel("parameters (millions)", by_size), _panel("time of a run (minutes)", by_time)]
     return Scatter(
         arms=tuple(size),
@@ -118,6 +117,9 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(0.12)
+    # An interval by t may reach beyond what an accuracy can be.
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 100))
     axes.set_xlabel(panel.label)
     axes.set_ylabel("test accuracy (%)")
     if panel.below:

@@ -1,0 +1,92 @@
+"""The noise of gradients and the batch size as figures: their numbers, and that they draw from nothing to everything."""
+
+import json
+
+import numpy as np
+import pytest
+from report_runs import leave, planned, read
+
+from residuum.errors import InputError
+from residuum.records.record import read_record
+from residuum.report import style
+from residuum.report.figures import batch_size, noise
+from residuum.report.study import sections
+from residuum.studies.study import Study
+
+SEEN = ((0, 0.5, 20.0), (1, 0.1, 20.0), (2, -0.1, 20.0), (3, 0.01, 20.0))
+
+
+def study(**changes):
+    arms = [{"name": f"batch {size}", "set": {"train.batch_size": size}} for size in (32, 128)]
+    return Study(**{"question": "Does it matter?", "base": "quick", "seeds": 2, "arms": arms, **changes})
+
+
+def computed(root, made, seen=SEEN):
+    """Runs of a plan, 100 images at 1,000 a second times the batch size over 100, with the noise that was seen."""
+    plan = planned(made, epochs=3)
+    for run in plan.runs:
+        leave(root, run, 10.0, drops=())
+        folder, size = root / run.folder, run.config["train"]["batch_size"]
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for row in rows:
+            row |= {"images_per_second": 10.0 * size, "seconds": 200.0 / size + run.seed}
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        kept = [{"epoch": epoch, "images": 1024, "batch": 128, "squared_norm": norm, "trace": trace * size}
+                for epoch, norm, trace in seen]  # fmt: skip
+        (folder / "noise.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return read(plan, root)
+
+
+def test_a_line_has_a_scale_where_a_gradient_is_seen(tmp_path):
+    found = computed(tmp_path, study())
+    records = [read_record(tmp_path / run.folder) for run in found.plan.runs[:2]]
+    first, _ = noise.data(records)
+    assert (first.epochs, first.unseen, first.batch) == ((0, 1, 3), (2,), 32)
+    np.testing.assert_allclose(first.scales, [20 * 32 / 0.5, 20 * 32 / 0.1, 20 * 32 / 0.01])
+    text = style.svg(noise.draw(noise.data(records))).decode()
+    assert "batch 32" in text
+    assert "noise hides the gradient" in text
+    (records[0].folder / "noise.jsonl").unlink()
+    with pytest.raises(InputError, match=r"did not measure the noise; train it with --set monitor.noise=true"):
+        noise.data(records)
+
+
+def test_noise_draws_from_nothing_one_epoch_and_no_gradient_at_all(tmp_path):
+    assert style.png(noise.draw(()))
+    for number, seen in enumerate((SEEN[:1], SEEN[2:3])):
+        found = computed(tmp_path / str(number), study(seeds=1), seen)
+        (line, *_) = noise.data([read_record(tmp_path / str(number) / found.plan.runs[0].folder)])
+        assert style.png(noise.draw([line]))
+
+
+def test_points_are_means_over_seeds_at_their_batch_sizes(tmp_path):
+    found = batch_size.data(computed(tmp_path, study()), "a mark")
+    assert [panel.measure for panel in found.panels] == list(batch_size.MEASURES)
+    update, epoch, scale = (panel.points for panel in found.panels)
+    assert [(point.arm, point.batch) for point in update] == [("batch 32", 32), ("batch 128", 128)]
+    assert [point.value for point in update] == pytest.approx([100.0, 100.0])  # size images at 10 · size a second
+    assert [point.value for point in epoch] == pytest.approx([200 / 32 + 0.5, 200 / 128 + 0.5])
+    assert all(point.interval[0] < point.value < point.interval[1] for point in epoch)
+    assert [point.value for point in scale] == pytest.approx([20 * 32 / 0.01, 20 * 128 / 0.01])
+    text = style.svg(batch_size.draw(found)).decode()
+    assert "a mark" in text
+    assert "noise scale = batch" in text
+
+
+def test_a_study_of_one_batch_size_has_no_such_section(tmp_path):
+    other = study(arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.01}}])
+    found = computed(tmp_path / "one", other)
+    assert batch_size.data(found).panels == ()
+    assert style.png(batch_size.draw(batch_size.data(found)))
+    assert "batch-size" not in [section.id for section in sections(found)]
+    several = computed(tmp_path / "two", study(), ())
+    (section,) = (section for section in sections(several) if section.id == "batch-size")
+    assert "noise scale" not in section.blocks[0].caption
+    assert (
+        "noise scale"
+        in next(section for section in sections(computed(tmp_path / "three", study())) if section.id == "batch-size")
+        .blocks[0]
+        .caption
+    )
+    nothing = read(planned(study()), tmp_path / "four")
+    assert batch_size.data(nothing).panels == ()
