@@ -80,7 +80,7 @@ def test_the_mistakes_that_are_shown_are_the_surest_and_their_images_those_of_th
     surest = classes.mistakes(classes.read(read_record(folder)), MISTAKES)
     images = mistakes.read(folder)
     assert sorted(images) == sorted(one.index for one in surest)
-    test = DATASETS.build(Choice(name="digits"), "").test
+    test = DATASETS.build(Choice(name="digits"), None).test
     for number, image in images.items():
         np.testing.assert_array_equal(image, test.images_NCHW[number])
     mistakes.path_of(folder).write_bytes(b"damaged")
