@@ -23,7 +23,7 @@ from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.errors import InputError, unknown
-from residuum.models import Network
+from residuum.models import Network, build
 from residuum.predict import Trained, Which
 from residuum.records import folder as run_folder
 from residuum.records import mistakes
@@ -41,6 +41,9 @@ MISTAKES = 18
 
 AT_ONCE = 50
 """Images whose gradients are computed together; every activation of them is kept."""
+
+FOLLOWED = 4
+"""Images that are followed over the epochs."""
 
 MOST_EPOCHS = 12
 """States of the weights that are explained side by side."""
@@ -62,33 +65,35 @@ def explain(
     record: RunRecord,
     method: Choice | str | Mapping[str, Any] = "grad-cam",
     *,
-    files: Sequence[Path] = (),
-    numbers: Sequence[int] = (),
+    files: Sequence[Path | str] | None = None,
+    numbers: Sequence[int] | None = None,
     target: str = "predicted",
     which: Which = "last",
     root: str = "",
 ) -> Attributions:
     """Attributions of images by a run's weights, with those of the same network with random weights.
 
-    The images are `files`, prepared as in training, or test images by their `numbers` (from 0), or without both those
-    of `most_confident`; test images are read from `root`, where the data lies now, and the reading is counted.
-    `target` is the explained class: `predicted`, `true`, or a name. Maps are made in fp32; what is predicted is what
-    the network says in the arithmetic of its run.
+    The images are `files`, prepared as in training, or test images by their `numbers` (from 0), or where neither is
+    given those of `most_confident`; test images are read from `root`, where the data lies now, and the reading is
+    counted. `target` is the explained class: `predicted`, `true`, or a name. Maps are made in fp32; what is predicted
+    is what the network says in the arithmetic of its run.
 
     Raises:
         InputError: no weights, no predictions to choose from, no data, an unknown name, or images that cannot be.
     """
     trained = predict.load(record, which)
     choice = resolved(method, trained.shape)
-    _check_target(target, trained.classes, known=not files)
-    if files and numbers:
+    _check_target(target, trained.classes, known=files is None)
+    if files is not None and numbers is not None:
         raise InputError("image files and numbers of test images: give one or the other")
-    if len(files or numbers) > MOST:
-        raise InputError(f"{len(files or numbers)} images; at most {MOST} fit into a figure")
-    if files:
-        pictures = from_files(files, trained.shape)
+    asked = files if files is not None else numbers
+    if asked is not None and not 1 <= len(asked) <= MOST:
+        raise InputError(f"{len(asked)} images to explain; 1 to {MOST} fit into a figure")
+    if files is not None:
+        pictures = from_files([Path(file) for file in files], trained.shape)
     else:
-        pictures = _from_test_set(record, numbers or most_confident(record, which), trained.epoch, root)
+        chosen = most_confident(record, which) if numbers is None else numbers
+        pictures = _from_test_set(record, chosen, trained.epoch, root)
     return _compared_with_random(trained, attribute(trained, pictures, choice, target, record.id), choice)
 
 
@@ -208,38 +213,53 @@ def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str,
     )
 
 
-def over_epochs(record: RunRecord, found: Attributions) -> Attributions:
-    """The first image of attributions, explained for the same class by the weights of every epoch that was kept.
+def over_epochs(record: RunRecord, found: Attributions) -> tuple[Attributions, ...]:
+    """The first images of attributions, four at most, explained for the same classes by the weights of every epoch.
 
-    Of more than 12 epochs, 12 from the first to the last at even distances.
+    These are the epochs whose weights were kept, and 0, the network before training, which its seed makes again; of
+    more than 12 epochs, 12 from the first to the last at even distances.
 
     Raises:
         InputError: no weights, or damaged ones.
     """
     trained = predict.load(record)
-    method, kept = Choice(name=found.method, **found.settings), kept_epochs(record)
-    chosen = sorted({kept[round(at)] for at in np.linspace(0, len(kept) - 1, MOST_EPOCHS)})
-    image_1CHW, target_1 = found.images_NCHW[:1], found.targets_N[:1]
+    method, known = Choice(name=found.method, **found.settings), sorted({0, *kept_epochs(record)})
+    chosen = sorted({known[round(at)] for at in np.linspace(0, len(known) - 1, MOST_EPOCHS)})
+    first = slice(0, FOLLOWED)
+    images_NCHW, targets_N = found.images_NCHW[first], found.targets_N[first]
     logits, maps = [], []
     with _exactly(trained) as network:
         for epoch in chosen:
-            checkpoint = run_folder.read_checkpoint(record.folder, Position(epoch, 0))
-            state.load_weights(network, state.evaluated(checkpoint.files))
-            logits.append(predict.logits(trained, torch.from_numpy(image_1CHW)))
-            maps.append(_maps(trained, network, image_1CHW, target_1, method))
-    return replace(
-        found,
-        names=found.names[:1] * len(chosen),
-        epochs=tuple(chosen),
-        images_NCHW=image_1CHW.repeat(len(chosen), axis=0),
-        labels_N=found.labels_N[:1].repeat(len(chosen)),
-        targets_N=target_1.repeat(len(chosen)),
-        probabilities_NK=torch.cat(logits).softmax(dim=1).numpy(),
-        maps={name: np.concatenate([one[name] for one in maps]) for name in maps[0]},
-        randomised={},
-        similarity={},
-        gaps_N2=None,
+            _load_epoch(record, trained, epoch)
+            logits.append(predict.logits(trained, torch.from_numpy(images_NCHW)))
+            maps.append(_maps(trained, network, images_NCHW, targets_N, method))
+    return tuple(
+        replace(
+            found,
+            names=(found.names[row],) * len(chosen),
+            epochs=tuple(chosen),
+            images_NCHW=images_NCHW[[row]].repeat(len(chosen), axis=0),
+            labels_N=found.labels_N[[row]].repeat(len(chosen)),
+            targets_N=targets_N[[row]].repeat(len(chosen)),
+            probabilities_NK=torch.stack([one[row] for one in logits]).softmax(dim=1).numpy(),
+            maps={name: np.stack([one[name][row] for one in maps]) for name in maps[0]},
+            randomised={},
+            similarity={},
+            gaps_N2=None,
+        )
+        for row in range(len(images_NCHW))
     )
+
+
+def _load_epoch(record: RunRecord, trained: Trained, epoch: int) -> None:
+    """Put the weights of an epoch into a network; those before training where none were saved then."""
+    if epoch in kept_epochs(record):
+        checkpoint = run_folder.read_checkpoint(record.folder, Position(epoch, 0))
+        state.load_weights(trained.network, state.evaluated(checkpoint.files))
+        return
+    channels, *size = trained.shape
+    begun = build(record.config.model, channels, len(trained.classes), (size[0], size[1]), record.config.train.seed)
+    trained.network.load_state_dict(begun.state_dict())
 
 
 def kept_epochs(record: RunRecord) -> list[int]:

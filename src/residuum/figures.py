@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from residuum import assemble, pictures, predict, recipes
+from residuum import assemble, explaining, pictures, predict, recipes
 from residuum import surface as surfacing
 from residuum.analysis import classes
 from residuum.analysis.results import Results
@@ -129,9 +129,17 @@ def surface(*runs: RunRecord, dimensions: int = 1, points: int = 21, span: float
     return Drawing(surface_figure.lines(view) if dimensions == 1 else surface_figure.contours(view))
 
 
-def attributions(found: Attributions) -> Drawing:
-    """What `residuum.explain` found, as a sheet of images × layers."""
-    return Drawing(attribution.draw(attribution.data(found)))
+def attributions(*found: Attributions) -> Drawing:
+    """What `residuum.explain` found, as a sheet of images × layers; of the same images by several runs side by side."""
+    if len(found) == 1:
+        return Drawing(attribution.draw(attribution.data(found[0])))
+    named = {f"{number}: run {one.run}": one for number, one in enumerate(found, start=1)}
+    return Drawing(attribution.draw(attribution.side_by_side(named)))
+
+
+def attributions_by_epoch(run: RunRecord, found: Attributions) -> list[Drawing]:
+    """The first images of what `residuum.explain` found, each by the weights of every epoch that was kept."""
+    return [Drawing(attribution.draw(attribution.over_epochs(one))) for one in explaining.over_epochs(run, found)]
 
 
 def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> Drawing:

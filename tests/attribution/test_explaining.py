@@ -17,6 +17,7 @@ from residuum.data.datasets import digits
 from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.errors import InputError
+from residuum.models import build
 from residuum.recipes import quick
 from residuum.records import attributions
 from residuum.records import folder as run_folder
@@ -189,27 +190,39 @@ def test_rank_correlation_in_cases_that_are_known():
 
 
 def test_over_epochs_uses_the_weights_of_each_epoch_and_keeps_the_class(record, found):
-    by_epoch = explaining.over_epochs(record, found)
-    assert by_epoch.epochs == (1, 2, 3)
-    assert set(by_epoch.targets_N) == {found.targets_N[0]}
-    assert (by_epoch.randomised, by_epoch.similarity) == ({}, {})
-    np.testing.assert_array_equal(by_epoch.images_NCHW, found.images_NCHW[[0, 0, 0]])
-    for name, maps in found.maps.items():
-        np.testing.assert_allclose(by_epoch.maps[name][2], maps[0], rtol=1e-3, atol=1e-6)
+    followed = explaining.over_epochs(record, found)
+    assert len(followed) == 3
+    for row, by_epoch in enumerate(followed):
+        assert by_epoch.epochs == (0, 1, 2, 3)
+        assert by_epoch.names == found.names[row : row + 1] * 4
+        assert set(by_epoch.targets_N) == {found.targets_N[row]}
+        assert set(by_epoch.labels_N) == {found.labels_N[row]}
+        assert (by_epoch.randomised, by_epoch.similarity) == ({}, {})
+        np.testing.assert_array_equal(by_epoch.images_NCHW, found.images_NCHW[[row] * 4])
+        for name, maps in found.maps.items():
+            np.testing.assert_allclose(by_epoch.maps[name][3], maps[row], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(by_epoch.probabilities_NK[3], found.probabilities_NK[row], rtol=1e-5, atol=1e-6)
     trained = predict.load(record)
-    checkpoint = run_folder.read_checkpoint(record.folder, Position(1, 0))
-    state.load_weights(trained.network, state.evaluated(checkpoint.files))
     pictures = explaining.Pictures(found.names[:1], found.images_NCHW[:1], found.labels_N[:1])
     target = found.classes[found.targets_N[0]]
-    first = explaining.attribute(trained, pictures, explaining.resolved("grad-cam", (1, 8, 8)), target)
-    for name, maps in first.maps.items():
-        np.testing.assert_array_equal(by_epoch.maps[name][0], maps[0])
-    np.testing.assert_array_equal(by_epoch.probabilities_NK[0], first.probabilities_NK[0])
+    checkpoint = run_folder.read_checkpoint(record.folder, Position(1, 0))
+    before = build(record.config.model, 1, 10, (8, 8), record.config.train.seed)  # a network of its own, as it begins
+    for epoch in (1, 0):
+        if epoch:
+            state.load_weights(trained.network, state.evaluated(checkpoint.files))
+        else:
+            trained.network.load_state_dict(before.state_dict())
+        alone = explaining.attribute(trained, pictures, explaining.resolved("grad-cam", (1, 8, 8)), target)
+        for name, maps in alone.maps.items():
+            np.testing.assert_allclose(followed[0].maps[name][epoch], maps[0], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(followed[0].probabilities_NK[epoch], alone.probabilities_NK[0], rtol=1e-5)
 
 
-def test_of_many_epochs_some_are_taken_from_the_first_to_the_last(record, found, monkeypatch):
+def test_of_many_epochs_and_images_some_are_taken(record, found, monkeypatch):
     monkeypatch.setattr(explaining, "MOST_EPOCHS", 2)
-    assert explaining.over_epochs(record, found).epochs == (1, 3)
+    monkeypatch.setattr(explaining, "FOLLOWED", 2)
+    followed = explaining.over_epochs(record, found)
+    assert [one.epochs for one in followed] == [(0, 3)] * 2
 
 
 def test_the_neutral_image_is_the_mean_one_or_grey_and_never_black():
@@ -268,7 +281,9 @@ def test_what_is_no_saved_attribution_is_one_line(record, tmp_path, content):
     ({"target": "33"}, "--target: unknown class '33'; did you mean '3'"),
     ({"target": "true", "files": [Path("x.png")]}, "--target true: the true class of an image file is not known"),
     ({"numbers": [1], "files": [Path("x.png")]}, "give one or the other"),
-    ({"numbers": range(41)}, "41 images; at most 40 fit into a figure"),
+    ({"numbers": range(41)}, "41 images to explain; 1 to 40 fit into a figure"),
+    ({"numbers": []}, "0 images to explain; 1 to 40 fit"),
+    ({"files": []}, "0 images to explain; 1 to 40 fit"),
     ({"files": [Path("nowhere.png")]}, "nowhere.png is missing"),
     ({"method": {"name": "occlusion", "window": 9}}, "does not fit into 8×8"),
 ])  # fmt: skip

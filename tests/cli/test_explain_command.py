@@ -1,6 +1,8 @@
 """`residuum explain` and `residuum predict --explain`: what is printed, what is drawn, and what lies where."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,16 +55,18 @@ def test_the_chosen_images_with_epochs(run, trained, tmp_path):
     assert main(["classes", str(folder), "--mistakes", "1", "--json", "--out", str(tmp_path)]) == 0
     rows = [json.loads(line) for line in (folder / "test_reads.jsonl").read_text().splitlines()]
     assert rows[-2:] == [{"why": "explain", "epoch": 5}, {"why": "classes", "epoch": 5}]
-    names = ["grad-cam", "grad-cam-epochs"]
+    names = ["grad-cam", *(f"grad-cam-epochs-{number}" for number in range(1, 5))]
     assert sorted(p.name for p in (folder / "figures").iterdir()) == sorted(
         f"{name}.{form}" for name in names for form in ("png", "svg")
     )
-    found, by_epoch = (read(folder / "attributions" / f"{name}.safetensors") for name in names)
+    found, *by_epoch = (read(folder / "attributions" / f"{name}.safetensors") for name in names)
     assert list(found.maps) == ["stem", "layer1", "layer2", "layer3"]
     kept = tuple(position.epoch for position, _ in checkpoints(folder))
-    assert by_epoch.epochs == kept
+    assert [(one.epochs, one.names[0]) for one in by_epoch] == [((0, *kept), name) for name in found.names[:4]]
     assert len(kept) < 5
-    assert f"by the weights of {len(kept)} epochs; {len(kept)} of 5 were kept (--set save.keep=0 keeps all)" in out
+    epochs = ", ".join(map(str, (0, *kept)))
+    assert f"by the weights of epochs {epochs} (0: before training); --images chooses others than the first 4; " in out
+    assert f"{len(kept)} of 5 were kept (--set save.keep=0 keeps all)" in out
     for row, name in enumerate(found.names):
         words = [*name.split(), *found.true(row).split(), *found.classes[found.predicted_N[row]].split()]
         assert sum(line.split()[: len(words)] == words for line in out.splitlines()) == 1
@@ -80,7 +84,7 @@ def test_json_names_everything(run, trained, tmp_path):
     values = json.loads(out)
     assert (values["run"], values["epoch"]) == (read_record(folder).id, 5)
     assert (values["method"], values["settings"], values["target"]) == ("integrated-gradients", {"steps": 4}, "true")
-    name = "integrated-gradients-images-for-true"
+    name = "integrated-gradients-steps4-3-1-for-true"
     assert values["arrays"] == [str(folder / "attributions" / f"{name}.safetensors")]
     assert values["figures"] == [str(out_folder / f"{name}.{form}") for form in ("png", "svg")]
     assert sorted(path.name for path in out_folder.iterdir()) == [f"{name}.png", f"{name}.svg"]
@@ -139,7 +143,52 @@ def test_predict_draws_each_file(run, trained, image, tmp_path):
     assert [path.strip() for path in paths] == [str(folder / "figures" / name) for name in names[:2]]
 
 
+def test_another_question_does_not_overwrite_an_answer(run, trained, image, tmp_path):
+    other = tmp_path / "elsewhere" / image.name
+    other.parent.mkdir()
+    Image.new("RGB", (16, 16), "red").save(other)
+    asked = [
+        ["--images", "1"], ["--images", "2"], ["--images", "1", "2"], ["--images", *map(str, range(5))],
+        ["--images", *map(str, range(1, 6))], [image], [other], ["--images", "1", "--method", "occlusion"],
+        ["--images", "1", "--method", "occlusion", "--window", "2"],
+        ["--images", "1", "--method", "occlusion", "--window", "2", "--stride", "1"],
+        ["--images", "1", "--which", "selected"], ["--images", "1", "--target", "true"],
+    ]  # fmt: skip
+    names = []
+    for words in asked:
+        code, out, _ = run("explain", *words, "--out", tmp_path / "out", "--json")
+        assert code == 0
+        names += json.loads(out)["arrays"]
+    assert len(set(names)) == len(asked)
+
+
+def test_two_runs_are_explained_on_the_same_images(run, trained, tmp_path, capsys):
+    root, folder = trained
+    assert main(["train", "quick", *TINY, "--seed", "1", "--runs", str(root), "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    code, out, err = run("explain", "--beside", other["run"], "--json", "--out", tmp_path / "pair")
+    assert (code, err) == (0, "")
+    values = json.loads(out)
+    assert [one["image"] for one in values["images"]] == [one["image"] for one in values["beside"]["images"]]
+    assert values["beside"]["run"] == other["run"]
+    one, two = map(read, map(Path, values["arrays"]))
+    np.testing.assert_array_equal(one.images_NCHW, two.images_NCHW)
+    assert Path(values["arrays"][1]).is_relative_to(other["folder"])
+    assert [Path(path).name for path in values["figures"]] == [
+        f"grad-cam-and-{other['run']}.{e}" for e in ("png", "svg")
+    ]
+    code, _, err = run("explain", "--beside", folder)
+    assert (code, "is the one that is explained; name another" in err) == (2, True)
+    assert main(["train", "quick", *TINY, "--set", "data.dataset.train=97", "--runs", str(root), "--json"]) == 0
+    third = json.loads(capsys.readouterr().out)
+    code, _, err = run("explain", "--beside", third["run"])
+    assert (code, "was trained on other data" in err) == (2, True)
+    for one in (other, third):
+        shutil.rmtree(one["folder"])
+
+
 @pytest.mark.parametrize(("words", "message"), [
+    (["explain", "--out", __file__], "is a file; name a folder"),
     (["explain", "--method", "gradcam"], "unknown method 'gradcam'; did you mean 'grad-cam'?"),
     (["explain", "--target", "class 33"], "--target: unknown class 'class 33'; did you mean 'class 3'?"),
     (["explain", "--window", "3"], "method.window: method 'grad-cam' has no settings"),

@@ -40,12 +40,15 @@ def made(
 def test_a_sheet_has_the_input_each_layer_and_the_random_network():
     found = made()
     found.similarity["stem"]["layer1"] = Similarity(None, 0)
+    found.similarity["stem"]["layer2"] = Similarity(-0.25, 2)
     sheet = figures.data(found)
     assert sheet.title == "Grad-CAM for the predicted class, epoch 7"
-    assert sheet.columns == (
-        "input", "stem\nρ = −0.25", "layer1\nρ = –", "layer2\nρ = −0.25", "layer2\nrandom weights",
-    )  # fmt: skip
     (panel,) = sheet.panels
+    assert panel.columns == (
+        "input", "stem\nρ = −0.25", "layer1\nρ = –", "layer2\nρ = −0.25 (2)", "layer2\nrandom weights",
+    )  # fmt: skip
+    assert "In brackets: over so many images" in sheet.remark
+    assert "In brackets" not in figures.data(made()).remark
     for row, (caption, cells) in enumerate(panel.rows):
         k = found.probabilities_NK[row].argmax()
         true, predicted, share = caption.split("\n")
@@ -67,7 +70,7 @@ def test_a_signed_map_keeps_its_signs_and_is_clipped_at_the_percentile():
     limit = np.percentile(np.abs(values), 99)
     np.testing.assert_allclose(cell.map_HW, np.clip(values / limit, -1, 1), rtol=1e-6)
     assert (sheet.signed, cell.signed, cell.image) == (True, True, None)
-    assert sheet.columns == ("input", "attribution")
+    assert sheet.panels[0].columns == ("input", "attribution")
     single = np.zeros((1, 8, 8), np.float32)
     single[0, 2, 3] = -4  # the percentile of it is 0
     ((_, (_, cell)),) = figures.data(replace(found, maps={"input": single})).panels[0].rows
@@ -99,12 +102,31 @@ def test_many_images_stand_right_beside_wrong_or_in_two_halves():
     assert len(figures.data(made(12)).panels) == 1
 
 
+def test_runs_stand_side_by_side_with_their_own_layers_and_predictions(tmp_path):
+    one, other = made(3), replace(made(3, seed=1, layers=("stem", "layer1")), epochs=(9,) * 3)
+    sheet = figures.side_by_side({"first": one, "a second": other})
+    assert [panel.heading for panel in sheet.panels] == ["first", "a second"]
+    assert [len(panel.columns) for panel in sheet.panels] == [5, 4]
+    assert sheet.title == "Grad-CAM for the predicted class"  # of other epochs each
+    assert figures.side_by_side({"a": one, "b": one}).title.endswith(", epoch 7")
+    for panel, found in zip(sheet.panels, (one, other), strict=True):
+        for row, (caption, cells) in enumerate(panel.rows):
+            assert f"{found.probabilities_NK[row].max():.1%}" in caption
+            maps = found.maps["layer1"][row]
+            np.testing.assert_allclose(cells[2].map_HW, maps / maps.max(), rtol=1e-6)
+    figure = figures.draw(sheet)
+    assert {"first", "a second"} <= {text.get_text() for text in texts(figure)}
+    check_texts(figure)
+    check_texts(figures.draw(figures.side_by_side({"x" * 80: made(13), "b": made(13, random=False)})))
+    style.save(figure, tmp_path / "pair")
+
+
 def test_epochs_are_columns_and_layers_rows():
     found = replace(made(3, random=False, labels=[1, 1, 1]), epochs=(1, 5, 9))
     sheet = figures.over_epochs(found)
-    assert [column.split("\n")[0] for column in sheet.columns] == ["input", "epoch 1", "epoch 5", "epoch 9"]
+    assert [column.split("\n")[0] for column in sheet.panels[0].columns] == ["input", "epoch 1", "epoch 5", "epoch 9"]
     k = found.probabilities_NK[1].argmax()
-    assert sheet.columns[2].split("\n")[2] == f"{found.probabilities_NK[1, k]:.1%}"
+    assert sheet.panels[0].columns[2].split("\n")[2] == f"{found.probabilities_NK[1, k]:.1%}"
     (panel,) = sheet.panels
     assert [caption for caption, _ in panel.rows] == list(LAYERS)
     for name, (_, cells) in zip(LAYERS, panel.rows, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from residuum.cli.options import (
     save_figures,
     which_option,
 )
+from residuum.errors import InputError
 
 if TYPE_CHECKING:
     from residuum.predict import Trained
@@ -31,7 +33,7 @@ def add(command: Command) -> None:
         "files", metavar="IMAGE", nargs="*", type=Path,
         help="image files (default: of each class the most confident right and wrong test image)",
     )  # fmt: skip
-    p.add_argument("--images", metavar="N", nargs="+", type=int, default=[], help="test images by number, from 0")
+    p.add_argument("--images", metavar="N", nargs="+", type=int, help="test images by number, from 0")
     p.add_argument(
         "--method", default="grad-cam",
         help="grad-cam, saliency, integrated-gradients or occlusion (default: grad-cam)",
@@ -40,7 +42,13 @@ def add(command: Command) -> None:
         "--target", default="predicted", metavar="CLASS",
         help="the class that is explained: its name, true, or predicted (default: predicted)",
     )  # fmt: skip
-    p.add_argument("--epochs", action="store_true", help="also the first image by every epoch's weights that were kept")
+    p.add_argument(
+        "--beside", metavar="RUN", help="explain the same images by another run too, and draw both side by side"
+    )
+    p.add_argument(
+        "--epochs", action="store_true",
+        help="also each image, four at most, by the weights of every epoch that were kept and those before training",
+    )  # fmt: skip
     p.add_argument("--steps", type=int, help="integrated-gradients: points of the path (default: 50)")
     p.add_argument("--window", type=int, help="occlusion: side of the square (default: a quarter of the image's)")
     p.add_argument("--stride", type=int, help="occlusion: pixels from square to square (default: half the window)")
@@ -54,46 +62,73 @@ def explain(options: argparse.Namespace) -> None:
     """`residuum explain RUN [IMAGE …]`."""
     from residuum import explaining
     from residuum.records import attributions
-    from residuum.records.record import find_run, read_record
+    from residuum.records.record import find_run, labels, read_record
     from residuum.report.figures import attribution as figures
 
     record = read_record(find_run(options.folder, options.runs))
+    other = read_record(find_run(options.beside, options.runs)) if options.beside else None
     settings = {name: value for name in ("steps", "window", "stride") if (value := getattr(options, name)) is not None}
-    found = explaining.explain(
-        record,
-        {"name": options.method, **settings},
-        files=options.files,
-        numbers=options.images,
-        target=options.target,
-        which=options.which,
-        root=options.data or "",
-    )
+    asked: dict[str, Any] = {"target": options.target, "which": options.which, "root": options.data or ""}
+    asked |= {"files": options.files or None, "numbers": options.images}
+    method = {"name": options.method, **settings}
+    if other is not None:
+        _check_beside(record, other, options)
+        if not options.files and options.images is None:
+            asked["numbers"] = explaining.most_confident(record, options.which)
+    found = explaining.explain(record, method, **asked)
+    beside = None if other is None else explaining.explain(other, method, **asked)
     name = _name(options)
-    drawn = {name: figures.draw(figures.data(found))}
     arrays = [attributions.write(record.folder, name, found)]
-    if options.epochs:
-        by_epoch = explaining.over_epochs(record, found)
-        drawn[f"{name}-epochs"] = figures.draw(figures.over_epochs(by_epoch))
-        arrays.append(attributions.write(record.folder, f"{name}-epochs", by_epoch))
+    if other is None or beside is None:
+        drawn = {name: figures.draw(figures.data(found))}
+    else:
+        arrays.append(attributions.write(other.folder, name, beside))
+        named = dict(zip(labels([record, other]), [found, beside], strict=True))
+        drawn = {f"{name}-and-{other.id}": figures.draw(figures.side_by_side(named))}
+    by_epoch = explaining.over_epochs(record, found) if options.epochs else ()
+    for number, one in enumerate(by_epoch, start=1):
+        drawn[f"{name}-epochs-{number}"] = figures.draw(figures.over_epochs(one))
+        arrays.append(attributions.write(record.folder, f"{name}-epochs-{number}", one))
     paths = save_figures(drawn, options.out or record.folder / "figures")
     if options.json:
-        print_json(_plain(found) | ({"epochs": by_epoch.epochs} if options.epochs else {})
-                   | {"arrays": [str(path) for path in arrays], "figures": [str(path) for path in paths]})  # fmt: skip
+        values = _plain(found) | ({"epochs": by_epoch[0].epochs} if by_epoch else {})
+        values |= {"beside": _plain(beside)} if beside else {}
+        print_json(values | {"arrays": [str(path) for path in arrays], "figures": [str(path) for path in paths]})
         return
     _print(found)
-    if options.epochs:
-        kept = len(explaining.kept_epochs(record))
-        print(f"{found.names[0]} by the weights of {len(by_epoch.epochs)} epochs; {kept} of {len(record.epochs)} were "
-              "kept" + (" (--set save.keep=0 keeps all)" if kept < len(record.epochs) else ""))  # fmt: skip
+    if beside:
+        _print(beside)
+    if by_epoch:
+        kept = len([epoch for epoch in explaining.kept_epochs(record) if epoch])
+        more = f"; --images chooses others than the first {len(by_epoch)}" if len(by_epoch) < len(found.names) else ""
+        print(f"{', '.join(one.names[0] for one in by_epoch)} by the weights of epochs "
+              f"{', '.join(map(str, by_epoch[0].epochs))} (0: before training){more}; {kept} of {len(record.epochs)} "
+              "were kept" + (" (--set save.keep=0 keeps all)" if kept < len(record.epochs) else ""))  # fmt: skip
     print("arrays:", *arrays)
     print("figures:", *(path for path in paths if path.suffix == ".png"))
 
 
+def _check_beside(record: RunRecord, other: RunRecord, options: argparse.Namespace) -> None:
+    if other.id == record.id:
+        raise InputError(f"--beside: run {record.id} is the one that is explained; name another")
+    if not options.files and other.config.data.fingerprint != record.config.data.fingerprint:
+        raise InputError(f"--beside: run {other.id} was trained on other data, so it has no such test images; give "
+                         "image files")  # fmt: skip
+
+
 def _name(options: argparse.Namespace) -> str:
     """The name of arrays and figures, by what was asked: another question does not overwrite this one's answer."""
-    source = "-files" if options.files else "-images" if options.images else ""
-    target = "" if options.target == "predicted" else f"-for-{_word(options.target)}"
-    return f"{options.method}{source}{target}{'-selected' if options.which == 'selected' else ''}"
+    images = [str(number) for number in options.images or ()] or [path.stem for path in options.files]
+    parts = [options.method, *(f"{name}{value}" for name in ("steps", "window", "stride")
+                               if (value := getattr(options, name)) is not None)]  # fmt: skip
+    if images:
+        parts.append(_word("-".join(images)) if len(images) <= 4 else f"{len(images)}-images")
+        # Files of one name may be different pictures, and of many images not all names have a place in a file's name.
+        if options.files or len(images) > 4:
+            told = "\n".join(str(path.resolve()) for path in options.files) or " ".join(images)
+            parts.append(hashlib.sha256(told.encode()).hexdigest()[:6])
+    parts += [] if options.target == "predicted" else ["for", _word(options.target)]
+    return "-".join([*parts, *(["selected"] if options.which == "selected" else [])])
 
 
 def _word(text: str) -> str:
@@ -142,7 +177,9 @@ def _print(found: Attributions) -> None:
         for part, row in found.similarity.items()
     ])  # fmt: skip
     if any(one.images < len(found.names) for row in found.similarity.values() for one in row.values()):
-        print(f"In brackets: of how many of the {len(found.names)} images, where a map of others is 0 everywhere.")
+        print(
+            f"In brackets: over so many of the {len(found.names)} images; a map of one value everywhere has no ranks."
+        )
 
 
 def _correlation(mean: float | None, images: int, of: int) -> str:

@@ -1,5 +1,6 @@
-"""Attributions as pictures: images × layers, layers × epochs, and one prediction with what it rests on."""
+"""Attributions as pictures: images × layers, of runs side by side, layers × epochs, and one prediction explained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from textwrap import fill
 
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from residuum.records.attributions import Attributions
+from residuum.records.attributions import Attributions, Similarity
 from residuum.report import style
 
 TITLES = {
@@ -51,19 +52,19 @@ Row = tuple[str, tuple[Cell | None, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Rows of pictures under a heading."""
+    """Rows of pictures in named columns, under a heading."""
 
     heading: str
+    columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Panels side by side, with the same columns; `scale` says what the colours mean."""
+    """Panels side by side; `scale` says what the colours mean."""
 
     title: str
     remark: str
-    columns: tuple[str, ...]
     panels: tuple[Panel, ...]
     signed: bool
     scale: str
@@ -74,6 +75,21 @@ def data(found: Attributions, label: str = "") -> Sheet:
 
     `label` says whose maps they are.
     """
+    sheet = _sheet(found, "", _remark(found), _panels(found, _columns(found), _rows(found)))
+    return replace(sheet, title=f"{label}: {sheet.title}") if label else sheet
+
+
+def side_by_side(runs: Mapping[str, Attributions]) -> Sheet:
+    """Runs side by side, by their labels: the same images in the same rows, explained by the same method."""
+    first = next(iter(runs.values()))
+    panels = [Panel(label, _columns(found), tuple(_rows(found))) for label, found in runs.items()]
+    remark = max((_remark(found) for found in runs.values()), key=len)
+    epochs = {found.epochs[0] for found in runs.values() if found.epochs}
+    sheet = _sheet(first, "", remark, panels)
+    return sheet if len(epochs) == 1 else replace(sheet, title=sheet.title.rpartition(", epoch")[0] or sheet.title)
+
+
+def _rows(found: Attributions) -> list[Row]:
     last = list(found.maps)[-1]
     rows: list[Row] = []
     for row in range(len(found.names)):
@@ -81,17 +97,26 @@ def data(found: Attributions, label: str = "") -> Sheet:
         cells += [_cell(found, row, maps[row]) for maps in found.maps.values()]
         cells += [_cell(found, row, found.randomised[last][row])] if found.randomised else []
         rows.append((_caption(found, row), tuple(cells)))
-    columns, remark = ["input", *map(_heading, found.maps)], ""
-    if found.randomised:
-        whole = list(found.similarity.values())[-1]
-        columns = ["input", *(f"{_heading(name)}\nρ = {_number(whole[name].mean)}" for name in found.maps)]
-        columns.append(f"{_heading(last)}\nrandom weights")
-        remark = (
-            "ρ: mean rank correlation with the maps of the same network with random weights. Near 1, a map would show "
-            "the image and the architecture, not what was learned."
-        )
-    sheet = _sheet(found, "", remark, columns, _panels(found, rows))
-    return replace(sheet, title=f"{label}: {sheet.title}") if label else sheet
+    return rows
+
+
+def _columns(found: Attributions) -> tuple[str, ...]:
+    if not found.randomised:
+        return ("input", *map(_heading, found.maps))
+    whole, last = list(found.similarity.values())[-1], list(found.maps)[-1]
+    compared = (f"{_heading(name)}\nρ = {_correlation(whole[name], len(found.names))}" for name in found.maps)
+    return ("input", *compared, f"{_heading(last)}\nrandom weights")
+
+
+def _remark(found: Attributions) -> str:
+    if not found.randomised:
+        return ""
+    whole = list(found.similarity.values())[-1]
+    some = any(one.mean is not None and one.images < len(found.names) for one in whole.values())
+    return (
+        "ρ: mean rank correlation with the maps of the same network with random weights. Near 1, a map would show "
+        "the image and the architecture, not what was learned."
+    ) + (" In brackets: over so many images; a map of one value has no ranks." if some else "")
 
 
 def over_epochs(found: Attributions) -> Sheet:
@@ -109,7 +134,7 @@ def over_epochs(found: Attributions) -> Sheet:
     true = f", true class {_name(found.true(0), 24)}" if found.names and found.true(0) else ""
     explained = f" for {_name(found.classes[found.targets_N[0]], 24)}" if found.names else ""
     title = f"{TITLES[found.method]}{of}{explained}{true}, by epoch"
-    return _sheet(found, title, "", columns, [Panel("", tuple(rows))])
+    return _sheet(found, title, "", [Panel("", tuple(columns), tuple(rows))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,10 +193,10 @@ def draw(sheet: Sheet) -> Figure:
     """The sheet, with its columns named above each panel, captions before each row, and the scale of the colours."""
     heights = [len(panel.rows) for panel in sheet.panels]
     step = CELL + GAP
-    panel_width = CAPTION + step * len(sheet.columns)
-    width = max(6.5, panel_width * len(sheet.panels) + 0.2)
+    widths = [CAPTION + step * len(panel.columns) for panel in sheet.panels]
+    width = max(6.5, sum(widths) + 0.2)
     title, remark = fill(sheet.title, int(width / 0.095)), fill(sheet.remark, int(width / 0.075))
-    lines = 1 + max(column.count("\n") for column in sheet.columns)
+    lines = 1 + max(column.count("\n") for panel in sheet.panels for column in panel.columns)
     headed = any(panel.heading for panel in sheet.panels)
     below_title = 0.12 + 0.21 * (title.count("\n") + 1) + (LINE * (remark.count("\n") + 1) if remark else 0)
     top = below_title + 0.12 + (0.28 if headed else 0) + LINE * lines
@@ -183,10 +208,10 @@ def draw(sheet: Sheet) -> Figure:
         axes.text(0.12, 0.1, title, fontsize=12, va="top")
         axes.text(0.12, 0.14 + 0.21 * (title.count("\n") + 1), remark, fontsize=9, va="top", color="0.3")
         for number, panel in enumerate(sheet.panels):
-            _panel(axes, panel, sheet.columns, left=0.1 + number * panel_width, top=top, step=step)
+            left = 0.1 + sum(widths[:number])
+            _panel(axes, panel, left=left, top=top, step=step)
             if headed:
-                at = 0.1 + number * panel_width + CAPTION
-                axes.text(at, top - LINE * lines - 0.12, style.literal(panel.heading), fontsize=11, va="bottom")
+                axes.text(left + CAPTION, top - LINE * lines - 0.12, _name(panel.heading, 60), fontsize=11, va="bottom")
         if not any(heights):
             axes.text(width / 2, top + step / 2, "no images", ha="center", va="center")
         _scale(axes, sheet, 0.35, height - 0.5)
@@ -194,8 +219,8 @@ def draw(sheet: Sheet) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, panel: Panel, columns: tuple[str, ...], *, left: float, top: float, step: float) -> None:
-    for number, column in enumerate(columns if panel.rows else ()):
+def _panel(axes: Axes, panel: Panel, *, left: float, top: float, step: float) -> None:
+    for number, column in enumerate(panel.columns if panel.rows else ()):
         at = left + CAPTION + number * step + CELL / 2
         axes.text(at, top - 0.06, column, fontsize=9, ha="center", va="bottom", linespacing=1.15)
     for row, (caption, cells) in enumerate(panel.rows):
@@ -222,7 +247,7 @@ def _scale(axes: Axes, sheet: Sheet, left: float, top: float) -> None:
     axes.text(left + 2.25, top + 0.08, fill(sheet.scale, 50), fontsize=8, va="center", color="0.3")
 
 
-def _sheet(found: Attributions, title: str, remark: str, columns: list[str], panels: list[Panel]) -> Sheet:
+def _sheet(found: Attributions, title: str, remark: str, panels: list[Panel]) -> Sheet:
     target = {"predicted": "the predicted class", "true": "the true class"}.get(found.target, _name(found.target, 24))
     signed = found.method in SIGNED
     largest = "largest value" if found.method == "grad-cam" else f"{CLIPPED}th percentile (of absolute values)"
@@ -230,23 +255,22 @@ def _sheet(found: Attributions, title: str, remark: str, columns: list[str], pan
     return Sheet(
         title or f"{TITLES[found.method]} for {target}{of}",
         remark,
-        tuple(columns),
         tuple(panels),
         signed,
         scale=f"each map scaled by its own {largest}",
     )
 
 
-def _panels(found: Attributions, rows: list[Row]) -> list[Panel]:
+def _panels(found: Attributions, columns: tuple[str, ...], rows: list[Row]) -> list[Panel]:
     """Right beside wrong where labels are known and there are many images; else as they come, in one or two panels."""
     if len(rows) <= IN_A_COLUMN:
-        return [Panel("", tuple(rows))]
+        return [Panel("", columns, tuple(rows))]
     right_N = found.predicted_N == found.labels_N
     if (found.labels_N >= 0).all() and right_N.any() and not right_N.all():
         right, wrong = ([row for row, keep in zip(rows, kept_N, strict=True) if keep] for kept_N in (right_N, ~right_N))
-        return [Panel("right", tuple(right)), Panel("wrong", tuple(wrong))]
+        return [Panel("right", columns, tuple(right)), Panel("wrong", columns, tuple(wrong))]
     half = (len(rows) + 1) // 2
-    return [Panel("", tuple(rows[:half])), Panel("", tuple(rows[half:]))]
+    return [Panel("", columns, tuple(rows[:half])), Panel("", columns, tuple(rows[half:]))]
 
 
 def _cell(found: Attributions, row: int, map_HW: NDArray[np.float32]) -> Cell:
@@ -303,5 +327,7 @@ def _heading(name: str) -> str:
     return "attribution" if name == "input" else name
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+def _correlation(found: Similarity, of: int) -> str:
+    if found.mean is None:
+        return "–"
+    return f"{found.mean:.2f}".replace("-", "−") + (f" ({found.images})" if found.images < of else "")
