@@ -27,7 +27,7 @@ from residuum.models import Network, build
 from residuum.predict import Trained, Which
 from residuum.records import folder as run_folder
 from residuum.records import mistakes
-from residuum.records.attributions import REPORTED, Attributions, Maps, Similarity, path_of, write
+from residuum.records.attributions import FIRST_BY_EPOCH, REPORTED, Attributions, Maps, Similarity, path_of, write
 from residuum.records.folder import Position
 from residuum.records.record import RunRecord, read_record
 from residuum.registry import Choice
@@ -112,7 +112,9 @@ def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
             if not mistakes.path_of(record.folder).exists():
                 _keep_mistakes(record)
             if not path_of(record.folder, REPORTED).exists():
-                write(record.folder, REPORTED, explain(record))
+                found = explain(record)
+                write(record.folder, FIRST_BY_EPOCH, over_epochs(record, found)[0])
+                write(record.folder, REPORTED, found)
                 yield f"explained {arm}: run {record.id}"
         except InputError as error:
             yield f"{arm} is not explained: {error}"

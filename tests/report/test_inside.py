@@ -41,7 +41,8 @@ def names(section):
 def test_the_first_run_of_a_named_arm_is_shown_with_all_that_was_recorded(found, tmp_path):
     (section,) = inside.sections(found)
     assert section.title == "A closer look: lr=0.002"
-    assert names(section) == ["confusion-1", "mistakes-1", "reliability-1", "grad-cam-1", "histograms-1"]
+    assert names(section) == ["confusion-1", "mistakes-1", "reliability-1", "grad-cam-1", "grad-cam-epochs-1",
+                              "histograms-1"]  # fmt: skip
     run = next(run for run in found.plan.runs if run.arm == "lr=0.002" and run.seed == 0)
     assert run.id in section.blocks[0].text
     (table,) = (block.table for block in section.blocks if isinstance(block, Tabular))

@@ -15,7 +15,8 @@ from residuum.records import shown, storage
 
 FOLDER = "attributions"
 REPORTED = "grad-cam"
-"""The name of those that the report of a study shows."""
+FIRST_BY_EPOCH = f"{REPORTED}-epochs-1"
+"""The names of those that the report of a study shows: images × layers, and the first image over the epochs."""
 Maps = dict[str, NDArray[np.float32]]
 
 

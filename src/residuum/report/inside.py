@@ -81,6 +81,11 @@ def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         "surest: right, then wrong. A map shows where evidence for the class lies, not that it is good evidence."
     )
     yield picture(f"grad-cam-{number}", text, sheet)
+    by_epoch = attributions.path_of(record.folder, attributions.FIRST_BY_EPOCH)
+    if by_epoch.exists():
+        text = "The first of these images by the weights before training (epoch 0) and of every epoch that was kept."
+        drawn = attribution.draw(attribution.over_epochs(attributions.read(by_epoch)))
+        yield picture(f"grad-cam-epochs-{number}", text, drawn)
 
 
 def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
