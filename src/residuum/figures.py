@@ -65,8 +65,6 @@ Value = TypeVar("Value")
 
 
 def _named(records: Sequence[RunRecord], values: Sequence[Value]) -> dict[str, Value]:
-    if len({record.id for record in records}) < len(records):
-        raise InputError("a run is named twice")
     return dict(zip(labels(records), values, strict=True))
 
 

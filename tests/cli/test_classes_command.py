@@ -141,7 +141,7 @@ def test_data_says_where_the_images_lie(run, trained, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{0}", "{0}"], "is named twice; a comparison takes two runs"),
+        (["{0}", "{0}"], "is named twice; name each run once"),
         (["{0}", "{1}", "{2}"], "3 runs: a confusion matrix shows one run, or compares two"),
         (["{0}", "--mistakes", "-1"], "--mistakes: -1 images; 0 to 200 fit into a figure"),
         (["{3}"], "has no predictions: a run leaves them when it finishes; it is stopped"),

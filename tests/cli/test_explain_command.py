@@ -178,7 +178,7 @@ def test_two_runs_are_explained_on_the_same_images(run, trained, tmp_path, capsy
         f"grad-cam-and-{other['run']}.{e}" for e in ("png", "svg")
     ]
     code, _, err = run("explain", "--beside", folder)
-    assert (code, "is the one that is explained; name another" in err) == (2, True)
+    assert (code, "is named twice; name each run once" in err) == (2, True)
     assert main(["train", "quick", *TINY, "--set", "data.dataset.train=97", "--runs", str(root), "--json"]) == 0
     third = json.loads(capsys.readouterr().out)
     code, _, err = run("explain", "--beside", third["run"])

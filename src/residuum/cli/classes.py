@@ -49,8 +49,6 @@ def classes(options: argparse.Namespace) -> None:
         raise InputError(f"--mistakes: {options.mistakes} images; 0 to 200 fit into a figure")
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     named = dict(zip(labels(records), records, strict=True))
-    if len(named) < len(records):
-        raise InputError(f"run {records[0].id} is named twice; a comparison takes two runs")
     runs = {label: analysis.read(record, options.which) for label, record in named.items()}
     found = {label: analysis.findings(one, options.mistakes) for label, one in runs.items()}
     paths = _draw_classes(named, runs, {label: one.mistakes for label, one in found.items()}, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,25 +67,25 @@ def explain(options: argparse.Namespace) -> None:
     from residuum.report.figures import attribution as figures
 
     record = read_record(find_run(options.folder, options.runs))
-    other = read_record(find_run(options.beside, options.runs)) if options.beside else None
+    others = [read_record(find_run(options.beside, options.runs))] if options.beside else []
+    called = labels([record, *others])
     settings = {name: value for name in ("steps", "window", "stride") if (value := getattr(options, name)) is not None}
     asked: dict[str, Any] = {"target": options.target, "which": options.which, "root": options.data or ""}
     asked |= {"files": options.files or None, "numbers": options.images}
-    method = {"name": options.method, **settings}
-    if other is not None:
-        _check_beside(record, other, options)
-        if not options.files and options.images is None:
+    if others and not options.files:
+        _check_same_images(record, others[0])
+        if options.images is None:
             asked["numbers"] = explaining.most_confident(record, options.which)
-    found = explaining.explain(record, method, **asked)
-    beside = None if other is None else explaining.explain(other, method, **asked)
+    found, *beside = (
+        explaining.explain(one, {"name": options.method, **settings}, **asked) for one in (record, *others)
+    )
     name = _name(options)
     arrays = [attributions.write(record.folder, name, found)]
-    if other is None or beside is None:
-        drawn = {name: figures.draw(figures.data(found))}
-    else:
-        arrays.append(attributions.write(other.folder, name, beside))
-        named = dict(zip(labels([record, other]), [found, beside], strict=True))
-        drawn = {f"{name}-and-{other.id}": figures.draw(figures.side_by_side(named))}
+    drawn = {name: figures.draw(figures.data(found))}
+    for other, its in zip(others, beside, strict=True):
+        arrays.append(attributions.write(other.folder, name, its))
+        together = figures.side_by_side(dict(zip(called, (found, its), strict=True)))
+        drawn = {f"{name}-and-{other.id}": figures.draw(together)}
     by_epoch = explaining.over_epochs(record, found) if options.epochs else ()
     for number, one in enumerate(by_epoch, start=1):
         drawn[f"{name}-epochs-{number}"] = figures.draw(figures.over_epochs(one))
@@ -92,26 +93,19 @@ def explain(options: argparse.Namespace) -> None:
     paths = save_figures(drawn, options.out or record.folder / "figures")
     if options.json:
         values = _plain(found) | ({"epochs": by_epoch[0].epochs} if by_epoch else {})
-        values |= {"beside": _plain(beside)} if beside else {}
+        values |= {"beside": _plain(beside[0])} if beside else {}
         print_json(values | {"arrays": [str(path) for path in arrays], "figures": [str(path) for path in paths]})
         return
-    _print(found)
-    if beside:
-        _print(beside)
+    for one in (found, *beside):
+        _print(one)
     if by_epoch:
-        kept = len([epoch for epoch in explaining.kept_epochs(record) if epoch])
-        more = f"; --images chooses others than the first {len(by_epoch)}" if len(by_epoch) < len(found.names) else ""
-        print(f"{', '.join(one.names[0] for one in by_epoch)} by the weights of epochs "
-              f"{', '.join(map(str, by_epoch[0].epochs))} (0: before training){more}; {kept} of {len(record.epochs)} "
-              "were kept" + (" (--set save.keep=0 keeps all)" if kept < len(record.epochs) else ""))  # fmt: skip
+        _print_epochs(record, by_epoch, len(found.names))
     print("arrays:", *arrays)
     print("figures:", *(path for path in paths if path.suffix == ".png"))
 
 
-def _check_beside(record: RunRecord, other: RunRecord, options: argparse.Namespace) -> None:
-    if other.id == record.id:
-        raise InputError(f"--beside: run {record.id} is the one that is explained; name another")
-    if not options.files and other.config.data.fingerprint != record.config.data.fingerprint:
+def _check_same_images(record: RunRecord, other: RunRecord) -> None:
+    if other.config.data.fingerprint != record.config.data.fingerprint:
         raise InputError(f"--beside: run {other.id} was trained on other data, so it has no such test images; give "
                          "image files")  # fmt: skip
 
@@ -180,6 +174,18 @@ def _print(found: Attributions) -> None:
         print(
             f"In brackets: over so many of the {len(found.names)} images; a map of one value everywhere has no ranks."
         )
+
+
+def _print_epochs(record: RunRecord, by_epoch: Sequence[Attributions], images: int) -> None:
+    """Say which images were followed over which epochs, and how to follow others."""
+    from residuum.explaining import kept_epochs
+
+    kept = len([epoch for epoch in kept_epochs(record) if epoch])
+    names, epochs = (", ".join(one.names[0] for one in by_epoch), ", ".join(map(str, by_epoch[0].epochs)))
+    more = f"; --images chooses others than the first {len(by_epoch)}" if len(by_epoch) < images else ""
+    all_ = " (--set save.keep=0 keeps all)" if kept < len(record.epochs) else ""
+    print(f"{names} by the weights of epochs {epochs} (0: before training){more}; {kept} of {len(record.epochs)} were "
+          f"kept{all_}")  # fmt: skip
 
 
 def _correlation(mean: float | None, images: int, of: int) -> str:

@@ -37,8 +37,6 @@ def layers(options: argparse.Namespace) -> None:
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     named = dict(zip(labels(records), records, strict=True))
-    if len(named) < len(records):
-        raise InputError("a run is named twice; each has one line")
     seen = {label: recorded.read(record.folder) for label, record in named.items()}
     for label, found in seen.items():
         if not found:

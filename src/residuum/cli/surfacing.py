@@ -15,7 +15,6 @@ from residuum.cli.options import (
     save_figures,
     which_option,
 )
-from residuum.errors import InputError
 
 if TYPE_CHECKING:
     from residuum.records.record import RunRecord
@@ -48,8 +47,6 @@ def surface(options: argparse.Namespace) -> None:
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     named = dict(zip(labels(records), records, strict=True))
-    if len(named) < len(records):
-        raise InputError("a run is named twice; each is one surface")
     view = figures.data({label: _computed(label, record, options) for label, record in named.items()})
     if options.dimensions == 1:
         drawn = {"surface-1d": figures.lines(view)}

@@ -133,7 +133,15 @@ def _epochs(path: Path) -> tuple[list[EpochDone], list[str]]:
 
 
 def labels(records: Sequence[RunRecord]) -> list[str]:
-    """What each of some runs is called: network, the parts of it that set them apart, data, seed; the id if need be."""
+    """What each of some runs is called: network, the parts of it that set them apart, data, seed; the id if need be.
+
+    Raises:
+        InputError: a run is among them twice; no two have the same name.
+    """
+    ids = [record.id for record in records]
+    twice = [id_ for number, id_ in enumerate(ids) if id_ in ids[:number]]
+    if twice:
+        raise InputError(f"run {twice[0]} is named twice; name each run once")
     models = [record.config.model.settings for record in records]
     parts = [[str(getattr(model.get(key, ""), "name", model.get(key, ""))) for model in models]
              for key in ("activation", "ordering", "init")]  # fmt: skip
