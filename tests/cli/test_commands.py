@@ -184,6 +184,31 @@ def test_list_runs_and_show_run(run):
     assert json.loads(out)["environment"][0]["threads"] == 1
 
 
+def test_the_noise_of_a_run_is_shown_and_drawn_and_damage_is_named(run):
+    said = train(run, "--set", "monitor.noise=true")
+    folder = Path(said["folder"])
+    seen = read_record(folder).noise()
+    code, out, _ = run("show", "run", folder)
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if line.startswith("gradient noise scale")]
+    assert [part.split(":")[0] for part in line.split("): ")[1].split(", ")] == ["0", "1", "2"]
+    _, out, _ = run("show", "run", folder, "--json")
+    assert [row["scale"] for row in json.loads(out)["noise"]] == [one.scale for one in seen]
+    code, out, _ = run("draw", folder, "--of", "noise")
+    assert (code, out.split()) == (0, ["noise.png", "noise.svg"])
+    rows = (folder / "noise.jsonl").read_text().splitlines()
+    (folder / "noise.jsonl").write_text("\n".join(['{"epoch": 0}', *rows[1:]]) + "\n")
+    code, out, _ = run("show", "run", folder)
+    assert (code, "noise.jsonl is damaged" in out, "gradient noise scale" in out) == (0, True, False)
+    code, _, err = run("draw", folder, "--of", "noise")
+    assert (code, err.count("\n"), "noise.jsonl is damaged" in err) == (2, 1, True)
+    other = train(run, "--seed", "1")
+    code, _, err = run("draw", other["folder"], "--of", "noise")
+    assert (code, "did not measure the noise; train it with --set monitor.noise=true" in err) == (2, True)
+    code, _, err = run("draw", folder, "--of", "nois")
+    assert (code, err.split("residuum: ")[1]) == (2, "unknown value for --of 'nois'; did you mean 'noise'?\n")
+
+
 def test_import_weights_gives_a_run_that_evaluates_as_the_original(run):
     import torch
 
