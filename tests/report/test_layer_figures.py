@@ -17,6 +17,7 @@ from residuum.report.figures import histograms as ridges
 from residuum.report.study import sections
 from residuum.studies.study import Study
 
+DEEP = layers([1.0] * 60, [1.0] * 60, dead=[0.1] * 59)
 NORMAL = [layers([1e-3, 1e-2, 0.1, 1, 2], [1, 2, 3, 1, 1], epoch=epoch, dead=(0.0, 0.25, 0.5)) for epoch in range(5)]
 
 
@@ -132,6 +133,19 @@ def test_runs_stand_side_by_side_at_the_epochs_that_all_of_them_have():
     assert (marks["x"].get_xdata().tolist(), marks["x"].get_ydata().tolist()) == ([2], [1])
     low, high = figure.axes[0].get_ylim()
     assert low < 1e-3 < 2 < high
+
+
+def test_points_of_deep_networks_stand_for_several_layers_and_axes_have_ticks():
+    flow = gradient_flow.data({"deep": [DEEP], "shallow": NORMAL[:1]})
+    assert flow.is_grouped
+    assert not gradient_flow.data({"shallow": NORMAL}).is_grouped
+    for row, grouped in zip(flow.rows, (False, True, False, True), strict=True):
+        line = row[0].lines["deep"]
+        assert (len(line.at_L) < line.depth) == grouped
+        assert line.at_L[-1] == line.depth
+    few = gradient_flow.draw(gradient_flow.data({"run": [layers([2.0, 4.0, 9.0])]})).axes[0]
+    within = [tick for tick in few.yaxis.get_majorticklocs() if 2 <= tick <= 9]
+    assert within == [2, 5]
 
 
 def test_dead_channels_have_a_row_only_where_there_are_some():

@@ -83,7 +83,10 @@ def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     yield picture(f"grad-cam-{number}", text, sheet)
     by_epoch = attributions.path_of(record.folder, attributions.FIRST_BY_EPOCH)
     if by_epoch.exists():
-        text = "The first of these images by the weights before training (epoch 0) and of every epoch that was kept."
+        text = (
+            "The first of these images by the weights before training (epoch 0, when batch norm has no statistics yet, "
+            "so that the network may be sure of anything) and of the epochs that were kept."
+        )
         drawn = attribution.draw(attribution.over_epochs(attributions.read(by_epoch)))
         yield picture(f"grad-cam-epochs-{number}", text, drawn)
 

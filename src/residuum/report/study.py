@@ -312,20 +312,22 @@ def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
     return [picture("histories", text, arm_history.draw(found))]
 
 
-GROUPED = "By layer, deep networks have a point for some neighbouring layers together, their mean. "
+GROUPED = "Points by layer are means of neighbouring layers where a network is deep. "
 LAYERS = {
     "gradient-flow": "Norm of the gradient of each layer's kernel, against depth. A triangle at the lower edge is a "
     "gradient of exactly 0, a cross at the upper edge one that is not finite. ",
     "responses": "Standard deviation of each layer's responses before the activation, by layer and by size (He et al. "
-    f"2015, figure 7). {GROUPED}",
-    "dead": f"Share of channels that an activation leaves at 0 at every place of every image. {GROUPED}",
+    "2015, figure 7). ",
+    "dead": "Share of channels that an activation leaves at 0 at every place of every image. ",
 }
 
 
 def _layers(results: Results) -> list[Block]:
     said = "On the same few training images each time; lines are medians over seeds, bands reach from end to end."
-    return [picture(name, LAYERS[name] + said, gradient_flow.draw(flow))
-            for name, flow in gradient_flow.of_study(results, tables.mark(results.plan)).items()]  # fmt: skip
+    return [
+        picture(name, LAYERS[name] + (GROUPED if flow.is_grouped else "") + said, gradient_flow.draw(flow))
+        for name, flow in gradient_flow.of_study(results, tables.mark(results.plan)).items()
+    ]
 
 
 def _runs(results: Results) -> list[Block]:

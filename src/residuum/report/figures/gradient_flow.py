@@ -61,6 +61,12 @@ class Flow:
     rows: tuple[tuple[Panel, ...], ...]
     mark: str = ""
 
+    @property
+    def is_grouped(self) -> bool:
+        """Whether points of some line stand for several layers each."""
+        lines = (line for row in self.rows for panel in row for line in panel.lines.values())
+        return any(len(line.at_L) < line.depth for line in lines)
+
 
 def data(runs: Mapping[str, Sequence[Layers]]) -> Flow:
     """Runs by their labels in common frames: at initialisation, in the middle and after the last epoch of all of them.
