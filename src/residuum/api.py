@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from residuum import conduct, recipes, training
+from residuum import conduct, explaining, recipes, training
 from residuum.analysis.results import Results
 from residuum.analysis.results import results as read_results
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
-from residuum.explaining import explain, explain_arms
-from residuum.records.record import RunRecord, find_run, read_record
+from residuum.predict import Which
+from residuum.records.attributions import Attributions
+from residuum.records.record import RunRecord, record_of
 from residuum.studies import files
 from residuum.studies.study import Study
 
@@ -40,7 +41,25 @@ def load_run(name: Path | str, *, runs: Path | str = RUNS) -> RunRecord:
     Raises:
         InputError: none, several, or a damaged one.
     """
-    return read_record(find_run(str(name), Path(runs)))
+    return record_of(name, Path(runs))
+
+
+def explain(run: RunRecord | Path | str, method: str | Mapping[str, Any] = "grad-cam", *,
+            files: Sequence[Path | str] | None = None, numbers: Sequence[int] | None = None, target: str = "predicted",
+            which: Which = "last", data: str = "", runs: Path | str = RUNS) -> Attributions:  # fmt: skip
+    """What speaks for a class in images, by a run's weights and, to compare, by random ones.
+
+        residuum.explain("resnet20-digits-seed0", numbers=[0, 1])
+
+    `run` is a record, or the folder or the beginning of the name or id of one within `runs`. The images are files, or
+    test images by number; without either, of each class the one the network is surest of, right and wrong. `method`,
+    `target`, `which`: as `residuum explain`; `data`: where the data set lies now, if it was moved.
+
+    Raises:
+        InputError: as `explaining.explain`.
+    """
+    record = record_of(run, Path(runs))
+    return explaining.explain(record, method, files=files, numbers=numbers, target=target, which=which, root=data)
 
 
 def load_study(name: str) -> Study:
@@ -72,6 +91,6 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     plan = conduct.plan(found, settings or {}, scale=scale)
     for _ in conduct.run(plan, Path(runs), workers=workers, threads=threads or max(1, usual_threads() // workers)):
         pass
-    for _ in explain_arms(plan, Path(runs)):
+    for _ in explaining.explain_arms(plan, Path(runs)):
         pass
     return read_results(plan, Path(runs))

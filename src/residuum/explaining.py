@@ -1,8 +1,9 @@
 """Explaining a run: attributions of images, checked against the same network without what it learned."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from residuum.models import Network, build
 from residuum.predict import Trained, Which
 from residuum.records import folder as run_folder
 from residuum.records import mistakes
-from residuum.records.attributions import FIRST_BY_EPOCH, REPORTED, Attributions, Maps, Similarity, path_of, write
+from residuum.records.attributions import BY_EPOCH, REPORTED, Attributions, Maps, Similarity, path_of, read, write
 from residuum.records.folder import Position
 from residuum.records.record import RunRecord, read_record
 from residuum.registry import Choice
@@ -87,6 +88,8 @@ def explain(
     if files is not None and numbers is not None:
         raise InputError("image files and numbers of test images: give one or the other")
     asked = files if files is not None else numbers
+    if isinstance(asked, int | str | Path):
+        raise InputError(f"images to explain are a list, as [{asked!r}]")
     if asked is not None and not 1 <= len(asked) <= MOST:
         raise InputError(f"{len(asked)} images to explain; 1 to {MOST} fit into a figure")
     if files is not None:
@@ -100,7 +103,8 @@ def explain(
 def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
     """Explain the first finished run of each arm that the plan's study looks inside of, unless that was done.
 
-    Its most confident mistakes are kept with it. Yields a line for each that was explained or could not be.
+    Its most confident mistakes are kept with it; what is damaged is made again. Yields a line for each that was
+    explained or could not be.
     """
     for arm in plan.study.inside:
         folders = [root / run.folder for run in plan.runs if run.arm == arm and is_complete(run, root)]
@@ -109,15 +113,32 @@ def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
             continue
         record = records[0]
         try:
-            if not mistakes.path_of(record.folder).exists():
+            if not _is_whole(partial(mistakes.read, record.folder)):
                 _keep_mistakes(record)
-            if not path_of(record.folder, REPORTED).exists():
+            paths = (path_of(record.folder, name) for name in (*BY_EPOCH.values(), REPORTED))
+            if not all(_is_whole(partial(read, path)) for path in paths):
                 found = explain(record)
-                write(record.folder, FIRST_BY_EPOCH, over_epochs(record, found)[0])
+                for right, row in _surest(found).items():
+                    write(record.folder, BY_EPOCH[right], *over_epochs(record, found, [row]))
                 write(record.folder, REPORTED, found)
                 yield f"explained {arm}: run {record.id}"
         except InputError as error:
             yield f"{arm} is not explained: {error}"
+
+
+def _is_whole(read_it: Callable[[], Any]) -> bool:
+    try:
+        read_it()
+    except InputError:
+        return False
+    return True
+
+
+def _surest(found: Attributions) -> dict[bool, int]:
+    """The rows of the most confident right and of the most confident wrong image, where there are such."""
+    right_N, confidence_N = found.predicted_N == found.labels_N, found.probabilities_NK.max(axis=1)
+    return {right: int(np.where(right_N == right, confidence_N, -1).argmax())
+            for right in (True, False) if (right_N == right).any()}  # fmt: skip
 
 
 def _keep_mistakes(record: RunRecord) -> None:
@@ -169,8 +190,9 @@ def from_files(paths: Sequence[Path], shape: tuple[int, int, int]) -> Pictures:
     Raises:
         InputError: a file is missing, damaged or not an image.
     """
-    images_NCHW = np.stack([read_image(path, shape).pixels_CHW for path in paths])
-    return Pictures(tuple(path.name for path in paths), images_NCHW, np.full(len(paths), -1))
+    read = [read_image(path, shape) for path in paths]
+    names = tuple(path.name + (" (resized)" if one.resized else "") for path, one in zip(paths, read, strict=True))
+    return Pictures(names, np.stack([one.pixels_CHW for one in read]), np.full(len(paths), -1))
 
 
 def _from_test_set(record: RunRecord, numbers: Sequence[int], epoch: int, root: str) -> Pictures:
@@ -215,8 +237,10 @@ def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str,
     )
 
 
-def over_epochs(record: RunRecord, found: Attributions) -> tuple[Attributions, ...]:
-    """The first images of attributions, four at most, explained for the same classes by the weights of every epoch.
+def over_epochs(
+    record: RunRecord, found: Attributions, rows: Sequence[int] = range(FOLLOWED)
+) -> tuple[Attributions, ...]:
+    """Some rows of attributions explained for the same classes by the weights of every epoch; the first four at most.
 
     These are the epochs whose weights were kept, and 0, the network before training, which its seed makes again; of
     more than 12 epochs, 12 from the first to the last at even distances.
@@ -227,8 +251,8 @@ def over_epochs(record: RunRecord, found: Attributions) -> tuple[Attributions, .
     trained = predict.load(record)
     method, known = Choice(name=found.method, **found.settings), sorted({0, *kept_epochs(record)})
     chosen = sorted({known[round(at)] for at in np.linspace(0, len(known) - 1, MOST_EPOCHS)})
-    first = slice(0, FOLLOWED)
-    images_NCHW, targets_N = found.images_NCHW[first], found.targets_N[first]
+    rows = [row for row in rows if row < len(found.names)]
+    images_NCHW, targets_N = found.images_NCHW[rows], found.targets_N[rows]
     logits, maps = [], []
     with _exactly(trained) as network:
         for epoch in chosen:
@@ -240,16 +264,16 @@ def over_epochs(record: RunRecord, found: Attributions) -> tuple[Attributions, .
             found,
             names=(found.names[row],) * len(chosen),
             epochs=tuple(chosen),
-            images_NCHW=images_NCHW[[row]].repeat(len(chosen), axis=0),
+            images_NCHW=images_NCHW[[at]].repeat(len(chosen), axis=0),
             labels_N=found.labels_N[[row]].repeat(len(chosen)),
-            targets_N=targets_N[[row]].repeat(len(chosen)),
-            probabilities_NK=torch.stack([one[row] for one in logits]).softmax(dim=1).numpy(),
-            maps={name: np.stack([one[name][row] for one in maps]) for name in maps[0]},
+            targets_N=targets_N[[at]].repeat(len(chosen)),
+            probabilities_NK=torch.stack([one[at] for one in logits]).softmax(dim=1).numpy(),
+            maps={name: np.stack([one[name][at] for one in maps]) for name in maps[0]},
             randomised={},
             similarity={},
             gaps_N2=None,
         )
-        for row in range(len(images_NCHW))
+        for at, row in enumerate(rows)
     )
 
 

@@ -18,9 +18,9 @@ from residuum.analysis.results import Results
 from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.models import MODELS, build
-from residuum.records import layers, surfaces
+from residuum.records import surfaces
 from residuum.records.attributions import Attributions
-from residuum.records.record import RunRecord, labels
+from residuum.records.record import RunRecord, labels, record_of
 from residuum.records.storage import storing
 from residuum.report import style, tables
 from residuum.report.figures import (
@@ -64,80 +64,97 @@ class Drawing:
 Value = TypeVar("Value")
 
 
+Run = RunRecord | Path | str
+"""A run, its folder, or the beginning of its name or id within `runs`."""
+RUNS = Path("runs")
+
+
+def _records(runs: Sequence[Run]) -> list[RunRecord]:
+    if not runs:
+        raise InputError("there is no run to draw; name one")
+    return [record_of(run, RUNS) for run in runs]
+
+
 def _named(records: Sequence[RunRecord], values: Sequence[Value]) -> dict[str, Value]:
     return dict(zip(labels(records), values, strict=True))
 
 
-def curves(*runs: RunRecord) -> Drawing:
+def curves(*runs: Run) -> Drawing:
     """Learning curves of a run, or of several in one frame."""
-    if len(runs) == 1:
-        return Drawing(curves_figure.draw(curves_figure.data(runs[0])))
-    return Drawing(compare.draw(compare.data(runs)))
+    records = _records(runs)
+    if len(records) == 1:
+        return Drawing(curves_figure.draw(curves_figure.data(records[0])))
+    return Drawing(compare.draw(compare.data(records)))
 
 
-def confusion(*runs: RunRecord) -> Drawing:
+def confusion(*runs: Run) -> Drawing:
     """The confusion matrix of a run, or of two side by side with their difference."""
-    return Drawing(confusion_figure.draw(confusion_figure.data(_named(runs, [classes.read(run) for run in runs]))))
+    return Drawing(confusion_figure.draw(confusion_figure.data(_predictions(runs))))
 
 
-def reliability(*runs: RunRecord) -> Drawing:
+def reliability(*runs: Run) -> Drawing:
     """Reliability diagrams: how often a network is right when it is so sure."""
-    return Drawing(reliability_figure.draw(reliability_figure.data(_named(runs, [classes.read(run) for run in runs]))))
+    return Drawing(reliability_figure.draw(reliability_figure.data(_predictions(runs))))
 
 
-def mistakes(run: RunRecord, count: int = 18, data: str = "") -> Drawing:
+def _predictions(runs: Sequence[Run]) -> dict[str, classes.Predictions]:
+    records = _records(runs)
+    return _named(records, [classes.read(record) for record in records])
+
+
+def mistakes(run: Run, count: int = 18, data: str = "") -> Drawing:
     """The most confident mistakes of a run; the reading of the test images is counted. `data`: where they lie now."""
-    found = _named([run], [classes.findings(classes.read(run), count).mistakes])
-    images = predict.test_images(run, "classes", run.result["last"]["epoch"], data).images_NCHW
-    return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named([run], [images]))))
+    records = _records([run])
+    found = _named(records, [classes.mistakes(classes.read(records[0]), count)])
+    images = predict.test_images(records[0], "classes", records[0].result["last"]["epoch"], data).images_NCHW
+    return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named(records, [images]))))
 
 
-def histograms(run: RunRecord, of: histograms_figure.Of = "parameters", names: Sequence[str] = ()) -> Drawing:
+def histograms(run: Run, of: histograms_figure.Of = "parameters", names: Sequence[str] = ()) -> Drawing:
     """Histograms of a run's layers, epoch by epoch; the run has to record them (`monitor.histograms`)."""
-    (label,) = labels([run])
-    return Drawing(histograms_figure.draw(histograms_figure.data(label, _layers(run), of, names)))
+    records = _records([run])
+    (label,) = labels(records)
+    return Drawing(histograms_figure.draw(histograms_figure.data(label, records[0].layers(), of, names)))
 
 
-def gradients(*runs: RunRecord) -> Drawing:
+def gradients(*runs: Run) -> Drawing:
     """Gradients, responses and dead channels over the depth of runs that record them (`monitor.histograms`)."""
-    return Drawing(gradient_flow.draw(gradient_flow.data(_named(runs, [_layers(run) for run in runs]))))
+    records = _records(runs)
+    return Drawing(gradient_flow.draw(gradient_flow.data(_named(records, [record.layers() for record in records]))))
 
 
-def noise(*runs: RunRecord) -> Drawing:
+def noise(*runs: Run) -> Drawing:
     """The gradient noise scale of runs that measure it (`monitor.noise`), epoch by epoch."""
-    return Drawing(noise_figure.draw(noise_figure.data(runs)))
+    return Drawing(noise_figure.draw(noise_figure.data(_records(runs))))
 
 
-def _layers(run: RunRecord) -> tuple[layers.Layers, ...]:
-    found = layers.read(run.folder)
-    if not found:
-        raise InputError(f"run {run.id} recorded no layers; train it with monitor.histograms=true")
-    return found
-
-
-def surface(*runs: RunRecord, dimensions: int = 1, points: int = 21, span: float = 1.0, images: int = 300,
+def surface(*runs: Run, dimensions: int = 1, points: int = 21, span: float = 1.0, images: int = 300,
             seed: int = 0, data: str = "") -> Drawing:  # fmt: skip
     """The training loss around the weights of runs along one random direction, or contours over two."""
-    found = []
-    for run in runs:
+    found, records = [], _records(runs)
+    for record in records:
         settings: dict[str, Any] = {"dimensions": dimensions, "points": points, "span": span, "images": images}
-        *_, (_, grid) = surfacing.evaluate(run, **settings, seed=seed, root=data)
-        found.append(surfaces.read(run.folder, grid))
-    view = surface_figure.data(_named(runs, found))
+        *_, (_, grid) = surfacing.evaluate(record, **settings, seed=seed, root=data)
+        found.append(surfaces.read(record.folder, grid))
+    view = surface_figure.data(_named(records, found))
     return Drawing(surface_figure.lines(view) if dimensions == 1 else surface_figure.contours(view))
 
 
 def attributions(*found: Attributions) -> Drawing:
     """What `residuum.explain` found, as a sheet of images × layers; of the same images by several runs side by side."""
+    for one in found:
+        if not isinstance(one, Attributions):
+            raise InputError(f"attributions are what residuum.explain gives; this is a {type(one).__name__}")
     if len(found) == 1:
         return Drawing(attribution.draw(attribution.data(found[0])))
     named = {f"{number}: run {one.run}": one for number, one in enumerate(found, start=1)}
     return Drawing(attribution.draw(attribution.side_by_side(named)))
 
 
-def attributions_by_epoch(run: RunRecord, found: Attributions) -> list[Drawing]:
+def attributions_by_epoch(run: Run, found: Attributions) -> list[Drawing]:
     """The first images of what `residuum.explain` found, each by the weights of every epoch that was kept."""
-    return [Drawing(attribution.draw(attribution.over_epochs(one))) for one in explaining.over_epochs(run, found)]
+    (record,) = _records([run])
+    return [Drawing(attribution.draw(attribution.over_epochs(one))) for one in explaining.over_epochs(record, found)]
 
 
 def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> Drawing:

@@ -65,7 +65,8 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     if problems:  # another epoch's weights must never pass for the last one's
         raise InputError(problems[0])
     if checkpoint is None:
-        raise InputError(f"{record.folder} holds no weights yet")
+        why = "diverged before any were saved" if record.status == "diverged" else "holds no weights yet"
+        raise InputError(f"{record.folder} {why}")
     if which == "selected":
         best = checkpoint.values["progress"]["best"]
         if not best:

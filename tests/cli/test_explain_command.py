@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from residuum import explaining
 from residuum.cli import main
 from residuum.records.attributions import read
 from residuum.records.folder import checkpoints
@@ -55,7 +56,8 @@ def test_the_chosen_images_with_epochs(run, trained, tmp_path):
     assert main(["classes", str(folder), "--mistakes", "1", "--json", "--out", str(tmp_path)]) == 0
     rows = [json.loads(line) for line in (folder / "test_reads.jsonl").read_text().splitlines()]
     assert rows[-2:] == [{"why": "explain", "epoch": 5}, {"why": "classes", "epoch": 5}]
-    names = ["grad-cam", *(f"grad-cam-epochs-{number}" for number in range(1, 5))]
+    chosen = explaining.most_confident(read_record(folder))[:4]
+    names = ["grad-cam", *(f"grad-cam-by-epoch-{number}-no-{image}" for number, image in enumerate(chosen, start=1))]
     assert sorted(p.name for p in (folder / "figures").iterdir()) == sorted(
         f"{name}.{form}" for name in names for form in ("png", "svg")
     )
@@ -177,6 +179,12 @@ def test_two_runs_are_explained_on_the_same_images(run, trained, tmp_path, capsy
     assert [Path(path).name for path in values["figures"]] == [
         f"grad-cam-and-{other['run']}.{e}" for e in ("png", "svg")
     ]
+    assert not (Path(other["folder"]) / "attributions" / "grad-cam.safetensors").exists()
+    code, out, _ = run("explain", "--beside", other["run"], "--images", "1", "2", "--epochs", "--json")
+    arrays = [Path(path) for path in json.loads(out)["arrays"]]
+    assert [path.stem for path in arrays if path.is_relative_to(other["folder"])] == [
+        f"grad-cam-1-2-beside-{read_record(folder).id}{end}" for end in ("", "-by-epoch-1-no-1", "-by-epoch-2-no-2")
+    ]
     code, _, err = run("explain", "--beside", folder)
     assert (code, "is named twice; name each run once" in err) == (2, True)
     assert main(["train", "quick", *TINY, "--set", "data.dataset.train=97", "--runs", str(root), "--json"]) == 0
@@ -189,6 +197,8 @@ def test_two_runs_are_explained_on_the_same_images(run, trained, tmp_path, capsy
 
 @pytest.mark.parametrize(("words", "message"), [
     (["explain", "--out", __file__], "is a file; name a folder"),
+    (["explain", "--out", f"{__file__}/deeper"], "is a file; name a folder"),
+    (["explain", "--method", "occlusion", "--window", "0"], "--window: 0 pixels; at least 1"),
     (["explain", "--method", "gradcam"], "unknown method 'gradcam'; did you mean 'grad-cam'?"),
     (["explain", "--target", "class 33"], "--target: unknown class 'class 33'; did you mean 'class 3'?"),
     (["explain", "--window", "3"], "method.window: method 'grad-cam' has no settings"),

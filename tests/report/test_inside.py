@@ -1,5 +1,6 @@
 """A closer look at the arms that a study names: what is there is shown, what is not there is said."""
 
+import shutil
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ import residuum
 from residuum import surface
 from residuum.analysis import classes
 from residuum.analysis.results import results
+from residuum.cli import main
 from residuum.data.datasets import DATASETS
 from residuum.errors import InputError
 from residuum.explaining import MISTAKES, explain_arms
-from residuum.records import mistakes, surfaces
+from residuum.records import attributions, mistakes, surfaces
 from residuum.records.record import read_record
 from residuum.registry import Choice
 from residuum.report import inside
@@ -38,13 +40,21 @@ def names(section):
     return [block.name for block in section.blocks if isinstance(block, Picture)]
 
 
+def texts(section):
+    return [block.text for block in section.blocks if isinstance(block, Paragraph)]
+
+
 def test_the_first_run_of_a_named_arm_is_shown_with_all_that_was_recorded(found, tmp_path):
-    (section,) = inside.sections(found)
+    section, around = inside.sections(found)
     assert section.title == "A closer look: lr=0.002"
-    assert names(section) == ["confusion-1", "mistakes-1", "reliability-1", "grad-cam-1", "grad-cam-epochs-1",
-                              "histograms-1"]  # fmt: skip
-    run = next(run for run in found.plan.runs if run.arm == "lr=0.002" and run.seed == 0)
+    assert names(section) == ["confusion-1", "reliability-1", "mistakes-1", "grad-cam-1", "grad-cam-right-by-epoch-1",
+                              "grad-cam-wrong-by-epoch-1", "histograms-1"]  # fmt: skip
+    run = looked_into(found)
     assert run.id in section.blocks[0].text
+    assert [block.text for block in around.blocks] == [
+        f"It was not computed: `residuum surface {run.id}` does, along one random direction, or with `--dimensions 2` "
+        "over two."
+    ]
     (table,) = (block.table for block in section.blocks if isinstance(block, Tabular))
     assert table.columns == ("class", "images", "precision", "recall", "F1")
     assert [row[0] for row in table.rows] == [str(digit) for digit in range(10)]
@@ -55,20 +65,34 @@ def test_the_first_run_of_a_named_arm_is_shown_with_all_that_was_recorded(found,
     assert read_record(tmp_path / run.folder).test_reads == reads
 
 
+def looked_into(found):
+    return next(run for run in found.plan.runs if run.arm == "lr=0.002" and run.seed == 0)
+
+
+def test_the_images_over_the_epochs_are_the_surest_right_and_wrong(found, tmp_path):
+    folder = tmp_path / looked_into(found).folder
+    sheet = attributions.read(attributions.path_of(folder, attributions.REPORTED))
+    for right, name in attributions.BY_EPOCH.items():
+        one = attributions.read(attributions.path_of(folder, name))
+        rows = np.flatnonzero((sheet.predicted_N == sheet.labels_N) == right)
+        row = rows[sheet.probabilities_NK[rows].max(axis=1).argmax()]
+        assert (one.names[0], one.epochs) == (sheet.names[row], (0, 1))
+        assert one.targets_N[0] == sheet.targets_N[row]
+
+
 def test_what_is_missing_is_said_and_the_rest_is_shown(found, tmp_path):
-    run = next(run for run in found.plan.runs if run.arm == "lr=0.002" and run.seed == 0)
-    folder = tmp_path / run.folder
-    (folder / "attributions" / "grad-cam.safetensors").unlink()
+    folder = tmp_path / looked_into(found).folder
+    shutil.rmtree(folder / "attributions")
     for path in (folder / "layers").iterdir():
         path.unlink()
     (folder / "predictions" / "last.safetensors").write_bytes(b"damaged")
-    (section,) = inside.sections(results(found.plan, tmp_path))
-    said = [block.text for block in section.blocks if isinstance(block, Paragraph)]
+    section, _ = inside.sections(results(found.plan, tmp_path))
+    said = texts(section)
     assert len(said) == len(section.blocks) == 4
     assert "damaged" in said[1]
     assert str(tmp_path) not in said[1]
-    assert f"residuum explain {run.id}" in said[2]
-    assert f"residuum surface {run.id}" in said[3]
+    assert "images of its mistakes were not kept: the command that ran the study, given again" in said[2]
+    assert "looks at was not computed: the command that ran the study, given again" in said[3]
     for other in found.plan.runs:
         (tmp_path / other.folder / "result.json").unlink()
     assert list(inside.sections(results(found.plan, tmp_path))) == []
@@ -76,40 +100,77 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(found, tmp_path):
 
 
 def test_the_mistakes_that_are_shown_are_the_surest_and_their_images_those_of_the_test_set(found, tmp_path):
-    run = next(run for run in found.plan.runs if run.arm == "lr=0.002" and run.seed == 0)
-    folder = tmp_path / run.folder
+    folder = tmp_path / looked_into(found).folder
     surest = classes.mistakes(classes.read(read_record(folder)), MISTAKES)
     images = mistakes.read(folder)
     assert sorted(images) == sorted(one.index for one in surest)
     test = DATASETS.build(Choice(name="digits"), None).test
     for number, image in images.items():
         np.testing.assert_array_equal(image, test.images_NCHW[number])
-    mistakes.path_of(folder).write_bytes(b"damaged")
-    (section,) = inside.sections(results(found.plan, tmp_path))
-    assert "mistakes-1" not in names(section)
-    assert any("mistakes.safetensors is damaged" in b.text for b in section.blocks if isinstance(b, Paragraph))
-    assert "grad-cam-1" in names(section)
 
 
-def test_surfaces_that_were_computed_are_shown_and_halves_are_not(found, tmp_path):
-    run = next(run for run in found.plan.runs if run.arm == "lr=0.002" and run.seed == 0)
-    record = read_record(tmp_path / run.folder)
-    settings = {"span": 0.5, "images": 20, "seed": 0}
-    for dimensions, points in ((1, 3), (1, 5), (2, 3)):
-        list(surface.evaluate(record, dimensions=dimensions, points=points, **settings))
-    half = surface.evaluate(record, dimensions=2, points=5, **settings)
+def test_what_is_damaged_is_named_and_made_again(found, tmp_path):
+    run = looked_into(found)
+    folder = tmp_path / run.folder
+    for path in (mistakes.path_of(folder), attributions.path_of(folder, attributions.REPORTED)):
+        content = path.read_bytes()
+        path.write_bytes(b"damaged")
+        section, _ = inside.sections(results(found.plan, tmp_path))
+        (said,) = (text for text in texts(section) if "damaged" in text)
+        assert f"{path.name} is damaged" in said
+        assert "given again, makes anew" in said
+        assert len(names(section)) > 3
+        list(explain_arms(found.plan, tmp_path))
+        assert path.read_bytes() == content
+
+
+def test_an_answer_to_another_question_does_not_change_the_report(found, tmp_path):
+    """Another run that is explained on this one's images, and this one on the other's."""
+    run, other = looked_into(found), next(run for run in found.plan.runs if run.arm != "lr=0.002")
+    before = {path.name: path.read_bytes() for path in (tmp_path / run.folder / "attributions").iterdir()}
+    for words in (
+        [other.id, "--beside", run.id, "--epochs"],
+        [run.id, "--beside", other.id],
+        [run.id, "--images", "3"],
+    ):
+        assert main(["explain", *words, "--runs", str(tmp_path), "--json", "--out", str(tmp_path / "out")]) == 0
+    for name, content in before.items():
+        assert (tmp_path / run.folder / "attributions" / name).read_bytes() == content, name
+
+
+def test_surfaces_that_runs_share_are_shown_in_one_frame_and_halves_are_not(tmp_path):
+    found = residuum.run_study(study(inside=["lr=0.02", "lr=0.002"]), runs=tmp_path, threads=1)
+    first, second = (
+        read_record(tmp_path / next(run for run in found.plan.runs if run.arm == arm).folder)
+        for arm in ("lr=0.02", "lr=0.002")
+    )
+
+    def compute(record, **settings):
+        asked = {"dimensions": 1, "points": 3, "span": 1.0, "images": 20, "seed": 0} | settings
+        *_, (_, grid) = surface.evaluate(record, **asked)
+        return grid
+
+    for record in (first, second):
+        compute(record)
+    for settings in ({"points": 9}, {"points": 5, "span": 0.1}, {"dimensions": 2}):
+        compute(first, **settings)
+    half = surface.evaluate(first, dimensions=2, points=5, span=1.0, images=20, seed=0)
     for _ in range(4):
         _, grid = next(half)
     half.close()
-    assert grid not in surfaces.grids(record.folder)
-    assert [(one.dimensions, one.points) for one in surfaces.grids(record.folder)] == [(1, 3), (1, 5), (2, 3)]
-    (section,) = inside.sections(found)
-    assert names(section)[-3:] == ["surface-1", "contours-1", "relief-1"]
-    assert "the first 20 training images" in section.blocks[-3].caption
-    surfaces.path_of(record.folder, grid).write_text('{"point": -1}\n')
-    (section,) = inside.sections(found)
-    assert "surface-1" not in names(section)
-    assert "does not begin with its grid" in section.blocks[-1].text
+    assert grid not in surfaces.grids(first.folder)
+    *_, section = inside.sections(found)
+    assert names(section) == ["surface", "contours", "relief"]
+    assert "the first 20 training images" in section.blocks[0].caption
+    assert "at the ends 1 times as long" in section.blocks[0].caption
+    assert section.blocks[0].svg.count(b"seed 0") >= 2  # the three points that both have, not the nine of one
+    surfaces.path_of(second.folder, grid).write_text('{"point": -1}\n')
+    *_, section = inside.sections(found)
+    assert "does not begin with its grid" in texts(section)[0]
+    assert names(section) == ["surface", "contours", "relief"]
+    # Of what one run has, the usual distance goes before more points.
+    alone = inside._surfaces({"one": first})
+    assert "at the ends 1 times as long" in next(alone).caption
 
 
 def test_an_arm_that_is_not_there_is_refused_and_one_left_out_is_forgotten():

@@ -64,6 +64,7 @@ def test_points_are_means_over_seeds_at_their_batch_sizes(tmp_path):
     assert [panel.measure for panel in found.panels] == list(batch_size.MEASURES)
     update, epoch, scale = (panel.points for panel in found.panels)
     assert [(point.arm, point.batch) for point in update] == [("batch 32", 32), ("batch 128", 128)]
+    assert found.series == ("batch …",)
     assert [point.value for point in update] == pytest.approx([100.0, 100.0])  # size images at 10 · size a second
     assert [point.value for point in epoch] == pytest.approx([200 / 32 + 0.5, 200 / 128 + 0.5])
     assert all(point.interval[0] < point.value < point.interval[1] for point in epoch)

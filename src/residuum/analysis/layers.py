@@ -63,23 +63,23 @@ def outer(histograms: Histograms) -> tuple[Numbers, Numbers]:
 def tensors(names: Sequence[str], wanted: Sequence[str] = ()) -> tuple[str, ...]:
     """Which tensors to look at: those that are wanted, a layer's name meaning its weight; else the usual choice.
 
-    That is the first and the last layer of the stem, of each stage and of the head, each with its kernel; batch norms
-    and biases are not among them.
+    A stage's name, as layer2, means the kernels of all its layers. The usual choice is the first and the last layer of
+    the stem, of each stage and of the head, each with its kernel; batch norms and biases are not among them.
 
     Raises:
         InputError: there is no such tensor; the message gives the nearest one.
     """
-    found = []
-    for name in wanted:
-        known = next((one for one in (name, f"{name}.weight") if one in names), None)
-        if known is None:
-            raise unknown("layer", name, [one.removesuffix(".weight") for one in names])
-        found.append(known)
-    if wanted:
-        return tuple(dict.fromkeys(found))
     parts: dict[str, list[str]] = {}
     for name in names:
         kind = name.removesuffix(".weight").rpartition(".")[2]
         if name.rpartition(".")[2] != "bias" and not kind.startswith("bn") and "shortcut" not in name.split("."):
             parts.setdefault(name.partition(".")[0], []).append(name)
+    found: list[str] = []
+    for name in wanted:
+        known = [one for one in (name, f"{name}.weight") if one in names][:1] or parts.get(name, [])
+        if not known:
+            raise unknown("layer", name, [*parts, *(one.removesuffix(".weight") for one in names)])
+        found += known
+    if wanted:
+        return tuple(dict.fromkeys(found))
     return tuple(dict.fromkeys(name for members in parts.values() for name in (members[0], members[-1])))

@@ -31,7 +31,7 @@ def add(command: Command) -> None:
     p = command("explain", explain, "Draw which part of an image speaks for a class, layer by layer.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     p.add_argument(
-        "files", metavar="IMAGE", nargs="*", type=Path,
+        "files", metavar="IMAGE", nargs="*", type=Path, default=[],
         help="image files (default: of each class the most confident right and wrong test image)",
     )  # fmt: skip
     p.add_argument("--images", metavar="N", nargs="+", type=int, help="test images by number, from 0")
@@ -61,47 +61,56 @@ def add(command: Command) -> None:
 
 def explain(options: argparse.Namespace) -> None:
     """`residuum explain RUN [IMAGE …]`."""
+    from residuum.records.record import find_run, labels, read_record
+
+    # A name that is wrong is told before anything heavy is loaded.
+    records = [read_record(find_run(name, options.runs)) for name in (options.folder, options.beside) if name]
+    called = labels(records)
+    for name in ("window", "stride"):
+        if getattr(options, name) == 0:
+            raise InputError(f"--{name}: 0 pixels; at least 1, or without it the default")
+
     from residuum import explaining
     from residuum.records import attributions
-    from residuum.records.record import find_run, labels, read_record
     from residuum.report.figures import attribution as figures
 
-    record = read_record(find_run(options.folder, options.runs))
-    others = [read_record(find_run(options.beside, options.runs))] if options.beside else []
-    called = labels([record, *others])
     settings = {name: value for name in ("steps", "window", "stride") if (value := getattr(options, name)) is not None}
     asked: dict[str, Any] = {"target": options.target, "which": options.which, "root": options.data or ""}
     asked |= {"files": options.files or None, "numbers": options.images}
-    if others and not options.files:
-        _check_same_images(record, others[0])
+    chosen_by = ""
+    if len(records) > 1 and not options.files:
+        _check_same_images(*records)
         if options.images is None:
-            asked["numbers"] = explaining.most_confident(record, options.which)
-    found, *beside = (
-        explaining.explain(one, {"name": options.method, **settings}, **asked) for one in (record, *others)
-    )
-    name = _name(options)
-    arrays = [attributions.write(record.folder, name, found)]
-    drawn = {name: figures.draw(figures.data(found))}
-    for other, its in zip(others, beside, strict=True):
-        arrays.append(attributions.write(other.folder, name, its))
-        together = figures.side_by_side(dict(zip(called, (found, its), strict=True)))
-        drawn = {f"{name}-and-{other.id}": figures.draw(together)}
-    by_epoch = explaining.over_epochs(record, found) if options.epochs else ()
-    for number, one in enumerate(by_epoch, start=1):
-        drawn[f"{name}-epochs-{number}"] = figures.draw(figures.over_epochs(one))
-        arrays.append(attributions.write(record.folder, f"{name}-epochs-{number}", one))
-    paths = save_figures(drawn, options.out or record.folder / "figures")
+            chosen_by, asked["numbers"] = called[0], explaining.most_confident(records[0], options.which)
+    found = [explaining.explain(record, {"name": options.method, **settings}, **asked) for record in records]
+
+    # The other run's own answer to the same question may be of other images, so this one has a name of its own.
+    names = [_name(options), f"{_name(options)}-beside-{records[0].id}"][: len(records)]
+    if len(records) == 1:
+        drawn = {names[0]: figures.draw(figures.data(found[0]))}
+    else:
+        together = figures.side_by_side(dict(zip(called, found, strict=True)), chosen_by)
+        drawn = {f"{names[0]}-and-{records[1].id}": figures.draw(together)}
+    kept = list(zip(records, names, found, strict=True))
+    followed = [explaining.over_epochs(*pair) for pair in zip(records, found, strict=True)] if options.epochs else []
+    for record, name, images in zip(records, names, followed, strict=False):
+        for number, image in enumerate(images, start=1):
+            its_name = f"{name}-by-epoch-{number}-{_word(image.names[0])}"
+            drawn[its_name] = figures.draw(figures.over_epochs(image))
+            kept.append((record, its_name, image))
+    arrays = [attributions.write(record.folder, name, one) for record, name, one in kept]
+    paths = save_figures(drawn, options.out or records[0].folder / "figures")
     if options.json:
-        values = _plain(found) | ({"epochs": by_epoch[0].epochs} if by_epoch else {})
-        values |= {"beside": _plain(beside[0])} if beside else {}
+        values = _plain(found[0]) | ({"epochs": followed[0][0].epochs} if followed else {})
+        values |= {"beside": _plain(found[1])} if len(found) > 1 else {}
         print_json(values | {"arrays": [str(path) for path in arrays], "figures": [str(path) for path in paths]})
         return
-    for one in (found, *beside):
+    for one in found:
         _print(one)
-    if by_epoch:
-        _print_epochs(record, by_epoch, len(found.names))
-    print("arrays:", *arrays)
-    print("figures:", *(path for path in paths if path.suffix == ".png"))
+    for record, images in zip(records, followed, strict=False):
+        _print_epochs(record, images, len(found[0].names))
+    print("arrays:", *arrays, sep="\n   ")
+    print("figures:", *(path for path in paths if path.suffix == ".png"), sep="\n   ")
 
 
 def _check_same_images(record: RunRecord, other: RunRecord) -> None:
@@ -184,8 +193,8 @@ def _print_epochs(record: RunRecord, by_epoch: Sequence[Attributions], images: i
     names, epochs = (", ".join(one.names[0] for one in by_epoch), ", ".join(map(str, by_epoch[0].epochs)))
     more = f"; --images chooses others than the first {len(by_epoch)}" if len(by_epoch) < images else ""
     all_ = " (--set save.keep=0 keeps all)" if kept < len(record.epochs) else ""
-    print(f"{names} by the weights of epochs {epochs} (0: before training){more}; {kept} of {len(record.epochs)} were "
-          f"kept{all_}")  # fmt: skip
+    print(f"run {record.id}: {names} by the weights of epochs {epochs} (0: before training){more}; {kept} of "
+          f"{len(record.epochs)} were kept{all_}")  # fmt: skip
 
 
 def _correlation(mean: float | None, images: int, of: int) -> str:

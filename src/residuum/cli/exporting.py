@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from residuum.cli.options import Command, common, moved_data_option, print_json, which_option
+from residuum.cli.options import Command, common, moved_data_option, output_file, print_json, which_option
 
 
 def add(command: Command) -> None:
@@ -16,7 +15,7 @@ def add(command: Command) -> None:
         "--format", choices=("safetensors", "onnx"), required=True, help="weights alone, or a graph that runs as it is"
     )
     which_option(p)
-    p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: export/ in the run's folder)")
+    p.add_argument("--out", type=output_file, metavar="FILE", help="file to write (default: in export/ of the run)")
     moved_data_option(p, "; ONNX is checked on its images")
     common(p)
 

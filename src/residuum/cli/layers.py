@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.options import Command, common, figures_folder_option, print_json, save_figures
-from residuum.errors import InputError
 
 if TYPE_CHECKING:
     from residuum.records.layers import Layers
+    from residuum.records.record import RunRecord
 
 OF = ("parameters", "gradients", "responses", "activations")
 
@@ -30,21 +32,19 @@ def add(command: Command) -> None:
 
 def layers(options: argparse.Namespace) -> None:
     """`residuum layers RUN [RUN...]`."""
-    from residuum.records import layers as recorded
     from residuum.records.record import find_run, labels, read_record
     from residuum.report.figures import gradient_flow, histograms
     from residuum.report.terminal import print_table
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     named = dict(zip(labels(records), records, strict=True))
-    seen = {label: recorded.read(record.folder) for label, record in named.items()}
+    seen = {label: record.layers() for label, record in named.items()}
     for label, found in seen.items():
-        if not found:
-            raise InputError(f"run {named[label].id} recorded no layers; train it with --set monitor.histograms=true")
+        _say_gaps(named[label], [one.epoch for one in found])
     wanted = [name.strip() for name in options.layers.split(",") if name.strip()]
     first, *others = records
     figures = {
-        f"histograms-{options.of}" + (f"-{named[label].id}" if others else ""): histograms.draw(
+        "-".join(["histograms", options.of, *wanted, *([named[label].id] if others else [])]): histograms.draw(
             histograms.data(label, found, options.of, wanted)
         )
         for label, found in seen.items()
@@ -53,15 +53,33 @@ def layers(options: argparse.Namespace) -> None:
     figures[f"gradient-flow{together}"] = gradient_flow.draw(gradient_flow.data(seen))
     out = options.out or first.folder / "figures"
     paths = [str(path) for path in save_figures(figures, out)]
-    rows = [_row(named[label].id, label, one) for label, found in seen.items() for one in found]
+    rows = {label: [_row(one) for one in found] for label, found in seen.items()}
     if options.json:
-        print_json({"epochs": rows, "figures": paths})
+        every = [{"run": named[label].id, "label": label, **row} for label, own in rows.items() for row in own]
+        print_json({"epochs": every, "figures": paths})
         return
-    print_table([{key: _text(value) for key, value in row.items()} for row in rows])
+    for label, its_rows in rows.items():
+        print(f"{label} (run {named[label].id})")
+        print_table([{HEADS[key]: _text(value) for key, value in row.items()} for row in its_rows])
     print("figures:", *(path for path in paths if path.endswith(".png")))
 
 
-def _row(id_: str, label: str, layers: Layers) -> dict[str, Any]:
+HEADS = {
+    "epoch": "epoch", "first gradient": "gradient, first", "last gradient": "last",
+    "smallest response": "response, least", "largest response": "most", "dead": "dead",
+}  # fmt: skip
+"""Heads of the table, short enough for a narrow terminal."""
+
+
+def _say_gaps(record: RunRecord, epochs: Sequence[int]) -> None:
+    missing = sorted({0, *(row.epoch for row in record.epochs)} - {*epochs})
+    if missing:
+        print(
+            f"note: run {record.id} has nothing of its layers of epoch {', '.join(map(str, missing))}", file=sys.stderr
+        )
+
+
+def _row(layers: Layers) -> dict[str, Any]:
     """One epoch of a run in a few numbers; None where a value is not finite."""
     gradients_L, responses_L = layers.kernel_gradients_L, layers.response_stds_L
     values = {
@@ -69,7 +87,7 @@ def _row(id_: str, label: str, layers: Layers) -> dict[str, Any]:
         "smallest response": responses_L.min(), "largest response": responses_L.max(), "dead": layers.dead_A.mean(),
     }  # fmt: skip
     numbers = {name: float(value) for name, value in values.items()}
-    return {"run": id_, "label": label, "epoch": layers.epoch,
+    return {"epoch": layers.epoch,
             **{name: value if abs(value) < float("inf") else None for name, value in numbers.items()}}  # fmt: skip
 
 

@@ -53,8 +53,18 @@ def figures_folder_option(parser: argparse.ArgumentParser, what: str = "the figu
 
 def _folder(text: str) -> Path:
     path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--out: {text} is a file; name a folder, as {path.parent / 'figures'}")
+    for one in (path, *path.parents):
+        if one.exists() and not one.is_dir():
+            raise InputError(f"--out: {one} is a file; name a folder, as {one.parent / 'figures'}")
+    return path
+
+
+def output_file(text: str) -> Path:
+    """A path to write a file to: no folder, and not within a file."""
+    path = Path(text)
+    _folder(str(path.parent))
+    if path.is_dir():
+        raise InputError(f"--out: {text} is a folder; name a file in it, as {path / 'figure'}")
     return path
 
 
@@ -62,7 +72,7 @@ def figure_options(parser: argparse.ArgumentParser, name: str) -> None:
     """The options of a command that writes one figure."""
     parser.add_argument(
         "--out",
-        type=Path,
+        type=output_file,
         default=Path(name),
         metavar="FILE",
         help=f"file to write, as PNG and as SVG (default: {name})",

@@ -15,6 +15,7 @@ from residuum.cli.options import (
     data_settings,
     figures_folder_option,
     moved_data_option,
+    output_file,
     print_json,
     save_figure,
     say_figures,
@@ -69,7 +70,7 @@ def add(command: Command) -> None:
         help="learning curves, or the gradient noise scale where a run measures it (default: curves)",
     )  # fmt: skip
     p.add_argument(
-        "--out", type=Path, metavar="FILE", help="file to write, as PNG and as SVG (default: curves, or noise)"
+        "--out", type=output_file, metavar="FILE", help="file to write, as PNG and as SVG (default: curves, or noise)"
     )
     common(p)
 
@@ -180,7 +181,7 @@ def draw(options: argparse.Namespace) -> None:
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     for record in records:
-        if not record.epochs:
+        if not record.epochs and options.of == "curves":
             raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
         for line in record.damaged:
             print(f"note: run {record.id}: {line}", file=sys.stderr)

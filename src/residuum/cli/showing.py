@@ -48,7 +48,7 @@ def add(command: Command) -> None:
     figure_options(p, "activations")
     p = command("schedules", show_schedules, "Draw the learning rate over a run: all schedules, or those of recipes.",
                 within=shown)  # fmt: skip
-    p.add_argument("recipes", metavar="RECIPE", nargs="*", help="recipes: `residuum list recipes`")
+    p.add_argument("recipes", metavar="RECIPE", nargs="*", default=[], help="recipes: `residuum list recipes`")
     p.add_argument("--epochs", type=int)
     p.add_argument("--lr", type=float, help="base learning rate")
     set_option(p, "a setting, as optim.warmup=5")

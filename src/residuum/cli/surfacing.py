@@ -53,7 +53,11 @@ def surface(options: argparse.Namespace) -> None:
     else:
         drawn = {"surface-contours": figures.contours(view), "surface-3d": figures.relief(view)}
     first, *others = records
-    ending = "".join(f"-and-{one.id}" for one in others)
+    # Another grid is another figure.
+    unusual = (f"-{name}{value:g}" for name in ("points", "span", "images", "seed")
+               if (value := getattr(options, name)) != options.parser.get_default(name))  # fmt: skip
+    which = f"-{options.which}" if options.which != "last" else ""
+    ending = "".join([*unusual, which, *(f"-and-{one.id}" for one in others)])
     out = options.out or first.folder / "figures"
     paths = save_figures({f"{name}{ending}": figure for name, figure in drawn.items()}, out)
     if options.json:
@@ -74,6 +78,11 @@ def _computed(label: str, record: RunRecord, options: argparse.Namespace) -> Sur
         seed=options.seed, which=options.which, root=options.data or "",
     )  # fmt: skip
     there, grid = next(steps)
-    for _ in counting((done for done, _ in steps), there, grid.total, label, sys.stderr):
-        pass
+    done = there
+    try:
+        for count in counting((count for count, _ in steps), there, grid.total, label, sys.stderr):
+            done = count
+    except KeyboardInterrupt:
+        print(f"stopped: {done:,} of {grid.total:,} points are saved, and the same command goes on", file=sys.stderr)
+        raise
     return surfaces.read(record.folder, grid)

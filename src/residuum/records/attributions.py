@@ -15,8 +15,8 @@ from residuum.records import shown, storage
 
 FOLDER = "attributions"
 REPORTED = "grad-cam"
-FIRST_BY_EPOCH = f"{REPORTED}-epochs-1"
-"""The names of those that the report of a study shows: images × layers, and the first image over the epochs."""
+BY_EPOCH = {True: f"{REPORTED}-right-by-epoch", False: f"{REPORTED}-wrong-by-epoch"}
+"""The names of those that the report of a study shows: images × layers, and the surest right and wrong over epochs."""
 Maps = dict[str, NDArray[np.float32]]
 
 

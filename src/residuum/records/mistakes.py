@@ -28,14 +28,14 @@ def write(folder: Path, images: Mapping[int, Image]) -> None:
 
 
 def read(folder: Path) -> dict[int, Image]:
-    """The images that were saved, by their numbers; empty where none were.
+    """The images that were saved, by their numbers.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is missing or damaged.
     """
     path = path_of(folder)
     if not path.exists():
-        return {}
+        raise InputError(f"{path} is missing; a study's run that its report looks into makes it")
     try:
         return {int(number): image for number, image in load(path.read_bytes()).items()}
     except (SafetensorError, ValueError) as error:

@@ -1,10 +1,12 @@
 """RunRecord: everything that a run left behind, read back as plain values."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +15,9 @@ from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
+
+if TYPE_CHECKING:
+    from residuum.records.layers import Layers
 
 EPOCH, NOISE = TypeAdapter(EpochDone), TypeAdapter(NoiseSeen)
 
@@ -64,6 +69,21 @@ class RunRecord:
             rows.append(("time", f"{self.result['seconds']:.1f} s"))
         rows += [("damaged", line) for line in self.damaged]
         return shown.facts(f"Run {self.id}", [*rows, ("folder", str(self.folder))])
+
+    def layers(self) -> tuple[Layers, ...]:
+        """What the run recorded of its layers before training and after each epoch.
+
+        Raises:
+            InputError: it recorded none, they are gone, or a file is damaged.
+        """
+        from residuum.records import layers  # numpy, which no command that only describes waits for
+
+        found = layers.read(self.folder)
+        if not found and self.config.monitor.histograms:
+            raise InputError(f"{self.folder / 'layers'} holds nothing: the run has not begun, or its records are gone")
+        if not found:
+            raise InputError(f"run {self.id} recorded no layers; train it with --set monitor.histograms=true")
+        return found
 
     def noise(self) -> list[NoiseSeen]:
         """The noise of the gradient before training and after each epoch; empty where it was not measured.
@@ -178,10 +198,25 @@ def find_run(name: str, root: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if found:
-        raise InputError(f"run {name!r} is ambiguous in {root}: {', '.join(run.name for run in found[:4])}")
+        names = ", ".join(run.name for run in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        raise InputError(f"run {name!r} is ambiguous in {root}: {names}; `residuum list runs` tells them apart")
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
     if not runs:
         raise InputError(f"no run {name!r}: {root} holds no runs; train one, or name another folder with --runs")
-    near = get_close_matches(name, [run.name for run in runs], n=1, cutoff=0.0)
-    raise InputError(f"no run {name!r} in {root}; the nearest is {near[0]!r}")
+    near = get_close_matches(name, [run.name for run in runs], n=1, cutoff=0.4)
+    hint = f"the nearest is {near[0]!r}" if near else "`residuum list runs` shows the runs that there are"
+    raise InputError(f"no run {name!r} in {root}; {hint}")
+
+
+def record_of(run: RunRecord | Path | str, root: Path) -> RunRecord:
+    """The record of a run: itself, or by its folder, or by the unambiguous beginning of its name or id within `root`.
+
+    Raises:
+        InputError: none, several, a damaged one, or something that names no run.
+    """
+    if isinstance(run, RunRecord):
+        return run
+    if isinstance(run, Path | str):
+        return read_record(find_run(str(run), root))
+    raise InputError(f"a run is a record, a folder or a name; this is a {type(run).__name__}")

@@ -42,6 +42,11 @@ class Grid:
         )
 
     @property
+    def settings(self) -> tuple[Any, ...]:
+        """All but the epoch: grids of two runs that agree in it can be set side by side."""
+        return self.dimensions, self.points, self.span, self.images, self.seed, self.which
+
+    @property
     def total(self) -> int:
         """How many points the grid has."""
         return int(self.points**self.dimensions)
@@ -104,7 +109,10 @@ def begin(folder: Path, grid: Grid) -> tuple[storage.Rows, int]:
     path = path_of(folder, grid)
     with storage.storing(path):
         path.parent.mkdir(exist_ok=True)
-    storage.keep_rows(path, "point", range(-1, grid.total))
+    try:
+        storage.keep_rows(path, "point", range(-1, grid.total))
+    except InputError as error:
+        raise InputError(f"{error}; delete the file to compute it anew") from error
     there = len(storage.read_rows(path))
     rows = storage.Rows(path)
     if not there:

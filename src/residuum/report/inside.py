@@ -1,6 +1,7 @@
 """A closer look at the networks of a study: one run of each arm that the study names, and what it learned."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from residuum.analysis import classes
 from residuum.analysis.classes import Findings
@@ -9,6 +10,7 @@ from residuum.errors import InputError
 from residuum.records import attributions, layers, surfaces
 from residuum.records import mistakes as kept
 from residuum.records.record import RunRecord
+from residuum.records.surfaces import Grid, Surface
 from residuum.report import tables
 from residuum.report.blocks import Block, Items, Paragraph, Section, Tabular, picture
 from residuum.report.figures import attribution, confusion, histograms, mistakes, reliability, surface
@@ -16,26 +18,40 @@ from residuum.report.tables import Table
 
 
 def sections(results: Results) -> Iterator[Section]:
-    """A section for each arm that the study looks inside of, on its first run that is complete."""
-    for number, arm in enumerate(results.plan.study.inside, start=1):
+    """A section for each arm that the study looks inside of, and one for the loss around the weights of all of them."""
+    found = dict(_looked_into(results))
+    for number, (arm, (label, record)) in enumerate(found.items(), start=1):
+        yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, label, record)))
+    if found:
+        yield Section("surfaces", "The loss around the weights", tuple(_surfaces(dict(found.values()))))
+
+
+def _looked_into(results: Results) -> Iterator[tuple[str, tuple[str, RunRecord]]]:
+    """The arms that the study names with the first of their runs that is complete, and what it is called."""
+    for arm in results.plan.study.inside:
         runs = (run for run in results.plan.runs if run.arm == arm and run.id in results.records)
         done = [(run.seed, results.records[run.id]) for run in runs if results.records[run.id].status == "finished"]
         if done:
             (seed, record), mark = done[0], tables.mark(results.plan)
-            label = f"{arm}, seed {seed}" + (f" ({mark})" if mark else "")
-            yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, label, seed, record)))
+            yield arm, (f"{arm}, seed {seed}" + (f" ({mark})" if mark else ""), record)
 
 
-def _blocks(number: int, label: str, seed: int, record: RunRecord) -> Iterator[Block]:
+def _blocks(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     yield Paragraph(
-        f"Run {record.id} of seed {seed}, weights of the last epoch. One network: other seeds make other mistakes."
+        f"Run {record.id} of seed {record.config.train.seed}, weights of the last epoch. One network: other seeds make "
+        "other mistakes."
     )
-    for part in (_classes, _maps, _histograms, _surfaces):
+    for part in (_classes, _mistakes, _maps, _histograms):
         try:
             yield from tuple(part(number, label, record))
         except InputError as error:
-            # The report tells no path of the machine.
-            yield Paragraph(f"Run {record.id}: {str(error).replace(f'{record.folder}/', '')}.")
+            yield _damaged(record, error)
+
+
+def _damaged(record: RunRecord, error: InputError) -> Paragraph:
+    # The report tells no path of the machine.
+    what = str(error).replace(f"{record.folder}/", "")
+    return Paragraph(f"Run {record.id}: {what}. The command that ran the study, given again, makes anew what it can.")
 
 
 def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
@@ -55,13 +71,21 @@ def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     if pairs:
         yield Paragraph("The commonest mistakes, true → predicted:")
         yield Items(tuple(pairs))
-    images = kept.read(record.folder)
-    wrong = [one for one in classes.mistakes(predictions, len(images)) if one.index in images]
-    if wrong:
-        text = "The mistakes of which the network is surest: true → predicted, its probability, number of the image."
-        yield picture(f"mistakes-{number}", text, mistakes.draw(mistakes.data({label: wrong}, {label: images})))
     text = "How often the network is right when it is so sure; below, how many images are that sure."
     yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})))
+
+
+def _mistakes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+    if not kept.path_of(record.folder).exists():
+        yield Paragraph(
+            "The images of its mistakes were not kept: the command that ran the study, given again, does so."
+        )
+        return
+    images = kept.read(record.folder)
+    surest = classes.mistakes(classes.read(record), len(images))
+    wrong = {label: [one for one in surest if one.index in images]}
+    text = "The mistakes of which the network is surest: true → predicted, its probability, number of the image."
+    yield picture(f"mistakes-{number}", text, mistakes.draw(mistakes.data(wrong, {label: images})))
 
 
 def _scores(found: Findings) -> Table:
@@ -73,7 +97,7 @@ def _scores(found: Findings) -> Table:
 def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     path = attributions.path_of(record.folder, attributions.REPORTED)
     if not path.exists():
-        yield Paragraph(f"What it looks at was not computed: `residuum explain {record.id}` does, before the report.")
+        yield Paragraph("What it looks at was not computed: the command that ran the study, given again, does.")
         return
     sheet = attribution.draw(attribution.data(attributions.read(path), label))
     text = (
@@ -81,14 +105,16 @@ def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         "surest: right, then wrong. A map shows where evidence for the class lies, not that it is good evidence."
     )
     yield picture(f"grad-cam-{number}", text, sheet)
-    by_epoch = attributions.path_of(record.folder, attributions.FIRST_BY_EPOCH)
-    if by_epoch.exists():
-        text = (
-            "The first of these images by the weights before training (epoch 0, when batch norm has no statistics yet, "
-            "so that the network may be sure of anything) and of the epochs that were kept."
-        )
-        drawn = attribution.draw(attribution.over_epochs(attributions.read(by_epoch)))
-        yield picture(f"grad-cam-epochs-{number}", text, drawn)
+    for right, name in attributions.BY_EPOCH.items():
+        path = attributions.path_of(record.folder, name)
+        if path.exists():
+            text = (
+                f"The {'right' if right else 'wrong'} image of which it is surest, by the weights before training "
+                "(epoch 0: batch norm has no statistics yet, so a network may be sure of anything) and of the epochs "
+                "that were kept."
+            )
+            drawn = attribution.draw(attribution.over_epochs(attributions.read(path)))
+            yield picture(f"{name}-{number}", text, drawn)
 
 
 def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
@@ -99,20 +125,42 @@ def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         yield picture(f"histograms-{number}", text, drawn)
 
 
-def _surfaces(number: int, label: str, record: RunRecord) -> Iterator[Block]:
-    """The loss around the weights, where `residuum surface` computed it: in each dimension the finest grid."""
-    found = {}
-    for grid in sorted(surfaces.grids(record.folder), key=lambda grid: grid.total):
-        found[grid.dimensions] = surfaces.read(record.folder, grid)
-    if not found:
-        yield Paragraph(f"The loss around its weights was not computed: `residuum surface {record.id}` does, along one "
-                        "random direction, or with `--dimensions 2` over two.")  # fmt: skip
-    for dimensions, one in sorted(found.items()):
-        view = surface.data({label: one})
-        over = f"the first {one.grid.images:,} training images, weights of epoch {one.grid.epoch}"
-        text = f"by random directions that are scaled filter by filter (Li et al. 2018), on {over}."
-        if dimensions == 1:
-            yield picture(f"surface-{number}", f"Loss and accuracy {text}", surface.lines(view))
-        else:
-            yield picture(f"contours-{number}", f"The loss {text} The cross is the network.", surface.contours(view))
-            yield picture(f"relief-{number}", "The same as a relief.", surface.relief(view))
+def _surfaces(runs: Mapping[str, RunRecord]) -> Iterator[Block]:
+    """The loss around the weights of the runs, in one frame for each number of directions in which it is there."""
+    there: dict[str, list[Grid]] = {}
+    for label, record in runs.items():
+        try:
+            there[label] = surfaces.grids(record.folder)
+        except InputError as error:
+            yield _damaged(record, error)
+    ids = " ".join(record.id for record in runs.values())
+    if not any(there.values()):
+        yield Paragraph(f"It was not computed: `residuum surface {ids}` does, along one random direction, or with "
+                        "`--dimensions 2` over two.")  # fmt: skip
+    for dimensions in (1, 2):
+        alike: dict[tuple[Any, ...], dict[str, Grid]] = {}
+        for label, grids in there.items():
+            for grid in grids:
+                if grid.dimensions == dimensions:
+                    alike.setdefault(grid.settings, {})[label] = grid
+        if alike:
+            # The one that most runs have; then the usual directions and distance, then the finest.
+            best = max(alike.values(), key=lambda found: (len(found), *_usual(next(iter(found.values())))))
+            yield from _surface({label: surfaces.read(runs[label].folder, grid) for label, grid in best.items()})
+
+
+def _usual(grid: Grid) -> tuple[bool, bool, bool, int, int]:
+    return grid.which == "last", grid.span == 1, grid.seed == 0, grid.images, grid.points
+
+
+def _surface(found: Mapping[str, Surface]) -> Iterator[Block]:
+    grid, view = next(iter(found.values())).grid, surface.data(found)
+    over = (
+        f"random directions (seed {grid.seed}), scaled filter by filter (Li et al. 2018), at the ends {grid.span:g} "
+        f"times as long as the weights; mean over the first {grid.images:,} training images"
+    )
+    if grid.dimensions == 1:
+        yield picture("surface", f"Loss and accuracy along one of the {over}.", surface.lines(view))
+    else:
+        yield picture("contours", f"The loss over two {over}. The cross is the network.", surface.contours(view))
+        yield picture("relief", "The same as a relief.", surface.relief(view))

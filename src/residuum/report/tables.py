@@ -49,7 +49,9 @@ def filled(table: Table) -> Table:
 def mark(plan: Plan) -> str:
     """What stands beside every number of a study that was shortened or changed by its user; empty if it was not."""
     parts = [f"SCALED ×{plan.scale:.3g}"] if plan.scale != 1 else []
-    changed = ", ".join(setting(path, value) for path, value in user_settings(plan).items())
+    # How often a state is saved changes no number.
+    numbers = {path: value for path, value in user_settings(plan).items() if not path.startswith("save.")}
+    changed = ", ".join(setting(path, value) for path, value in numbers.items())
     return " · ".join([*parts, f"CHANGED {changed}"] if changed else parts)
 
 

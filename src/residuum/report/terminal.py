@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from residuum.records.event import Diverged, EpochDone, Event, Finished, NoiseSeen, Note, Scores, Started, StepDone
+from residuum.records.folder import checkpoints
 from residuum.records.record import RunRecord, read_record
 
 
@@ -49,10 +50,11 @@ def result_lines(record: RunRecord) -> list[str]:
     if not result:
         return [f"{record.status} after {len(record.epochs)} of {record.config.train.epochs} epochs"]
     if result["status"] == "diverged":
-        at = result["diverged"]
+        at, saved = result["diverged"], any(checkpoints(record.folder))
+        kept = "the last finite state is kept" if saved else "no state was saved before"
         return [
             f"diverged in epoch {at['epoch']} at step {at['step']}: loss {at['loss']}, gradient norm "
-            f"{at['gradient_norm']}; the last finite state is kept"
+            f"{at['gradient_norm']}; {kept}"
         ]
     if result["status"] == "imported":
         return ["weights from elsewhere: `residuum evaluate` scores them"]

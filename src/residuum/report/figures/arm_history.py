@@ -1,7 +1,9 @@
 """History of each arm: training and held-out loss and accuracy against epoch, as small multiples."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
+from statistics import median
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -18,6 +20,8 @@ from residuum.report.figures.curves import LOOK
 from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, diverged_at_once
 
 COLUMNS = 5
+TOWERING = 5.0
+"""A loss of so many times the median one is cut off, which is said."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,17 @@ def data(results: Results, found: Curves, mark: str = "") -> Histories:
         for arm, bands in found.items()
         if bands or (arm in at_once and any(found.values()))
     )
-    # The loss of a few first epochs, or of one arm, can be thousands: the frame is that of most values.
-    values = sorted(value for history in made for band in history.loss for value in band.mean)
-    return Histories(made, 1.05 * values[int(0.97 * (len(values) - 1))] if values else 1.0, mark)
+    return Histories(made, _top(made), mark)
+
+
+def _top(made: Sequence[History]) -> float:
+    """How high the frame of the loss is: as the highest value, unless that would press the others to the floor.
+
+    The loss of a few first epochs, or of one arm, can be thousands.
+    """
+    values = [value for history in made for band in history.loss for value in band.mean if isfinite(value)]
+    usual = TOWERING * median(values) if values else 1.0
+    return 1.05 * max((value for value in values if value <= usual), default=1.0) or 1.0
 
 
 def _accuracy(band: Band) -> Band:
@@ -89,6 +101,8 @@ def draw(histories: Histories) -> Figure:
                 _draw_frame(axes, box, label if number % columns == 0 else "", below=box is lower)
                 for band in bands:
                     _draw_band(axes, box, band)
+                if any(value > box.top for band in bands for value in band.mean):
+                    axes.text(x + WIDE, box.y + HIGH - 0.02, "▴ higher", ha="right", va="top", fontsize=7, color="0.3")
             if not history.loss:
                 _draw_at_once(axes, upper)
         splits = {band.split: None for history in arms for band in history.accuracy}

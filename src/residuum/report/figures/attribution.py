@@ -79,11 +79,16 @@ def data(found: Attributions, label: str = "") -> Sheet:
     return replace(sheet, title=f"{label}: {sheet.title}") if label else sheet
 
 
-def side_by_side(runs: Mapping[str, Attributions]) -> Sheet:
-    """Runs side by side, by their labels: the same images in the same rows, explained by the same method."""
+def side_by_side(runs: Mapping[str, Attributions], chosen_by: str = "") -> Sheet:
+    """Runs side by side, by their labels: the same images in the same rows, explained by the same method.
+
+    `chosen_by` is the run that is surest of them, right and then wrong, where they were not chosen otherwise.
+    """
     first = next(iter(runs.values()))
     panels = [Panel(label, _columns(found), tuple(_rows(found))) for label, found in runs.items()]
     remark = max((_remark(found) for found in runs.values()), key=len)
+    if chosen_by:
+        remark = f"Of each class the images of which {_name(chosen_by, 60)} is surest: right, then wrong. {remark}"
     epochs = {found.epochs[0] for found in runs.values() if found.epochs}
     sheet = _sheet(first, "", remark, panels)
     return sheet if len(epochs) == 1 else replace(sheet, title=sheet.title.rpartition(", epoch")[0] or sheet.title)
@@ -176,6 +181,8 @@ def draw_prediction(explained: Explained) -> Figure:
             axes.imshow(_rgb(cell), interpolation="nearest")
             if cell.note:
                 axes.set_title(f"{title}: {cell.note}", fontsize=9)
+        middle.text(0.5, -0.04, "dark: nothing, bright: most", transform=middle.transAxes, fontsize=8, color="0.3",
+                    ha="center", va="top")  # fmt: skip
         rows = np.arange(len(explained.shares))
         right.barh(rows, [share for _, share in explained.shares], height=0.62, color=style.TRAIN)
         for row, (name, share) in enumerate(explained.shares):

@@ -149,11 +149,12 @@ def _lists(confusion: Confusion) -> list[list[str]]:
         label = f"{style.literal(matrix.label)}: " if difference_KK is not None else ""
         made.append([f"{label}{'most confused, true → predicted' if lines else 'no mistakes'}", *lines])
     if difference_KK is not None:
-        largest_M = np.argsort(-np.abs(difference_KK), axis=None, kind="stable")[:LISTED]
+        mistakes_KK = np.abs(difference_KK * (1 - np.eye(len(classes))))
+        largest_M = np.argsort(-mistakes_KK, axis=None, kind="stable")[:LISTED]
         cells = [divmod(int(at), len(classes)) for at in largest_M]
         lines = [f"{_arrow(classes, classes[true], classes[predicted])}: {by}" for true, predicted in cells
-                 if (by := _signed(float(difference_KK[true, predicted])))]  # fmt: skip
-        made.append(["largest differences, true → predicted, in points" if lines else "no differences", *lines])
+                 if true != predicted and (by := _signed(float(difference_KK[true, predicted])))]  # fmt: skip
+        made.append(["mistakes that differ most, true → predicted, in points" if lines else "no differences", *lines])
     return made
 
 

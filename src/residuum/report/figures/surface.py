@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from residuum.records.surfaces import Surface
 from residuum.report import style
+from residuum.report.figures import frame
 
 HIGHEST = 1e3
 """Losses above it are drawn as it: the rim of a deep plain network would hide all else."""
@@ -61,6 +62,7 @@ def lines(view: View) -> Figure:
             left.plot(view.axis_P[label], view.loss[label], label=style.literal(label), **kind)
             right.plot(view.axis_P[label], view.accuracy[label], **kind)
         left.set_yscale("log")
+        frame.decades(left.yaxis)
         left.set_ylabel(_loss(view))
         right.set_ylabel("training accuracy")
         right.set_ylim(0, 1)
