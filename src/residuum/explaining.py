@@ -237,9 +237,7 @@ def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str,
     )
 
 
-def over_epochs(
-    record: RunRecord, found: Attributions, rows: Sequence[int] = range(FOLLOWED)
-) -> tuple[Attributions, ...]:
+def over_epochs(record: RunRecord, found: Attributions, rows: Sequence[int] | None = None) -> tuple[Attributions, ...]:
     """Some rows of attributions explained for the same classes by the weights of every epoch; the first four at most.
 
     These are the epochs whose weights were kept, and 0, the network before training, which its seed makes again; of
@@ -251,8 +249,8 @@ def over_epochs(
     trained = predict.load(record)
     method, known = Choice(name=found.method, **found.settings), sorted({0, *kept_epochs(record)})
     chosen = sorted({known[round(at)] for at in np.linspace(0, len(known) - 1, MOST_EPOCHS)})
-    rows = [row for row in rows if row < len(found.names)]
-    images_NCHW, targets_N = found.images_NCHW[rows], found.targets_N[rows]
+    rows = range(min(FOLLOWED, len(found.names))) if rows is None else rows
+    images_NCHW, targets_N = found.images_NCHW[list(rows)], found.targets_N[list(rows)]
     logits, maps = [], []
     with _exactly(trained) as network:
         for epoch in chosen:

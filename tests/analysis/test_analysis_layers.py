@@ -78,7 +78,7 @@ def test_layers_are_chosen_by_name_and_a_wrong_name_gets_the_nearest():
     assert tensors(PARAMETERS, ["layer1", "conv1"]) == (
         "layer1.0.conv1.weight", "layer1.0.conv2.weight", "layer1.1.conv1.weight", "layer1.1.conv2.weight", "conv1.weight",
     )  # fmt: skip
-    with pytest.raises(InputError, match="unknown layer 'layer3'; did you mean 'layer[12]'"):
+    with pytest.raises(InputError, match=r"unknown layer 'layer3'; did you mean 'layer[12]'"):
         tensors(PARAMETERS, ["layer3"])
     with pytest.raises(InputError, match=r"'layer1\.0\.conv3'.*did you mean 'layer1\.0\.conv[12]'"):
         tensors(PARAMETERS, ["layer1.0.conv3"])

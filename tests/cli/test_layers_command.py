@@ -17,7 +17,7 @@ from report_runs import leave, planned
 
 STUDY = {
     "name": "two", "question": "Which?", "base": "he2015", "seeds": 1,
-    "arms": [{"name": "sigmoid", "set": {"model.activation": "sigmoid"}}, {"name": "relu"},
+    "arms": [{"name": "sigmoid", "set": {"model.activation": "sigmoid"}}, {"name": "relu", "set": {"monitor.histograms": True}},
              {"name": "blind", "set": {"model.depth": 56}}],
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_runs_side_by_side(runs, tmp_path, capsys):
     names = ["layers", runs["sigmoid"], runs["relu"], "--runs", str(tmp_path), "--out", str(out)]
     assert main([*names, "--of", "gradients", "--layers", "conv1,linear", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    ridges = [f"histograms-gradients-{runs[arm]}" for arm in ("relu", "sigmoid")]
+    ridges = [f"histograms-gradients-conv1-linear-{runs[arm]}" for arm in ("relu", "sigmoid")]
     stems = sorted([*ridges, f"gradient-flow-and-{runs['relu']}"])
     assert sorted({path.stem for path in out.iterdir()}) == stems
     assert sorted(found["figures"]) == sorted(map(str, out.iterdir()))
@@ -56,11 +56,27 @@ def test_one_run_has_its_figures_in_its_folder(runs, tmp_path, capsys):
     assert main(["layers", runs["relu"], "--runs", str(tmp_path), "--layers", "conv1"]) == 0
     (folder,) = tmp_path.glob(f"*{runs['relu']}/figures")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "gradient-flow.png", "gradient-flow.svg", "histograms-parameters.png", "histograms-parameters.svg",
+        "gradient-flow.png", "gradient-flow.svg", "histograms-parameters-conv1.png",
+        "histograms-parameters-conv1.svg",
     ]  # fmt: skip
     said = capsys.readouterr().out
-    assert "histograms-parameters.png" in said
-    assert re.search(r"resnet20 on cifar10, seed 0 +2 +0\.25 +– ", said)
+    assert "histograms-parameters-conv1.png" in said
+    assert f"resnet20 on cifar10, seed 0 (run {runs['relu']})" in said.splitlines()
+    assert re.search(r"^ *2 +0\.25 +– ", said, re.MULTILINE)
+    assert max(map(len, said.splitlines()[:8])) <= 80
+
+
+def test_a_gap_is_named_and_lost_records_are_not_called_unrecorded(runs, tmp_path, capsys):
+    assert main(["layers", runs["relu"], "--runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+    (folder,) = tmp_path.glob(f"*{runs['relu']}/layers")
+    (folder / "epoch-0001.safetensors").unlink()
+    assert main(["layers", runs["relu"], "--runs", str(tmp_path)]) == 0
+    assert f"note: run {runs['relu']} has nothing of its layers of epoch 1\n" in capsys.readouterr().err
+    for path in folder.iterdir():
+        path.unlink()
+    assert main(["layers", runs["relu"], "--runs", str(tmp_path)]) == 2
+    assert "holds nothing: the run has not begun, or its records are gone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -152,12 +152,12 @@ def test_the_command_draws_two_runs_in_one_frame(record, tmp_path, capsys):
     assert main([*words, "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["figures"] == [
-        str(tmp_path / "f" / f"surface-1d-and-{other.id}.{ending}") for ending in ("png", "svg")
+        str(tmp_path / "f" / f"surface-1d-points3-images16-and-{other.id}.{ending}") for ending in ("png", "svg")
     ]
     assert "3 points, 0 there already" in said.err
     assert main([*words, "--dimensions", "2"]) == 0
     assert {path.name for path in (tmp_path / "f").glob("*.png")} == {
-        f"surface-{name}-and-{other.id}.png" for name in ("1d", "contours", "3d")
+        f"surface-{name}-points3-images16-and-{other.id}.png" for name in ("1d", "contours", "3d")
     }
 
 
