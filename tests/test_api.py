@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import residuum
@@ -104,6 +105,39 @@ def test_an_explanation_shows_itself_and_is_drawn(runs, tmp_path):
     paths = drawing.save(tmp_path / "sheet")
     assert [path.name for path in paths] == ["sheet.png", "sheet.svg"]
     assert paths[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_may_be_given_by_folder_or_name(runs, monkeypatch):
+    root, first, _ = runs
+    by_record = residuum.explain(first, "saliency", numbers=[5])
+    for name, where in ((first.folder, "elsewhere"), (str(first.folder), "elsewhere"), (first.id, root)):
+        found = residuum.explain(name, "saliency", numbers=[5], runs=where)
+        np.testing.assert_array_equal(found.maps["input"], by_record.maps["input"])
+    assert figures.curves(first.folder)._repr_png_() == figures.curves(first)._repr_png_()
+    monkeypatch.setattr(figures, "RUNS", root)
+    assert figures.curves(first.id)._repr_png_() == figures.curves(first)._repr_png_()
+
+
+def test_an_explanation_is_followed_over_the_epochs_and_set_beside_another(runs):
+    _, first, second = runs
+    found, other = (residuum.explain(run, numbers=[5, 6]) for run in (first, second))
+    assert len(figures.attributions_by_epoch(first, found)) == 2
+    assert figures.attributions(found, other)._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("call", "says"), [
+    (lambda run: residuum.explain(run, numbers=1), r"a list, as \[1\]"),
+    (lambda run: residuum.explain(run, files="a.png"), r"a list, as \['a.png'\]"),
+    (lambda run: residuum.explain(["a"]), "a record, a folder or a name; this is a list"),
+    (lambda run: figures.curves([run]), "a record, a folder or a name; this is a list"),
+    (lambda run: figures.curves(), "no run to draw"),
+    (lambda run: figures.noise(), "no run to draw"),
+    (lambda run: figures.noise(run), "did not measure the noise"),
+    (lambda run: figures.attributions(run), "what residuum.explain gives; this is a RunRecord"),
+])  # fmt: skip
+def test_what_is_no_run_is_one_line(runs, call, says):
+    with pytest.raises(InputError, match=says):
+        call(runs[1])
 
 
 def test_what_cannot_be_drawn_is_said(runs, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -243,6 +244,29 @@ def test_arms_that_all_diverged_at_once_are_named_without_a_figure(tmp_path, pag
     said = Page(files["index.html"]).text
     assert f"No run has finished an epoch yet. Diverged in the first: {', '.join(DEPTHS)}." in said
     assert "History of each arm" not in said
+
+
+def test_the_frame_of_histories_cuts_towering_losses_alone_and_says_so(tmp_path):
+    plan = planned(depths(seeds=1, axes={"model": ["plain20", "resnet20"]}, claims=[], published=[]), epochs=4)
+
+    def histories(root, losses):
+        for run in plan.runs:
+            leave(root, run, 10.0, drops=())
+            path = root / run.folder / "metrics.jsonl"
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            for row, loss in zip(rows, losses, strict=True):
+                row["train"]["loss"], row["test"]["loss"] = 1.0, loss
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = read(plan, root)
+        made = arm_history.data(found, study_curves.of_arms(found))
+        return made.top, [text.get_text() for text in arm_history.draw(made).axes[0].texts]
+
+    top, texts = histories(tmp_path / "usual", (3.0, 2.0, 1.0, 1.0))
+    assert top == pytest.approx(1.05 * 3.0)
+    assert "▴ higher" not in texts
+    top, texts = histories(tmp_path / "towering", (4e6, 3.0, 1.0, 1.0))
+    assert top == pytest.approx(1.05 * 3.0)
+    assert texts.count("▴ higher") == 2
 
 
 def test_bands_hold_the_interval_of_the_seeds(whole):
