@@ -66,7 +66,8 @@ def test_a_study_is_answered_and_shown(tmp_path):
     html = found._repr_html_()
     assert "A tenth is too slow." in html
     assert "scaled by 0.5" in html
-    for draw in (figures.study, figures.study_histories, figures.study_differences, figures.study_cost):
+    for draw in (figures.study, figures.study_histories, figures.study_differences, figures.study_cost,
+                 figures.study_batch_size):  # fmt: skip
         assert draw(found)._repr_png_().startswith(b"\x89PNG")
     one = residuum.run_study(study, SMALL, arms=["lr=0.02"], seeds=[1], scale=0.5, runs=tmp_path, threads=1)
     assert len(one.records) == 1
@@ -123,6 +124,12 @@ def test_an_explanation_is_followed_over_the_epochs_and_set_beside_another(runs)
     found, other = (residuum.explain(run, numbers=[5, 6]) for run in (first, second))
     assert len(figures.attributions_by_epoch(first, found)) == 2
     assert figures.attributions(found, other)._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="only of the same images"):
+        figures.attributions(found, residuum.explain(second, numbers=[5, 7]))
+    with pytest.raises(InputError, match="only by the same method"):
+        figures.attributions(found, residuum.explain(second, "saliency", numbers=[5, 6]))
+    with pytest.raises(InputError, match=f"are of run {second.id}, not of {first.id}"):
+        figures.attributions_by_epoch(first, other)
 
 
 @pytest.mark.parametrize(("call", "says"), [
@@ -133,6 +140,9 @@ def test_an_explanation_is_followed_over_the_epochs_and_set_beside_another(runs)
     (lambda run: figures.curves(), "no run to draw"),
     (lambda run: figures.noise(), "no run to draw"),
     (lambda run: figures.noise(run), "did not measure the noise"),
+    (lambda run: figures.attributions(), "no attributions to draw"),
+    (lambda run: figures.attributions_by_epoch(run, run), "what residuum.explain gives; this is a RunRecord"),
+    (lambda run: figures.surface(run, run), "is named twice"),
     (lambda run: figures.attributions(run), "what residuum.explain gives; this is a RunRecord"),
 ])  # fmt: skip
 def test_what_is_no_run_is_one_line(runs, call, says):

@@ -11,13 +11,11 @@ from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
 from residuum.predict import Which
 from residuum.records.attributions import Attributions
-from residuum.records.record import RunRecord, record_of
+from residuum.records.record import RUNS, RunRecord, record_of
 from residuum.studies import files
 from residuum.studies.study import Study
 
 __all__ = ["Study", "explain", "load_run", "load_study", "run_study", "train"]
-
-RUNS = Path("runs")
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,

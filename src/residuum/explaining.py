@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.errors import InputError, unknown
-from residuum.models import Network, build
+from residuum.models import Network
 from residuum.predict import Trained, Which
 from residuum.records import folder as run_folder
 from residuum.records import mistakes
@@ -113,10 +112,9 @@ def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
             continue
         record = records[0]
         try:
-            if not _is_whole(partial(mistakes.read, record.folder)):
+            if not _is_there(record, _kept):
                 _keep_mistakes(record)
-            paths = (path_of(record.folder, name) for name in (*BY_EPOCH.values(), REPORTED))
-            if not all(_is_whole(partial(read, path)) for path in paths):
+            if not _is_there(record, _explained):
                 found = explain(record)
                 for right, row in _surest(found).items():
                     write(record.folder, BY_EPOCH[right], *over_epochs(record, found, [row]))
@@ -126,12 +124,21 @@ def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
             yield f"{arm} is not explained: {error}"
 
 
-def _is_whole(read_it: Callable[[], Any]) -> bool:
+def _is_there(record: RunRecord, read_it: Callable[[RunRecord], None]) -> bool:
     try:
-        read_it()
+        read_it(record)
     except InputError:
         return False
     return True
+
+
+def _kept(record: RunRecord) -> None:
+    mistakes.read(record.folder)
+
+
+def _explained(record: RunRecord) -> None:
+    for right in _surest(read(path_of(record.folder, REPORTED))):
+        read(path_of(record.folder, BY_EPOCH[right]))
 
 
 def _surest(found: Attributions) -> dict[bool, int]:
@@ -238,14 +245,18 @@ def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str,
 
 
 def over_epochs(record: RunRecord, found: Attributions, rows: Sequence[int] | None = None) -> tuple[Attributions, ...]:
-    """Some rows of attributions explained for the same classes by the weights of every epoch; the first four at most.
+    """Some rows of attributions explained for the same classes by the weights of every epoch.
 
-    These are the epochs whose weights were kept, and 0, the network before training, which its seed makes again; of
-    more than 12 epochs, 12 from the first to the last at even distances.
+    Without `rows` the first four. The epochs are those whose weights were kept, and 0, the network before training,
+    which its seed makes again; of more than 12, 12 from the first to the last at even distances.
 
     Raises:
-        InputError: no weights, or damaged ones.
+        InputError: no weights, or damaged or imported ones, or the attributions are of another run.
     """
+    if record.status == "imported":
+        raise InputError(f"run {record.id} was imported: it has no epochs to follow")
+    if found.run != record.id:
+        raise InputError(f"these attributions are of run {found.run}, not of {record.id}")
     trained = predict.load(record)
     method, known = Choice(name=found.method, **found.settings), sorted({0, *kept_epochs(record)})
     chosen = sorted({known[round(at)] for at in np.linspace(0, len(known) - 1, MOST_EPOCHS)})
@@ -281,9 +292,7 @@ def _load_epoch(record: RunRecord, trained: Trained, epoch: int) -> None:
         checkpoint = run_folder.read_checkpoint(record.folder, Position(epoch, 0))
         state.load_weights(trained.network, state.evaluated(checkpoint.files))
         return
-    channels, *size = trained.shape
-    begun = build(record.config.model, channels, len(trained.classes), (size[0], size[1]), record.config.train.seed)
-    trained.network.load_state_dict(begun.state_dict())
+    trained.network.load_state_dict(predict.untrained(record).state_dict())
 
 
 def kept_epochs(record: RunRecord) -> list[int]:

@@ -20,7 +20,7 @@ from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records import surfaces
 from residuum.records.attributions import Attributions
-from residuum.records.record import RunRecord, labels, record_of
+from residuum.records.record import RUNS, RunRecord, labels, record_of
 from residuum.records.storage import storing
 from residuum.report import style, tables
 from residuum.report.figures import (
@@ -65,14 +65,15 @@ Value = TypeVar("Value")
 
 
 Run = RunRecord | Path | str
-"""A run, its folder, or the beginning of its name or id within `runs`."""
-RUNS = Path("runs")
+"""A record, the folder of a run, or the beginning of the name or id of one in the folder `runs`."""
 
 
 def _records(runs: Sequence[Run]) -> list[RunRecord]:
     if not runs:
         raise InputError("there is no run to draw; name one")
-    return [record_of(run, RUNS) for run in runs]
+    records = [record_of(run, RUNS) for run in runs]
+    labels(records)  # refuses a run that is named twice before anything is computed
+    return records
 
 
 def _named(records: Sequence[RunRecord], values: Sequence[Value]) -> dict[str, Value]:
@@ -142,18 +143,25 @@ def surface(*runs: Run, dimensions: int = 1, points: int = 21, span: float = 1.0
 
 def attributions(*found: Attributions) -> Drawing:
     """What `residuum.explain` found, as a sheet of images × layers; of the same images by several runs side by side."""
-    for one in found:
-        if not isinstance(one, Attributions):
-            raise InputError(f"attributions are what residuum.explain gives; this is a {type(one).__name__}")
+    _check_attributions(found)
     if len(found) == 1:
         return Drawing(attribution.draw(attribution.data(found[0])))
     named = {f"{number}: run {one.run}": one for number, one in enumerate(found, start=1)}
     return Drawing(attribution.draw(attribution.side_by_side(named)))
 
 
+def _check_attributions(found: Sequence[Any]) -> None:
+    if not found:
+        raise InputError("there are no attributions to draw; residuum.explain gives them")
+    for one in found:
+        if not isinstance(one, Attributions):
+            raise InputError(f"attributions are what residuum.explain gives; this is a {type(one).__name__}")
+
+
 def attributions_by_epoch(run: Run, found: Attributions) -> list[Drawing]:
     """The first images of what `residuum.explain` found, each by the weights of every epoch that was kept."""
     (record,) = _records([run])
+    _check_attributions([found])
     return [Drawing(attribution.draw(attribution.over_epochs(one))) for one in explaining.over_epochs(record, found)]
 
 

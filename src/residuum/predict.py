@@ -65,7 +65,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     if problems:  # another epoch's weights must never pass for the last one's
         raise InputError(problems[0])
     if checkpoint is None:
-        why = "diverged before any were saved" if record.status == "diverged" else "holds no weights yet"
+        why = "diverged before any weights were saved" if record.status == "diverged" else "holds no weights yet"
         raise InputError(f"{record.folder} {why}")
     if which == "selected":
         best = checkpoint.values["progress"]["best"]
@@ -73,8 +73,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
             raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
         checkpoint = run_folder.read_checkpoint(record.folder, Position(best, 0))
     channels, height, width = record.data["shape"]
-    classes = tuple(record.data["classes"])
-    network = build(record.config.model, channels, len(classes), (height, width), record.config.train.seed)
+    network = untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
     settings = record.config.compute
     on = compute(settings.device, settings.precision, settings.threads)
@@ -82,10 +81,16 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
         network=assemble.place(network, on),
         compute=on,
         normalization=Normalization.of(record.data["normalization"]),
-        classes=classes,
+        classes=tuple(record.data["classes"]),
         shape=(channels, height, width),
         epoch=checkpoint.position.epoch,
     )
+
+
+def untrained(record: RunRecord) -> nn.Module:
+    """The network of a run as it was before training, on the CPU: its seed makes it again."""
+    channels, height, width = record.data["shape"]
+    return build(record.config.model, channels, len(record.data["classes"]), (height, width), record.config.train.seed)
 
 
 def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores:

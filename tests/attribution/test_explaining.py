@@ -308,6 +308,10 @@ def test_weights_from_elsewhere_explain_what_they_are_given(record, tmp_path):
         explaining.explain(imported)
     found = explaining.explain(imported, "saliency", numbers=[5, 0, 7])
     assert (found.epochs, found.run) == ((0, 0, 0), imported.id)
+    with pytest.raises(InputError, match="was imported: it has no epochs to follow"):
+        explaining.over_epochs(imported, found)
+    with pytest.raises(InputError, match=f"are of run {imported.id}, not of {record.id}"):
+        explaining.over_epochs(record, found)
     expected = explaining.explain(record, "saliency", numbers=[5, 0, 7])
     np.testing.assert_array_equal(found.maps["input"], expected.maps["input"])
 

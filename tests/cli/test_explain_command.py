@@ -145,6 +145,13 @@ def test_predict_draws_each_file(run, trained, image, tmp_path):
     assert [path.strip() for path in paths] == [str(folder / "figures" / name) for name in names[:2]]
 
 
+def test_a_folder_that_cannot_be_is_one_line_before_anything_is_computed(run, trained):
+    before = read_record(trained[1]).test_reads
+    code, _, err = run("explain", "--out", f"{'x' * 300}/y")
+    assert (code, err.count("\n")) == (74, 1)
+    assert read_record(trained[1]).test_reads == before
+
+
 def test_another_question_does_not_overwrite_an_answer(run, trained, image, tmp_path):
     other = tmp_path / "elsewhere" / image.name
     other.parent.mkdir()
@@ -185,6 +192,16 @@ def test_two_runs_are_explained_on_the_same_images(run, trained, tmp_path, capsy
     assert [path.stem for path in arrays if path.is_relative_to(other["folder"])] == [
         f"grad-cam-1-2-beside-{read_record(folder).id}{end}" for end in ("", "-by-epoch-1-no-1", "-by-epoch-2-no-2")
     ]
+    own, its = (
+        [
+            Path(path).stem
+            for path in json.loads(out)["figures"]
+            if path.endswith(".png") and (f"-and-{other['run']}" in path) == of
+        ]
+        for of in (False, True)
+    )
+    assert own == ["grad-cam-1-2-by-epoch-1-no-1", "grad-cam-1-2-by-epoch-2-no-2"]
+    assert its == [f"grad-cam-1-2-and-{other['run']}{end}" for end in ("", "-by-epoch-1-no-1", "-by-epoch-2-no-2")]
     code, _, err = run("explain", "--beside", folder)
     assert (code, "is named twice; name each run once" in err) == (2, True)
     assert main(["train", "quick", *TINY, "--set", "data.dataset.train=97", "--runs", str(root), "--json"]) == 0
@@ -199,6 +216,7 @@ def test_two_runs_are_explained_on_the_same_images(run, trained, tmp_path, capsy
     (["explain", "--out", __file__], "is a file; name a folder"),
     (["explain", "--out", f"{__file__}/deeper"], "is a file; name a folder"),
     (["explain", "--method", "occlusion", "--window", "0"], "--window: 0 pixels; at least 1"),
+    (["explain", "--method", "occlusion", "--stride", "-1"], "--stride: -1 pixels; at least 1"),
     (["explain", "--method", "gradcam"], "unknown method 'gradcam'; did you mean 'grad-cam'?"),
     (["explain", "--target", "class 33"], "--target: unknown class 'class 33'; did you mean 'class 3'?"),
     (["explain", "--window", "3"], "method.window: method 'grad-cam' has no settings"),

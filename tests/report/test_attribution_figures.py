@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
+from residuum.errors import InputError
 from residuum.records.attributions import Attributions, Similarity
 from residuum.report import style
 from residuum.report.figures import attribution as figures
@@ -103,7 +104,8 @@ def test_many_images_stand_right_beside_wrong_or_in_two_halves():
 
 
 def test_runs_stand_side_by_side_with_their_own_layers_and_predictions(tmp_path):
-    one, other = made(3), replace(made(3, seed=1, layers=("stem", "layer1")), epochs=(9,) * 3)
+    one = made(3)
+    other = replace(made(3, seed=1, layers=("stem", "layer1")), epochs=(9,) * 3, images_NCHW=one.images_NCHW)
     sheet = figures.side_by_side({"first": one, "a second": other})
     assert [panel.heading for panel in sheet.panels] == ["first", "a second"]
     assert [len(panel.columns) for panel in sheet.panels] == [5, 4]
@@ -117,7 +119,13 @@ def test_runs_stand_side_by_side_with_their_own_layers_and_predictions(tmp_path)
     figure = figures.draw(sheet)
     assert {"first", "a second"} <= {text.get_text() for text in texts(figure)}
     check_texts(figure)
-    check_texts(figures.draw(figures.side_by_side({"x" * 80: made(13), "b": made(13, random=False)})))
+    many = made(13)
+    bare = replace(made(13, random=False), images_NCHW=many.images_NCHW)
+    check_texts(figures.draw(figures.side_by_side({"x" * 80: many, "b": bare})))
+    with pytest.raises(InputError, match="only of the same images"):
+        figures.side_by_side({"a": many, "b": made(13, seed=1)})
+    with pytest.raises(InputError, match="only by the same method"):
+        figures.side_by_side({"a": many, "b": replace(many, method="saliency")})
     style.save(figure, tmp_path / "pair")
 
 
@@ -197,7 +205,7 @@ def test_a_prediction_is_drawn(top, channels, tmp_path):
 
 @pytest.mark.parametrize(("share", "text"), [(1.0, "100.0%"), (0.9997, ">99.9%"), (0.5, "50.0%")])
 def test_no_probability_below_one_is_said_to_be_one(share, text):
-    assert figures.percent(share) == text
+    assert style.percent(share) == text
 
 
 def test_both_scales_rise_in_lightness_so_that_they_are_read_in_grey():

@@ -3,12 +3,16 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save
 
 import residuum
-from residuum import surface
+from residuum import explaining, predict, surface
 from residuum.analysis import classes
 from residuum.analysis.results import results
 from residuum.cli import main
@@ -118,7 +122,7 @@ def test_what_is_damaged_is_named_and_made_again(found, tmp_path):
         section, _ = inside.sections(results(found.plan, tmp_path))
         (said,) = (text for text in texts(section) if "damaged" in text)
         assert f"{path.name} is damaged" in said
-        assert "given again, makes anew" in said
+        assert "given again, makes it anew" in said
         assert len(names(section)) > 3
         list(explain_arms(found.plan, tmp_path))
         assert path.read_bytes() == content
@@ -158,19 +162,73 @@ def test_surfaces_that_runs_share_are_shown_in_one_frame_and_halves_are_not(tmp_
     for _ in range(4):
         _, grid = next(half)
     half.close()
-    assert grid not in surfaces.grids(first.folder)
+    assert grid not in [one.grid for one in surfaces.read_all(first.folder)[0]]
     *_, section = inside.sections(found)
     assert names(section) == ["surface", "contours", "relief"]
     assert "the first 20 training images" in section.blocks[0].caption
     assert "at the ends 1 times as long" in section.blocks[0].caption
     assert section.blocks[0].svg.count(b"seed 0") >= 2  # the three points that both have, not the nine of one
-    surfaces.path_of(second.folder, grid).write_text('{"point": -1}\n')
+
+
+@pytest.mark.parametrize(
+    "damage", ["", '{"point": -1}\n', '{"point": -1, "points": null}\n', "torn\n{}\n", "copy", "row"]
+)
+def test_a_damaged_surface_is_named_and_the_others_are_shown(found, tmp_path, damage):
+    record = read_record(tmp_path / looked_into(found).folder)
+    settings = {"dimensions": 1, "points": 3, "images": 20, "seed": 0}
+    for span in (1.0, 0.1):
+        *_, (_, grid) = surface.evaluate(record, span=span, **settings)
+    path = surfaces.path_of(record.folder, grid)
+    head, first, *rest = path.read_text().splitlines(keepends=True)
+    wrong = {"copy": head.replace("0.1", "0.2"), "row": head + '{"point": 0}\n'}.get(damage, damage)
+    path.write_text(wrong + "".join(rest if damage == "row" else [first, *rest]))
     *_, section = inside.sections(found)
-    assert "does not begin with its grid" in texts(section)[0]
-    assert names(section) == ["surface", "contours", "relief"]
-    # Of what one run has, the usual distance goes before more points.
-    alone = inside._surfaces({"one": first})
-    assert "at the ends 1 times as long" in next(alone).caption
+    assert names(section) == ["surface"]
+    assert "at the ends 1 times" in next(b.caption for b in section.blocks if hasattr(b, "caption"))
+    (said,) = texts(section)
+    assert path.name in said
+    assert "damaged" in said
+    assert "Delete it, and `residuum surface` computes it anew." in said
+    if damage not in ("row",):
+        with pytest.raises(InputError, match="delete the file to compute it anew"):
+            list(surface.evaluate(record, span=0.1, **settings))
+
+
+def test_surfaces_of_other_weights_than_the_last_are_not_shown_as_theirs(found, tmp_path):
+    record = read_record(tmp_path / looked_into(found).folder)
+    settings = {"dimensions": 1, "points": 3, "span": 1.0, "images": 20, "seed": 0}
+    *_, (_, grid) = surface.evaluate(record, **settings)
+    path = surfaces.path_of(record.folder, grid)
+    earlier = replace(grid, epoch=grid.epoch + 1)
+    surfaces.path_of(record.folder, earlier).write_text(path.read_text().replace('"epoch": 1', '"epoch": 2'))
+    path.unlink()
+    assert [one.grid for one in surfaces.read_all(record.folder)[0]] == [earlier]
+    *_, section = inside.sections(found, elsewhere=True)
+    assert names(section) == []
+    assert f"residuum surface {record.id} --runs RUNS" in texts(section)[0]
+
+
+def test_a_network_without_mistakes_is_explained_once(found, tmp_path):
+    run = looked_into(found)
+    folder = tmp_path / run.folder
+    path = folder / "predictions" / "last.safetensors"
+    with safe_open(path, "np") as file:
+        metadata, labels_N = file.metadata(), file.get_tensor("labels_N")
+    shutil.rmtree(folder / "attributions")
+    trained = predict.load(read_record(folder))
+    test = DATASETS.build(Choice(name="digits"), None).test
+    right_N = predict.logits(trained, torch.from_numpy(test.images_NCHW)).argmax(dim=1).numpy() == labels_N
+    assert right_N.any()
+    # As the network says where it is right, and right elsewhere: then there is no wrong image to choose.
+    path.write_bytes(save({"logits_NK": np.eye(10, dtype=np.float32)[labels_N], "labels_N": labels_N}, metadata))
+    sheet = explaining.explain(read_record(folder), numbers=np.flatnonzero(right_N)[:3].tolist())
+    attributions.write(folder, attributions.REPORTED, sheet)
+    (row,) = explaining.over_epochs(read_record(folder), sheet, [0])
+    attributions.write(folder, attributions.BY_EPOCH[True], row)
+    list(explain_arms(found.plan, tmp_path))
+    reads = read_record(folder).test_reads
+    assert list(explain_arms(found.plan, tmp_path)) == []
+    assert read_record(folder).test_reads == reads
 
 
 def test_an_arm_that_is_not_there_is_refused_and_one_left_out_is_forgotten():

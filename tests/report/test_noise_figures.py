@@ -11,6 +11,7 @@ from residuum.records.record import read_record
 from residuum.report import style
 from residuum.report.figures import batch_size, noise
 from residuum.report.study import sections
+from residuum.studies import files
 from residuum.studies.study import Study
 
 SEEN = ((0, 0.5, 20.0), (1, 0.1, 20.0), (2, -0.1, 20.0), (3, 0.01, 20.0))
@@ -56,12 +57,17 @@ def test_noise_draws_from_nothing_one_epoch_and_no_gradient_at_all(tmp_path):
     for number, seen in enumerate((SEEN[:1], SEEN[2:3])):
         found = computed(tmp_path / str(number), study(seeds=1), seen)
         (line, *_) = noise.data([read_record(tmp_path / str(number) / found.plan.runs[0].folder)])
-        assert style.png(noise.draw([line]))
+        axes = noise.draw([line]).axes[0]
+        crosses = [one for one in axes.lines if one.get_marker() == "x"]
+        assert [len(one.get_xdata()) for one in crosses] == [len(line.unseen)]
+        low, high = axes.get_ylim()
+        assert low <= 32 <= high  # the batch
+        assert len([tick for tick in axes.yaxis.get_majorticklocs() if low <= tick <= high]) > 1
 
 
 def test_points_are_means_over_seeds_at_their_batch_sizes(tmp_path):
     found = batch_size.data(computed(tmp_path, study()), "a mark")
-    assert [panel.measure for panel in found.panels] == list(batch_size.MEASURES)
+    assert [panel.measure for panel in found.panels] == list(batch_size.SHOWN)
     update, epoch, scale = (panel.points for panel in found.panels)
     assert [(point.arm, point.batch) for point in update] == [("batch 32", 32), ("batch 128", 128)]
     assert found.series == ("batch …",)
@@ -72,6 +78,20 @@ def test_points_are_means_over_seeds_at_their_batch_sizes(tmp_path):
     text = style.svg(batch_size.draw(found)).decode()
     assert "a mark" in text
     assert "noise scale = batch" in text
+
+
+def test_lines_join_arms_that_differ_in_the_batch_size_alone():
+    """In the shipped studies: others beside the baseline have its batch size and are on no line."""
+
+    def series(name):
+        plan = planned(files.read(name), epochs=4)
+        sizes = {run.arm: run.config["train"]["batch_size"] for run in plan.runs}
+        return batch_size._series(plan, sizes)
+
+    assert series("resnet18-lab") == dict.fromkeys(("baseline", "batch 32", "batch 512"), "batch …")
+    found = series("batch-size")
+    assert [list(found.values()).count(name) for name in ("batch …", "batch …, rate scaled")] == [6, 5]
+    assert series("degradation") == {}
 
 
 def test_a_study_of_one_batch_size_has_no_such_section(tmp_path):

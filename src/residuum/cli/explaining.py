@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.options import (
     Command,
+    as_word,
     common,
     figures_folder_option,
+    joined,
     moved_data_option,
     print_json,
     save_figures,
@@ -67,8 +67,10 @@ def explain(options: argparse.Namespace) -> None:
     records = [read_record(find_run(name, options.runs)) for name in (options.folder, options.beside) if name]
     called = labels(records)
     for name in ("window", "stride"):
-        if getattr(options, name) == 0:
-            raise InputError(f"--{name}: 0 pixels; at least 1, or without it the default")
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise InputError(f"--{name}: {value} pixels; at least 1, or without it the default")
+    if len(records) > 1 and not options.files:
+        _check_same_images(*records)
 
     from residuum import explaining
     from residuum.records import attributions
@@ -78,10 +80,8 @@ def explain(options: argparse.Namespace) -> None:
     asked: dict[str, Any] = {"target": options.target, "which": options.which, "root": options.data or ""}
     asked |= {"files": options.files or None, "numbers": options.images}
     chosen_by = ""
-    if len(records) > 1 and not options.files:
-        _check_same_images(*records)
-        if options.images is None:
-            chosen_by, asked["numbers"] = called[0], explaining.most_confident(records[0], options.which)
+    if len(records) > 1 and not options.files and options.images is None:
+        chosen_by, asked["numbers"] = called[0], explaining.most_confident(records[0], options.which)
     found = [explaining.explain(record, {"name": options.method, **settings}, **asked) for record in records]
 
     # The other run's own answer to the same question may be of other images, so this one has a name of its own.
@@ -93,14 +93,23 @@ def explain(options: argparse.Namespace) -> None:
         drawn = {f"{names[0]}-and-{records[1].id}": figures.draw(together)}
     kept = list(zip(records, names, found, strict=True))
     followed = [explaining.over_epochs(*pair) for pair in zip(records, found, strict=True)] if options.epochs else []
-    for record, name, images in zip(records, names, followed, strict=False):
+    for at, images in enumerate(followed):
         for number, image in enumerate(images, start=1):
-            its_name = f"{name}-by-epoch-{number}-{_word(image.names[0])}"
-            drawn[its_name] = figures.draw(figures.over_epochs(image))
-            kept.append((record, its_name, image))
+            ending = f"by-epoch-{number}-{as_word(image.names[0])}"
+            kept.append((records[at], f"{names[at]}-{ending}", image))
+            # All figures lie in one folder, so those of the other run have its id.
+            stem = names[0] if at == 0 else f"{names[0]}-and-{records[at].id}"
+            drawn[f"{stem}-{ending}"] = figures.draw(figures.over_epochs(image, called[at] if at else ""))
     arrays = [attributions.write(record.folder, name, one) for record, name, one in kept]
     paths = save_figures(drawn, options.out or records[0].folder / "figures")
-    if options.json:
+    _say(records, found, followed, arrays, paths, as_json=options.json)
+
+
+def _say(
+    records: Sequence[RunRecord], found: Sequence[Attributions], followed: Sequence[Sequence[Attributions]],
+    arrays: Sequence[Path], paths: Sequence[Path], *, as_json: bool,
+) -> None:  # fmt: skip
+    if as_json:
         values = _plain(found[0]) | ({"epochs": followed[0][0].epochs} if followed else {})
         values |= {"beside": _plain(found[1])} if len(found) > 1 else {}
         print_json(values | {"arrays": [str(path) for path in arrays], "figures": [str(path) for path in paths]})
@@ -114,29 +123,25 @@ def explain(options: argparse.Namespace) -> None:
 
 
 def _check_same_images(record: RunRecord, other: RunRecord) -> None:
-    if other.config.data.fingerprint != record.config.data.fingerprint:
+    """That test images of one run are those of the other, as far as is known: imported weights know no fingerprint."""
+    one, two = record.config.data, other.config.data
+    known = one.fingerprint and two.fingerprint
+    if (one.fingerprint != two.fingerprint) if known else (one.dataset.name != two.dataset.name):
         raise InputError(f"--beside: run {other.id} was trained on other data, so it has no such test images; give "
                          "image files")  # fmt: skip
 
 
 def _name(options: argparse.Namespace) -> str:
     """The name of arrays and figures, by what was asked: another question does not overwrite this one's answer."""
-    images = [str(number) for number in options.images or ()] or [path.stem for path in options.files]
     parts = [options.method, *(f"{name}{value}" for name in ("steps", "window", "stride")
                                if (value := getattr(options, name)) is not None)]  # fmt: skip
-    if images:
-        parts.append(_word("-".join(images)) if len(images) <= 4 else f"{len(images)}-images")
-        # Files of one name may be different pictures, and of many images not all names have a place in a file's name.
-        if options.files or len(images) > 4:
-            told = "\n".join(str(path.resolve()) for path in options.files) or " ".join(images)
-            parts.append(hashlib.sha256(told.encode()).hexdigest()[:6])
-    parts += [] if options.target == "predicted" else ["for", _word(options.target)]
+    parts += [joined(list(map(str, options.images)), "images")] if options.images else []
+    if options.files:
+        # Files of one name may be different pictures.
+        places = "\n".join(str(path.resolve()) for path in options.files)
+        parts.append(joined([path.stem for path in options.files], "images", told_apart_by=places))
+    parts += [] if options.target == "predicted" else ["for", as_word(options.target)]
     return "-".join([*parts, *(["selected"] if options.which == "selected" else [])])
-
-
-def _word(text: str) -> str:
-    """A text as part of a file's name."""
-    return re.sub(r"[^\w-]+", "-", text)[:60]
 
 
 def _rows(found: Attributions) -> list[dict[str, Any]]:
@@ -160,7 +165,7 @@ def _plain(found: Attributions) -> dict[str, Any]:
 
 
 def _print(found: Attributions) -> None:
-    from residuum.report.figures.attribution import percent
+    from residuum.report.style import percent
     from residuum.report.terminal import print_table
 
     settings = "".join(f", {name} {value}" for name, value in found.settings.items())
@@ -211,7 +216,7 @@ def draw_predictions(trained: Trained, options: argparse.Namespace, record: RunR
     found = explaining.attribute(trained, pictures, Choice(name="grad-cam"), "predicted")
     names: list[str] = []
     for path in options.images:
-        name = f"predict-{_word(path.stem)}"
+        name = f"predict-{as_word(path.stem)}"
         # Two files of one name from two folders are two pictures.
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
     out = options.out or record.folder / "figures"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import Command, common, figures_folder_option, print_json, save_figures
+from residuum.cli.options import Command, common, figures_folder_option, joined, print_json, save_figures
 
 if TYPE_CHECKING:
     from residuum.records.layers import Layers
@@ -43,8 +43,9 @@ def layers(options: argparse.Namespace) -> None:
         _say_gaps(named[label], [one.epoch for one in found])
     wanted = [name.strip() for name in options.layers.split(",") if name.strip()]
     first, *others = records
+    stem = "-".join(["histograms", options.of, *([joined(wanted, "layers")] if wanted else [])])
     figures = {
-        "-".join(["histograms", options.of, *wanted, *([named[label].id] if others else [])]): histograms.draw(
+        f"{stem}-{named[label].id}" if others else stem: histograms.draw(
             histograms.data(label, found, options.of, wanted)
         )
         for label, found in seen.items()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,19 +55,39 @@ def figures_folder_option(parser: argparse.ArgumentParser, what: str = "the figu
 
 def _folder(text: str) -> Path:
     path = Path(text)
-    for one in (path, *path.parents):
-        if one.exists() and not one.is_dir():
-            raise InputError(f"--out: {one} is a file; name a folder, as {one.parent / 'figures'}")
+    _check_folder(path, "name a folder")
     return path
+
+
+def _check_folder(path: Path, advice: str) -> None:
+    from residuum.records.storage import storing
+
+    with storing(path):
+        for one in (path, *path.parents):
+            if one.exists() and not one.is_dir():
+                raise InputError(f"--out: {one} is a file; {advice}")
 
 
 def output_file(text: str) -> Path:
     """A path to write a file to: no folder, and not within a file."""
     path = Path(text)
-    _folder(str(path.parent))
+    _check_folder(path.parent, "a file cannot lie in it")
     if path.is_dir():
-        raise InputError(f"--out: {text} is a folder; name a file in it, as {path / 'figure'}")
+        raise InputError(f"--out: {text} is a folder; name a file in it")
     return path
+
+
+def as_word(text: str) -> str:
+    """A text as part of a file's name."""
+    return re.sub(r"[^\w-]+", "-", text)[:60]
+
+
+def joined(words: Sequence[str], kind: str, *, told_apart_by: str = "") -> str:
+    """Words as part of a file's name; of many the count, with a hash of them, or of what tells them apart."""
+    few = len(words) <= 4
+    text = as_word("-".join(words)) if few else f"{len(words)}-{kind}"
+    digest = sha256((told_apart_by or " ".join(words)).encode()).hexdigest()[:6]
+    return text if few and not told_apart_by else f"{text}-{digest}"
 
 
 def figure_options(parser: argparse.ArgumentParser, name: str) -> None:

@@ -122,7 +122,7 @@ def show_run(options: argparse.Namespace) -> None:
     try:
         noise, damaged = record.noise(), record.damaged
     except InputError as error:
-        noise, damaged = [], (*record.damaged, str(error))
+        noise, damaged = [], (*record.damaged, str(error).replace(f"{record.folder}/", ""))
     if options.json:
         config = record.config.model_dump(mode="json")
         print_json({**summary(record), "recipe": record.recipe, "config": config, "data": record.data,

@@ -301,20 +301,20 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     from residuum.studies import plan as plans
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
+    compared = found.plan.study.compare.measure
     if options.json:
         print_json({
             "label": label,
             "arms": {
                 measure: [{"arm": one.arm, "n": one.n, "mean": one.mean, "low": one.low, "high": one.high}
                           for one in found.summaries.get(measure, ())]
-                for measure in ("test_error", "held_out_error", "train_loss")
+                for measure in dict.fromkeys(("test_error", "held_out_error", "train_loss", compared))
             },
             "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason}
                          for one in found.verdicts],
             "looks": found.looks,
         })  # fmt: skip
         return
-    compared = found.plan.study.compare.measure
     shown = {heading(compared): compared} if found.plan.study.is_initial else TRAINED
     first, *_ = shown.values()
     print_table([

@@ -54,8 +54,9 @@ def surface(options: argparse.Namespace) -> None:
         drawn = {"surface-contours": figures.contours(view), "surface-3d": figures.relief(view)}
     first, *others = records
     # Another grid is another figure.
-    unusual = (f"-{name}{value:g}" for name in ("points", "span", "images", "seed")
-               if (value := getattr(options, name)) != options.parser.get_default(name))  # fmt: skip
+    usual = {"points": POINTS[options.dimensions], "span": 1.0, "images": 1000, "seed": 0}
+    asked = {**{name: getattr(options, name) for name in usual}, "points": options.points or usual["points"]}
+    unusual = (f"-{name}{value}" for name, value in asked.items() if value != usual[name])
     which = f"-{options.which}" if options.which != "last" else ""
     ending = "".join([*unusual, which, *(f"-and-{one.id}" for one in others)])
     out = options.out or first.folder / "figures"

@@ -221,8 +221,8 @@ _ALL = (
             "fitted over the convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer),
             initial=True),
     Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
-    Measure("parameters", "parameters of the network", "count", None, _result("parameters")),
-    Measure("macs", "multiply-adds for one image", "count", None, _result("macs")),
+    Measure("parameters", "parameters of the network", "count", None, _result("parameters"), initial=True),
+    Measure("macs", "multiply-adds for one image", "count", None, _result("macs"), initial=True),
 )  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = {one.name: one for one in _ALL}

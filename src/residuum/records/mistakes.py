@@ -10,13 +10,14 @@ from safetensors.numpy import load, save
 
 from residuum.errors import InputError
 from residuum.records import storage
+from residuum.records.attributions import FOLDER
 
 Image = NDArray[np.uint8]
 
 
 def path_of(folder: Path) -> Path:
     """The file of a run folder."""
-    return folder / "attributions" / "mistakes.safetensors"
+    return folder / FOLDER / "mistakes.safetensors"
 
 
 def write(folder: Path, images: Mapping[int, Image]) -> None:
@@ -35,7 +36,7 @@ def read(folder: Path) -> dict[int, Image]:
     """
     path = path_of(folder)
     if not path.exists():
-        raise InputError(f"{path} is missing; a study's run that its report looks into makes it")
+        raise InputError(f"{path} is missing; `residuum study run` makes it for arms that a study looks into")
     try:
         return {int(number): image for number, image in load(path.read_bytes()).items()}
     except (SafetensorError, ValueError) as error:

@@ -19,6 +19,8 @@ from residuum.records.event import EpochDone, NoiseSeen
 if TYPE_CHECKING:
     from residuum.records.layers import Layers
 
+RUNS = Path("runs")
+"""Where run folders lie unless another place is named."""
 EPOCH, NOISE = TypeAdapter(EpochDone), TypeAdapter(NoiseSeen)
 
 

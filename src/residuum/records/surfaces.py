@@ -80,23 +80,22 @@ def path_of(folder: Path, grid: Grid) -> Path:
     return folder / FOLDER / f"{grid.name}.jsonl"
 
 
-def grids(folder: Path) -> list[Grid]:
-    """The grids in a run folder that are whole, in the order of their names.
-
-    Raises:
-        InputError: a file is damaged.
-    """
-    found = []
+def read_all(folder: Path) -> tuple[list[Surface], list[str]]:
+    """The whole surfaces in a run folder, in the order of their names, and a line for each file that is damaged."""
+    found, damaged = [], []
     for path in sorted((folder / FOLDER).glob("*.jsonl")):
-        rows = storage.read_rows(path)
-        head = {key: value for key, value in (rows[0] if rows else {}).items() if key != "point"}
         try:
-            grid = Grid(**head)
-        except TypeError as error:
-            raise InputError(f"{path} is damaged: it does not begin with its grid") from error
-        if len(rows) == 1 + grid.total:
-            found.append(grid)
-    return found
+            head, *points = storage.read_rows(path) or [{}]
+            grid = Grid(**{key: value for key, value in head.items() if key != "point"})
+            if path_of(folder, grid) != path:
+                raise InputError(f"{path} is damaged: it does not begin with its grid")
+            if len(points) == grid.total:
+                found.append(read(folder, grid))
+        except (TypeError, ValueError):
+            damaged.append(f"{path} is damaged: it does not begin with its grid")
+        except InputError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def begin(folder: Path, grid: Grid) -> tuple[storage.Rows, int]:
@@ -111,13 +110,15 @@ def begin(folder: Path, grid: Grid) -> tuple[storage.Rows, int]:
         path.parent.mkdir(exist_ok=True)
     try:
         storage.keep_rows(path, "point", range(-1, grid.total))
+        there = storage.read_rows(path)
+        if there and there[0] != {"point": -1, **asdict(grid)}:
+            raise InputError(f"{path} is damaged: it does not begin with its grid")
     except InputError as error:
         raise InputError(f"{error}; delete the file to compute it anew") from error
-    there = len(storage.read_rows(path))
     rows = storage.Rows(path)
     if not there:
         rows.add({"point": -1, **asdict(grid)})
-    return rows, max(0, there - 1)
+    return rows, max(0, len(there) - 1)
 
 
 def row(point: int, loss: float, accuracy: float) -> dict[str, Any]:

@@ -10,20 +10,23 @@ from residuum.errors import InputError
 from residuum.records import attributions, layers, surfaces
 from residuum.records import mistakes as kept
 from residuum.records.record import RunRecord
-from residuum.records.surfaces import Grid, Surface
-from residuum.report import tables
+from residuum.records.surfaces import Surface
+from residuum.report import commands, tables
 from residuum.report.blocks import Block, Items, Paragraph, Section, Tabular, picture
 from residuum.report.figures import attribution, confusion, histograms, mistakes, reliability, surface
 from residuum.report.tables import Table
 
 
-def sections(results: Results) -> Iterator[Section]:
-    """A section for each arm that the study looks inside of, and one for the loss around the weights of all of them."""
+def sections(results: Results, *, elsewhere: bool = False) -> Iterator[Section]:
+    """A section for each arm that the study looks inside of, and one for the loss around the weights of all of them.
+
+    `elsewhere`: the runs do not lie in the default folder, so that printed commands must name it.
+    """
     found = dict(_looked_into(results))
     for number, (arm, (label, record)) in enumerate(found.items(), start=1):
         yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, label, record)))
     if found:
-        yield Section("surfaces", "The loss around the weights", tuple(_surfaces(dict(found.values()))))
+        yield Section("surfaces", "The loss around the weights", tuple(_surfaces(dict(found.values()), elsewhere)))
 
 
 def _looked_into(results: Results) -> Iterator[tuple[str, tuple[str, RunRecord]]]:
@@ -41,17 +44,17 @@ def _blocks(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         f"Run {record.id} of seed {record.config.train.seed}, weights of the last epoch. One network: other seeds make "
         "other mistakes."
     )
-    for part in (_classes, _mistakes, _maps, _histograms):
+    again, anew = "The command that ran the study, given again, makes it anew.", "Only the run computed anew has it."
+    for part, remedy in ((_classes, anew), (_mistakes, again), (_maps, again), (_by_epoch, again), (_histograms, anew)):
         try:
             yield from tuple(part(number, label, record))
         except InputError as error:
-            yield _damaged(record, error)
+            yield _damaged(record, str(error), remedy)
 
 
-def _damaged(record: RunRecord, error: InputError) -> Paragraph:
+def _damaged(record: RunRecord, what: str, remedy: str) -> Paragraph:
     # The report tells no path of the machine.
-    what = str(error).replace(f"{record.folder}/", "")
-    return Paragraph(f"Run {record.id}: {what}. The command that ran the study, given again, makes anew what it can.")
+    return Paragraph(f"Run {record.id}: {what.replace(f'{record.folder}/', '')}. {remedy}")
 
 
 def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
@@ -105,6 +108,9 @@ def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         "surest: right, then wrong. A map shows where evidence for the class lies, not that it is good evidence."
     )
     yield picture(f"grad-cam-{number}", text, sheet)
+
+
+def _by_epoch(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     for right, name in attributions.BY_EPOCH.items():
         path = attributions.path_of(record.folder, name)
         if path.exists():
@@ -113,7 +119,7 @@ def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
                 "(epoch 0: batch norm has no statistics yet, so a network may be sure of anything) and of the epochs "
                 "that were kept."
             )
-            drawn = attribution.draw(attribution.over_epochs(attributions.read(path)))
+            drawn = attribution.draw(attribution.over_epochs(attributions.read(path), label))
             yield picture(f"{name}-{number}", text, drawn)
 
 
@@ -125,39 +131,41 @@ def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         yield picture(f"histograms-{number}", text, drawn)
 
 
-def _surfaces(runs: Mapping[str, RunRecord]) -> Iterator[Block]:
+def _surfaces(runs: Mapping[str, RunRecord], elsewhere: bool) -> Iterator[Block]:
     """The loss around the weights of the runs, in one frame for each number of directions in which it is there."""
-    there: dict[str, list[Grid]] = {}
+    there: dict[str, list[Surface]] = {}
     for label, record in runs.items():
-        try:
-            there[label] = surfaces.grids(record.folder)
-        except InputError as error:
-            yield _damaged(record, error)
-    ids = " ".join(record.id for record in runs.values())
+        found, damaged = surfaces.read_all(record.folder)
+        # A run that was still going on then had other weights.
+        there[label] = [one for one in found if one.grid.epoch == record.result[one.grid.which]["epoch"]]
+        for line in damaged:
+            yield _damaged(record, line, "Delete it, and `residuum surface` computes it anew.")
     if not any(there.values()):
-        yield Paragraph(f"It was not computed: `residuum surface {ids}` does, along one random direction, or with "
+        words = ["residuum surface", *(record.id for record in runs.values()), *commands.runs_option(elsewhere)]
+        yield Paragraph(f"It was not computed: `{' '.join(words)}` does, along one random direction, or with "
                         "`--dimensions 2` over two.")  # fmt: skip
     for dimensions in (1, 2):
-        alike: dict[tuple[Any, ...], dict[str, Grid]] = {}
-        for label, grids in there.items():
-            for grid in grids:
-                if grid.dimensions == dimensions:
-                    alike.setdefault(grid.settings, {})[label] = grid
+        alike: dict[tuple[Any, ...], dict[str, Surface]] = {}
+        for label, found in there.items():
+            for one in found:
+                if one.grid.dimensions == dimensions:
+                    alike.setdefault(one.grid.settings, {})[label] = one
         if alike:
             # The one that most runs have; then the usual directions and distance, then the finest.
-            best = max(alike.values(), key=lambda found: (len(found), *_usual(next(iter(found.values())))))
-            yield from _surface({label: surfaces.read(runs[label].folder, grid) for label, grid in best.items()})
+            yield from _surface(max(alike.values(), key=_rank))
 
 
-def _usual(grid: Grid) -> tuple[bool, bool, bool, int, int]:
-    return grid.which == "last", grid.span == 1, grid.seed == 0, grid.images, grid.points
+def _rank(same: Mapping[str, Surface]) -> tuple[int, bool, bool, bool, int, int]:
+    grid = next(iter(same.values())).grid
+    return len(same), grid.which == "last", grid.span == 1, grid.seed == 0, grid.images, grid.points
 
 
 def _surface(found: Mapping[str, Surface]) -> Iterator[Block]:
     grid, view = next(iter(found.values())).grid, surface.data(found)
+    which = "" if grid.which == "last" else f" of the {grid.which} epoch"
     over = (
         f"random directions (seed {grid.seed}), scaled filter by filter (Li et al. 2018), at the ends {grid.span:g} "
-        f"times as long as the weights; mean over the first {grid.images:,} training images"
+        f"times as long as the weights{which}; mean over the first {grid.images:,} training images"
     )
     if grid.dimensions == 1:
         yield picture("surface", f"Loss and accuracy along one of the {over}.", surface.lines(view))

@@ -103,7 +103,7 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
     made = (
         Section("claims", "Verdicts", tuple(_claims(results))),
         *((layers, *arms) if results.plan.study.is_initial else (*arms, *_trained(results), layers)),
-        *inside.sections(results),
+        *inside.sections(results, elsewhere=elsewhere),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
         Section("troubles", "What diverged, failed or is damaged", tuple(_troubles(results))),

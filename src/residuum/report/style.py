@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from residuum.errors import InputError
 
@@ -51,6 +53,16 @@ def short(text: str, length: int) -> str:
     """A text cut in its middle to that many letters: ends tell arms apart."""
     half = (length - 1) // 2
     return text if len(text) <= length else f"{text[: length - 1 - half]}…{text[-half:]}"
+
+
+def percent(share: float) -> str:
+    """A probability in percent; one below 1 is never said to be 100 %."""
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
+def picture(image_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image as matplotlib takes it: [H, W] or [H, W, 3]."""
+    return image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
 
 
 @contextmanager

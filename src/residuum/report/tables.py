@@ -49,10 +49,13 @@ def filled(table: Table) -> Table:
 def mark(plan: Plan) -> str:
     """What stands beside every number of a study that was shortened or changed by its user; empty if it was not."""
     parts = [f"SCALED ×{plan.scale:.3g}"] if plan.scale != 1 else []
-    # How often a state is saved changes no number.
-    numbers = {path: value for path, value in user_settings(plan).items() if not path.startswith("save.")}
-    changed = ", ".join(setting(path, value) for path, value in numbers.items())
+    changed = ", ".join(setting(path, value) for path, value in changes(plan).items())
     return " · ".join([*parts, f"CHANGED {changed}"] if changed else parts)
+
+
+def changes(plan: Plan) -> dict[str, Any]:
+    """The settings that the user changed, less those that change no number: what is saved and recorded beside."""
+    return {path: value for path, value in user_settings(plan).items() if not path.startswith(("save.", "monitor."))}
 
 
 def setting(path: str, value: Any) -> str:
@@ -275,7 +278,7 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
         found.append(f"JPEG copy of the images here ({where})")
     if record is not None and record.environment and record.environment[-1].get("precision") not in (None, "fp32"):
         found.append(f"{record.environment[-1]['precision']} arithmetic here")
-    found += [f"{setting(path, value)} here" for path, value in user_settings(plan).items()]
+    found += [f"{setting(path, value)} here" for path, value in changes(plan).items()]
     return found
 
 

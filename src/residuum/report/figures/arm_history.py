@@ -21,7 +21,7 @@ from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, diverged
 
 COLUMNS = 5
 TOWERING = 5.0
-"""A loss of so many times the median one is cut off, which is said."""
+"""A loss of so many times that at which training usually begins is cut off, which is said."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,12 @@ def data(results: Results, found: Curves, mark: str = "") -> Histories:
 def _top(made: Sequence[History]) -> float:
     """How high the frame of the loss is: as the highest value, unless that would press the others to the floor.
 
-    The loss of a few first epochs, or of one arm, can be thousands.
+    Training begins at a loss of a few nats; that of a few first validations, or of one arm, can be thousands.
     """
-    values = [value for history in made for band in history.loss for value in band.mean if isfinite(value)]
-    usual = TOWERING * median(values) if values else 1.0
+    losses = [(band, value) for history in made for band in history.loss for value in band.mean if isfinite(value)]
+    begun = [value for band, value in losses if band.split == "train" and value == band.mean[0]]
+    values = [value for _, value in losses]
+    usual = TOWERING * max(median(begun or [0.0]), median(values or [1.0]))
     return 1.05 * max((value for value in values if value <= usual), default=1.0) or 1.0
 
 
@@ -101,7 +103,7 @@ def draw(histories: Histories) -> Figure:
                 _draw_frame(axes, box, label if number % columns == 0 else "", below=box is lower)
                 for band in bands:
                     _draw_band(axes, box, band)
-                if any(value > box.top for band in bands for value in band.mean):
+                if any(max(band.mean) > box.top or max(_drawn(band)) > box.top for band in bands):
                     axes.text(x + WIDE, box.y + HIGH - 0.02, "▴ higher", ha="right", va="top", fontsize=7, color="0.3")
             if not history.loss:
                 _draw_at_once(axes, upper)
@@ -160,6 +162,11 @@ def _draw_at_once(axes: Axes, box: Box) -> None:
     x, y = box.across(0) + 0.12, box.y + HIGH - 0.12
     axes.plot([x], [y], color="black", scalex=False, scaley=False, **{**CROSS, "markersize": 8, "markeredgewidth": 2})
     axes.text(x + 0.14, y, "diverged at once", va="center", fontsize=9)
+
+
+def _drawn(band: Band) -> list[float]:
+    """The upper edge of a band where it is drawn."""
+    return [high for high, n in zip(band.high, band.n, strict=True) if n >= FEWEST] or [0.0]
 
 
 def _draw_band(axes: Axes, box: Box, band: Band) -> None:

@@ -1,7 +1,7 @@
 """Attributions as pictures: images × layers, of runs side by side, layers × epochs, and one prediction explained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from textwrap import fill
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from residuum.errors import InputError
 from residuum.records.attributions import Attributions, Similarity
 from residuum.report import style
 
@@ -75,30 +76,37 @@ def data(found: Attributions, label: str = "") -> Sheet:
 
     `label` says whose maps they are.
     """
-    sheet = _sheet(found, "", _remark(found), _panels(found, _columns(found), _rows(found)))
-    return replace(sheet, title=f"{label}: {sheet.title}") if label else sheet
+    title = _title(found, found.epochs[0] if found.epochs else None)
+    return _sheet(found, f"{label}: {title}" if label else title, _remark(found),
+                  _panels(found, _columns(found), _rows(found)))  # fmt: skip
 
 
 def side_by_side(runs: Mapping[str, Attributions], chosen_by: str = "") -> Sheet:
     """Runs side by side, by their labels: the same images in the same rows, explained by the same method.
 
     `chosen_by` is the run that is surest of them, right and then wrong, where they were not chosen otherwise.
+
+    Raises:
+        InputError: the images, the method or what is explained is not the same.
     """
-    first = next(iter(runs.values()))
+    first, *others = runs.values()
+    for other in others:
+        if (first.method, first.settings, first.target) != (other.method, other.settings, other.target):
+            raise InputError("attributions stand side by side only by the same method, settings and target")
+        if not np.array_equal(first.images_NCHW, other.images_NCHW):
+            raise InputError("attributions stand side by side only of the same images; name them for both")
     panels = [Panel(label, _columns(found), tuple(_rows(found))) for label, found in runs.items()]
-    remark = max((_remark(found) for found in runs.values()), key=len)
-    if chosen_by:
-        remark = f"Of each class the images of which {_name(chosen_by, 60)} is surest: right, then wrong. {remark}"
+    chosen = f"Of each class the images of which {_name(chosen_by, 60)} is surest: right, then wrong. "
+    remark = (chosen if chosen_by else "") + _remark(*runs.values())
     epochs = {found.epochs[0] for found in runs.values() if found.epochs}
-    sheet = _sheet(first, "", remark, panels)
-    return sheet if len(epochs) == 1 else replace(sheet, title=sheet.title.rpartition(", epoch")[0] or sheet.title)
+    return _sheet(first, _title(first, epochs.pop() if len(epochs) == 1 else None), remark, panels)
 
 
 def _rows(found: Attributions) -> list[Row]:
     last = list(found.maps)[-1]
     rows: list[Row] = []
     for row in range(len(found.names)):
-        cells = [Cell(_picture(found.images_NCHW[row]))]
+        cells = [Cell(style.picture(found.images_NCHW[row]))]
         cells += [_cell(found, row, maps[row]) for maps in found.maps.values()]
         cells += [_cell(found, row, found.randomised[last][row])] if found.randomised else []
         rows.append((_caption(found, row), tuple(cells)))
@@ -113,32 +121,39 @@ def _columns(found: Attributions) -> tuple[str, ...]:
     return ("input", *compared, f"{_heading(last)}\nrandom weights")
 
 
-def _remark(found: Attributions) -> str:
-    if not found.randomised:
+def _title(found: Attributions, epoch: int | None) -> str:
+    target = {"predicted": "the predicted class", "true": "the true class"}.get(found.target, _name(found.target, 24))
+    return f"{TITLES[found.method]} for {target}" + ("" if epoch is None else f", epoch {epoch}")
+
+
+def _remark(*runs: Attributions) -> str:
+    compared = [(one, len(found.names)) for found in runs if found.randomised
+                for one in list(found.similarity.values())[-1].values()]  # fmt: skip
+    if not compared:
         return ""
-    whole = list(found.similarity.values())[-1]
-    some = any(one.mean is not None and one.images < len(found.names) for one in whole.values())
     return (
         "ρ: mean rank correlation with the maps of the same network with random weights. Near 1, a map would show "
         "the image and the architecture, not what was learned."
-    ) + (" In brackets: over so many images; a map of one value has no ranks." if some else "")
+    ) + (" In brackets: over so many images; a map of one value has no ranks."
+         if any(one.mean is not None and one.images < of for one, of in compared) else "")  # fmt: skip
 
 
-def over_epochs(found: Attributions) -> Sheet:
-    """Layers × epochs: one image and its maps by the weights of several epochs."""
+def over_epochs(found: Attributions, label: str = "") -> Sheet:
+    """Layers × epochs: one image and its maps by the weights of several epochs. `label` says whose."""
     predicted = found.predicted_N
     columns = ["input"] + [
-        f"epoch {epoch}\n→ {_name(found.classes[k], 10)}\n{percent(shares_K[k])}"
+        f"epoch {epoch}\n→ {_name(found.classes[k], 10)}\n{style.percent(shares_K[k])}"
         for epoch, k, shares_K in zip(found.epochs, predicted, found.probabilities_NK, strict=True)
     ]
     rows: list[Row] = []
     for number, (name, maps) in enumerate(found.maps.items()):
-        image = Cell(_picture(found.images_NCHW[0])) if number == 0 and found.names else None
+        image = Cell(style.picture(found.images_NCHW[0])) if number == 0 and found.names else None
         rows.append((_heading(name), (image, *(_cell(found, at, map_HW) for at, map_HW in enumerate(maps)))))
     of = f" of {_name(found.names[0], 30)}" if found.names else ""
     true = f", true class {_name(found.true(0), 24)}" if found.names and found.true(0) else ""
     explained = f" for {_name(found.classes[found.targets_N[0]], 24)}" if found.names else ""
     title = f"{TITLES[found.method]}{of}{explained}{true}, by epoch"
+    title = f"{label}: {title}" if label else title
     return _sheet(found, title, "", [Panel("", tuple(columns), tuple(rows))])
 
 
@@ -161,7 +176,7 @@ def prediction(found: Attributions, row: int, top: int = 3) -> Explained:
     return Explained(
         name=found.names[row],
         target=found.classes[found.targets_N[row]],
-        image=Cell(_picture(found.images_NCHW[row])),
+        image=Cell(style.picture(found.images_NCHW[row])),
         overlay=_cell(found, row, found.maps[last][row]),
         shares=tuple((found.classes[k], float(shares_K[k])) for k in order),
     )
@@ -186,7 +201,7 @@ def draw_prediction(explained: Explained) -> Figure:
         rows = np.arange(len(explained.shares))
         right.barh(rows, [share for _, share in explained.shares], height=0.62, color=style.TRAIN)
         for row, (name, share) in enumerate(explained.shares):
-            right.text(0, row - 0.36, f"{_name(name, 22)}  {percent(share)}", fontsize=9, va="bottom")
+            right.text(0, row - 0.36, f"{_name(name, 22)}  {style.percent(share)}", fontsize=9, va="bottom")
         right.set_xlim(0, 1)
         right.set_ylim(len(explained.shares) - 0.6, -0.75)
         right.set_yticks([])
@@ -255,12 +270,10 @@ def _scale(axes: Axes, sheet: Sheet, left: float, top: float) -> None:
 
 
 def _sheet(found: Attributions, title: str, remark: str, panels: list[Panel]) -> Sheet:
-    target = {"predicted": "the predicted class", "true": "the true class"}.get(found.target, _name(found.target, 24))
     signed = found.method in SIGNED
     largest = "largest value" if found.method == "grad-cam" else f"{CLIPPED}th percentile (of absolute values)"
-    of = f", epoch {found.epochs[0]}" if found.epochs else ""
     return Sheet(
-        title or f"{TITLES[found.method]} for {target}{of}",
+        title,
         remark,
         tuple(panels),
         signed,
@@ -282,7 +295,7 @@ def _panels(found: Attributions, columns: tuple[str, ...], rows: list[Row]) -> l
 
 def _cell(found: Attributions, row: int, map_HW: NDArray[np.float32]) -> Cell:
     """A map, scaled; Grad-CAM over the image, every other one alone, since its detail is that of the pixels."""
-    image = _picture(found.images_NCHW[row]) if found.method == "grad-cam" else None
+    image = style.picture(found.images_NCHW[row]) if found.method == "grad-cam" else None
     signed = found.method in SIGNED
     if not np.isfinite(map_HW).all():
         return Cell(image, np.zeros(map_HW.shape), signed, "not finite")
@@ -309,24 +322,15 @@ def _rgb(cell: Cell) -> NDArray[np.float64]:
     return 0.3 * grey[..., None] + 0.7 * colours
 
 
-def _picture(image_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
-
-
 def _caption(found: Attributions, row: int) -> str:
     k = int(found.predicted_N[row])
     true = f"{_name(found.true(row), 18)}\n" if found.true(row) else ""
-    share = percent(found.probabilities_NK[row, k])
+    share = style.percent(found.probabilities_NK[row, k])
     return f"{true}→ {_name(found.classes[k], 16)}\n{share}, {_name(found.names[row], 14)}"
 
 
 def _name(text: str, length: int) -> str:
     return style.literal(style.short(text, length))
-
-
-def percent(share: float) -> str:
-    """A probability in percent; one below 1 is never said to be 100 %."""
-    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 def _heading(name: str) -> str:

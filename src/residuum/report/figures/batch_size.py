@@ -1,6 +1,9 @@
 """What the batch size changes: the time of an update and of an epoch, and the noise of the gradient."""
 
+import json
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -10,22 +13,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from residuum.analysis.results import Results
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.studies.plan import Plan
 
-MEASURES = {
+SHOWN = {
     "milliseconds_per_update": "time of an update (ms)",
     "seconds_per_epoch": "time of an epoch (s)",
     "noise_scale": "gradient noise scale (images)",
 }
 """What is shown against the batch size, with the label of its axis."""
-APART = 1.04
-"""By what factor lines are set apart, so that their intervals do not cover each other."""
+SPREAD = 1.1
+"""By what factor all lines together are set apart, so that their intervals do not cover each other."""
 
 
 @dataclass(frozen=True)
 class Point:
     """One arm: its batch size, its mean, and the 95 % interval where several runs give one.
 
-    `series` is what arms have in common whose names differ in the batch size alone.
+    `series` is the line it belongs to.
     """
 
     arm: str
@@ -45,7 +49,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Batches:
-    """What the figure shows: lines, in the order of the study. Without two batch sizes there are no panels."""
+    """What the figure shows: lines, in the order of the study; without any there are no panels."""
 
     series: tuple[str, ...]
     panels: tuple[Panel, ...]
@@ -56,23 +60,42 @@ def data(results: Results, mark: str = "") -> Batches:
     """Times and noise scale of the arms of a study whose batch sizes differ."""
     plan = results.plan
     sizes = {run.arm: int(run.config["train"]["batch_size"]) for run in plan.runs}
-    if len(set(sizes.values())) < 2:
-        return Batches((), (), mark)
-    series = {arm.name: re.sub(rf"\b{sizes[arm.name]}\b", "…", arm.name) for arm in plan.arms if arm.name in sizes}
+    series = _series(plan, sizes)
     panels = []
-    for name in MEASURES:
+    for name in SHOWN if series else ():
         points = tuple(
             Point(one.arm, series[one.arm], sizes[one.arm], one.mean, one.interval)
             for one in results.summaries.get(name, ())
-            if one.mean is not None
+            if one.mean is not None and one.arm in series
         )
         if points:
             panels.append(Panel(name, points))
     return Batches(tuple(dict.fromkeys(series.values())), tuple(panels), mark)
 
 
+def _series(plan: Plan, sizes: Mapping[str, int]) -> dict[str, str]:
+    """The line of each arm that is on one: arms that differ in the batch size alone, or whose names do.
+
+    Names, because a rate in proportion to the batch differs as well. An arm that is alone is on no line.
+    """
+    named = {arm: re.sub(rf"(batch(?:[_ ]size)?[ =]){size}\b", r"\1…", arm) for arm, size in sizes.items()}
+    alike: dict[str, list[str]] = {}
+    for run in plan.runs:
+        train = {key: value for key, value in run.config["train"].items() if key not in ("batch_size", "seed")}
+        members = alike.setdefault(json.dumps({**run.config, "train": train}, sort_keys=True), [])
+        if run.arm not in members:
+            members.append(run.arm)
+    lines = {arm: Counter(named[other] for other in members).most_common(1)[0][0]
+             for members in alike.values() if len({sizes[arm] for arm in members}) > 1 for arm in members}  # fmt: skip
+    for name in dict.fromkeys(named[arm] for arm in sizes if arm not in lines):
+        members = [arm for arm in sizes if arm not in lines and named[arm] == name]
+        if len({sizes[arm] for arm in members}) > 1:
+            lines |= dict.fromkeys(members, name)
+    return {arm.name: lines[arm.name] for arm in plan.arms if arm.name in lines}
+
+
 def draw(batches: Batches) -> Figure:
-    """A panel a measure, both axes logarithmic, one point an arm; arms that differ in the batch size alone are a line.
+    """A panel a measure, both axes logarithmic, one point an arm.
 
     A dotted line shows where the noise scale would be the batch size.
     """
@@ -95,12 +118,12 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
     axes.set_yscale("log")
     for number, (name, look) in enumerate(looks.items()):
         line = sorted((point for point in panel.points if point.series == name), key=lambda point: point.batch)
-        apart = APART ** (number - (len(looks) - 1) / 2)
+        apart = SPREAD ** (number / max(1, len(looks) - 1) - 0.5)
         for point in line:
             if point.interval:
                 # An interval of times by t may reach below 0, which has no place on a logarithmic axis.
                 low, high = point.interval
-                axes.plot([point.batch * apart] * 2, [max(low, point.value / 10), high], color=look.colour,
+                axes.plot([point.batch * apart] * 2, [low if low > 0 else point.value / 10, high], color=look.colour,
                           linewidth=1.2, alpha=0.7)  # fmt: skip
         axes.plot([point.batch * apart for point in line], [point.value for point in line], color=look.colour,
                   marker=look.marker, linestyle=look.dash, linewidth=1.2, markersize=6, markeredgecolor="white",
@@ -117,4 +140,4 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
     axes.tick_params(axis="x", labelsize=9 if len(sizes) < 6 else 8)
     frame.decades(axes.yaxis)
     axes.set_xlabel("batch size (images)")
-    axes.set_ylabel(MEASURES[panel.measure])
+    axes.set_ylabel(SHOWN[panel.measure])

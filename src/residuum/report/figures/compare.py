@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from residuum.config import short_name
-from residuum.records.record import RunRecord
+from residuum.records.record import RunRecord, labels
 from residuum.report import style
 from residuum.report.figures import curves
 
@@ -25,6 +25,7 @@ class Line:
 
 def data(records: Sequence[RunRecord]) -> tuple[Line, ...]:
     """The lines of runs; errors are in percent. The test error where observed, else validation."""
+    labels(records)  # refuses a run that is named twice
     return tuple(_line(record, _label(record, records)) for record in records)
 
 

@@ -37,13 +37,9 @@ Images = NDArray[np.uint8] | Mapping[int, NDArray[np.uint8]]
 def data(runs: Mapping[str, Sequence[Mistake]], images: Mapping[str, Images]) -> tuple[Panel, ...]:
     """The mistakes of runs by their labels, and the test images of each."""
     return tuple(
-        Panel(label, tuple(Tile(one, _picture(images[label][one.index])) for one in found))
+        Panel(label, tuple(Tile(one, style.picture(images[label][one.index])) for one in found))
         for label, found in runs.items()
     )
-
-
-def _picture(image_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
 
 
 def draw(panels: tuple[Panel, ...]) -> Figure:
@@ -66,9 +62,4 @@ def draw(panels: tuple[Panel, ...]) -> Figure:
 
 def _caption(mistake: Mistake) -> str:
     true, predicted = (style.literal(style.short(name, 20)) for name in (mistake.true, mistake.predicted))
-    return f"{true}\n→ {predicted}\n{_percent(mistake.probability)}, no. {mistake.index}"
-
-
-def _percent(share: float) -> str:
-    """A probability in percent; one below 1 is never said to be 100 %."""
-    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+    return f"{true}\n→ {predicted}\n{style.percent(mistake.probability)}, no. {mistake.index}"

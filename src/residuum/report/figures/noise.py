@@ -33,7 +33,8 @@ def data(records: Sequence[RunRecord]) -> tuple[Line, ...]:
     for label, record in zip(labels(records), records, strict=True):
         scales = {one.epoch: one.scale for one in record.noise()}
         if not scales:
-            raise InputError(f"run {record.id} did not measure the noise; train it with --set monitor.noise=true")
+            why = "has no noise yet" if record.config.monitor.noise else "did not measure the noise"
+            raise InputError(f"run {record.id} {why}; train it with --set monitor.noise=true")
         there = {epoch: scale for epoch, scale in scales.items() if scale is not None}
         unseen = tuple(epoch for epoch in scales if epoch not in there)
         batch = record.config.train.batch_size
@@ -43,8 +44,9 @@ def data(records: Sequence[RunRecord]) -> tuple[Line, ...]:
 
 def draw(lines: Sequence[Line]) -> Figure:
     """A line a run on a logarithmic axis, dotted lines at the batch sizes, crosses above where no gradient was seen."""
+    _, rows = frame.legend_rows([line.label for line in lines], 7.0)
     with style.styled():
-        figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+        figure = Figure(figsize=(7.0, 3.4 + frame.ROW * rows), layout="constrained")
         axes = figure.subplots()
         looks = style.arms(len(lines))
         for line, look in zip(lines, looks, strict=True):
@@ -54,11 +56,12 @@ def draw(lines: Sequence[Line]) -> Figure:
                       transform=axes.get_xaxis_transform())  # fmt: skip
         if any(line.scales for line in lines):
             axes.set_yscale("log")
-            frame.decades(axes.yaxis)
         for batch in sorted({line.batch for line in lines}):
             axes.axhline(batch, color="0.45", linewidth=1, linestyle=":")
             axes.annotate(f"batch {batch:,}", (1, batch), xycoords=("axes fraction", "data"), xytext=(0, 2),
                           textcoords="offset points", ha="right", fontsize=8, color="0.3")  # fmt: skip
+        if any(line.scales for line in lines):
+            frame.decades(axes.yaxis)
         axes.set_xlabel("epoch (0: before training)")
         axes.set_ylabel("gradient noise scale (images)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
