@@ -133,7 +133,8 @@ def _what(results: Results) -> list[Block]:
     epochs = sorted({arm.epochs for arm in plan.arms})
     length = f"{epochs[0]} epochs" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs" if epochs else ""
     counts = ", ".join(f"{stands.count(word)} {word}" for word in tables.STATUSES if word in stands)
-    said = [f"{done} of {len(plan.runs)} runs are complete: {len(plan.arms)} arms, {seeds}; {length} each ({counts})."]
+    arms = "1 arm" if len(plan.arms) == 1 else f"{len(plan.arms)} arms"
+    said = [f"{done} of {len(plan.runs)} runs are complete: {arms}, {seeds}; {length} each ({counts})."]
     if done < len(plan.runs):
         said.append("This report is preliminary; the missing runs may change every number in it.")
     if len(plan.study.seeds) == 1:
@@ -332,7 +333,9 @@ def _layers(results: Results) -> list[Block]:
 
 def _runs(results: Results) -> list[Block]:
     table = tables.filled(tables.runs(results))
-    return [Tabular(table, f"The {len(table.rows)} runs of the study.", folded=len(table.rows) > 12)]
+    count = len(table.rows)
+    said = "The run of the study." if count == 1 else f"The {count} runs of the study."
+    return [Tabular(table, said, folded=count > 12)]
 
 
 def _images(results: Results) -> list[Block]:
