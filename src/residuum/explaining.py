@@ -1,6 +1,6 @@
 """Explaining a run: attributions of images, checked against the same network without what it learned."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,9 +112,9 @@ def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
             continue
         record = records[0]
         try:
-            if not _is_there(record, _kept):
+            if not _has_mistakes(record):
                 _keep_mistakes(record)
-            if not _is_there(record, _explained):
+            if not _is_explained(record):
                 found = explain(record)
                 for right, row in _surest(found).items():
                     write(record.folder, BY_EPOCH[right], *over_epochs(record, found, [row]))
@@ -124,21 +124,21 @@ def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
             yield f"{arm} is not explained: {error}"
 
 
-def _is_there(record: RunRecord, read_it: Callable[[RunRecord], None]) -> bool:
+def _has_mistakes(record: RunRecord) -> bool:
     try:
-        read_it(record)
+        mistakes.read(record.folder)
     except InputError:
         return False
     return True
 
 
-def _kept(record: RunRecord) -> None:
-    mistakes.read(record.folder)
-
-
-def _explained(record: RunRecord) -> None:
-    for right in _surest(read(path_of(record.folder, REPORTED))):
-        read(path_of(record.folder, BY_EPOCH[right]))
+def _is_explained(record: RunRecord) -> bool:
+    try:
+        for right in _surest(read(path_of(record.folder, REPORTED))):
+            read(path_of(record.folder, BY_EPOCH[right]))
+    except InputError:
+        return False
+    return True
 
 
 def _surest(found: Attributions) -> dict[bool, int]:

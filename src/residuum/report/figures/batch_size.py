@@ -118,7 +118,7 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
     axes.set_yscale("log")
     for number, (name, look) in enumerate(looks.items()):
         line = sorted((point for point in panel.points if point.series == name), key=lambda point: point.batch)
-        apart = SPREAD ** (number / max(1, len(looks) - 1) - 0.5)
+        apart = SPREAD ** ((number + 0.5) / len(looks) - 0.5)
         for point in line:
             if point.interval:
                 # An interval of times by t may reach below 0, which has no place on a logarithmic axis.
