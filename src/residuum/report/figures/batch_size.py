@@ -130,7 +130,7 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
                   markeredgewidth=0.5)  # fmt: skip
     if panel.measure == "noise_scale":
         axes.plot(sizes, sizes, ":", color="0.45", linewidth=1)
-        middle = (sizes[0] * sizes[-1]) ** 0.5
+        middle = sizes[0] * (sizes[-1] / sizes[0]) ** 0.35
         axes.annotate("noise scale = batch size", (middle, middle), fontsize=8, color="0.3", ha="left", va="top",
                       xytext=(8, -2), textcoords="offset points")  # fmt: skip
     axes.set_xlim(sizes[0] / 1.35, sizes[-1] * 1.35)
