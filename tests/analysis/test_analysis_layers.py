@@ -12,23 +12,23 @@ def test_points_of_deep_networks_are_means_over_whole_blocks_and_the_ends_stand_
     zigzag_L = np.array([7.0, *[1.0, 3.0] * 54, 9.0])
     found = profile([zigzag_L, zigzag_L + 1], grouped=True)
     assert found.depth == 110
-    np.testing.assert_allclose(found.at_L[[0, 1, -1]], [1, 3.5, 110])
-    assert (found.median_L[0], found.median_L[-1]) == (7.5, 9.5)
-    np.testing.assert_allclose(found.median_L[1:-1], 2.5)
-    np.testing.assert_allclose((found.high_L - found.low_L), 1)
-    assert len(profile([zigzag_L], grouped=True).at_L) == 2 + 27
+    np.testing.assert_allclose(found.at_P[[0, 1, -1]], [1, 3.5, 110])
+    assert (found.median_P[0], found.median_P[-1]) == (7.5, 9.5)
+    np.testing.assert_allclose(found.median_P[1:-1], 2.5)
+    np.testing.assert_allclose((found.high_P - found.low_P), 1)
+    assert len(profile([zigzag_L], grouped=True).at_P) == 2 + 27
     shallow = profile([zigzag_L[:20]], grouped=True)
-    np.testing.assert_array_equal(shallow.median_L, zigzag_L[:20])
-    np.testing.assert_array_equal(profile([zigzag_L]).median_L, zigzag_L)
-    assert np.isnan(profile([np.where(zigzag_L == 9, np.nan, zigzag_L)], grouped=True).median_L[-1])
+    np.testing.assert_array_equal(shallow.median_P, zigzag_L[:20])
+    np.testing.assert_array_equal(profile([zigzag_L]).median_P, zigzag_L)
+    assert np.isnan(profile([np.where(zigzag_L == 9, np.nan, zigzag_L)], grouped=True).median_P[-1])
 
 
 def test_a_profile_is_the_median_between_the_smallest_and_the_largest():
     found = profile([np.array([1.0, 0.0, 5.0]), np.array([3.0, 2.0, 5.0]), np.array([8.0, 4.0, np.nan])])
     assert found.n == 3
-    np.testing.assert_array_equal(found.median_L, [3, 2, np.nan])
-    np.testing.assert_array_equal(found.low_L, [1, 0, np.nan])
-    np.testing.assert_array_equal(found.high_L, [8, 4, np.nan])
+    np.testing.assert_array_equal(found.median_P, [3, 2, np.nan])
+    np.testing.assert_array_equal(found.low_P, [1, 0, np.nan])
+    np.testing.assert_array_equal(found.high_P, [8, 4, np.nan])
 
 
 @pytest.mark.parametrize("seed", range(5))

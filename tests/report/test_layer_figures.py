@@ -118,7 +118,7 @@ def test_runs_stand_side_by_side_at_the_epochs_that_all_of_them_have():
     assert [[panel.title for panel in row] for row in flow.rows] == [
         ["at initialisation", "after epoch 2", "after epoch 3"]
     ] * 4
-    gradients, responses, ranked, dead = (row[0].lines["plain"].median_L for row in flow.rows)
+    gradients, responses, ranked, dead = (row[0].lines["plain"].median_P for row in flow.rows)
     np.testing.assert_allclose(gradients, [1e-3, 1e-2, 0.1, 1, 2])
     np.testing.assert_allclose(responses, [1, 2, 3, 1, 1])
     np.testing.assert_allclose(ranked, [3, 2, 1, 1, 1])
@@ -141,8 +141,8 @@ def test_points_of_deep_networks_stand_for_several_layers_and_axes_have_ticks():
     assert not gradient_flow.data({"shallow": NORMAL}).is_grouped
     for row, grouped in zip(flow.rows, (False, True, False, True), strict=True):
         line = row[0].lines["deep"]
-        assert (len(line.at_L) < line.depth) == grouped
-        assert line.at_L[-1] == line.depth
+        assert (len(line.at_P) < line.depth) == grouped
+        assert line.at_P[-1] == line.depth
     few = gradient_flow.draw(gradient_flow.data({"run": [layers([2.0, 4.0, 9.0])]})).axes[0]
     within = [tick for tick in few.yaxis.get_majorticklocs() if 2 <= tick <= 9]
     assert within == [2, 5]
@@ -189,9 +189,9 @@ def test_arms_of_a_study_are_lines_over_their_seeds(tmp_path):
         [f"{name}: {when}" for when in ("at initialisation", "after the last epoch")] for name in ("sigmoid", "ReLU")
     ]
     line = flow.rows[0][0].lines["resnet20"]
-    assert (line.n, line.low_L[0], line.median_L[0], line.high_L[0]) == (3, *map(pytest.approx, (1, 10, 100)))
+    assert (line.n, line.low_P[0], line.median_P[0], line.high_P[0]) == (3, *map(pytest.approx, (1, 10, 100)))
     assert flow.rows[1][1].lines["plain20"].n == 2
-    assert [len(row[0].lines["plain20"].median_L) for row in flows["dead"].rows] == [2, 2]
+    assert [len(row[0].lines["plain20"].median_P) for row in flows["dead"].rows] == [2, 2]
     (section,) = (one for one in sections(results) if one.id == "layers")
     assert [block.name for block in section.blocks] == list(flows)
     assert all(b"resnet20" in block.svg for block in section.blocks)

@@ -21,13 +21,13 @@ GROUPS = 30
 class Profile:
     """A quantity over depth: median, smallest and largest over `n` runs, NaN where it is not finite in one.
 
-    L points, which lie at the layers `at_L`, counted from 1; `depth` is that of the network.
+    P points, which lie at the layers (or activations) `at_P`, counted from 1; `depth` is how many of these there are.
     """
 
-    at_L: Numbers
-    median_L: Numbers
-    low_L: Numbers
-    high_L: Numbers
+    at_P: Numbers
+    median_P: Numbers
+    low_P: Numbers
+    high_P: Numbers
     n: int
     depth: int
 
@@ -43,11 +43,12 @@ def profile(runs: Sequence[Numbers], *, grouped: bool = False) -> Profile:
     layers_L = np.arange(1.0, depth + 1)
     lines = [layers_L, np.median(values_RL, axis=0), values_RL.min(axis=0), values_RL.max(axis=0)]
     if grouped and depth > 1.5 * GROUPS:
-        each = 2 * math.ceil((depth - 2) / 2 / GROUPS)  # whole blocks of two layers
+        # Whole blocks of two layers; bottlenecks have three, and a line that is less smooth.
+        each = 2 * math.ceil((depth - 2) / 2 / GROUPS)
         starts = [0, *range(1, depth - 1, each), depth - 1]
         lines = [np.array([part.mean() for part in np.split(line, starts[1:])]) for line in lines]
-    at_L, median_L, low_L, high_L = lines
-    return Profile(at_L, median_L, low_L, high_L, len(runs), depth)
+    at_P, median_P, low_P, high_P = lines
+    return Profile(at_P, median_P, low_P, high_P, len(runs), depth)
 
 
 def outer(histograms: Histograms) -> tuple[Numbers, Numbers]:

@@ -65,7 +65,7 @@ class Flow:
     def is_grouped(self) -> bool:
         """Whether points of some line stand for several layers each."""
         lines = (line for row in self.rows for panel in row for line in panel.lines.values())
-        return any(len(line.at_L) < line.depth for line in lines)
+        return any(len(line.at_P) < line.depth for line in lines)
 
 
 def data(runs: Mapping[str, Sequence[Layers]]) -> Flow:
@@ -143,7 +143,7 @@ def _moment(epoch: int) -> str:
 
 def _shown(row: Sequence[Panel]) -> bool:
     """Whether there is anything to see: a row of dead channels is left out where there are none."""
-    return any(panel.quantity is not DEAD or line.high_L.any() for panel in row for line in panel.lines.values())
+    return any(panel.quantity is not DEAD or line.high_P.any() for panel in row for line in panel.lines.values())
 
 
 def draw(flow: Flow) -> Figure:
@@ -162,7 +162,7 @@ def draw(flow: Flow) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
         for cells, row in zip(grid, flow.rows, strict=False):
             lines = [line for panel in row for line in panel.lines.values()]
-            values = np.concatenate([[], *(part for line in lines for part in (line.median_L, line.high_L))])
+            values = np.concatenate([[], *(part for line in lines for part in (line.median_P, line.high_P))])
             for axes in cells[len(row) :]:
                 axes.set_axis_off()
             for axes, panel in zip(cells, row, strict=False):
@@ -196,26 +196,26 @@ def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, s
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(panel.quantity.across)
     axes.set_title(style.literal(style.short(panel.title, 48)), loc="left", fontsize=10, pad=frame.PAD)
-    if logarithmic and any((line.median_L == 0).any() for line in panel.lines.values()):
+    if logarithmic and any((line.median_P == 0).any() for line in panel.lines.values()):
         axes.annotate("▾ exactly 0", (1, 0), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
                       ha="right", fontsize=8, color="0.3")  # fmt: skip
 
 
 def _draw_line(axes: Axes, line: Profile, look: style.Look, order: float, *, edges: bool) -> None:
-    layers_L = line.at_L
-    finite_L = np.isfinite(line.median_L)
-    shown_L = finite_L & (line.median_L > 0) if edges else finite_L
-    every = max(1, len(layers_L) // 7)
-    axes.plot(layers_L, np.where(shown_L, line.median_L, np.nan), color=look.colour, linestyle=look.dash,
+    layers_P = line.at_P
+    finite_P = np.isfinite(line.median_P)
+    shown_P = finite_P & (line.median_P > 0) if edges else finite_P
+    every = max(1, len(layers_P) // 7)
+    axes.plot(layers_P, np.where(shown_P, line.median_P, np.nan), color=look.colour, linestyle=look.dash,
               marker=look.marker, markersize=4, markevery=(every // 2, every), markeredgecolor="white",
               markeredgewidth=0.5, linewidth=1.3, zorder=order)  # fmt: skip
     if line.n > 1:
-        low_L = np.maximum(line.low_L, np.finfo(float).tiny) if edges else line.low_L
-        axes.fill_between(layers_L, low_L, line.high_L, where=shown_L, color=look.colour, alpha=0.2, linewidth=0)
-    for lost_L, height, marker in ((edges & (line.median_L == 0), 0.0, "v"), (~finite_L, 1.0, "x")):
-        (places,) = np.nonzero(lost_L)
+        low_P = np.maximum(line.low_P, np.finfo(float).tiny) if edges else line.low_P
+        axes.fill_between(layers_P, low_P, line.high_P, where=shown_P, color=look.colour, alpha=0.2, linewidth=0)
+    for lost_P, height, marker in ((edges & (line.median_P == 0), 0.0, "v"), (~finite_P, 1.0, "x")):
+        (places,) = np.nonzero(lost_P)
         few = places[:: max(1, len(places) // 12)]
         if not len(few):
             continue
-        axes.plot(layers_L[few], np.full(len(few), height), marker, color=look.colour, markersize=5,
+        axes.plot(layers_P[few], np.full(len(few), height), marker, color=look.colour, markersize=5,
                   transform=axes.get_xaxis_transform(), clip_on=False, zorder=order + 1)  # fmt: skip
