@@ -48,13 +48,19 @@ def test_curves_are_drawn_and_written_in_both_forms(name, tmp_path):
 
 @pytest.mark.parametrize("names", [[], ["empty"], ["single", "empty"], ["normal", "normal", "single, test only"]])
 def test_several_runs_are_drawn_into_one_figure(names, tmp_path):
-    lines = compare.data([CASES[name] for name in names])
+    lines = compare.data([replace(CASES[name], id=str(number)) for number, name in enumerate(names)])
     assert len(lines) == len(names)
     assert all(path.stat().st_size > 1000 for path in style.save(compare.draw(lines), tmp_path / "runs"))
 
 
+def test_a_run_that_is_named_twice_is_refused():
+    with pytest.raises(InputError, match="run id is named twice; name each run once"):
+        compare.data([CASES["normal"], CASES["normal"]])
+
+
 def test_a_comparison_prefers_the_observed_test_error():
-    both, test_only, none = compare.data([CASES["normal"], CASES["single, test only"], CASES["empty"]])
+    names = ("normal", "single, test only", "empty")
+    both, test_only, none = compare.data([replace(CASES[name], id=name) for name in names])
     assert (both.held_out, both.error.values[0]) == ("test", pytest.approx(70))
     assert (test_only.held_out, none.error) == ("test", None)
     assert both.train_error.values[0] == pytest.approx(49)
