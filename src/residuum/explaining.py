@@ -89,6 +89,8 @@ def explain(
     asked = files if files is not None else numbers
     if isinstance(asked, int | str | Path):
         raise InputError(f"images to explain are a list, as [{asked!r}]")
+    if numbers is not None and not all(isinstance(number, int | np.integer) for number in numbers):
+        raise InputError("numbers of test images are whole numbers, from 0")
     if asked is not None and not 1 <= len(asked) <= MOST:
         raise InputError(f"{len(asked)} images to explain; 1 to {MOST} fit into a figure")
     if files is not None:
@@ -166,6 +168,8 @@ def resolved(method: Choice | str | Mapping[str, Any], shape: tuple[int, int, in
 def _check_target(target: str, classes: Sequence[str], *, known: bool) -> None:
     if target == "true" and not known:
         raise InputError("--target true: the true class of an image file is not known; name the class")
+    if not isinstance(target, str):
+        raise InputError(f"target: {target!r} is no text; name a class, or predicted or true")
     if target not in ("predicted", "true", *classes):
         raise unknown("class", target, ("predicted", "true", *classes), place="--target")
 

@@ -7,7 +7,7 @@ figures.curves(run).save("curves")
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from matplotlib.figure import Figure
 
@@ -16,7 +16,7 @@ from residuum import surface as surfacing
 from residuum.analysis import classes
 from residuum.analysis.results import Results
 from residuum.config import RunConfig
-from residuum.errors import InputError
+from residuum.errors import InputError, unknown
 from residuum.models import MODELS, build
 from residuum.records import surfaces
 from residuum.records.attributions import Attributions
@@ -105,6 +105,8 @@ def _predictions(runs: Sequence[Run]) -> dict[str, classes.Predictions]:
 
 def mistakes(run: Run, count: int = 18, data: str = "") -> Drawing:
     """The most confident mistakes of a run; the reading of the test images is counted. `data`: where they lie now."""
+    if not isinstance(count, int) or count < 1:
+        raise InputError(f"count: {count!r} mistakes; a number from 1")
     records = _records([run])
     found = _named(records, [classes.mistakes(classes.read(records[0]), count)])
     images = predict.test_images(records[0], "classes", records[0].result["last"]["epoch"], data).images_NCHW
@@ -113,6 +115,9 @@ def mistakes(run: Run, count: int = 18, data: str = "") -> Drawing:
 
 def histograms(run: Run, of: histograms_figure.Of = "parameters", names: Sequence[str] = ()) -> Drawing:
     """Histograms of a run's layers, epoch by epoch; the run has to record them (`monitor.histograms`)."""
+    if of not in get_args(histograms_figure.Of):
+        raise unknown("kind of histogram", str(of), get_args(histograms_figure.Of))
+    names = [names] if isinstance(names, str) else names
     records = _records([run])
     (label,) = labels(records)
     return Drawing(histograms_figure.draw(histograms_figure.data(label, records[0].layers(), of, names)))
@@ -189,28 +194,38 @@ def augmentations(recipe: str, data: str = "") -> Drawing:
     return Drawing(pictures.augmentations(config, made))
 
 
+def _check_results(results: Any) -> None:
+    if not isinstance(results, Results):
+        raise InputError(f"results are what residuum.run_study gives; this is a {type(results).__name__}")
+
+
 def study(results: Results) -> Drawing:
     """Learning curves of the arms of a study, with seed bands."""
+    _check_results(results)
     bands, mark = study_curves.of_arms(results), tables.mark(results.plan)
     return Drawing(study_curves.draw(study_curves.data(results, bands, mark)))
 
 
 def study_histories(results: Results) -> Drawing:
     """Loss and accuracy of each arm of a study."""
+    _check_results(results)
     bands, mark = study_curves.of_arms(results), tables.mark(results.plan)
     return Drawing(arm_history.draw(arm_history.data(results, bands, mark)))
 
 
 def study_differences(results: Results) -> Drawing:
     """The difference of each arm of a study from its baseline, with 95 % intervals."""
+    _check_results(results)
     return Drawing(differences.draw(differences.data(results, tables.mark(results.plan))))
 
 
 def study_cost(results: Results) -> Drawing:
     """Accuracy of the arms of a study against parameters and against time."""
+    _check_results(results)
     return Drawing(scatter.draw(scatter.data(results, tables.mark(results.plan))))
 
 
 def study_batch_size(results: Results) -> Drawing:
     """Times and noise scale of the arms of a study against the batch size."""
+    _check_results(results)
     return Drawing(batch_size.draw(batch_size.data(results, tables.mark(results.plan))))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from residuum.engine import metrics, state
 from residuum.engine.compute import Compute, compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.state import Progress
-from residuum.errors import InputError
+from residuum.errors import InputError, unknown
 from residuum.models import build
 from residuum.models.foreign import load_foreign
 from residuum.records import folder as run_folder
@@ -61,12 +61,14 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     Raises:
         InputError: nothing was saved or selected, or what was saved is damaged.
     """
+    if which not in get_args(Which):
+        raise unknown("weights", str(which), get_args(Which), place="which")
     checkpoint, problems = run_folder.latest_checkpoint(record.folder)
     if problems:  # another epoch's weights must never pass for the last one's
         raise InputError(problems[0])
     if checkpoint is None:
-        why = "diverged before any weights were saved" if record.status == "diverged" else "holds no weights yet"
-        raise InputError(f"{record.folder} {why}")
+        why = {"diverged": "diverged before any weights were saved", "finished": "has lost its weights"}
+        raise InputError(f"{record.folder} {why.get(record.status, 'holds no weights yet')}")
     if which == "selected":
         best = checkpoint.values["progress"]["best"]
         if not best:

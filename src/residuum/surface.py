@@ -28,6 +28,8 @@ def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, im
     Raises:
         InputError: settings that cannot be, or as `predict.load` and `assemble.dataset_of`.
     """
+    if dimensions not in (1, 2):
+        raise InputError(f"dimensions: {dimensions}; a surface is along 1 direction or over 2")
     if points < 3 or points % 2 == 0:
         raise InputError(f"--points: {points} is not an odd number from 3 on; the trained network is the middle one")
     if not (np.isfinite(span) and span > 0):

@@ -92,11 +92,15 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(found, tmp_path):
     (folder / "predictions" / "last.safetensors").write_bytes(b"damaged")
     section, _ = inside.sections(results(found.plan, tmp_path))
     said = texts(section)
-    assert len(said) == len(section.blocks) == 4
+    assert len(said) == len(section.blocks) == 5
     assert "damaged" in said[1]
-    assert str(tmp_path) not in said[1]
+    assert not any(str(tmp_path) in text for text in said)
     assert "images of its mistakes were not kept: the command that ran the study, given again" in said[2]
     assert "looks at was not computed: the command that ran the study, given again" in said[3]
+    assert "layers holds nothing" in said[4]
+    (folder / "predictions" / "last.safetensors").unlink()
+    section, _ = inside.sections(results(found.plan, tmp_path))
+    assert "has lost its predictions; `residuum train` with --fresh makes them" in texts(section)[1]
     for other in found.plan.runs:
         (tmp_path / other.folder / "result.json").unlink()
     assert list(inside.sections(results(found.plan, tmp_path))) == []
@@ -167,6 +171,8 @@ def test_surfaces_that_runs_share_are_shown_in_one_frame_and_halves_are_not(tmp_
     assert names(section) == ["surface", "contours", "relief"]
     assert "the first 20 training images" in section.blocks[0].caption
     assert "at the ends 1 times as long" in section.blocks[0].caption
+    said = texts(section)[0]  # of the grid over two directions, which the second run does not have
+    assert f"for lr=0.002, seed 0: `residuum surface {second.id} --dimensions 2 --points 3 --span 1 --images 20" in said
     assert section.blocks[0].svg.count(b"seed 0") >= 2  # the three points that both have, not the nine of one
 
 

@@ -93,7 +93,9 @@ def read(record: RunRecord, which: Which = "last") -> Predictions:
         if which == "selected" and record.result.get("last"):
             raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
         raise InputError(
-            f"{record.folder} has no predictions: a run leaves them when it finishes; it is {record.status}"
+            f"{record.folder} has lost its predictions; `residuum train` with --fresh makes them"
+            if record.status == "finished"
+            else f"{record.folder} has no predictions: a run leaves them when it finishes; it is {record.status}"
         )
     try:
         tensors = load_file(path)

@@ -184,7 +184,8 @@ def _print(found: Attributions) -> None:
                                     for name, one in row.items()}}
         for part, row in found.similarity.items()
     ])  # fmt: skip
-    if any(one.images < len(found.names) for row in found.similarity.values() for one in row.values()):
+    if any(one.mean is not None and one.images < len(found.names)
+           for row in found.similarity.values() for one in row.values()):  # fmt: skip
         print(
             f"In brackets: over so many of the {len(found.names)} images; a map of one value everywhere has no ranks."
         )

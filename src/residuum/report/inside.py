@@ -7,10 +7,10 @@ from residuum.analysis import classes
 from residuum.analysis.classes import Findings
 from residuum.analysis.results import Results
 from residuum.errors import InputError
-from residuum.records import attributions, layers, surfaces
+from residuum.records import attributions, surfaces
 from residuum.records import mistakes as kept
 from residuum.records.record import RunRecord
-from residuum.records.surfaces import Surface
+from residuum.records.surfaces import Grid, Surface
 from residuum.report import commands, tables
 from residuum.report.blocks import Block, Items, Paragraph, Section, Tabular, picture
 from residuum.report.figures import attribution, confusion, histograms, mistakes, reliability, surface
@@ -85,7 +85,10 @@ def _mistakes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         )
         return
     images = kept.read(record.folder)
-    surest = classes.mistakes(classes.read(record), len(images))
+    try:
+        surest = classes.mistakes(classes.read(record), len(images))
+    except InputError:
+        return  # what is wrong with the predictions was said above
     wrong = {label: [one for one in surest if one.index in images]}
     text = "The mistakes of which the network is surest: true → predicted, its probability, number of the image."
     yield picture(f"mistakes-{number}", text, mistakes.draw(mistakes.data(wrong, {label: images})))
@@ -124,9 +127,8 @@ def _by_epoch(number: int, label: str, record: RunRecord) -> Iterator[Block]:
 
 
 def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
-    seen = layers.read(record.folder)
-    if seen:
-        drawn = histograms.draw(histograms.data(label, seen, "parameters"))
+    if record.config.monitor.histograms:
+        drawn = histograms.draw(histograms.data(label, record.layers(), "parameters"))
         text = "The weights of the first and the last layer of each stage before training and after each epoch."
         yield picture(f"histograms-{number}", text, drawn)
 
@@ -153,7 +155,18 @@ def _surfaces(runs: Mapping[str, RunRecord], elsewhere: bool) -> Iterator[Block]
                     alike.setdefault(one.grid.settings, {})[label] = one
         if alike:
             # The one that most runs have; then the usual directions and distance, then the finest.
-            yield from _surface(max(alike.values(), key=_rank))
+            best = max(alike.values(), key=_rank)
+            yield from _surface(best)
+            left_out = {label: record for label, record in runs.items() if label not in best}
+            if left_out:
+                yield Paragraph(_missing(left_out, next(iter(best.values())).grid, elsewhere))
+
+
+def _missing(runs: Mapping[str, RunRecord], grid: Grid, elsewhere: bool) -> str:
+    words = ["residuum surface", *(record.id for record in runs.values()), f"--dimensions {grid.dimensions}",
+             f"--points {grid.points} --span {grid.span:g} --images {grid.images} --seed {grid.seed}",
+             f"--which {grid.which}", *commands.runs_option(elsewhere)]  # fmt: skip
+    return f"Not there, or not whole, for {', '.join(runs)}: `{' '.join(words)}` computes what is missing."
 
 
 def _rank(same: Mapping[str, Surface]) -> tuple[int, bool, bool, bool, int, int]:

@@ -297,7 +297,7 @@ def _batch_size(results: Results) -> list[Block]:
     )
     text = (
         "Times of an update and of an epoch, its evaluation included, with 95 % intervals; both axes are logarithmic, "
-        "and an interval that reaches 0 ends at a tenth of the mean. Times compare arms only where they were computed "
+        "and an interval that reaches 0 ends in a triangle. Times compare arms only where they were computed "
         "on the same machine under the same load."
     ) + (noise if any(panel.measure == "noise_scale" for panel in found.panels) else "")
     return [picture("batch-size", text, batch_size.draw(found))]

@@ -107,7 +107,8 @@ def draw(batches: Batches) -> Figure:
         figure = Figure(figsize=(width, 3.4 + frame.ROW * rows), layout="constrained")
         for axes, panel in zip(figure.subplots(1, columns, squeeze=False)[0], batches.panels, strict=False):
             _draw_panel(axes, panel, looks)
-        frame.legend(figure, {name: frame.handle(look) for name, look in looks.items()})
+        if len(looks) > 1:
+            frame.legend(figure, {name: frame.handle(look) for name, look in looks.items()})
         frame.mark(figure, batches.mark)
     return figure
 
@@ -123,8 +124,10 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
             if point.interval:
                 # An interval of times by t may reach below 0, which has no place on a logarithmic axis.
                 low, high = point.interval
-                axes.plot([point.batch * apart] * 2, [low if low > 0 else point.value / 10, high], color=look.colour,
-                          linewidth=1.2, alpha=0.7)  # fmt: skip
+                ends = [low if low > 0 else point.value / 10, high]
+                axes.plot([point.batch * apart] * 2, ends, linewidth=1.2, color=look.colour, alpha=0.7)
+                if low <= 0:
+                    axes.plot([point.batch * apart], ends[:1], "v", markersize=5, color=look.colour, alpha=0.7)
         axes.plot([point.batch * apart for point in line], [point.value for point in line], color=look.colour,
                   marker=look.marker, linestyle=look.dash, linewidth=1.2, markersize=6, markeredgecolor="white",
                   markeredgewidth=0.5)  # fmt: skip
