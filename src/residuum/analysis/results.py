@@ -82,8 +82,7 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
             if (folder / run_folder.CONFIG).exists():
                 found[run.id] = read_record(folder)
         except InputError as error:
-            # The report tells no path of the machine.
-            unreadable[run.id] = str(error).replace(f"{folder}/", "")
+            unreadable[run.id] = run_folder.without_path(folder, error)
     failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}
     failed = {id_: reason for id_, reason in failed.items() if id_ not in found or not found[id_].result} | unreadable
     looks = _looks(beside / LOOKS, set(study.seeds))
@@ -94,7 +93,7 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         try:
             return what(found[id_]) if id_ in found else None
         except InputError as error:
-            line = str(error).replace(f"{found[id_].folder}/", "")
+            line = run_folder.without_path(found[id_].folder, error)
             damaged.setdefault(id_, {})[line] = None
             return None
 

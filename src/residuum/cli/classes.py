@@ -14,6 +14,7 @@ from residuum.cli.options import (
     common,
     figures_folder_option,
     moved_data_option,
+    named_runs,
     print_json,
     save_figures,
     which_option,
@@ -43,12 +44,10 @@ def classes(options: argparse.Namespace) -> None:
     """`residuum classes RUN [RUN]`."""
     from residuum.analysis import classes as analysis
     from residuum.analysis.images import mcnemar
-    from residuum.records.record import find_run, labels, read_record
 
     if not 0 <= options.mistakes <= 200:
         raise InputError(f"--mistakes: {options.mistakes} images; 0 to 200 fit into a figure")
-    records = [read_record(find_run(name, options.runs)) for name in options.folders]
-    named = dict(zip(labels(records), records, strict=True))
+    named = named_runs(options)
     runs = {label: analysis.read(record, options.which) for label, record in named.items()}
     found = {label: analysis.findings(one, options.mistakes) for label, one in runs.items()}
     paths = _draw_classes(named, runs, {label: one.mistakes for label, one in found.items()}, options)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import Command, common, figures_folder_option, joined, print_json, save_figures
+from residuum.cli.options import Command, common, figures_folder_option, joined, named_runs, print_json, save_figures
 
 if TYPE_CHECKING:
     from residuum.records.layers import Layers
@@ -32,17 +32,15 @@ def add(command: Command) -> None:
 
 def layers(options: argparse.Namespace) -> None:
     """`residuum layers RUN [RUN...]`."""
-    from residuum.records.record import find_run, labels, read_record
     from residuum.report.figures import gradient_flow, histograms
     from residuum.report.terminal import print_table
 
-    records = [read_record(find_run(name, options.runs)) for name in options.folders]
-    named = dict(zip(labels(records), records, strict=True))
+    named = named_runs(options)
     seen = {label: record.layers() for label, record in named.items()}
     for label, found in seen.items():
         _say_gaps(named[label], [one.epoch for one in found])
     wanted = [name.strip() for name in options.layers.split(",") if name.strip()]
-    first, *others = records
+    first, *others = named.values()
     stem = "-".join(["histograms", options.of, *([joined(wanted, "layers")] if wanted else [])])
     figures = {
         f"{stem}-{named[label].id}" if others else stem: histograms.draw(

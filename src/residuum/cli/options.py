@@ -156,6 +156,14 @@ def times(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
+def named_runs(options: argparse.Namespace) -> dict[str, RunRecord]:
+    """The runs that a command was given, by what each is called beside the others."""
+    from residuum.records.record import labels, record_of
+
+    records = [record_of(name, options.runs) for name in options.folders]
+    return dict(zip(labels(records), records, strict=True))
+
+
 def shape_of(text: str) -> tuple[int, int, int]:
     """Channels, height and width of a text such as 3x32x32."""
     parts = text.replace("×", "x").split("x")

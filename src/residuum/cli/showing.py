@@ -115,6 +115,7 @@ def show_recipe(options: argparse.Namespace) -> None:
 
 def show_run(options: argparse.Namespace) -> None:
     """`residuum show run RUN`."""
+    from residuum.records.folder import without_path
     from residuum.records.record import find_run, read_record
     from residuum.report.terminal import epoch_line, noise_lines, result_lines
 
@@ -122,7 +123,7 @@ def show_run(options: argparse.Namespace) -> None:
     try:
         noise, damaged = record.noise(), record.damaged
     except InputError as error:
-        noise, damaged = [], (*record.damaged, str(error).replace(f"{record.folder}/", ""))
+        noise, damaged = [], (*record.damaged, without_path(record.folder, error))
     if options.json:
         config = record.config.model_dump(mode="json")
         print_json({**summary(record), "recipe": record.recipe, "config": config, "data": record.data,

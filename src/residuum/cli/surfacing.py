@@ -11,6 +11,7 @@ from residuum.cli.options import (
     common,
     figures_folder_option,
     moved_data_option,
+    named_runs,
     print_json,
     save_figures,
     which_option,
@@ -42,19 +43,18 @@ def add(command: Command) -> None:
 
 def surface(options: argparse.Namespace) -> None:
     """`residuum surface RUN [RUN...]`."""
-    from residuum.records.record import find_run, labels, read_record
     from residuum.report.figures import surface as figures
 
-    records = [read_record(find_run(name, options.runs)) for name in options.folders]
-    named = dict(zip(labels(records), records, strict=True))
+    named = named_runs(options)
     view = figures.data({label: _computed(label, record, options) for label, record in named.items()})
     if options.dimensions == 1:
         drawn = {"surface-1d": figures.lines(view)}
     else:
         drawn = {"surface-contours": figures.contours(view), "surface-3d": figures.relief(view)}
-    first, *others = records
+    first, *others = named.values()
     # Another grid is another figure.
-    usual = {"points": POINTS[options.dimensions], "span": 1.0, "images": 1000, "seed": 0}
+    usual = {name: options.parser.get_default(name) for name in ("points", "span", "images", "seed")}
+    usual["points"] = POINTS[options.dimensions]
     asked = {**{name: getattr(options, name) for name in usual}, "points": options.points or usual["points"]}
     unusual = (f"-{name}{value}" for name, value in asked.items() if value != usual[name])
     which = f"-{options.which}" if options.which != "last" else ""

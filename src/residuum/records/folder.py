@@ -99,6 +99,11 @@ def add_environment(folder: Path, environment: Mapping[str, Any]) -> list[dict[s
     return before
 
 
+def without_path(folder: Path, error: object) -> str:
+    """What an error says of a run, less where its folder lies: a report tells no path of the machine."""
+    return str(error).replace(f"{folder}/", "")
+
+
 def is_complete(folder: Path) -> bool:
     """Whether the result of a run is there and whole; a damaged one is made again from the last saved state."""
     try:

@@ -3,6 +3,7 @@
 The first row says which grid it is, every other one is a point in the order of the grid.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,15 @@ def read_all(folder: Path) -> tuple[list[Surface], list[str]]:
     found, damaged = [], []
     for path in sorted((folder / FOLDER).glob("*.jsonl")):
         try:
-            head, *points = storage.read_rows(path) or [{}]
+            rows = storage.read_rows(path)
+            head = rows[0] if rows else {}
             grid = Grid(**{key: value for key, value in head.items() if key != "point"})
             if path_of(folder, grid) != path:
-                raise InputError(f"{path} is damaged: it does not begin with its grid")
-            if len(points) == grid.total:
-                found.append(read(folder, grid))
+                raise _headless(path)
+            if len(rows) == 1 + grid.total:
+                found.append(_surface(path, grid, rows))
         except (TypeError, ValueError):
-            damaged.append(f"{path} is damaged: it does not begin with its grid")
+            damaged.append(str(_headless(path)))
         except InputError as error:
             damaged.append(str(error))
     return found, damaged
@@ -111,13 +113,13 @@ def begin(folder: Path, grid: Grid) -> tuple[storage.Rows, int]:
     try:
         storage.keep_rows(path, "point", range(-1, grid.total))
         there = storage.read_rows(path)
-        if there and there[0] != {"point": -1, **asdict(grid)}:
-            raise InputError(f"{path} is damaged: it does not begin with its grid")
+        if there and there[0] != _head(grid):
+            raise _headless(path)
     except InputError as error:
         raise InputError(f"{error}; delete the file to compute it anew") from error
     rows = storage.Rows(path)
     if not there:
-        rows.add({"point": -1, **asdict(grid)})
+        rows.add(_head(grid))
     return rows, max(0, len(there) - 1)
 
 
@@ -133,12 +135,24 @@ def read(folder: Path, grid: Grid) -> Surface:
         InputError: the file is missing or damaged.
     """
     path = path_of(folder, grid)
-    head, *points = storage.read_rows(path) or [{}]
+    return _surface(path, grid, storage.read_rows(path))
+
+
+def _head(grid: Grid) -> dict[str, Any]:
+    return {"point": -1, **asdict(grid)}
+
+
+def _headless(path: Path) -> InputError:
+    return InputError(f"{path} is damaged: it does not begin with its grid")
+
+
+def _surface(path: Path, grid: Grid, rows: Sequence[dict[str, Any]]) -> Surface:
+    """The rows of a file as a surface, as far as they go."""
+    if not rows or rows[0] != _head(grid):
+        raise _headless(path)
     loss, accuracy = np.full((2, grid.total), np.nan)
     try:
-        if head != {"point": -1, **asdict(grid)}:
-            raise InputError(f"{path} is damaged: it does not begin with its grid")
-        for one in points:
+        for one in rows[1:]:
             loss[one["point"]] = np.nan if one["loss"] is None else one["loss"]
             accuracy[one["point"]] = one["accuracy"]
     except (KeyError, IndexError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import attributions, surfaces
 from residuum.records import mistakes as kept
+from residuum.records.folder import without_path
 from residuum.records.record import RunRecord
 from residuum.records.surfaces import Grid, Surface
 from residuum.report import commands, tables
@@ -49,12 +50,11 @@ def _blocks(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         try:
             yield from tuple(part(number, label, record))
         except InputError as error:
-            yield _damaged(record, str(error), remedy)
+            yield _damaged(record, error, remedy)
 
 
-def _damaged(record: RunRecord, what: str, remedy: str) -> Paragraph:
-    # The report tells no path of the machine.
-    return Paragraph(f"Run {record.id}: {what.replace(f'{record.folder}/', '')}. {remedy}")
+def _damaged(record: RunRecord, what: object, remedy: str) -> Paragraph:
+    return Paragraph(f"Run {record.id}: {without_path(record.folder, what)}. {remedy}")
 
 
 def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
