@@ -71,6 +71,17 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Launched:
+    """Updates were handed to the device, which is at work on them; their `StepDone`s follow one after the other.
+
+    It is where a process that turns from run to run leaves this one alone. The state is that after all of them, so
+    who stops here or at one of the rows has to take the others first.
+    """
+
+    steps: int
+
+
+@dataclass(frozen=True)
 class EpochDone:
     """One pass over the training images is done, and what was measured after it. `epoch` counts from 1.
 
@@ -154,4 +165,4 @@ class Finished:
     status: Literal["finished", "diverged"]
 
 
-Event = Started | StepDone | EpochDone | LayersSeen | NoiseSeen | Diverged | TestRead | Note | Finished
+Event = Started | Launched | StepDone | EpochDone | LayersSeen | NoiseSeen | Diverged | TestRead | Note | Finished
