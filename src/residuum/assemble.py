@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from residuum import optim
 from residuum.config import DataConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
-from residuum.data.batches import TrainingBatches, evaluation_batches
+from residuum.data.batches import TrainingBatches, evaluation_batches, on_device
 from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS, Normalization
@@ -23,7 +24,8 @@ from residuum.data.split import split
 from residuum.engine import layers, metrics, noise
 from residuum.engine.compute import Compute, compiled, compute
 from residuum.engine.evaluate import logits_of
-from residuum.engine.loop import Training
+from residuum.engine.live import Training
+from residuum.engine.scaling import Scale
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
@@ -144,6 +146,16 @@ def place(network: nn.Module, on: Compute) -> nn.Module:
     return network.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
+def compute_of(config: RunConfig) -> Compute:
+    """The compute that a configuration means on this machine.
+
+    Raises:
+        InputError: a device that is not there, or an arithmetic that it does not have.
+    """
+    c = config.compute
+    return compute(c.device, c.precision, c.threads, c.deterministic)
+
+
 def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
     """The live objects of a run, and lines about what is not as asked.
 
@@ -151,7 +163,7 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         InputError: settings that do not go together, or a device that is not there.
     """
     o, t = config.optim, config.train
-    on = compute(config.compute.device, config.compute.precision, config.compute.threads)
+    on = compute_of(config)
     batches = TrainingBatches(
         data.dataset.train.images_NCHW,
         data.dataset.train.labels_N,
@@ -179,11 +191,13 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
     def scorer(split: Literal["validation", "test"]) -> Callable[[], Scores]:
         part = data.dataset.test if split == "test" else data.dataset.train
         indices_N = np.arange(len(part)) if split == "test" else data.validation_N
-        labels_N = torch.from_numpy(part.labels_N[indices_N])
+        # Brought to the device once, at the first evaluation.
+        kept = cache(lambda: [on_device(on.device, values[indices_N]) for values in (part.images_NCHW, part.labels_N)])
 
         def score() -> Scores:
+            images_NCHW, labels_N = kept()
             with average.applied_to(network) if average else nullcontext():
-                return metrics.scores(split, split_logits(network, part, indices_N, data.normalization, on), labels_N)
+                return metrics.scores(split, logits(network, images_NCHW, data.normalization, on), labels_N)
 
         return score
 
@@ -195,6 +209,7 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         forward=forward,
         optimizer=optimizer,
         average=average,
+        scale=Scale(on.device) if on.precision == "fp16" else None,
         batches=batches,
         loss=optim.LOSSES.bind(o.loss),
         penalties=[optim.PENALTIES.bind(penalty) for penalty in o.penalties],
@@ -203,6 +218,7 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         clip_norm=o.clip_norm,
         compute=on,
         epochs=t.epochs,
+        whole_every=config.save.steps,
         evaluate={split: scorer(split) for split in wanted},
         observe=_observers(config, network, data, on),
     )
@@ -219,10 +235,8 @@ def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -
 
     def batches(images: int, size: int) -> list[tuple[Tensor, Tensor]]:
         indices_N = data.train_N[:images]
-        parts = evaluation_batches(
-            train.images_NCHW, indices_N, batch_size=size, normalization=data.normalization, device=on.device
-        )
-        labels_N = torch.from_numpy(train.labels_N[indices_N]).to(on.device)
+        images_NCHW, labels_N = (on_device(on.device, of[indices_N]) for of in (train.images_NCHW, train.labels_N))
+        parts = evaluation_batches(images_NCHW, batch_size=size, normalization=data.normalization)
         return list(zip(parts, torch.split(labels_N, size), strict=True))
 
     if config.monitor.histograms:
@@ -251,18 +265,21 @@ def _unreached(config: RunConfig) -> list[str]:
     return lines
 
 
+def logits(network: nn.Module, images_NCHW: Tensor, normalization: Normalization, on: Compute) -> Tensor:
+    """logits_NK, on the device, of uint8 images that lie there."""
+    parts = evaluation_batches(images_NCHW, batch_size=on.evaluation_batch, normalization=normalization)
+    return logits_of(network, parts, on)
+
+
 def split_logits(
     network: nn.Module, split: Split, indices_N: NDArray[np.int64], normalization: Normalization, on: Compute
 ) -> Tensor:
-    """logits_NK of some images of a split, in the order of the indices."""
-    images = evaluation_batches(
-        split.images_NCHW, indices_N, batch_size=EVALUATION_BATCH, normalization=normalization, device=on.device
-    )
-    return logits_of(network, images, on)
+    """logits_NK, on the CPU, of some images of a split, in the order of the indices."""
+    return logits(network, on_device(on.device, split.images_NCHW[indices_N]), normalization, on).cpu()
 
 
 def test_logits(network: nn.Module, dataset: Dataset, normalization: Normalization, on: Compute) -> Tensor:
-    """logits_NK of every test image."""
+    """logits_NK, on the CPU, of every test image."""
     return split_logits(network, dataset.test, np.arange(len(dataset.test)), normalization, on)
 
 

@@ -23,7 +23,7 @@ SCHEMA = 1
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
 
 
-YOUNGER = (("monitor", "histograms"), ("monitor", "noise"))
+YOUNGER = (("monitor", "histograms"), ("monitor", "noise"), ("compute", "deterministic"))
 """Settings that came after the schema's version."""
 
 
@@ -95,8 +95,11 @@ class ComputeConfig(Part):
     """Where and in which arithmetic the run is computed."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="arithmetic of the forward and backward pass"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        default="auto", description="arithmetic of the forward and backward pass; auto: what the device is fast at"
+    )
+    deterministic: bool = Field(
+        default=True, description="on a GPU, only kernels that give the same bits each time; false is faster"
     )
     threads: int = Field(
         default=0,

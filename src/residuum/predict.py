@@ -78,7 +78,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     network = untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
     settings = record.config.compute
-    on = compute(settings.device, settings.precision, settings.threads)
+    on = compute(settings.device, settings.precision, settings.threads, settings.deterministic)
     return Trained(
         network=assemble.place(network, on),
         compute=on,
@@ -134,7 +134,7 @@ def test_images(record: RunRecord, why: Literal["evaluate", "classes", "explain"
 
 def logits(trained: Trained, images_NCHW: Tensor) -> Tensor:
     """logits_NK of uint8 images_NCHW, normalised as in training."""
-    size, device = assemble.EVALUATION_BATCH, trained.compute.device
+    size, device = trained.compute.evaluation_batch, trained.compute.device
     parts = (images_NCHW[start : start + size].to(device) for start in range(0, len(images_NCHW), size))
     batches = (normalise_for_network(part, trained.normalization) for part in parts)
     return logits_of(trained.network, batches, trained.compute)

@@ -13,7 +13,8 @@ import torch
 from residuum import assemble, optim
 from residuum.config import RunConfig, identity
 from residuum.engine import metrics, state
-from residuum.engine.loop import Training, fit
+from residuum.engine.live import Training
+from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError
 from residuum.models.summary import summarize
@@ -127,7 +128,7 @@ def _compute(
     with run_folder.writing(folder) as writer:
 
         def save() -> None:
-            files, values = state.capture(training.network, training.optimizer, training.average, progress)
+            files, values = state.capture(training, progress)
             writer.save(Position(progress.epoch, progress.step), files, values)
             protected = Position(progress.best, 0) if progress.best else None
             run_folder.retain(folder, config.save.keep, protected)
@@ -137,7 +138,8 @@ def _compute(
         for line in [*notes, *problems, *_differences(before, here)]:
             yield Note(line)
         diverged = None
-        for event in fit(training, progress):
+        events = fit(training, progress)
+        for event in events:
             writer.write(event)
             if isinstance(event, Diverged):
                 diverged = event
@@ -146,6 +148,8 @@ def _compute(
             try:
                 yield event
             except GeneratorExit:
+                while progress.untold:  # the state is that after them: their rows belong to it
+                    writer.write(next(events))
                 save()
                 raise
         if diverged is not None:
@@ -176,15 +180,13 @@ def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progre
     problems = [f"{problem}; the state before it is used" for problem in damaged]
     if checkpoint is None:
         return Progress(micro_batch=micro_batch), problems
-    progress = state.restore(
-        checkpoint.files, checkpoint.values, training.network, training.optimizer, training.average
-    )
-    return progress, problems
+    return state.restore(checkpoint.files, checkpoint.values, training), problems
 
 
 def _differences(before: list[dict[str, Any]], here: dict[str, Any]) -> list[str]:
     """One line if what decides the bits of the result is not as it was when the run began."""
-    keys = ("device", "precision", "threads", "capability", "packages", "processor", "compiled")
+    keys = ("device", "precision", "determinism", "threads", "capability", "packages", "processor", "compiled",
+            "cuda", "cudnn")  # fmt: skip
     changed = [key for key in keys if before and before[0].get(key) != here.get(key)]
     if not changed:
         return []

@@ -184,9 +184,9 @@ def test_batched_augmentation_equals_its_twin_image_by_image(twin, settings, cha
     """Guard 33."""
     name = name_of(twin)
     images = some_images(channels)
-    got = AUGMENTATIONS.bind({"name": name, **settings})(images, Draw(SEED, EPOCH, INDICES))
+    got = AUGMENTATIONS.bind({"name": name, **settings})(images, Draw.of(SEED, EPOCH, INDICES))
     for b, index in enumerate(INDICES.tolist()):
-        expected = twin(images[b].double().numpy(), Draw(SEED, EPOCH, torch.tensor([index])), **settings)
+        expected = twin(images[b].double().numpy(), Draw.of(SEED, EPOCH, torch.tensor([index])), **settings)
         np.testing.assert_allclose(got[b].double().numpy(), expected, atol=3e-6, err_msg=f"image {index}")
     assert not torch.equal(got, images), "a test in which nothing is changed shows nothing"
 
@@ -197,30 +197,30 @@ def test_contract_of_every_augmentation(name):
     images = torch.rand(140, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     before, indices = images.clone(), torch.arange(1000, 1140)
     augment = AUGMENTATIONS.bind(name)
-    whole = augment(images, Draw(0, 1, indices))
+    whole = augment(images, Draw.of(0, 1, indices))
     assert whole.shape == images.shape
     assert whole.dtype == torch.float32
     assert torch.equal(images, before), "the images that were given are not changed"
     for some in (slice(0, 1), slice(7, 9), slice(100, 140), torch.randperm(140)[:33]):
-        assert torch.equal(augment(images[some], Draw(0, 1, indices[some])), whole[some])
+        assert torch.equal(augment(images[some], Draw.of(0, 1, indices[some])), whole[some])
     try:
         torch.set_num_threads(2)
-        assert torch.equal(augment(images, Draw(0, 1, indices)), whole)
+        assert torch.equal(augment(images, Draw.of(0, 1, indices)), whole)
     finally:
         torch.set_num_threads(1)
-    for other in (Draw(1, 1, indices), Draw(0, 2, indices), Draw(0, 1, indices + 140)):
+    for other in (Draw.of(1, 1, indices), Draw.of(0, 2, indices), Draw.of(0, 1, indices + 140)):
         assert not torch.equal(augment(images, other), whole)
-    same_image = augment(images[:1].expand(140, -1, -1, -1), Draw(0, 1, indices))
+    same_image = augment(images[:1].expand(140, -1, -1, -1), Draw.of(0, 1, indices))
     assert len(torch.unique(same_image, dim=0)) > 1, "each image has numbers of its own"
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 def test_colours_stay_in_range_and_no_strength_is_no_change(name):
     images = some_images()
-    out = AUGMENTATIONS.bind({"name": name, "strength": 0.5})(images, Draw(0, 0, INDICES))
+    out = AUGMENTATIONS.bind({"name": name, "strength": 0.5})(images, Draw.of(0, 0, INDICES))
     assert out.min() >= -1e-6
     assert out.max() <= 1 + 1e-6
-    unchanged = AUGMENTATIONS.bind({"name": name, "strength": 0.0})(images, Draw(0, 0, INDICES))
+    unchanged = AUGMENTATIONS.bind({"name": name, "strength": 0.0})(images, Draw.of(0, 0, INDICES))
     torch.testing.assert_close(unchanged, images, atol=1e-6, rtol=0)
 
 
@@ -261,7 +261,7 @@ def test_a_third_of_the_circle_exchanges_the_colours():
 def test_probabilities_at_their_ends():
     images = some_images()
     for name, dim in (("horizontal_flip", 3), ("vertical_flip", 2)):
-        never, always = (AUGMENTATIONS.bind({"name": name, "p": p})(images, Draw(0, 0, INDICES)) for p in (0.0, 1.0))
+        never, always = (AUGMENTATIONS.bind({"name": name, "p": p})(images, Draw.of(0, 0, INDICES)) for p in (0.0, 1.0))
         assert torch.equal(never, images)
         assert torch.equal(always, images.flip(dim))
 
@@ -270,21 +270,21 @@ def test_every_crop_is_equally_likely():
     """Guard 33: all 81 places of the crop occur, each about equally often."""
     mark = torch.zeros(1, 1, 9, 9)
     mark[:, :, 4, 4] = 1
-    crops = AUGMENTATIONS.bind("pad_crop")(mark.expand(16_200, -1, -1, -1), Draw(0, 0, torch.arange(16_200)))
+    crops = AUGMENTATIONS.bind("pad_crop")(mark.expand(16_200, -1, -1, -1), Draw.of(0, 0, torch.arange(16_200)))
     counts = crops.sum(dim=(0, 1)).flatten()
     assert counts.sum() == 16_200
     assert ((counts - 200).abs() < 4.5 * math.sqrt(200)).all()
 
 
 def test_noise_keeps_the_mean_also_of_black_images():
-    black, draw = torch.zeros(64, 3, 16, 16), Draw(0, 0, torch.arange(64))
+    black, draw = torch.zeros(64, 3, 16, 16), Draw.of(0, 0, torch.arange(64))
     out = AUGMENTATIONS.bind({"name": "gaussian_noise", "std": 0.25})(black, draw)
     assert abs(out.mean().item()) < 4 * 0.25 / math.sqrt(out.numel())
     assert abs(out.std().item() / 0.25 - 1) < 4 / math.sqrt(2 * out.numel())
 
 
 def test_listed_order_is_the_order_of_work():
-    images, draw = some_images(), Draw(0, 0, INDICES)
+    images, draw = some_images(), Draw.of(0, 0, INDICES)
     crop, noise = Choice(name="pad_crop"), Choice(name="gaussian_noise")
     noise_last, noise_first = augmentation([crop, noise])(images, draw), augmentation([noise, crop])(images, draw)
     bound = {choice.name: AUGMENTATIONS.bind(choice) for choice in (crop, noise)}
@@ -295,13 +295,13 @@ def test_listed_order_is_the_order_of_work():
 
 def test_an_augmentation_draws_the_same_whatever_stands_beside_it():
     """Two arms of a study that differ in one augmentation crop and flip each image alike."""
-    images, draw = some_images(), Draw(0, 0, INDICES)
+    images, draw = some_images(), Draw.of(0, 0, INDICES)
     flip, identity = Choice(name="horizontal_flip"), Choice(name="gaussian_noise", std=0.0)
     assert torch.equal(augmentation([flip])(images, draw), augmentation([identity, flip])(images, draw))
 
 
 def test_the_same_augmentation_listed_twice_draws_twice():
-    images, draw = torch.ones(200, 1, 2, 2), Draw(0, 0, torch.arange(200))
+    images, draw = torch.ones(200, 1, 2, 2), Draw.of(0, 0, torch.arange(200))
     darker = Choice(name="brightness", strength=0.5)
     once, twice = (augmentation([darker] * count)(images * 0.2, draw)[:, 0, 0, 0] / 0.2 for count in (1, 2))
     assert abs(torch.corrcoef(torch.stack([once, twice / once]))[0, 1].item()) < 4 / math.sqrt(200)
@@ -334,5 +334,5 @@ def test_bad_combinations_are_refused_before_training(choice, shape, says):
 @pytest.mark.parametrize("choice", [*AUGMENTATIONS, {"name": "pad_crop", "padding": 31, "mode": "reflect"}])
 def test_what_the_check_lets_through_runs(choice):
     check_augmentations([Choice.of(choice)], 3, 32, 32)
-    out = AUGMENTATIONS.bind(choice)(torch.rand(4, 3, 32, 32), Draw(0, 0, torch.arange(4)))
+    out = AUGMENTATIONS.bind(choice)(torch.rand(4, 3, 32, 32), Draw.of(0, 0, torch.arange(4)))
     assert out.isfinite().all()

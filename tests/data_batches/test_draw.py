@@ -35,14 +35,14 @@ def test_the_finaliser_is_that_of_splitmix64():
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (3, 199), (2**40, 7)])
 def test_numbers_equal_the_twin_in_python_integers(seed, epoch):
     indices = [0, 1, 17, 49_999]
-    draw = Draw(seed, epoch, torch.tensor(indices)).child("flip", 1)
+    draw = Draw.of(seed, epoch, torch.tensor(indices)).child("flip", 1)
     words = [[word(seed, epoch, index, slot, "flip", 1) for slot in range(5)] for index in indices]
     assert draw.uniform(5).tolist() == [[(w >> 40) / 2**24 for w in row] for row in words]
     assert draw.integers(5, 9).tolist() == [[(w >> 40) * 9 >> 24 for w in row] for row in words]
 
 
 def test_normal_numbers_are_quantiles_picked_by_sixteen_bits():
-    draw = Draw(5, 2, torch.tensor([3, 1000]))
+    draw = Draw.of(5, 2, torch.tensor([3, 1000]))
     got = draw.normal(2, 3)
     assert got.shape == (2, 2, 3)
     distribution = NormalDist()
@@ -55,9 +55,9 @@ def test_normal_numbers_are_quantiles_picked_by_sixteen_bits():
 
 def test_nothing_but_the_image_decides():
     """Guard 27: neither the batch, nor the place in it, nor the number of slots asked for."""
-    batch = Draw(1, 2, torch.arange(500))
+    batch = Draw.of(1, 2, torch.arange(500))
     for some in (torch.tensor([499, 7, 7, 0]), torch.tensor([3])):
-        alone = Draw(1, 2, some)
+        alone = Draw.of(1, 2, some)
         assert torch.equal(alone.uniform(3), batch.uniform(3)[some])
         assert torch.equal(alone.normal(3, 5, 7), batch.normal(3, 5, 7)[some])
     assert torch.equal(batch.uniform(9)[:, :4], batch.uniform(4))
@@ -68,12 +68,14 @@ def draws() -> dict[str, torch.Tensor]:
     """Long rows of numbers along each direction in which places are neighbours."""
     many = torch.arange(40_000)
     return {
-        "indices": Draw(0, 0, many).uniform(1)[:, 0],
-        "slots": Draw(0, 0, many[:1]).uniform(40_000)[0],
-        "epochs": torch.stack([Draw(0, epoch, many[:200]).uniform(1)[:, 0] for epoch in range(200)], dim=1).flatten(),
-        "seeds": torch.stack([Draw(seed, 0, many[:200]).uniform(1)[:, 0] for seed in range(200)], dim=1).flatten(),
+        "indices": Draw.of(0, 0, many).uniform(1)[:, 0],
+        "slots": Draw.of(0, 0, many[:1]).uniform(40_000)[0],
+        "epochs": torch.stack(
+            [Draw.of(0, epoch, many[:200]).uniform(1)[:, 0] for epoch in range(200)], dim=1
+        ).flatten(),
+        "seeds": torch.stack([Draw.of(seed, 0, many[:200]).uniform(1)[:, 0] for seed in range(200)], dim=1).flatten(),
         "purposes": torch.stack(
-            [Draw(0, 0, many[:200]).child("flip", n).uniform(1)[:, 0] for n in range(200)], dim=1
+            [Draw.of(0, 0, many[:200]).child("flip", n).uniform(1)[:, 0] for n in range(200)], dim=1
         ).flatten(),
     }
 
@@ -98,22 +100,22 @@ def test_numbers_are_uniform_and_neighbours_unrelated(direction):
 
 
 def test_every_bit_of_a_word_is_fair_and_low_bits_too():
-    bits = Draw(0, 0, torch.arange(300)).normal(1 << 8).sign()  # signs are the top bits of all four pieces of a word
+    bits = Draw.of(0, 0, torch.arange(300)).normal(1 << 8).sign()  # signs are the top bits of all four pieces of a word
     assert abs(bits.mean().item()) < 4 / math.sqrt(bits.numel())
-    pieces = Draw(0, 0, torch.arange(300))._bits(256)
+    pieces = Draw.of(0, 0, torch.arange(300))._bits(256)
     for place in range(64):
         share = ((pieces >> place) & 1).double().mean().item()
         assert abs(share - 0.5) < 4.5 * 0.5 / math.sqrt(pieces.numel())
 
 
 def test_integers_reach_both_ends_equally():
-    counts = torch.bincount(Draw(0, 0, torch.arange(90_000)).integers(1, 9)[:, 0])
+    counts = torch.bincount(Draw.of(0, 0, torch.arange(90_000)).integers(1, 9)[:, 0])
     assert len(counts) == 9
     assert ((counts - 10_000).abs() < 4.5 * math.sqrt(90_000 * 8 / 81)).all()
 
 
 def test_normal_numbers_have_the_moments_of_the_normal_distribution():
-    values = Draw(0, 0, torch.arange(300)).normal(3, 16, 16).double().flatten()
+    values = Draw.of(0, 0, torch.arange(300)).normal(3, 16, 16).double().flatten()
     count = len(values)
     assert abs(values.mean().item()) < 4 / math.sqrt(count)
     assert abs(values.square().mean().item() - 1) < 4 * math.sqrt(2 / count)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from residuum.data.mix import MIXES
+from residuum.data.mix import MIXES, mix_batch
 from residuum.errors import InputError
 
 CLASSES = 40
@@ -20,7 +20,7 @@ def whole_batch(height: int = 9, width: int = 13) -> tuple[torch.Tensor, torch.T
 
 def mixed(name: str, seed: int, alpha: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = whole_batch()
-    return MIXES.bind({"name": name, "alpha": alpha})(images, labels, CLASSES, np.random.default_rng(seed))
+    return mix_batch(MIXES.build({"name": name, "alpha": alpha}), images, labels, CLASSES, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("name", [*MIXES])
@@ -29,7 +29,7 @@ def test_contract_of_every_mixing(name):
     images, labels = whole_batch()
     before = images.clone(), labels.clone()
     (out, targets), (again, targets_again) = (
-        MIXES.bind(name)(images, labels, CLASSES, np.random.default_rng(3)) for _ in range(2)
+        mix_batch(MIXES.build(name), images, labels, CLASSES, np.random.default_rng(3)) for _ in range(2)
     )
     assert out.shape == images.shape
     assert out.dtype == torch.float32
@@ -45,7 +45,7 @@ def test_contract_of_every_mixing(name):
 
 def test_none_leaves_images_and_labels_as_they_are():
     images, labels = whole_batch()
-    out, targets = MIXES.bind("none")(images, labels, CLASSES, np.random.default_rng(0))
+    out, targets = mix_batch(MIXES.build("none"), images, labels, CLASSES, np.random.default_rng(0))
     assert torch.equal(out, images)
     assert torch.equal(targets, labels)
 
@@ -77,7 +77,7 @@ def test_mixup_equals_its_twin_image_by_image():
 def test_cutmix_equals_its_twin_pixel_by_pixel(seed):
     images, labels = whole_batch()
     images = images + torch.rand(images.shape, generator=torch.Generator().manual_seed(1))
-    out, shares = MIXES.bind("cutmix")(images, labels, CLASSES, np.random.default_rng(seed))
+    out, shares = mix_batch(MIXES.build("cutmix"), images, labels, CLASSES, np.random.default_rng(seed))
     generator = np.random.default_rng(seed)
     weight, partner = generator.beta(1, 1), generator.permutation(CLASSES)
     (height, cy), (width, cx) = ((int(s * math.sqrt(1 - weight)), int(generator.integers(s))) for s in (9, 13))
@@ -93,7 +93,7 @@ def test_cutmix_equals_its_twin_pixel_by_pixel(seed):
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_an_image_may_be_its_own_partner(name):
     images, labels = torch.rand(1, 3, 8, 8), torch.tensor([2])
-    out, shares = MIXES.bind(name)(images, labels, 4, np.random.default_rng(0))
+    out, shares = mix_batch(MIXES.build(name), images, labels, 4, np.random.default_rng(0))
     torch.testing.assert_close(out, images)
     torch.testing.assert_close(shares, torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
 
@@ -105,7 +105,9 @@ def test_weights_follow_the_beta_distribution(alpha):
     images, labels = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
     images[1] = 1
     for seed in range(2000):
-        out, _ = MIXES.bind({"name": "mixup", "alpha": alpha})(images, labels, 2, np.random.default_rng(seed))
+        out, _ = mix_batch(
+            MIXES.build({"name": "mixup", "alpha": alpha}), images, labels, 2, np.random.default_rng(seed)
+        )
         if not torch.equal(out, images):  # about half of the time the two are partners
             weights.append(out[1].item())
     weights = np.array(weights)

@@ -2,17 +2,19 @@
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from residuum.data.batches import Batch, Draws
 from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
-from residuum.engine.loop import Training, best_epoch, fit
+from residuum.engine.live import Training
+from residuum.engine.loop import best_epoch, fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError
 from residuum.records.event import Diverged, EpochDone, Note, Scores, StepDone, TestRead
@@ -21,16 +23,10 @@ STEPS, BATCH, EPOCHS, IMAGES = 5, 8, 3, 37  # the last batch has 5 images
 ON = Compute(torch.device("cpu"), "fp32", 1)
 
 
-@dataclass(frozen=True, eq=False)
-class OneBatch:
-    indices_B: torch.Tensor
-    images_BCHW: torch.Tensor
-    targets: torch.Tensor
-
-
 class Pictures:
     """Batches as a function of (epoch, step), as the data half promises them."""
 
+    sizes = (BATCH,) * (STEPS - 1) + (IMAGES - BATCH * (STEPS - 1),)
     steps_per_epoch = STEPS
 
     def __init__(self, soft=False):
@@ -39,13 +35,17 @@ class Pictures:
         self.labels = torch.randint(0, 4, (IMAGES,), generator=generator)
         self.soft = soft
 
-    def epoch(self, epoch, start=0):
+    def draws(self, epoch):
         order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(100 + epoch))
-        for indices in order.split(BATCH)[start:]:
-            targets = self.labels[indices]
-            if self.soft:
-                targets = 0.7 * F.one_hot(targets, 4) + 0.3 * F.one_hot(targets.flip(0), 4)
-            yield OneBatch(indices, self.images[indices], targets)
+        none = torch.zeros(0)
+        return Draws(order.numpy().copy(), order, none, none, none)
+
+    def batch(self, draws, number, size):
+        indices = draws.order_N[torch.arange(size) + number * BATCH]
+        targets = self.labels[indices]
+        if self.soft:
+            targets = 0.7 * F.one_hot(targets, 4) + 0.3 * F.one_hot(targets.flip(0), 4)
+        return Batch(indices, self.images[indices], targets)
 
 
 def network(norm=True, dtype=torch.float32):
@@ -67,6 +67,7 @@ def training(made=None, pictures=None, lr=0.1, **changes):
         forward=made,
         optimizer=torch.optim.SGD(made.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3),
         average=None,
+        scale=None,
         batches=pictures,
         loss=F.cross_entropy,
         penalties=(),
@@ -75,6 +76,7 @@ def training(made=None, pictures=None, lr=0.1, **changes):
         clip_norm=0.0,
         compute=ON,
         epochs=EPOCHS,
+        whole_every=0,
         evaluate={
             "validation": lambda: metrics.scores("validation", logits_of(made, images.split(5), ON), labels),
             "test": lambda: metrics.scores("test", logits_of(made, images.split(4), ON), labels),
@@ -113,11 +115,11 @@ def test_a_run_resumed_at_any_event_is_the_uninterrupted_one(stop):
     first, progress = training(), Progress()
     events = fit(first, progress)
     seen = [plain(next(events)) for _ in range(stop)]
-    files, values = state.capture(first.network, first.optimizer, None, progress)
+    files, values = state.capture(first, progress)
     events.close()
 
     second = training(made=network())
-    resumed = state.restore(files, values, second.network, second.optimizer, None)
+    resumed = state.restore(files, values, second)
     rest = run_to_the_end(second, resumed)
     # A stop between the reading of the test set and its figures reads it once more; that is counted, not hidden.
     if isinstance(seen[-1], TestRead):
@@ -134,14 +136,14 @@ def test_stopping_again_and_again_within_one_epoch_changes_nothing():
     while len(seen) < WHOLE:
         t2 = training(made=network())
         if files is not None:
-            progress = state.restore(files, values, t2.network, t2.optimizer, None)
+            progress = state.restore(files, values, t2)
         events = fit(t2, progress)
         event = next(events)
         if isinstance(event, TestRead):
             seen.append(event)
             event = next(events)
         seen.append(plain(event))
-        files, values = state.capture(t2.network, t2.optimizer, None, progress)
+        files, values = state.capture(t2, progress)
         events.close()
     assert seen == expected
     assert equal(weights(t2), weights(t))
@@ -167,7 +169,7 @@ def test_a_state_that_lacks_something_is_refused(missing):
     t, progress = training(), Progress()
     events = fit(t, progress)
     next(events)
-    files, values = state.capture(t.network, t.optimizer, None, progress)
+    files, values = state.capture(t, progress)
     tensors = state.from_bytes(files["weights.safetensors" if missing == "weight" else "optimizer.safetensors"])
     values = copy.deepcopy(values)
     if missing == "weight":
@@ -179,11 +181,11 @@ def test_a_state_that_lacks_something_is_refused(missing):
         other = nn.Sequential(network(), nn.Linear(4, 4))
         fresh = torch.optim.SGD(other.parameters(), lr=1.0, momentum=0.9)
         with pytest.raises(InputError):
-            state.restore(files, values, t.network, fresh, None)
+            state.restore(files, values, replace(t, optimizer=fresh))
         return
     fresh = training(made=network())
     with pytest.raises(InputError):
-        state.restore(files, values, fresh.network, fresh.optimizer, None)
+        state.restore(files, values, fresh)
 
 
 @pytest.mark.parametrize("soft", [False, True])

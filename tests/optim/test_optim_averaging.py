@@ -49,13 +49,12 @@ def test_equals_the_recursion_in_double_precision():
     slow = {name: tensor.double() for name, tensor in seen[0].items()}
     decays = []
     for updates, state in enumerate(seen[1:], start=1):
-        average.update(holding(state))
+        average.update(holding(state), average.move(updates))
         decays.append(min(0.6, updates / (9 + updates)))
         for name, tensor in state.items():
             slow[name] = decays[-1] * slow[name] + (1 - decays[-1]) * tensor.double()
     assert decays[0] == 0.1
     assert decays[-1] == 0.6
-    assert average.updates == 40
     for name, tensor in average.state_dict().items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor.double(), slow[name], rtol=1e-5, atol=1e-6), name
@@ -65,34 +64,44 @@ def test_equals_the_recursion_in_double_precision():
 def test_counts_are_copied_and_running_statistics_averaged():
     seen = states(5)
     average = Average(holding(seen[0]), decay=0.9)
-    average.update(holding(seen[5]))
+    average.update(holding(seen[5]), average.move(1))
     assert average.state_dict()["1.num_batches_tracked"] == 5
     expected = 0.1 * seen[0]["1.running_mean"] + 0.9 * seen[5]["1.running_mean"]
     assert torch.allclose(average.state_dict()["1.running_mean"], expected)
 
 
-def test_tensors_and_counter_resume_to_the_same_bits():
-    """Guard 6: a resumed average equals one never stopped, in its tensors and in its counter."""
+def test_tensors_resume_to_the_same_bits():
+    """Guard 6: a resumed average equals one never stopped; how far it moves follows from the number of the update."""
     seen = states(12)
     whole = Average(holding(seen[0]), decay=0.99)
     stopped = Average(holding(seen[0]), decay=0.99)
-    for state in seen[1:6]:
-        whole.update(holding(state))
-        stopped.update(holding(state))
-    saved, updates = {name: t.clone().contiguous() for name, t in stopped.state_dict().items()}, stopped.updates
+    for update, state in enumerate(seen[1:6], start=1):
+        whole.update(holding(state), whole.move(update))
+        stopped.update(holding(state), stopped.move(update))
+    saved = {name: t.clone().contiguous() for name, t in stopped.state_dict().items()}
 
     resumed = Average(holding(seen[3]), decay=0.99)
     resumed.load_state_dict(saved)
-    resumed.updates = updates
     forgetful = Average(holding(seen[3]), decay=0.99)
     forgetful.load_state_dict(saved)
-    for state in seen[6:]:
-        for average in (whole, resumed, forgetful):
-            average.update(holding(state))
-    assert resumed.updates == whole.updates == 12
+    for update, state in enumerate(seen[6:], start=6):
+        for average, number in ((whole, update), (resumed, update), (forgetful, update - 5)):
+            average.update(holding(state), average.move(number))
     assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in resumed.state_dict().items())
-    # What the counter is for: an average that forgets it ends elsewhere.
+    # What the number is for: an average that counts anew ends elsewhere.
     assert not torch.equal(forgetful.state_dict()["3.weight"], whole.state_dict()["3.weight"])
+
+
+def test_a_share_that_lies_on_the_device_moves_the_average_to_the_same_bits():
+    """As in a captured update; a share of 0, that of an update that is masked, changes nothing."""
+    seen = states(2)
+    host, device = (Average(holding(seen[0]), decay=0.9) for _ in range(2))
+    host.update(holding(seen[2]), host.move(3))
+    device.update(holding(seen[2]), torch.tensor(device.move(3)))
+    assert all(torch.equal(tensor, host.state_dict()[name]) for name, tensor in device.state_dict().items())
+    device.update(holding(seen[1]), torch.tensor(0.0))
+    floats = {name: tensor for name, tensor in device.state_dict().items() if tensor.is_floating_point()}
+    assert all(torch.equal(tensor, host.state_dict()[name]) for name, tensor in floats.items())
 
 
 def test_saved_tensors_are_not_those_that_go_on():
@@ -100,7 +109,7 @@ def test_saved_tensors_are_not_those_that_go_on():
     average = Average(holding(seen[0]), decay=0.9)
     saved = snapshot(average)
     average.load_state_dict(saved)
-    average.update(holding(seen[1]))
+    average.update(holding(seen[1]), 0.5)
     assert torch.equal(saved["3.weight"], seen[0]["3.weight"])
 
 
@@ -125,7 +134,7 @@ def test_network_gets_exactly_its_own_weights_back(fails):
     seen = states(3)
     net = holding(seen[3])
     average = Average(holding(seen[0]), decay=0.9)
-    average.update(net)
+    average.update(net, average.move(1))
     kept, addresses = snapshot(average), [p.data_ptr() for p in net.state_dict().values()]
     try:
         with average.applied_to(net):

@@ -317,7 +317,8 @@ def test_an_augmented_image_is_what_a_run_trains_on():
         augment=config.data.augment, mix=config.data.mix, classes=4, device=torch.device("cpu"),
     )  # fmt: skip
     for epoch in (0, 2):
-        for batch in batches.epoch(epoch):
+        draws = batches.draws(epoch)
+        for batch in (batches.batch(draws, number, size) for number, size in enumerate(batches.sizes)):
             for index, trained in zip(batch.indices_B.tolist(), batch.images_BCHW, strict=True):
                 shown = gallery.augmented(config.data.augment, images[index], index, seed=3, epochs=[epoch])
                 torch.testing.assert_close(data.normalization(torch.from_numpy(shown))[0], trained, rtol=0, atol=1e-6)

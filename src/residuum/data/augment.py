@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from residuum.data.draw import Draw
+from residuum.data.draw import Draw, Purpose
 from residuum.data.normalize import mean_per_image
 from residuum.errors import InputError
 from residuum.registry import Choice, Table
@@ -97,7 +97,8 @@ def hue(images_BCHW: Tensor, draw: Draw, *, strength: Annotated[float, Field(ge=
     )
     sixths += _per_image(draw).mul_(2).sub_(1).mul_(6 * strength)
     # Of the value at each hue, a channel lacks a trapezium that is 0 for a third of the circle around its own colour.
-    place_B3HW = (sixths + sixths.new_tensor([5, 3, 1])[:, None, None]).remainder_(6)
+    shift_3 = torch.arange(5, 0, -2, device=sixths.device)
+    place_B3HW = (sixths + shift_3[:, None, None]).remainder_(6)
     return largest - chroma * torch.minimum(place_B3HW, 4 - place_B3HW).clamp_(0, 1)
 
 
@@ -161,6 +162,22 @@ def augmentation(choices: Sequence[Choice]) -> Callable[[Tensor, Draw], Tensor]:
         return images_BCHW
 
     return augment
+
+
+def purposes(choices: Sequence[Choice], shape: tuple[int, int, int]) -> tuple[Purpose, ...]:
+    """What the chosen augmentations draw numbers for, in the order in which they first do.
+
+    Found by asking: images of that shape (channels, height, width) are augmented once. An augmentation whose draws
+    depend on the pixels cannot be asked so; none does.
+    """
+    asked: dict[Purpose, None] = {}
+
+    def note(purpose: Purpose) -> int:
+        asked[purpose] = None
+        return 0
+
+    augmentation(choices)(torch.zeros(2, *shape), Draw(note, torch.arange(2)))
+    return tuple(asked)
 
 
 def check_augmentations(choices: Sequence[Choice], channels: int, height: int, width: int) -> None:

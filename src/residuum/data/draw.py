@@ -7,13 +7,23 @@ first to the image and then to the slot, in integers that wrap around.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from residuum.streams import stream_seed
+
+Purpose = tuple[str | int, ...]
+Keys = Callable[[Purpose], int | Tensor]
+"""The key of every purpose in one epoch: a 63-bit integer, or where it lies on the device (0-d, int64)."""
+
+
+def key(seed: int, epoch: int, purpose: Purpose) -> int:
+    """The key that (seed, epoch, purpose) always gives."""
+    return stream_seed(seed, "augment", epoch, *purpose)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +31,18 @@ class Draw:
     """The random numbers of the images of one batch in one epoch.
 
     `indices_B` are the images' positions in the data set. The same request gives the same numbers again: what needs
-    numbers of its own takes a `child`.
+    numbers of its own takes a `child`. Where the keys lie on the device, no value comes from the host, so that a draw
+    that was captured in a graph draws anew in each epoch.
     """
 
-    seed: int
-    epoch: int
+    keys: Keys
     indices_B: Tensor
-    purpose: tuple[str | int, ...] = ()
+    purpose: Purpose = ()
+
+    @classmethod
+    def of(cls, seed: int, epoch: int, indices_B: Tensor) -> "Draw":
+        """The numbers of some images in an epoch, for whoever has no table of the epoch."""
+        return cls(partial(key, seed, epoch), indices_B)
 
     def child(self, *purpose: str | int) -> "Draw":
         """The numbers of the same images for another purpose."""
@@ -53,7 +68,7 @@ class Draw:
 
     def _bits(self, slots: int) -> Tensor:
         """64 random bits each: [B, slots], int64."""
-        key_B = _mix(self.indices_B * _GAMMA + stream_seed(self.seed, "augment", self.epoch, *self.purpose))
+        key_B = _mix(self.indices_B * _GAMMA + self.keys(self.purpose))
         steps_S = torch.arange(1, slots + 1, device=key_B.device) * _GAMMA
         return _mix(key_B[:, None] + steps_S)
 

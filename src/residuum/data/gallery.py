@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from residuum.data.augment import augmentation
 from residuum.data.draw import Draw
-from residuum.data.mix import MIXES
+from residuum.data.mix import MIXES, mix_batch
 from residuum.data.normalize import Normalization
 from residuum.registry import Choice
 from residuum.streams import stream_seed
@@ -35,7 +35,7 @@ def augmented(
     `index` is the image's position in the data set's training images.
     """
     augment = augmentation(choices)
-    draws = (Draw(seed, epoch, torch.tensor([index])) for epoch in epochs)
+    draws = (Draw.of(seed, epoch, torch.tensor([index])) for epoch in epochs)
     return np.concatenate([augment(_pixels(image_CHW[None]), draw).numpy() for draw in draws])
 
 
@@ -53,10 +53,10 @@ def mixed(
     in training, then tell which two images were mixed, and λ. One pair of each batch is given, without end; batches in
     which its partner is the image itself are left out.
     """
-    images, labels = _pixels(images_NCHW), torch.from_numpy(labels_N)
+    images, labels, mix = _pixels(images_NCHW), torch.from_numpy(labels_N), MIXES.build(choice)
     for step in count():
         generator = np.random.default_rng(stream_seed(seed, "mix", 0, step))
-        mixed_NCHW, shares_NK = MIXES.build(choice, images, labels, classes, generator)
+        mixed_NCHW, shares_NK = mix_batch(mix, images, labels, classes, generator)
         first = step % len(labels_N)
         shares_N = shares_NK[first].numpy()[labels_N]
         second = int(np.where(np.arange(len(labels_N)) == first, -1, shares_N).argmax())

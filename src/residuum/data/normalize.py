@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -35,10 +36,7 @@ class Normalization:
         """The normalised images: float32 in, float32 out, same shape."""
         if self.kind == "per_image":
             return _standardize_each(images_NCHW)
-        mean_C11, scale_C11 = (
-            torch.tensor(values, dtype=torch.float32, device=images_NCHW.device)[:, None, None]
-            for values in (self.mean, [1 / std for std in self.std])
-        )
+        mean_C11, scale_C11 = _constants(self, images_NCHW.device)
         return images_NCHW.sub(mean_C11).mul_(scale_C11)
 
     def plain(self) -> dict[str, Any]:
@@ -49,6 +47,19 @@ class Normalization:
     def of(cls, values: Mapping[str, Any]) -> Self:
         """The normalisation that plain values describe."""
         return cls(values["kind"], tuple(values["mean"]), tuple(values["std"]))
+
+
+@cache
+def _constants(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / std of an affine normalisation, each [C, 1, 1].
+
+    Kept, since a value that comes from the host in every call could not be captured in a graph.
+    """
+    mean_C, scale_C = (
+        torch.tensor(values, dtype=torch.float32, device=device)
+        for values in (normalization.mean, [1 / std for std in normalization.std])
+    )
+    return mean_C[:, None, None], scale_C[:, None, None]
 
 
 def mean_per_image(values_BCHW: Tensor) -> Tensor:

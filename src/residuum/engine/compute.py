@@ -13,42 +13,70 @@ import torch
 
 from residuum.errors import InputError
 
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class Compute:
-    """A device with the arithmetic that runs on it. `precision` is `fp32` or `bf16`, never `auto`."""
+    """A device with the arithmetic that runs on it.
+
+    `precision` is `fp32`, `tf32`, `bf16` or `fp16`, never `auto`. `deterministic` says whether a GPU may only use
+    kernels that give the same bits each time, chosen without trying which is fastest.
+    """
 
     device: torch.device
     precision: str
     threads: int
+    deterministic: bool = True
 
     def arithmetic(self) -> AbstractContextManager[Any]:
-        """The context of a forward pass: autocast to bfloat16, or nothing."""
-        if self.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
+        """The context of a forward pass: autocast, or nothing; it also sets which kernels the device may use.
+
+        These are settings of the process, and several runs may share one: each sets them before its pass, and the
+        backward pass that follows uses the same.
+        """
+        if self.device.type == "cuda":
+            torch.backends.cudnn.deterministic = self.deterministic
+            torch.backends.cudnn.benchmark = not self.deterministic
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        if self.precision in AUTOCAST:
+            return torch.autocast(self.device.type, AUTOCAST[self.precision])
         return nullcontext()
+
+    @property
+    def wide(self) -> torch.dtype:
+        """The type in which losses and counts are summed: double precision where the device has it."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images of one pass of evaluation: as many as the caches of a CPU like, or enough to fill a GPU."""
+        return 2000 if self.device.type == "cuda" else 500
 
     def describe(self) -> dict[str, Any]:
         """What decides the bits of a result besides the configuration, for the record.
 
-        `determinism` is `bitwise` where the same machine, versions and thread count give the same bits (the CPU),
-        and `seeded` where only the random numbers are the same (a GPU, whose kernels may add in another order).
+        `determinism` is `bitwise` where the same machine, versions and thread count give the same bits (the CPU, and a
+        GPU that is held to deterministic kernels), and `seeded` where only the random numbers are the same (other
+        GPUs, whose kernels may add in another order or be chosen anew in each process).
         """
         cuda = self.device.type == "cuda"
-        return {
+        bitwise = self.device.type == "cpu" or (cuda and self.deterministic)
+        here = {
             "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
             "precision": self.precision,
             "threads": self.threads,
             "capability": torch.backends.cpu.get_cpu_capability(),
-            "determinism": "bitwise" if self.device.type == "cpu" else "seeded",
+            "determinism": "bitwise" if bitwise else "seeded",
         }
+        return here | ({"cuda": torch.version.cuda, "cudnn": _cudnn()} if cuda else {})
 
 
-def compute(device: str, precision: str, threads: int) -> Compute:
+def compute(device: str, precision: str, threads: int, deterministic: bool = True) -> Compute:
     """The compute that the settings mean on this machine; sets the number of CPU threads of this process.
 
     Raises:
-        InputError: the device is not there.
+        InputError: the device is not there, or has no such arithmetic.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -58,12 +86,24 @@ def compute(device: str, precision: str, threads: int) -> Compute:
             f"compute.device: no {device} device here; there is {', '.join(n for n in available if available[n])}"
         )
     if precision == "auto":
-        precision = "bf16" if has_fast_bf16(device) else "fp32"
+        precision = fast_precision(device)
+    if precision == "tf32" and not (device == "cuda" and has_fast_bf16(device)):
+        raise InputError("compute.precision: 'tf32' needs an NVIDIA card of the Ampere generation or later; use 'fp32'")
     threads = threads or usual_threads()
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
-    return Compute(torch.device(device), precision, threads)
+    if device == "cuda":
+        # Read by cuBLAS when it starts: with several streams, only a workspace for each gives equal bits.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return Compute(torch.device(device), precision, threads, deterministic)
+
+
+def fast_precision(device: str) -> str:
+    """The arithmetic that pays on a device: bf16 where it is fast, else fp16 where a card has tensor cores for it."""
+    if has_fast_bf16(device):
+        return "bf16"
+    return "fp16" if device == "cuda" and torch.cuda.get_device_capability() >= (7, 0) else "fp32"
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -71,6 +111,11 @@ def has_fast_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _cudnn() -> int | None:
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return version
 
 
 def usual_threads() -> int:

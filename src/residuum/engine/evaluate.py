@@ -22,6 +22,6 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def logits_of(network: nn.Module, images: Iterable[Tensor], compute: Compute) -> Tensor:
-    """logits_NK (fp32, on the CPU) of batches of normalised images."""
+    """logits_NK (fp32, on the device) of batches of normalised images."""
     with evaluating(network), compute.arithmetic():
-        return torch.cat([network(batch).float().cpu() for batch in images])
+        return torch.cat([network(batch).float() for batch in images])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from residuum.engine.loop import put_back
+from residuum.engine.step import put_back
 from residuum.records.layers import BINS, Histograms, Layers
 
 SCALE = 2.0**64
@@ -39,7 +39,7 @@ def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, epoch: int) 
         loss = F.cross_entropy(network(images_NCHW), labels_N) * SCALE
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     with torch.no_grad():
-        put_back(network, buffers)
+        put_back(network.buffers(), buffers)
         return Layers(
             epoch=epoch,
             images=len(images_NCHW),

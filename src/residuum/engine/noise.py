@@ -1,13 +1,14 @@
 """How noisy the gradient of a batch is, and from which batch size on more images stop paying."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from residuum.engine.compute import Compute
-from residuum.engine.loop import put_back
+from residuum.engine.step import put_back
 from residuum.records.event import NoiseSeen
 
 
@@ -23,13 +24,14 @@ def noise(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], on: Comp
     total = [torch.zeros_like(parameter) for parameter in parameters]
     small = 0.0
     for images_BCHW, labels_B in batches:
-        with on.arithmetic():
+        # Half precision would need the loss scaled; the few batches are computed in fp32 there.
+        with on.arithmetic() if on.precision != "fp16" else nullcontext():
             logits_BK = network(images_BCHW)
         gradients = torch.autograd.grad(F.cross_entropy(logits_BK.float(), labels_B), parameters)
         small += _squared(gradients) / len(batches)
         torch._foreach_add_(total, gradients)
     with torch.no_grad():
-        put_back(network, buffers)
+        put_back(network.buffers(), buffers)
     count, size = len(batches), len(batches[0][1])
     big = _squared(total) / count**2
     return NoiseSeen(

@@ -5,13 +5,14 @@ Randomness is not in it: order, augmentation and mixing are functions of (seed, 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from residuum.engine.live import Training
 from residuum.errors import InputError
 from residuum.records.event import Scores
 
@@ -23,7 +24,8 @@ class Progress:
     """How far a run is, and the sums that an interrupted epoch has gathered.
 
     `step` counts updates within the epoch. `validation` holds the scores of every finished epoch, `best` is the epoch
-    (from 1) with the highest validation accuracy so far.
+    (from 1) with the highest validation accuracy so far. `untold` are updates among `step` whose events are still to
+    come, since a device made many in one go; it is 0 wherever a run is saved.
     """
 
     epoch: int = 0
@@ -35,6 +37,7 @@ class Progress:
     micro_batch: int = 0
     best: int = 0
     validation: list[Scores] = field(default_factory=list)
+    untold: int = 0
 
     def next_epoch(self) -> None:
         """Close the epoch: one more is done, its sums are empty."""
@@ -43,7 +46,8 @@ class Progress:
 
     def plain(self) -> dict[str, Any]:
         """The progress as a JSON object."""
-        return asdict(self) | {"validation": [scores.row() for scores in self.validation]}
+        values = asdict(self) | {"validation": [scores.row() for scores in self.validation]}
+        return {name: value for name, value in values.items() if name != "untold"}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Progress":
@@ -76,57 +80,38 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     return tree
 
 
-class Average(Protocol):
-    """What the engine needs of an average of the weights: tensors by the network's names, and a counter."""
-
-    updates: int
-
-    def update(self, network: nn.Module) -> None:
-        """Take the network's present weights into the average."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averaged tensors, by the names that the network's state has."""
-        ...
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put averaged tensors back."""
-        ...
-
-
-def capture(
-    network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, progress: Progress
-) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Files and values of a checkpoint: weights, optimizer, average of the weights where there is one, progress."""
+def capture(training: Training, progress: Progress) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files and values of a checkpoint: weights, optimizer, progress, and average and scale where there are any."""
     tensors: dict[str, Tensor] = {}
-    values = {"optimizer": pack(optimizer.state_dict(), tensors), "progress": progress.plain()}
-    files = {WEIGHTS: to_bytes(network.state_dict()), OPTIMIZER: safetensors.torch.save(tensors)}
-    if average is not None:
-        files[AVERAGE], values["average_updates"] = to_bytes(average.state_dict()), average.updates
+    values = {"optimizer": pack(training.optimizer.state_dict(), tensors), "progress": progress.plain()}
+    files = {WEIGHTS: to_bytes(training.network.state_dict()), OPTIMIZER: safetensors.torch.save(tensors)}
+    if training.average is not None:
+        files[AVERAGE] = to_bytes(training.average.state_dict())
+    if training.scale is not None:
+        values["scale"] = training.scale.plain()
     return files, values
 
 
-def restore(
-    files: Mapping[str, bytes],
-    values: Mapping[str, Any],
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: Average | None,
-) -> Progress:
+def restore(files: Mapping[str, bytes], values: Mapping[str, Any], training: Training) -> Progress:
     """Put a checkpoint back into the live objects; returns the progress.
 
     Raises:
         InputError: anything is missing, too much or of another shape. Nothing is skipped.
     """
     try:
-        load_weights(network, files[WEIGHTS])
-        _load_optimizer(optimizer, unpack(values["optimizer"], from_bytes(files[OPTIMIZER])))
-        if average is not None:
-            average.load_state_dict(from_bytes(files[AVERAGE]))
-            average.updates = values["average_updates"]
+        load_weights(training.network, files[WEIGHTS])
+        _load_optimizer(training.optimizer, unpack(values["optimizer"], from_bytes(files[OPTIMIZER])))
+        if training.average is not None:
+            training.average.load_state_dict(from_bytes(files[AVERAGE]))
+        if training.scale is not None:
+            training.scale.restore(values["scale"])
         return Progress.of(values["progress"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the saved state does not fit the run: {error}") from error
+
+
+FORMS = ("foreach", "fused", "capturable")
+"""Settings of torch's optimizers that say how an update is computed: they belong to the device, not to the state."""
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
@@ -134,6 +119,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     expected = [len(group["params"]) for group in optimizer.param_groups]
     if [len(group["params"]) for group in saved["param_groups"]] != expected:
         raise InputError("the saved state does not fit the run: the optimizer has other groups of parameters")
+    for group, live in zip(saved["param_groups"], optimizer.param_groups, strict=True):
+        group.update({name: live[name] for name in FORMS if name in live})
     optimizer.load_state_dict(saved)
     for parameter, entries in optimizer.state.items():
         for key, value in entries.items():

@@ -11,7 +11,8 @@ import torch
 
 from residuum import assemble
 from residuum.config import RunConfig
-from residuum.engine.loop import Training, fit
+from residuum.engine.live import Training
+from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError
 from residuum.launchers.processes import Channel, Process, start

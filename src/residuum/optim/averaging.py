@@ -12,23 +12,24 @@ class Average:
 
     After update t, counted from 1, the average has moved towards the network by 1 - min(decay, t / (9 + t)): the decay
     grows into its value, so the first weights are forgotten soon and no correction of the bias is needed. Batch norm's
-    running mean and variance are averaged like weights; integer buffers are copied. `updates` is t: it belongs to the
-    state beside the tensors.
+    running mean and variance are averaged like weights; integer buffers are copied. t is the caller's to count: it is
+    the number of the update in its run.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.updates = 0
         self._tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
+    def move(self, update: int) -> float:
+        """How far the average moves towards the network at an update, counted from 1."""
+        return 1 - min(self.decay, update / (9 + update))
+
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take the network's present weights into the average."""
-        self.updates += 1
-        decay = min(self.decay, self.updates / (9 + self.updates))
+    def update(self, network: nn.Module, move: float | Tensor) -> None:
+        """Move the average towards the network's present weights by a share (a tensor: 0-d, on their device)."""
         for name, tensor in network.state_dict().items():
             if tensor.is_floating_point():
-                self._tensors[name].lerp_(tensor, 1 - decay)
+                self._tensors[name].lerp_(tensor, move)
             else:
                 self._tensors[name].copy_(tensor)
 
@@ -38,7 +39,7 @@ class Average:
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put averaged tensors back; `updates` is set beside.
+        """Put averaged tensors back.
 
         Raises:
             ValueError: a tensor is missing, too much or of another shape. Nothing is changed then.

@@ -58,14 +58,15 @@ class Started:
 class StepDone:
     """One update is done.
 
-    `step` counts from 0 over the whole run; `loss` includes penalties; `gradient_norm` is taken before clipping.
+    `step` counts from 0 over the whole run; `loss` includes penalties; `gradient_norm` is taken before clipping. It is
+    None where half precision had no room for the gradient: the update was then left out and the loss scale halved.
     """
 
     epoch: int
     step: int
     lr: float
     loss: float
-    gradient_norm: float
+    gradient_norm: float | None
     order: str
     """Hash of the indices of the batch's images: two runs that agree in it saw the same images at this step."""
 

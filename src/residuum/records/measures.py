@@ -156,7 +156,9 @@ def _milliseconds_per_update(record: RunRecord) -> float | None:
 def _gradient_variation(record: RunRecord) -> float | None:
     if not record.epochs:
         return None
-    norms = [row["gradient_norm"] for row in record.steps() if row["epoch"] == record.epochs[-1].epoch]
+    last = record.epochs[-1].epoch
+    seen = (row["gradient_norm"] for row in record.steps() if row["epoch"] == last)
+    norms = [norm for norm in seen if norm is not None]  # none of an update that half precision left out
     return pstdev(norms) / fmean(norms) if len(norms) > 1 and fmean(norms) > 0 else None
 
 

@@ -1,0 +1,346 @@
+"""Updates: one at a time, or captured in a graph and replayed, with equal meaning.
+
+Both are generators that make some updates from where the progress stands and return a row for each: `eager` makes one,
+whose loss the host sees before the weights move. `Captured` makes a block of them, in which a loss or a gradient that
+is not finite masks its own update and all that follow.
+"""
+
+import math
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from residuum.data.batches import Batch, row
+from residuum.engine import metrics
+from residuum.engine.compute import out_of_memory
+from residuum.engine.epoch import Epoch
+from residuum.engine.live import Training
+from residuum.engine.state import Progress
+from residuum.errors import InputError
+from residuum.records.event import Launched, Note
+
+BLOCK = 100
+"""Updates at most that a device makes before the host looks at what came out: some tenths of a second of work."""
+WARM_UP = 2
+"""Updates before a capture, in which libraries claim their workspaces; the state is put back after them."""
+
+
+class Row(NamedTuple):
+    """What one update says: its loss, the norm of its gradient before clipping, how many images were right.
+
+    `skipped`: half precision had no room for the gradient, so the update was left out and the scale halved.
+    """
+
+    loss: float
+    norm: float
+    correct: float
+    skipped: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether the run can go on."""
+        return math.isfinite(self.loss) and (self.skipped or math.isfinite(self.norm))
+
+
+Updates = Generator[Note | Launched, None, list[Row]]
+Recorder = Callable[[Callable[[], None], Callable[[], None]], Callable[[], object]]
+"""Takes what sets the state up for an update and the update itself, and gives what repeats it: a graph's replay."""
+
+
+def updates(training: Training) -> Callable[[Epoch, Progress], Updates]:
+    """How the updates of a run are made: captured on a GPU, one at a time elsewhere."""
+    if training.compute.device.type != "cuda":
+        return partial(eager, training)
+    return Captured(training, partial(graph, torch.cuda.graph_pool_handle())).block
+
+
+def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
+    """The next update, in which the host looks at loss and gradient before the weights move."""
+    network, optimizer, scale = training.network, training.optimizer, training.scale
+    number = progress.step
+    for group in optimizer.param_groups:
+        group["lr"] = table.rates[number] * group.get("lr_share", 1.0)
+    batch = training.batches.batch(table.draws, number, training.batches.sizes[number])
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    loss, correct = yield from gradients(training, batch, progress, buffers)
+    found = scale.unscale(_gradients(training)) if scale is not None else None
+    skipped = bool(found) and not bool(scale.hopeless(found)) if scale is not None and found is not None else False
+    loss_, norm, right = torch.stack([loss, gradient_norm(training).to(loss.dtype), correct]).tolist()
+    seen = Row(loss_, norm, right, skipped)
+    if not seen.finite:
+        put_back(network.buffers(), buffers)
+        return [seen]
+    if not skipped:
+        optimizer.step()
+        if training.average is not None:
+            training.average.update(network, table.moves[number])
+    if scale is not None and found is not None:
+        scale.adapt(found)
+    return [seen]
+
+
+class Captured:
+    """Updates in blocks, each a replay of what was captured once: nothing is read back until a block ends.
+
+    There is one graph for the full batch and one for each other size, the last of an epoch. A block ends where the
+    state has to be whole on the host, at the end of an epoch, and after `BLOCK` updates. What cannot be captured is
+    made by `eager`, and a note says so.
+    """
+
+    def __init__(self, training: Training, record: Recorder) -> None:
+        self._training, self._record = training, record
+        steps, device = training.batches.steps_per_epoch, training.compute.device
+        self._buffers = flattened(training.network)
+        self._number = torch.zeros((), dtype=torch.int64, device=device)
+        self._dead = torch.zeros((), dtype=torch.bool, device=device)
+        self._rows_S4 = torch.zeros(steps, 4, dtype=torch.float64, device=device)
+        self._table: Epoch | None = None
+        self._loaded: Epoch | None = None
+        self._replays: dict[int, Callable[[], object]] = {}
+        self._refused = False
+
+    def block(self, table: Epoch, progress: Progress) -> Updates:
+        """The updates up to the end of the block; the device is at work on them when `Launched` is said."""
+        training = self._training
+        # The first update of a run makes the optimizer's state, which torch does in ways that no graph can repeat.
+        if self._refused or not training.optimizer.state:
+            return (yield from eager(training, table, progress))
+        start = progress.step
+        sizes = training.batches.sizes[start : self._end(progress)]
+        self._load(table)
+        yield from self._prepare(sizes, progress)
+        if self._refused:
+            return (yield from eager(training, table, progress))
+        self._begin(start)
+        for size in sizes:
+            self._replays[size]()
+        progress.untold = len(sizes)
+        yield Launched(len(sizes))
+        values = self._rows_S4[start : start + len(sizes)].tolist()
+        return [Row(loss, norm, correct, bool(skipped)) for loss, norm, correct, skipped in values]
+
+    def _begin(self, number: int) -> None:
+        """Set the device up for the update of that number in the epoch."""
+        self._number.fill_(number)
+        self._dead.fill_(False)
+
+    def _end(self, progress: Progress) -> int:
+        """The update of the epoch before which the block that begins here ends."""
+        steps, every = self._training.batches.steps_per_epoch, self._training.whole_every
+        end = min(progress.step + BLOCK, steps)
+        if every:
+            done = progress.epoch * steps + progress.step
+            end = min(end, progress.step + every - done % every)
+        return end
+
+    def _load(self, table: Epoch) -> None:
+        """Put the table of an epoch where the graphs read it."""
+        if self._table is None:
+            self._table = table
+        elif self._loaded is not table:
+            for mine, its in zip(self._table.tensors(), table.tensors(), strict=True):
+                mine.copy_(its)
+        self._loaded = table
+
+    def _prepare(self, sizes: Sequence[int], progress: Progress) -> Generator[Note, None, None]:
+        """Capture what is not there yet; with smaller micro-batches while memory runs out.
+
+        Raises:
+            InputError: one image at a time does not fit.
+        """
+        while missing := [size for size in dict.fromkeys(sizes) if size not in self._replays]:
+            state = _state(self._training)
+            before = [tensor.clone() for tensor in state]
+            try:
+                for size in missing:
+                    work = partial(self._update, size, progress.micro_batch)
+                    self._replays[size] = self._record(partial(self._begin, progress.step), work)
+            except RuntimeError as error:
+                self._replays.clear()
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                if out_of_memory(error):
+                    yield smaller(self._training, progress, max(sizes))
+                else:
+                    self._refused = True
+                    yield Note(f"not captured in a graph, so updates are made one at a time, which is slow: {reason}")
+                    return
+            finally:
+                self._training.optimizer.zero_grad(set_to_none=True)
+                put_back(state, before)
+
+    def _update(self, size: int, micro_batch: int) -> None:
+        """One update as a function of the state, the table and the number that lies on the device."""
+        training, table = self._training, self._table
+        assert table is not None, "the table is loaded before the first capture"
+        network, optimizer, scale = training.network, training.optimizer, training.scale
+        rate = row(table.rate_S, self._number)
+        for group in optimizer.param_groups:
+            _set_rate(group, rate * group.get("lr_share", 1.0))
+        before = [flat.clone() for flat in self._buffers]
+        batch = training.batches.batch(table.draws, self._number, size)
+        optimizer.zero_grad(set_to_none=True)
+        loss, correct = forward_backward(training, batch, micro_batch)
+        found = scale.unscale(_gradients(training)) if scale is not None else torch.zeros_like(loss)
+        norm = gradient_norm(training)
+        broken = ~torch.isfinite(norm) if scale is None else scale.hopeless(found)
+        self._dead.logical_or_(broken | ~torch.isfinite(loss))
+        skip = self._dead | (found > 0)
+        masked_step(optimizer, skip.float())
+        for flat, old in zip(self._buffers, before, strict=True):
+            flat.copy_(torch.where(self._dead, old, flat))
+        if training.average is not None:
+            training.average.update(network, torch.where(skip, 0.0, row(table.move_S, self._number)))
+        if scale is not None:
+            scale.adapt(found)
+        values = torch.stack([value.double() for value in (loss, norm, correct, skip & ~self._dead)])
+        self._rows_S4.index_copy_(0, self._number.view(1), values[None])
+        self._number.add_(1)
+
+
+def graph(pool: Any, begin: Callable[[], None], work: Callable[[], None]) -> Callable[[], object]:
+    """The work captured in a CUDA graph, after a warm-up on a stream of its own; gives the graph's replay.
+
+    Graphs of one pool share their memory, so they must never run at the same time.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            begin()
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured, pool=pool):
+        work()
+    return captured.replay
+
+
+def gradients(
+    training: Training, batch: Batch, progress: Progress, buffers: Sequence[Tensor]
+) -> Generator[Note, None, tuple[Tensor, Tensor]]:
+    """`forward_backward`, tried again with smaller micro-batches while memory runs out.
+
+    Raises:
+        InputError: one image at a time does not fit.
+    """
+    while True:
+        training.optimizer.zero_grad(set_to_none=True)
+        try:
+            return forward_backward(training, batch, progress.micro_batch)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        put_back(training.network.buffers(), buffers)
+        yield smaller(training, progress, len(batch.indices_B))
+
+
+def smaller(training: Training, progress: Progress, images: int) -> Note:
+    """Halve the micro-batch, because memory ran out on a batch of `images`.
+
+    Raises:
+        InputError: it is one image already.
+    """
+    size = min(progress.micro_batch or images, images)
+    if size == 1:
+        raise InputError("out of memory with one image at a time; choose a shallower or narrower network")
+    progress.micro_batch = (size + 1) // 2
+    if training.compute.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return Note(f"out of memory: each batch is computed in micro-batches of {progress.micro_batch} images")
+
+
+def forward_backward(training: Training, batch: Batch, micro_batch: int) -> tuple[Tensor, Tensor]:
+    """Loss of a batch, penalties included, and how many images were right; leaves the gradients on the parameters.
+
+    Both are 0-d tensors on the device, in double precision where it has that. The loss is the mean over the batch
+    whatever the micro-batch, also where the last one is smaller (guard 22).
+    """
+    count, scale, wide = len(batch.indices_B), training.scale, training.compute.wide
+    size = micro_batch or count
+    losses, corrects = [], []
+
+    def backward(part: Tensor) -> None:
+        (part if scale is None else part * scale.factor).backward()  # type: ignore[no-untyped-call]
+        losses.append(part.detach().to(wide))
+
+    for start in range(0, count, size):
+        images, targets = batch.images_BCHW[start : start + size], batch.targets[start : start + size]
+        with training.compute.arithmetic():
+            logits = training.forward(images)
+        backward(training.loss(logits.float(), targets) * (len(images) / count))
+        corrects.append(metrics.correct(logits.detach(), targets, wide))
+    for penalty in training.penalties:
+        backward(penalty(training.decayed))
+    return sum(losses[1:], losses[0]), sum(corrects[1:], corrects[0])
+
+
+def gradient_norm(training: Training) -> Tensor:
+    """The norm of the whole gradient, which is clipped where the run asks for that (0-d)."""
+    if training.clip_norm:
+        return nn.utils.clip_grad_norm_(training.parameters, training.clip_norm)
+    return nn.utils.get_total_norm(_gradients(training))
+
+
+def masked_step(optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
+    """An update that leaves parameters and state as they are where `skip` is 1 (0-d, float32)."""
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        # torch's fused forms take the flag along, under the names that its GradScaler uses.
+        optimizer.grad_scale, optimizer.found_inf = None, skip  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
+        return
+    tensors = _optimized(optimizer)
+    before = [tensor.clone() for tensor in tensors]
+    optimizer.step()
+    with torch.no_grad():
+        put_back(tensors, [torch.where(skip > 0, old, new) for old, new in zip(before, tensors, strict=True)])
+
+
+def flattened(network: nn.Module) -> list[Tensor]:
+    """The buffers of a network as views of one tensor a type, which are given: one copy instead of one a buffer."""
+    flats = []
+    for kind in dict.fromkeys(buffer.dtype for buffer in network.buffers()):
+        buffers = [buffer for buffer in network.buffers() if buffer.dtype == kind]
+        flats.append(torch.cat([buffer.flatten() for buffer in buffers]))
+        parts = torch.split(flats[-1], [buffer.numel() for buffer in buffers])
+        for buffer, part in zip(buffers, parts, strict=True):
+            buffer.data = part.view_as(buffer)
+    return flats
+
+
+@torch.no_grad()
+def put_back(tensors: Iterable[Tensor], before: Iterable[Tensor]) -> None:
+    """Give tensors, as the buffers of a network, the values that they had before a pass that does not count."""
+    for tensor, old in zip(tensors, before, strict=True):
+        tensor.copy_(old)
+
+
+def _gradients(training: Training) -> list[Tensor]:
+    return [parameter.grad for parameter in training.parameters if parameter.grad is not None]
+
+
+def _optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Parameters and state of an optimizer."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    entries = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return parameters + entries
+
+
+def _state(training: Training) -> list[Tensor]:
+    """Everything that updates change."""
+    state = [*training.network.buffers(), *_optimized(training.optimizer)]
+    if training.average is not None:
+        state += training.average.state_dict().values()
+    if training.scale is not None:
+        state += [training.scale.factor, training.scale.growth]
+    return state
+
+
+def _set_rate(group: dict[str, Any], rate: Tensor) -> None:
+    """Set the rate of a group where captured updates read it."""
+    if not isinstance(group["lr"], Tensor):
+        group["lr"] = torch.zeros_like(rate)
+    group["lr"].copy_(rate)
