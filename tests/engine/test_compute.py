@@ -1,18 +1,23 @@
 """Device, precision, threads and compiler as the settings and the machine say."""
 
 import os
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
 
 from residuum.engine import compute as module
-from residuum.engine.compute import compiled, compute, has_fast_bf16, out_of_memory
+from residuum.engine.compute import Compute, compiled, compute, has_fast_bf16, out_of_memory
 from residuum.errors import InputError
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def as_before():
+    forget = module._no_compiler.cache_clear
+    forget()
     yield
+    forget()
     torch.set_num_threads(1)
 
 
@@ -26,10 +31,54 @@ def test_auto_precision_is_bf16_where_the_processor_has_it(monkeypatch):
     assert not has_fast_bf16("mps")
 
 
-@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_gpus_from_ampere_on_have_bf16(monkeypatch, capability, expected):
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((6, 1), "fp32"), ((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")],
+)
+def test_auto_precision_of_a_gpu_follows_its_generation(monkeypatch, capability, expected):
+    """Turing, as Colab's T4, has tensor cores for half precision only; from Ampere on there is bf16."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert has_fast_bf16("cuda") == expected
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert compute("auto", "auto", 1).precision == compute("cuda", "auto", 1).precision == expected
+    assert has_fast_bf16("cuda") == (expected == "bf16")
+    if expected == "bf16":
+        assert compute("cuda", "tf32", 1).precision == "tf32"
+    else:
+        with pytest.raises(InputError, match=r"compute\.precision: 'tf32' needs an NVIDIA card of the Ampere"):
+            compute("cuda", "tf32", 1)
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(InputError, match=r"compute\.precision: 'tf32' needs an NVIDIA card"):
+        compute("cpu", "tf32", 1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_pass_on_a_gpu_uses_the_kernels_that_were_asked_for(monkeypatch, request, precision, deterministic):
+    """TF32 is off unless asked for, and a deterministic run does not try kernels out, whatever a run before it had."""
+    flags = {"deterministic": not deterministic, "benchmark": deterministic, "allow_tf32": precision != "tf32"}
+    for name, value in flags.items():
+        monkeypatch.setattr(torch.backends.cudnn, name, value)
+    matmul = torch.backends.cuda.matmul  # its attributes are no Python ones, which monkeypatch could put back
+    before, matmul.allow_tf32 = matmul.allow_tf32, precision != "tf32"
+    request.addfinalizer(lambda: setattr(matmul, "allow_tf32", before))
+    on = Compute(torch.device("cuda"), precision, 1, deterministic)
+    monkeypatch.setattr(torch, "autocast", lambda device, kind: nullcontext())
+    with on.arithmetic():
+        assert {name: getattr(torch.backends.cudnn, name) for name in flags} == {
+            "deterministic": deterministic, "benchmark": not deterministic, "allow_tf32": precision == "tf32"
+        }  # fmt: skip
+        assert matmul.allow_tf32 == (precision == "tf32")
+
+
+def test_the_record_says_at_which_level_a_run_repeats_itself(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    for device, deterministic, level in (("cpu", False, "bitwise"), ("cuda", True, "bitwise"), ("cuda", False, "seeded"),
+                                         ("mps", True, "seeded")):  # fmt: skip
+        said = Compute(torch.device(device), "fp32", 1, deterministic).describe()
+        assert said["determinism"] == level
+        assert ("cudnn" in said) == (device == "cuda")
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
@@ -49,7 +98,7 @@ def test_threads_are_those_asked_for_or_of_the_environment_or_the_cores_of_this_
 
 def test_the_forward_pass_runs_in_the_precision():
     a = torch.ones(4, 4)
-    for precision, expected in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    for precision, expected in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
         with compute("cpu", precision, 1).arithmetic():
             assert (a @ a).dtype == expected
 
@@ -73,7 +122,26 @@ def test_with_a_compiler_the_compiled_network_is_used(monkeypatch):
     network = torch.nn.Linear(2, 2)
     forward, note = compiled(network, torch.device("cpu"))
     assert forward is not network
-    assert note == "the first step compiles the network, which takes about half a minute"
+    assert note.startswith("the first step of the first such network compiles it")
+
+
+def test_networks_that_differ_only_in_their_weights_are_compiled_once(monkeypatch):
+    """What a study does in one process: every seed of an arm is a network of its own."""
+    import torch._dynamo as dynamo
+
+    from residuum.models import MODELS, build
+
+    monkeypatch.setattr(module, "_no_compiler", lambda device: "")
+    monkeypatch.setattr(module.torch, "compile", partial(torch.compile, backend="eager"))
+    dynamo.reset()
+    choice = MODELS.resolve({"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]})
+    images, graphs = torch.rand(2, 3, 8, 8), []
+    for seed in range(3):
+        network = build(choice, 3, 4, (8, 8), seed)
+        forward, _ = compiled(network, torch.device("cpu"))
+        torch.testing.assert_close(forward(images), network(images))
+        graphs.append(dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] == graphs[2] > 0
 
 
 def test_running_out_of_memory_is_told_from_other_errors():

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -100,5 +99,6 @@ def mix_batch(mix: Mix, images_BCHW: Tensor, labels_B: Tensor, classes: int, gen
 
 
 def _shares(labels_B: Tensor, partner_B: Tensor, classes: int, own: Tensor, other: Tensor) -> Tensor:
-    own_BK = F.one_hot(labels_B, classes).float()
+    # Not one_hot, which on a CPU looks at the labels.
+    own_BK = (labels_B[:, None] == torch.arange(classes, device=labels_B.device)).float()
     return own_BK * own + own_BK[partner_B] * other

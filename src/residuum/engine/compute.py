@@ -145,15 +145,28 @@ def keep_freed_memory() -> None:
 
 
 def compiled(network: torch.nn.Module, device: torch.device) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
-    """The network compiled, or the network itself where there is no compiler; and one line that says so."""
+    """The network compiled, or the network itself where there is no compiler; and one line that says so.
+
+    Networks that differ in nothing but their weights share what was compiled in their process.
+    """
+    if problem := _no_compiler(device):
+        return network, f"not compiled, the network runs eagerly: {problem}"
+    compiled_network: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network)
+    return compiled_network, (
+        "the first step of the first such network compiles it, which takes from half a minute to minutes; "
+        "docs/performance.md says when that pays"
+    )
+
+
+@cache
+def _no_compiler(device: torch.device) -> str:
+    """Why nothing can be compiled for a device, empty where it can."""
     probe = torch.compile(lambda x: x * 2 + 1)
     try:
         probe(torch.ones(4, device=device))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return network, f"not compiled, the network runs eagerly: {reason}"
-    compiled_network: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network)
-    return compiled_network, "the first step compiles the network, which takes about half a minute"
+        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ""
 
 
 def out_of_memory(error: Exception) -> bool:

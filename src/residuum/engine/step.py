@@ -157,7 +157,9 @@ class Captured:
             try:
                 for size in missing:
                     work = partial(self._update, size, progress.micro_batch)
-                    self._replays[size] = self._record(partial(self._begin, progress.step), work)
+                    # Warmed up on a batch that has this size: the partners of another would lie outside it.
+                    begin = partial(self._begin, progress.step + sizes.index(size))
+                    self._replays[size] = self._record(begin, work)
             except RuntimeError as error:
                 self._replays.clear()
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__

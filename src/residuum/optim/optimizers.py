@@ -5,8 +5,8 @@ group's `lr_share`.
 
 On a GPU all use a form that a graph can capture: `fused` where there is one, since it is one kernel and can be masked,
 else `capturable`. Elsewhere all use `foreach`: the `fused` form of SGD is only 0.1 ms a step faster on ResNet-20 (which
-takes 100 ms). It walks through memory without looking at strides, so a state that is read from a file has to be put into
-the memory format of its kernel (`engine.state` does).
+takes 100 ms). It walks through memory without looking at strides, so a state that is read from a file has to be put
+into the memory format of its kernel (`engine.state` does).
 """
 
 from collections.abc import Callable, Sequence
