@@ -81,16 +81,20 @@ def training(
     test: tuple[NDArray[np.uint8], NDArray[np.int64]],
     workers: int = 2,
     batch_size: int = 128,
+    device: str = "cpu",
 ) -> Iterator[float]:
     """Train for ever; yields the seconds of each epoch, data and evaluation included. Images are uint8 NHWC."""
-    network = resnet20()
+    network = resnet20().to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    train_loader = DataLoader(Images(*train, augment=True), batch_size, shuffle=True, num_workers=workers)
-    test_loader = DataLoader(Images(*test, augment=False), batch_size, num_workers=workers)
+    pin = device == "cuda"
+    train_loader = DataLoader(
+        Images(*train, augment=True), batch_size, shuffle=True, num_workers=workers, pin_memory=pin
+    )
+    test_loader = DataLoader(Images(*test, augment=False), batch_size, num_workers=workers, pin_memory=pin)
     while True:
         start = time.perf_counter()
         network.train()
-        for images, labels in train_loader:
+        for images, labels in ((x.to(device), y.to(device)) for x, y in train_loader):
             optimizer.zero_grad()
             loss = F.cross_entropy(network(images), labels)
             loss.backward()
@@ -98,7 +102,7 @@ def training(
         network.eval()
         correct = 0
         with torch.no_grad():
-            for images, labels in test_loader:
+            for images, labels in ((x.to(device), y.to(device)) for x, y in test_loader):
                 correct += int((network(images).argmax(1) == labels).sum())
         yield time.perf_counter() - start
 
@@ -108,12 +112,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--wait", action="store_true", help="wait for a line on standard input before each epoch")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     sizes = (options.images, options.images // 5)
     train, test = ((rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n)) for n in sizes)
-    epochs = training(train, test, options.workers)
+    epochs = training(train, test, options.workers, device=options.device)
     for epoch in range(options.epochs):
         if options.wait:
             sys.stdin.readline()

@@ -186,7 +186,8 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
     groups = optim.parameter_groups(network, weight_decay=o.weight_decay, decay_norm=o.decay_norm)
     optimizer = optim.OPTIMIZERS.build(o.optimizer, groups)
     average = optim.Average(network, o.ema) if o.ema else None
-    forward, note = compiled(network, on.device) if config.compute.compile else (network, "")
+    size = t.micro_batch or t.batch_size
+    forward, note = compiled(network, on, size) if config.compute.compile else (network, "")
 
     def scorer(split: Literal["validation", "test"]) -> Callable[[], Scores]:
         part = data.dataset.test if split == "test" else data.dataset.train

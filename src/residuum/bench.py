@@ -98,7 +98,7 @@ def bench(images: int, repeats: int) -> Iterator[str | Benchmark]:
     seconds: dict[str, list[float]] = {name: [] for name in epochs}
     peaks = []
     for repeat in range(repeats + 1):
-        peaks.append(_peak(torch.bfloat16 if training.compute.precision == "bf16" else torch.float32))
+        peaks.append(peak(torch.bfloat16 if training.compute.precision == "bf16" else torch.float32))
         for name, measured in epochs.items():
             took = next(measured)
             yield f"{name}: {images / took:,.0f} images/s" + (" (warm-up, not counted)" if repeat == 0 else "")
@@ -106,7 +106,7 @@ def bench(images: int, repeats: int) -> Iterator[str | Benchmark]:
                 seconds[name].append(took)
     speeds = {name: Speed(name, images, tuple(values)) for name, values in seconds.items()}
     engine = speeds.pop("engine")
-    operations = _operations(resolved, data, images, images // 5)
+    done = operations(resolved, data, images, images // 5)
     yield Benchmark(
         model="resnet20",
         batch_size=resolved.train.batch_size,
@@ -116,7 +116,7 @@ def bench(images: int, repeats: int) -> Iterator[str | Benchmark]:
         engine=engine,
         plain=tuple(speeds.values()),
         peak=statistics.median(peaks),
-        achieved=operations / statistics.median(engine.seconds) / 1e9,
+        achieved=done / statistics.median(engine.seconds) / 1e9,
     )
 
 
@@ -129,17 +129,17 @@ def _epochs(events: Iterator[Event]) -> Iterator[float]:
             start = time.perf_counter()
 
 
-def _operations(config: RunConfig, data: assemble.Data, train: int, evaluated: int) -> float:
+def operations(config: RunConfig, data: assemble.Data, train: int, evaluated: int) -> float:
     """Floating-point operations of an epoch: convolutions and linear layers, two a multiply-add."""
     cost = summarize(assemble.network_of(config, data), data.shape)
     first = cost.layers[0].macs
     return 2.0 * (train * (3 * cost.macs - first) + evaluated * cost.macs)
 
 
-def _peak(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> float:
+def peak(dtype: torch.dtype, device: str = "cpu", size: int = 2048, repeats: int = 8) -> float:
     """GFLOP/s of the product of two large square matrices, the best of some: what the machine can do at most."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    return max(2 * size**3 / _timed(lambda: a @ b) / 1e9 for _ in range(repeats))
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return max(2 * size**3 / _timed(lambda: (a @ b)[0, 0].item()) / 1e9 for _ in range(repeats))
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -11,6 +11,8 @@ from residuum.engine import compute as module
 from residuum.engine.compute import Compute, compiled, compute, has_fast_bf16, out_of_memory
 from residuum.errors import InputError
 
+CPU = Compute(torch.device("cpu"), "fp32", 1)
+
 
 @pytest.fixture(autouse=True)
 def as_before():
@@ -112,16 +114,27 @@ def test_without_a_compiler_the_network_runs_eagerly_and_one_line_says_so(monkey
 
     monkeypatch.setattr(module.torch, "compile", broken)
     network = torch.nn.Linear(2, 2)
-    forward, note = compiled(network, torch.device("cpu"))
+    forward, note = compiled(network, CPU, 2)
     assert forward is network
     assert note == "not compiled, the network runs eagerly: No working C++ compiler found"
 
 
 def test_with_a_compiler_the_compiled_network_is_used(monkeypatch):
-    monkeypatch.setattr(module.torch, "compile", lambda function: lambda *x: function(*x))
+    def counting(function, **settings):
+        def call(*x):
+            calls.append(len(x[0]))
+            return function(*x)
+
+        return call
+
+    calls = []
+    monkeypatch.setattr(module.torch, "compile", counting)
     network = torch.nn.Linear(2, 2)
-    forward, note = compiled(network, torch.device("cpu"))
-    assert forward is not network
+    forward, note = compiled(network, CPU, 2)
+    calls.clear()  # the compiler was tried out
+    for size in (2, 1, 2):
+        torch.testing.assert_close(forward(torch.ones(size, 2)), network(torch.ones(size, 2)))
+    assert calls == [2, 2], "a batch of another size runs eagerly"
     assert note.startswith("the first step of the first such network compiles it")
 
 
@@ -138,7 +151,7 @@ def test_networks_that_differ_only_in_their_weights_are_compiled_once(monkeypatc
     images, graphs = torch.rand(2, 3, 8, 8), []
     for seed in range(3):
         network = build(choice, 3, 4, (8, 8), seed)
-        forward, _ = compiled(network, torch.device("cpu"))
+        forward, _ = compiled(network, CPU, 2)
         torch.testing.assert_close(forward(images), network(images))
         graphs.append(dynamo.utils.counters["stats"]["unique_graphs"])
     assert graphs[0] == graphs[1] == graphs[2] > 0

@@ -88,6 +88,7 @@ FORMS = [
     {"train__batch_size": 8, "train__micro_batch": 3},
     {"optim__optimizer": "nesterov"},
     {"optim__optimizer": {"name": "sgd", "dampening": 0.5}},
+    {"optim__optimizer": {"name": "sgd", "momentum": 0.0}},
     {"optim__optimizer": "rmsprop", "optim__lr": 0.01},
     {"optim__optimizer": "adadelta", "optim__lr": 1.0},
     {"monitor__histograms": True, "monitor__noise": True},
@@ -238,7 +239,13 @@ def test_memory_that_runs_out_in_a_capture_splits_the_batch_and_leaves_no_trace(
 
     monkeypatch.setattr(loop, "updates", hungry)
     training, progress = made(), Progress()
-    seen = list(fit(training, progress))
+    seen, before = [], {}
+    for event in fit(training, progress):
+        seen.append(event)
+        if isinstance(event, StepDone) and event.step == 0:
+            before = bits(training)
+        if isinstance(event, Note):
+            assert same(bits(training), before), "who stops here saves what was there"
     assert [event.text for event in seen if isinstance(event, Note)] == [
         f"out of memory: each batch is computed in micro-batches of {size} images" for size in (5, 3)
     ]

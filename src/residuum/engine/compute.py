@@ -144,15 +144,27 @@ def keep_freed_memory() -> None:
         return  # musl has neither: only speed is lost
 
 
-def compiled(network: torch.nn.Module, device: torch.device) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
-    """The network compiled, or the network itself where there is no compiler; and one line that says so.
+def compiled(network: torch.nn.Module, on: Compute, size: int) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
+    """The network compiled for batches of one size, or the network itself where there is no compiler; and one line.
 
-    Networks that differ in nothing but their weights share what was compiled in their process.
+    Batches of another size, as the last of an epoch, run eagerly: compiling takes longer than they do in a whole run,
+    and code for any size is slower. Networks that differ in nothing but their weights share what was compiled in their
+    process.
     """
-    if problem := _no_compiler(device):
+    if problem := _no_compiler(on.device):
         return network, f"not compiled, the network runs eagerly: {problem}"
-    compiled_network: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network)
-    return compiled_network, (
+    if on.deterministic:
+        # Else several forms of a kernel are tried, and the fastest, which may add in another order, is taken.
+        import torch._inductor.config as inductor
+
+        inductor.deterministic = True
+    fast: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network, dynamic=False)
+
+    def forward(images_NCHW: torch.Tensor) -> torch.Tensor:
+        logits_NK: torch.Tensor = (fast if len(images_NCHW) == size else network)(images_NCHW)
+        return logits_NK
+
+    return forward, (
         "the first step of the first such network compiles it, which takes from half a minute to minutes; "
         "docs/performance.md says when that pays"
     )

@@ -120,7 +120,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     if [len(group["params"]) for group in saved["param_groups"]] != expected:
         raise InputError("the saved state does not fit the run: the optimizer has other groups of parameters")
     for group, live in zip(saved["param_groups"], optimizer.param_groups, strict=True):
-        group.update({name: live[name] for name in FORMS if name in live})
+        # The rate is set before every update, and lies where the device wants it.
+        group.update({name: live[name] for name in FORMS if name in live}, lr=0.0)
     optimizer.load_state_dict(saved)
     for parameter, entries in optimizer.state.items():
         for key, value in entries.items():

@@ -106,7 +106,7 @@ class Captured:
         """The updates up to the end of the block; the device is at work on them when `Launched` is said."""
         training = self._training
         # The first update of a run makes the optimizer's state, which torch does in ways that no graph can repeat.
-        if self._refused or not training.optimizer.state:
+        if self._refused or progress.epoch == progress.step == 0:
             return (yield from eager(training, table, progress))
         start = progress.step
         sizes = training.batches.sizes[start : self._end(progress)]
@@ -153,7 +153,7 @@ class Captured:
         """
         while missing := [size for size in dict.fromkeys(sizes) if size not in self._replays]:
             state = _state(self._training)
-            before = [tensor.clone() for tensor in state]
+            before, problem = [tensor.clone() for tensor in state], None
             try:
                 for size in missing:
                     work = partial(self._update, size, progress.micro_batch)
@@ -161,17 +161,19 @@ class Captured:
                     begin = partial(self._begin, progress.step + sizes.index(size))
                     self._replays[size] = self._record(begin, work)
             except RuntimeError as error:
-                self._replays.clear()
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                if out_of_memory(error):
-                    yield smaller(self._training, progress, max(sizes))
-                else:
-                    self._refused = True
-                    yield Note(f"not captured in a graph, so updates are made one at a time, which is slow: {reason}")
-                    return
-            finally:
-                self._training.optimizer.zero_grad(set_to_none=True)
-                put_back(state, before)
+                problem = error
+            self._training.optimizer.zero_grad(set_to_none=True)
+            put_back(state, before)
+            if problem is None:
+                return
+            self._replays.clear()
+            if out_of_memory(problem):
+                yield smaller(self._training, progress, max(sizes))
+            else:
+                self._refused = True
+                reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+                yield Note(f"not captured in a graph, so updates are made one at a time, which is slow: {reason}")
+                return
 
     def _update(self, size: int, micro_batch: int) -> None:
         """One update as a function of the state, the table and the number that lies on the device."""

@@ -1,0 +1,296 @@
+"""What residuum does on an NVIDIA card: whether it is right there, and how fast it is.
+
+    python benchmarks/gpu.py                   # with a card: under 8 minutes, prints as it goes, writes gpu.json
+    python benchmarks/gpu.py --dry             # everything once on the CPU, tiny, to see that the script works
+
+First what must hold: the tests marked `cuda`, ten runs killed with SIGKILL and resumed, runs side by side. Then seconds
+of whole epochs, evaluation included, of each network alone and in lanes, compiled or not, deterministic or not, beside a
+plain script with 14 workers and a strong one. Times are those of `residuum.training.run`, records written and all, on
+random images of CIFAR-10's size; an epoch that captures or compiles does not count. What no time is left for is named.
+
+It needs no network. Where packages lack, `python -m pip install --no-index --target DIR *.whl` and `PYTHONPATH=src:DIR`
+bring them along; torch from 2.11 on will do.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from residuum.launchers.lanes import Lane, own_place, side_by_side
+
+from residuum import assemble, recipes, training
+from residuum.bench import operations, peak
+from residuum.config import RunConfig
+from residuum.records.event import EpochDone, Note, StepDone
+
+HERE = Path(__file__).parent
+NETWORKS = ("resnet20", "resnet56", "resnet110", "resnet18", "resnet24c")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is: as on a card, or tiny."""
+
+    device: str
+    images: int
+    epochs: int
+    lanes: tuple[int, ...]
+    kills: int
+    workers: int
+
+
+CARD = Scale("cuda", 50_000, 3, (2, 4, 8, 16), 10, 14)
+DRY = Scale("cpu", 48, 2, (2,), 1, 0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement: seconds a run and epoch, from the start to the first update, and the share of evaluation."""
+
+    network: str
+    form: str
+    lanes: int
+    seconds: float
+    start: float
+    evaluation: float
+    notes: tuple[str, ...]
+
+
+class Clock:
+    """What is left of the time that the whole may take."""
+
+    def __init__(self, limit: float) -> None:
+        self.began, self.limit = time.perf_counter(), limit
+
+    def say(self, *words: object) -> None:
+        """Print with the time since the start."""
+        print(f"[{time.perf_counter() - self.began:5.0f} s]", *words, flush=True)
+
+    def has(self, seconds: float, name: str) -> bool:
+        """Whether a piece of that length still fits; says so where it does not."""
+        left = self.limit - (time.perf_counter() - self.began)
+        if left < seconds:
+            self.say(f"{name}: left out, {left:.0f} s are left and it takes about {seconds:.0f}")
+        return left >= seconds
+
+
+def random_images(folder: Path, count: int) -> Path:
+    """Random images as CIFAR-10's binary files, a fifth of them for the test set: nothing here looks at accuracy."""
+    rng = np.random.default_rng(0)
+    target = folder / "cifar-10-batches-bin"
+    target.mkdir()
+    for name, size in [*((f"data_batch_{n}.bin", count // 5) for n in range(1, 6)), ("test_batch.bin", count // 5)]:
+        rows = rng.integers(0, 256, (size, 3073), np.uint8)
+        rows[:, 0] = np.arange(size) % 10
+        (target / name).write_bytes(rows.tobytes())
+    names = "airplane automobile bird cat deer dog frog horse ship truck"
+    (target / "batches.meta.txt").write_text(names.replace(" ", "\n") + "\n")
+    return target
+
+
+def config(scale: Scale, data: Path, network: str, **settings: Any) -> RunConfig:
+    """He's protocol of a network, with the test curve observed: an evaluation of 10,000 images after each epoch."""
+    changes = {"model": network, "data.root": str(data), "train.epochs": scale.epochs, "compute.device": scale.device}
+    tiny = {"train.batch_size": 16} if scale is DRY else {}
+    return recipes.he2015().changed(changes | tiny | {name.replace("__", "."): v for name, v in settings.items()})
+
+
+def measure(scale: Scale, data: Path, network: str, form: str, lanes: int = 1, **settings: Any) -> Measured:
+    """Whole epochs of `lanes` runs side by side, the first of each left out."""
+    began, first, notes = time.perf_counter(), 0.0, dict[str, None]()
+    ends: dict[str, list[float]] = {}
+    shares = []
+    with tempfile.TemporaryDirectory() as root:
+        going = {}
+        for seed in range(lanes):
+            seeded = config(scale, data, network, train__seed=seed, **settings)
+            going[str(seed)] = Lane(training.run(seeded, Path(root)), own_place(scale.device))
+        for name, event in side_by_side(going):
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, StepDone) and not first:
+                first = time.perf_counter() - began
+            if isinstance(event, Note):
+                notes[event.text] = None
+            if isinstance(event, EpochDone):
+                ends.setdefault(name, []).append(time.perf_counter())
+                shares.append(1 - event.train.n / event.images_per_second / event.seconds)
+    whole = max(end[-1] for end in ends.values()) - max(end[0] for end in ends.values())
+    seconds = whole / (scale.epochs - 1) / lanes
+    return Measured(network, form, lanes, seconds, first, float(np.median(shares)), tuple(notes))
+
+
+def script(scale: Scale, name: str, *words: object) -> float:
+    """Seconds of the fastest epoch of another script but its first."""
+    command = [sys.executable, HERE / name, "--images", scale.images, "--device", scale.device, "--epochs", 3, *words]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True)
+    return min(float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines()[1:])
+
+
+def shortcuts(scale: Scale) -> dict[str, float]:
+    """Microseconds forward and backward of the two ways to pick every second pixel, which give equal values."""
+    size = (128, 16, 32, 32) if scale is CARD else (2, 4, 8, 8)
+    dtype = torch.bfloat16 if scale is CARD else torch.float32
+    x_NCHW = torch.randn(size, device=scale.device, dtype=dtype).to(memory_format=torch.channels_last)
+    ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "avg_pool2d": lambda x: F.avg_pool2d(x, 1, 2),
+        "slices": lambda x: x[:, :, ::2, ::2],
+    }
+    assert torch.equal(*(way(x_NCHW) for way in ways.values()))
+    took = {}
+    for name, way in ways.items():
+        x = x_NCHW.clone().requires_grad_()
+        times = []
+        for _ in range(30):
+            synchronize(scale)
+            began = time.perf_counter()
+            for _ in range(10):
+                F.pad(way(x), (0, 0, 0, 0, 8, 8)).sum().backward()
+            synchronize(scale)
+            times.append((time.perf_counter() - began) / 10 * 1e6)
+        took[name] = float(np.median(times))
+    return took
+
+
+def synchronize(scale: Scale) -> None:
+    """Wait for the device."""
+    if scale.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def correctness(scale: Scale, clock: Clock) -> dict[str, object]:
+    """The tests that need a card, and runs that are killed."""
+    found: dict[str, object] = {}
+    if clock.has(60, "tests"):
+        tests = HERE.parent / "tests" / "engine" / "test_cuda.py"
+        kernels = HERE.parent / "tests" / "engine" / "test_kernels.py"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", tests, kernels]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        found["tests"] = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-500:]
+        clock.say("tests marked cuda:", found["tests"])
+        for line in done.stdout.splitlines():
+            if line.startswith(("FAILED", "ERROR", "E  ")):
+                clock.say("  ", line[:200])
+    if clock.has(120, "kills"):
+        command = [sys.executable, HERE.parent / "tests" / "torture.py", "--kills", scale.kills]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        found["kills"] = (done.stdout or done.stderr).strip().splitlines()[-1]
+        clock.say("kills:", found["kills"])
+    return found
+
+
+def plan(scale: Scale) -> Iterator[tuple[float, str, str, int, dict[str, Any]]]:
+    """What is measured, the most wanted first: seconds it takes, network, form, lanes, settings."""
+    free, compiled = {"compute__deterministic": False}, {"compute__compile": True}
+    yield 12, "resnet20", "deterministic", 1, {}
+    for lanes in scale.lanes:
+        yield 8 + 2 * lanes, "resnet20", "deterministic", lanes, {}
+    yield 25, "resnet110", "deterministic", 1, {}
+    for lanes in [lanes for lanes in scale.lanes if lanes <= 4]:
+        yield 10 + 8 * lanes, "resnet110", "deterministic", lanes, {}
+    yield 10, "resnet20", "kernels chosen by trying", 1, free
+    yield 90, "resnet20", "compiled", 1, compiled
+    yield 12, "resnet20", "compiled", scale.lanes[-1] // 2 or 1, compiled
+    yield 30, "resnet20", "compiled, Triton's convolutions", 1, compiled | {"compute__kernels": "auto"}
+    yield (
+        20,
+        "resnet20",
+        "compiled, Triton's convolutions",
+        scale.lanes[-1] // 2 or 1,
+        compiled | {"compute__kernels": "auto"},
+    )
+    for network in ("resnet56", "resnet18", "resnet24c"):
+        yield 25, network, "deterministic", 1, {}
+        yield 35, network, "deterministic", scale.lanes[min(1, len(scale.lanes) - 1)], {}
+    yield 30, "resnet110", "kernels chosen by trying", 1, free
+    yield 10, "resnet20", "tf32", 1, {"compute__precision": "tf32" if scale is CARD else "fp32"}
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dry", action="store_true", help="everything once on the CPU, tiny")
+    parser.add_argument("--seconds", type=float, default=470, help="the time that all may take (default: 470)")
+    parser.add_argument("--skip-correctness", action="store_true", help="measure only")
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="file to write (default: gpu.json)")
+    options = parser.parse_args()
+    if not (options.dry or torch.cuda.is_available()):
+        print("there is no NVIDIA card here; --dry runs everything once on the CPU, tiny", file=sys.stderr)
+        return 2
+    scale = DRY if options.dry else CARD
+    clock = Clock(options.seconds)
+    card = torch.cuda.get_device_name() if scale is CARD else "CPU, dry: none of these figures means anything"
+    found: dict[str, Any] = {"device": card, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "runs": []}
+    clock.say(f"{card}, torch {torch.__version__}, Python {sys.version.split()[0]}, {torch.version.cuda or 'no CUDA'}")
+
+    def write() -> None:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+    if not options.skip_correctness:
+        found["correctness"] = correctness(scale, clock)
+        write()
+    found["shortcut_us"] = shortcuts(scale)
+    clock.say("every second pixel, µs:", ", ".join(f"{name} {us:.0f}" for name, us in found["shortcut_us"].items()))
+    dtype = torch.bfloat16 if scale is CARD else torch.float32
+    found["peak_gflops"] = peak(dtype, scale.device, 8192 if scale is CARD else 64)
+    clock.say(f"product of two large matrices: {found['peak_gflops'] / 1000:,.1f} TFLOP/s")
+    if clock.has(40, "the plain script"):
+        found["plain_script"] = script(scale, "plain_script.py", "--workers", scale.workers)
+        clock.say(f"plain script, {scale.workers} workers: {found['plain_script']:.3f} s an epoch")
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = random_images(Path(folder), scale.images)
+        for seconds, network, form, lanes, settings in plan(scale):
+            name = f"{network}, {form}, {lanes} side by side" if lanes > 1 else f"{network}, {form}, alone"
+            if not clock.has(seconds, name):
+                continue
+            try:
+                one = measure(scale, data, network, form, lanes, **settings)
+            except Exception as error:  # the others are still worth measuring
+                clock.say(f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+                continue
+            resolved, made = assemble.resolve(config(scale, data, network))
+            share = operations(resolved, made, scale.images, scale.images // 5) / one.seconds / 1e9
+            found["runs"].append(asdict(one) | {"share_of_peak": share / found["peak_gflops"]})
+            clock.say(
+                f"{name}: {one.seconds:.3f} s a run and epoch, first update after {one.start:.1f} s, evaluation "
+                f"{one.evaluation:.1%} of an epoch, {share / found['peak_gflops']:.1%} of the peak"
+            )
+            for note in one.notes:
+                clock.say("   note:", note)
+            write()
+    if clock.has(80, "the strong script"):
+        found["strong_script"] = script(scale, "strong_script.py")
+        clock.say(f"strong script: {found['strong_script']:.3f} s an epoch")
+    write()
+    for line in ratios(found):
+        clock.say(line)
+    return 0
+
+
+def ratios(found: dict[str, Any]) -> Iterator[str]:
+    """The scripts against residuum, on ResNet-20 alone and in the lanes that were fastest."""
+    own = [run for run in found["runs"] if run["network"] == "resnet20"]
+    for name in ("plain_script", "strong_script"):
+        for which, runs in (
+            ("alone", [r for r in own if r["lanes"] == 1]),
+            ("in lanes", [r for r in own if r["lanes"] > 1]),
+        ):
+            if name in found and runs:
+                best = min(runs, key=lambda run: run["seconds"])
+                yield (f"{name.replace('_', ' ')} ÷ residuum {which}: {found[name] / best['seconds']:.2f} "
+                       f"({best['form']}, {best['lanes']} at a time)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
