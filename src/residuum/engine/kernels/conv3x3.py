@@ -9,6 +9,7 @@ Every sum is made in an order that depends on shapes and settings alone, and no 
 result: the same values give the same bits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,23 +43,25 @@ class WeightTile:
     stages: int
 
 
-# (kind, C_in, C_out, stride) of the convolution -> settings. They stand here and are not searched for while training:
-# another tile adds in another order, so a search would change the bits from run to run. The forward and weight-gradient
+# ([kind,] C_in, C_out, stride) of the convolution -> settings. They stand here and are not searched for while training:
+# a tile adds in an order of its own, so a search would change the bits from run to run. The forward and weight-gradient
 # settings of 16→16, 32→32 and 64→64 are the fastest of 7 to 14 tried on one H200 (torch 2.11, CUDA 13.0, batch 128,
 # repeated in a CUDA graph). An input gradient of stride 1 has the shape of a forward convolution, so its settings too.
 # The other rows, and the two defaults for what has no row, are among those tried but not known to be the fastest.
-CONFIGS: dict[tuple[str, int, int, int], Tile | WeightTile] = {
+TILES = {
     ("forward", 16, 16, 1): Tile(32, 9, 1, 1),
     ("forward", 16, 32, 2): Tile(64, 9, 4, 1),
     ("forward", 32, 32, 1): Tile(64, 9, 4, 1),
     ("forward", 64, 64, 1): Tile(64, 1, 4, 3),
     ("input_gradient", 16, 16, 1): Tile(32, 9, 1, 1),
     ("input_gradient", 32, 32, 1): Tile(64, 9, 4, 1),
-    ("weight_gradient", 16, 16, 1): WeightTile(64, 4, 256, 4, 3),
-    ("weight_gradient", 16, 32, 2): WeightTile(64, 4, 64, 4, 3),
-    ("weight_gradient", 32, 32, 1): WeightTile(64, 4, 64, 8, 3),
-    ("weight_gradient", 32, 64, 2): WeightTile(64, 4, 32, 4, 3),
-    ("weight_gradient", 64, 64, 1): WeightTile(64, 1, 32, 4, 3),
+}
+WEIGHT_TILES = {
+    (16, 16, 1): WeightTile(64, 4, 256, 4, 3),
+    (16, 32, 2): WeightTile(64, 4, 64, 4, 3),
+    (32, 32, 1): WeightTile(64, 4, 64, 8, 3),
+    (32, 64, 2): WeightTile(64, 4, 32, 4, 3),
+    (64, 64, 1): WeightTile(64, 1, 32, 4, 3),
 }
 TILE = Tile(64, 1, 4, 3)
 WEIGHT_TILE = WeightTile(64, 1, 32, 4, 3)
@@ -69,46 +72,43 @@ def forward(images_NCHW: Tensor, weight_OIHW: Tensor, stride: int) -> Tensor:
     """The convolution with padding 1, bf16 in channels-last memory; `stride` is 1 or 2."""
     c_out, c_in = weight_OIHW.shape[:2]
     height, width = ((size - 1) // stride + 1 for size in images_NCHW.shape[2:])
-    tile = CONFIGS.get(("forward", c_in, c_out, stride), TILE)
+    tile = TILES.get(("forward", c_in, c_out, stride), TILE)
     return _convolve(images_NCHW, weight_OIHW, (len(images_NCHW), c_out, height, width), stride, False, tile)
 
 
-def input_gradient(
-    gradient_NCHW: Tensor, weight_OIHW: Tensor, images_shape: tuple[int, int, int, int], stride: int
-) -> Tensor:
-    """The gradient by the images from that by the outputs, bf16 in channels-last memory."""
+def input_gradient(gradient_NCHW: Tensor, weight_OIHW: Tensor, shape: Sequence[int], stride: int) -> Tensor:
+    """The gradient by images of a shape from that by the outputs, bf16 in channels-last memory."""
     c_out, c_in = weight_OIHW.shape[:2]
-    tile = CONFIGS.get(("input_gradient", c_in, c_out, stride), TILE)
-    return _convolve(gradient_NCHW, weight_OIHW, images_shape, stride, True, tile)
+    tile = TILES.get(("input_gradient", c_in, c_out, stride), TILE)
+    return _convolve(gradient_NCHW, weight_OIHW, shape, stride, True, tile)
 
 
 def weight_gradient(images_NCHW: Tensor, gradient_NCHW: Tensor, weight_OIHW: Tensor, stride: int) -> Tensor:
     """The gradient by the weight, fp32 in the weight's memory layout; of the weight only shape and layout count."""
     c_out, c_in = weight_OIHW.shape[:2]
-    tile = CONFIGS.get(("weight_gradient", c_in, c_out, stride), WEIGHT_TILE)
-    assert isinstance(tile, WeightTile)
+    tile = WEIGHT_TILES.get((c_in, c_out, stride), WEIGHT_TILE)
     pixels = gradient_NCHW.numel() // c_out
     chunk = triton.cdiv(triton.cdiv(pixels, tile.chunks), tile.pixels) * tile.pixels
     chunks = triton.cdiv(pixels, chunk)
     size = weight_OIHW.numel()
     partials = torch.empty(chunks, size, dtype=torch.float32, device=images_NCHW.device)
-    _weight_partials[chunks, 9 if tile.taps == 1 else 3](
-        images_NCHW.contiguous(memory_format=torch.channels_last),
-        gradient_NCHW.contiguous(memory_format=torch.channels_last),
-        partials, pixels, chunk, *images_NCHW.shape[2:], *gradient_NCHW.shape[2:], c_in, c_out, stride,
-        tile.pixels, tile.taps, num_warps=tile.warps, num_stages=tile.stages,
-    )  # fmt: skip
     gradient_OIHW = torch.empty_like(weight_OIHW, dtype=torch.float32)
     rows = triton.next_power_of_2(chunks)
     columns = min(SUMMED // rows, 128)
-    _sum_partials[(triton.cdiv(size, columns),)](
-        partials, gradient_OIHW, chunks, *gradient_OIHW.stride(), c_in, c_out, rows, columns
-    )
+    with torch.cuda.device_of(images_NCHW):
+        _weight_partials[chunks, 9 if tile.taps == 1 else 3](
+            _channels_last(images_NCHW), _channels_last(gradient_NCHW), partials, pixels, chunk,
+            *images_NCHW.shape[2:], *gradient_NCHW.shape[2:], c_in, c_out, stride, tile.pixels, tile.taps,
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+        _sum_partials[(triton.cdiv(size, columns),)](
+            partials, gradient_OIHW, chunks, *gradient_OIHW.stride(), c_in, c_out, rows, columns
+        )
     return gradient_OIHW
 
 
 def _convolve(
-    read_NCHW: Tensor, weight_OIHW: Tensor, shape: tuple[int, int, int, int], stride: int, gradient: bool, tile: Tile
+    read_NCHW: Tensor, weight_OIHW: Tensor, shape: Sequence[int], stride: int, gradient: bool, tile: Tile
 ) -> Tensor:
     """A new tensor of `shape` that `_convolution` wrote."""
     written_NCHW = torch.empty(shape, dtype=torch.bfloat16, device=read_NCHW.device, memory_format=torch.channels_last)
@@ -116,13 +116,17 @@ def _convolve(
     # By a gradient of stride 2 a program writes pixels of one parity of row and column: the same taps reach them all.
     parities = 4 if gradient and stride == 2 else 1
     pixels = images * height * width if parities == 1 else images * ((height + 1) // 2) * ((width + 1) // 2)
-    _convolution[(parities * triton.cdiv(pixels, tile.pixels),)](
-        read_NCHW.contiguous(memory_format=torch.channels_last),
-        weight_OIHW.contiguous(memory_format=torch.channels_last),
-        written_NCHW, images, *read_NCHW.shape[2:], height, width, read_NCHW.shape[1], c_written, stride, gradient,
-        tile.pixels, tile.unroll, num_warps=tile.warps, num_stages=tile.stages,
-    )  # fmt: skip
+    with torch.cuda.device_of(read_NCHW):
+        _convolution[(parities * triton.cdiv(pixels, tile.pixels),)](
+            _channels_last(read_NCHW), _channels_last(weight_OIHW), written_NCHW, images,
+            *read_NCHW.shape[2:], height, width, read_NCHW.shape[1], c_written, stride, gradient,
+            tile.pixels, tile.unroll, num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
     return written_NCHW
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 @triton.jit
