@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_checks import compare
+from kernel_checks import CASES, compare
 from torch import nn
 
 from residuum.engine.kernels import chosen, few_channels, with_kernels
@@ -51,13 +51,19 @@ def test_the_kernels_compile_and_fit_the_cards(tmp_path):
     assert built["shared"] <= 99 * 1024  # of consumer cards from Ampere on, which have the least
 
 
+TRAINING = [
+    (c_in, c_out, stride, images, 512 // c_in, 512 // c_in)
+    for c_in, c_out, stride in few_channels.MICROSECONDS
+    for images in (128, 80)
+]
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card here")
-@pytest.mark.parametrize("images", [128, 80])
-@pytest.mark.parametrize(("c_in", "c_out", "stride"), few_channels.MICROSECONDS)
-def test_on_a_card_outputs_and_gradients_are_those_of_torch(c_in, c_out, stride, images):
-    size = 512 // c_in
-    compare(c_in, c_out, stride, images, size, size, device="cuda")
+@needs_triton
+@pytest.mark.parametrize("case", [*CASES, *TRAINING])
+def test_on_a_card_outputs_and_gradients_are_those_of_torch(case):
+    compare(*case, device="cuda")
 
 
 @pytest.mark.parametrize("shape", [(2, 16, 8, 8, 16, 1), (3, 16, 7, 9, 32, 2)])
