@@ -4,8 +4,8 @@
     python benchmarks/gpu.py --dry             # everything once on the CPU, tiny, to see that the script works
 
 First what must hold: the tests marked `cuda`, ten runs killed with SIGKILL and resumed, runs side by side. Then seconds
-of whole epochs, evaluation included, of each network alone and in lanes, compiled or not, deterministic or not, beside a
-plain script with 14 workers and a strong one. Times are those of `residuum.training.run`, records written and all, on
+of whole epochs, evaluation included, of each network alone and in lanes, compiled or not, deterministic or not, beside
+a plain script with 14 workers and a strong one. Times are those of `residuum.training.run`, records written and all, on
 random images of CIFAR-10's size; an epoch that captures or compiles does not count. What no time is left for is named.
 
 It needs no network. Where packages lack, `python -m pip install --no-index --target DIR *.whl` and `PYTHONPATH=src:DIR`
@@ -281,15 +281,19 @@ def main() -> int:
 def ratios(found: dict[str, Any]) -> Iterator[str]:
     """The scripts against residuum, on ResNet-20 alone and in the lanes that were fastest."""
     own = [run for run in found["runs"] if run["network"] == "resnet20"]
+    alone, beside = ([run for run in own if (run["lanes"] > 1) == many] for many in (False, True))
     for name in ("plain_script", "strong_script"):
-        for which, runs in (
-            ("alone", [r for r in own if r["lanes"] == 1]),
-            ("in lanes", [r for r in own if r["lanes"] > 1]),
-        ):
+        for which, runs in (("alone", alone), ("in lanes", beside)):
             if name in found and runs:
                 best = min(runs, key=lambda run: run["seconds"])
-                yield (f"{name.replace('_', ' ')} ÷ residuum {which}: {found[name] / best['seconds']:.2f} "
-                       f"({best['form']}, {best['lanes']} at a time)")  # fmt: skip
+                ratio = f"{name.replace('_', ' ')} ÷ residuum {which}: {found[name] / best['seconds']:.2f}"
+                yield f"{ratio} ({best['form']}, {best['lanes']} at a time)"
+    forms = {run["form"]: run for run in alone}
+    if {"deterministic", "compiled"} <= forms.keys():
+        eager, compiled = forms["deterministic"], forms["compiled"]
+        cost, gain = compiled["start"] - eager["start"], eager["seconds"] - compiled["seconds"]
+        pays = f", so it pays from {cost / gain:.0f} epochs on" if gain > 0 else ""
+        yield f"compiling takes {cost:.0f} s once a process and gains {1000 * gain:.0f} ms an epoch of ResNet-20{pays}"
 
 
 if __name__ == "__main__":

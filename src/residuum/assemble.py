@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from residuum import optim
-from residuum.config import DataConfig, RunConfig
+from residuum.config import ComputeConfig, DataConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.batches import TrainingBatches, evaluation_batches, on_device
@@ -24,6 +24,7 @@ from residuum.data.split import split
 from residuum.engine import layers, metrics, noise
 from residuum.engine.compute import Compute, compiled, compute
 from residuum.engine.evaluate import logits_of
+from residuum.engine.kernels import with_kernels
 from residuum.engine.live import Training
 from residuum.engine.scaling import Scale
 from residuum.errors import InputError
@@ -142,18 +143,22 @@ def dataset_of(config: DataConfig) -> Dataset:
 
 
 def place(network: nn.Module, on: Compute) -> nn.Module:
-    """The network on its device, its kernels in the memory layout of the images (channels last)."""
-    return network.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    """The network on its device, its weights in the memory layout of the images (channels last).
+
+    Raises:
+        InputError: convolutions that the device or its precision does not have.
+    """
+    network = network.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return with_kernels(network, on.kernels, on.device, on.precision)
 
 
-def compute_of(config: RunConfig) -> Compute:
-    """The compute that a configuration means on this machine.
+def compute_of(config: ComputeConfig) -> Compute:
+    """The compute that settings mean on this machine.
 
     Raises:
         InputError: a device that is not there, or an arithmetic that it does not have.
     """
-    c = config.compute
-    return compute(c.device, c.precision, c.threads, c.deterministic)
+    return compute(config.device, config.precision, config.threads, config.deterministic, config.kernels)
 
 
 def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
@@ -163,7 +168,7 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         InputError: settings that do not go together, or a device that is not there.
     """
     o, t = config.optim, config.train
-    on = compute_of(config)
+    on = compute_of(config.compute)
     batches = TrainingBatches(
         data.dataset.train.images_NCHW,
         data.dataset.train.labels_N,

@@ -23,7 +23,8 @@ SCHEMA = 1
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
 
 
-YOUNGER = (("monitor", "histograms"), ("monitor", "noise"), ("compute", "deterministic"))
+YOUNGER = (("monitor", "histograms"), ("monitor", "noise"), ("compute", "deterministic"),
+           ("compute", "kernels"))  # fmt: skip
 """Settings that came after the schema's version."""
 
 
@@ -106,6 +107,10 @@ class ComputeConfig(Part):
         ge=0,
         le=1024,
         description="CPU threads; 0: what OMP_NUM_THREADS says, else one for each core that this process may use",
+    )
+    kernels: Literal["cudnn", "triton", "auto"] = Field(
+        default="cudnn",
+        description="3×3 convolutions of few channels on a GPU in bf16; auto: Triton's where measured to be faster",
     )
     compile: bool = Field(default=False, description="compile the network where a compiler exists")
 

@@ -18,7 +18,7 @@ from residuum.data.datasets import cifar10
 from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import metrics, state
-from residuum.engine.compute import Compute, compute
+from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.state import Progress
 from residuum.errors import InputError, unknown
@@ -77,8 +77,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     channels, height, width = record.data["shape"]
     network = untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
-    settings = record.config.compute
-    on = compute(settings.device, settings.precision, settings.threads, settings.deterministic)
+    on = assemble.compute_of(record.config.compute)
     return Trained(
         network=assemble.place(network, on),
         compute=on,

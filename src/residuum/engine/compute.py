@@ -21,13 +21,15 @@ class Compute:
     """A device with the arithmetic that runs on it.
 
     `precision` is `fp32`, `tf32`, `bf16` or `fp16`, never `auto`. `deterministic` says whether a GPU may only use
-    kernels that give the same bits each time, chosen without trying which is fastest.
+    kernels that give the same bits each time, chosen without trying which is fastest. `kernels` are those of
+    convolutions with few channels: `cudnn`, `triton` or `auto` (`residuum.engine.kernels`).
     """
 
     device: torch.device
     precision: str
     threads: int
     deterministic: bool = True
+    kernels: str = "cudnn"
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """The context of a forward pass: autocast, or nothing; it also sets which kernels the device may use.
@@ -69,10 +71,10 @@ class Compute:
             "capability": torch.backends.cpu.get_cpu_capability(),
             "determinism": "bitwise" if bitwise else "seeded",
         }
-        return here | ({"cuda": torch.version.cuda, "cudnn": _cudnn()} if cuda else {})
+        return here | ({"cuda": torch.version.cuda, "cudnn": _cudnn(), "kernels": self.kernels} if cuda else {})
 
 
-def compute(device: str, precision: str, threads: int, deterministic: bool = True) -> Compute:
+def compute(device: str, precision: str, threads: int, deterministic: bool = True, kernels: str = "cudnn") -> Compute:
     """The compute that the settings mean on this machine; sets the number of CPU threads of this process.
 
     Raises:
@@ -96,7 +98,7 @@ def compute(device: str, precision: str, threads: int, deterministic: bool = Tru
     if device == "cuda":
         # Read by cuBLAS when it starts: with several streams, only a workspace for each gives equal bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return Compute(torch.device(device), precision, threads, deterministic)
+    return Compute(torch.device(device), precision, threads, deterministic, kernels)
 
 
 def fast_precision(device: str) -> str:
