@@ -139,7 +139,7 @@ OTHERS = {
     "usual": {},
     "adam, plain": {"optim.optimizer": "adam", "model.shortcut": "none", "train.seed": 1, "train.epochs": 3},
     "wide, averaged": {"model.channels": [6, 6, 12], "optim.ema": 0.9, "train.seed": 2, "train.epochs": 4},
-    "mixed, two threads": {"data.mix": "mixup", "compute.threads": 2, "train.seed": 3},
+    "mixed, two threads": {"data.mix": "mixup", "compute.threads": 2, "train.seed": 3, "epochs": 2},
     "diverging": {"optim.lr": 1e30, "train.seed": 4},
 }
 

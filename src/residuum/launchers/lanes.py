@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from residuum.records.event import Event, Launched, StepDone
+from residuum.records.event import Diverged, Event, Launched, StepDone
 
 Place = Callable[[], AbstractContextManager[Any]]
 """Gives the context that a run computes in, entered anew whenever it goes on."""
@@ -42,7 +42,7 @@ def turn(lane: Lane) -> Iterator[Event]:
             return
         if isinstance(event, Launched):
             lane.under_way, served = event.steps, True
-        elif isinstance(event, StepDone):
+        elif isinstance(event, StepDone | Diverged):
             served = not lane.under_way
             lane.under_way = max(0, lane.under_way - 1)
         yield event
