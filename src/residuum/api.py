@@ -71,12 +71,13 @@ def load_study(name: str) -> Study:
 
 def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
               arms: Sequence[str] | None = None, seeds: int | Sequence[int] | None = None, runs: Path | str = RUNS,
-              workers: int = 1, threads: int = 0) -> Results:  # fmt: skip
+              workers: int = 1, threads: int = 0, lanes: int = 1) -> Results:  # fmt: skip
     """Compute the runs of a study that are not there yet, and judge them all.
 
     `settings` are changed in every arm, `scale` shortens every run and keeps its schedule's shape, `arms` are those to
     keep, `seeds` a count or the seeds themselves. `workers` processes compute at a time, with `threads` each (0: all
-    that there are, shared out). Whatever stops it, the same call goes on.
+    that there are, shared out) and `lanes` runs side by side in each, which pays on a GPU. Whatever stops it, the same
+    call goes on.
 
     Raises:
         InputError: something in the study that cannot be.
@@ -87,7 +88,8 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     if seeds is not None:
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
     plan = conduct.plan(found, settings or {}, scale=scale)
-    for _ in conduct.run(plan, Path(runs), workers=workers, threads=threads or max(1, usual_threads() // workers)):
+    threads = threads or max(1, usual_threads() // workers)
+    for _ in conduct.run(plan, Path(runs), workers=workers, threads=threads, lanes=lanes):
         pass
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass

@@ -32,7 +32,6 @@ from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
 from residuum.registry import Choice, Table
 
-EVALUATION_BATCH = 500
 LOOKED_AT = 128
 """Training images, unaugmented, on which the layers are looked at."""
 NOISE_IMAGES, NOISE_BATCH = 1024, 32

@@ -22,7 +22,15 @@ from residuum.data.dataset import Dataset
 from residuum.engine.compute import usual_threads
 from residuum.errors import InputError
 from residuum.launchers import processes
-from residuum.launchers.packing import Pace, least_seconds, start_seconds, step_seconds, usable_cores
+from residuum.launchers.packing import (
+    Pace,
+    Packing,
+    cards,
+    least_seconds,
+    start_seconds,
+    step_seconds,
+    usable_cores,
+)
 from residuum.launchers.processes import Job, JobFailed, Said
 from residuum.models.summary import Summary, summarize
 from residuum.records import folder as run_folder
@@ -41,9 +49,11 @@ class Estimate:
 
     `start` is the start of the worker process, once in each sum; loading the data is in every run. `spread` is the
     relative half-width of the calibration's time of an update: the error of the estimate as far as the calibration,
-    which took `measured` seconds, can see it. One run at a time is assumed, on all cores. `load` is the load of the
-    machine in the minute before: above `cores`, those of this process, others had a part of them, and the estimate is
-    too high. `scaled` of the `networks` (with their batch) were not measured but scaled by multiply-adds from others.
+    which took `measured` seconds, can see it. `run` assumes one run at a time, on all cores; in the sums the runs are
+    packed, which makes them `gain` times as fast, but never faster than the longest of them alone. `load` is the load
+    of the machine in the minute before: above `cores`, those of this process, others had a part of them, and the
+    estimate is too high. `scaled` of the `networks` (with their batch) were not measured but scaled by multiply-adds
+    from others.
     """
 
     run: Mapping[str, float]
@@ -56,6 +66,7 @@ class Estimate:
     cores: int
     networks: int
     scaled: int
+    gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -200,10 +211,11 @@ def resolved(study: Study) -> dict[str, RunConfig]:
     return found
 
 
-def estimate(plan: Plan, root: Path, *, seconds: float = 20.0) -> Estimate:
+def estimate(plan: Plan, root: Path, *, seconds: float = 20.0, packing: Packing | None = None) -> Estimate:
     """What a plan takes here, from a calibration of about `seconds` in all, at most 3 for each network and batch.
 
-    They are measured from the smallest on; what would not fit any more is scaled from the nearest one that was.
+    They are measured from the smallest on; what would not fit any more is scaled from the nearest one that was. Without
+    a packing one run at a time is assumed.
     """
     load, began = os.getloadavg()[0], time.monotonic()
     configs = _arm_configs(plan)
@@ -221,19 +233,26 @@ def estimate(plan: Plan, root: Path, *, seconds: float = 20.0) -> Estimate:
         epoch = arm.steps_per_epoch * pace.step + arm.evaluated * pace.evaluation
         each[arm.name] = pace.setup + arm.epochs * epoch
     start = start_seconds(usual_threads())
-    todo = [run for run in plan.runs if not plans.is_complete(run, root)]
+    gain = packing.gain if packing else 1.0
+    todo = [each[run.arm] for run in plan.runs if not plans.is_complete(run, root)]
     return Estimate(
         run=each,
         start=start,
-        total=start + sum(each[run.arm] for run in plan.runs),
-        remaining=start + sum(each[run.arm] for run in todo) if todo else 0.0,
+        total=start + _packed([each[run.arm] for run in plan.runs], gain),
+        remaining=start + _packed(todo, gain) if todo else 0.0,
         spread=max(pace.spread for pace in paces.values()),
         measured=time.monotonic() - began,
         load=load,
         cores=usable_cores(),
         networks=len(sizes),
         scaled=len(sizes) - len(paces),
+        gain=gain,
     )
+
+
+def _packed(runs: Sequence[float], gain: float) -> float:
+    """Seconds of runs that are packed: of all `gain` times as fast, and at least of the longest."""
+    return max([sum(runs) / gain, *runs])
 
 
 @dataclass(frozen=True)
@@ -267,23 +286,25 @@ def _pace(size: _Size, paces: Mapping[_Size, Pace]) -> Pace:
     return replace(pace, step=pace.step * size.work / nearest.work, evaluation=evaluation)
 
 
-def within(study: Study, settings: Mapping[str, Any], budget: float, root: Path) -> Plan:
+def within(
+    study: Study, settings: Mapping[str, Any], budget: float, root: Path, packing: Packing | None = None
+) -> Plan:
     """The plan that fits into `budget` seconds: all seeds at the largest scale that fits, then fewer seeds.
 
-    Seeds come before length: without them a longer run has no interval.
+    Seeds come before length: without them a longer run has no interval. Without a packing one run at a time is assumed.
 
     Raises:
         InputError: not even one epoch of one seed fits.
     """
     whole = plan(study, settings)
-    cost = estimate(whole, root)
+    cost = estimate(whole, root, packing=packing)
     seeds, longest = whole.study.seeds, max(arm.epochs for arm in whole.arms)
     least = 0.0
     for count in range(len(seeds), 0, -1):
         for epochs in range(longest, 0, -1):
             scale = epochs / longest
             share = {arm.name: max(1, round(arm.epochs * scale)) / arm.epochs for arm in whole.arms}
-            least = cost.start + count * sum(cost.run[arm.name] * share[arm.name] for arm in whole.arms)
+            least = cost.start + _packed(count * [cost.run[name] * share[name] for name in share], cost.gain)
             if least <= budget:
                 gave_up = []
                 if scale < 1:
@@ -323,10 +344,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def run(plan: Plan, root: Path, *, workers: int, threads: int) -> Iterator[Said | Plan]:
+def run(plan: Plan, root: Path, *, workers: int, threads: int, lanes: int = 1) -> Iterator[Said | Plan]:
     """Compute the runs of a plan that are not in the store, seed by seed, so that what is there is always balanced.
 
-    The plan itself is what is said first.
+    `workers` processes compute at a time on `threads` each, with `lanes` runs side by side. The plan itself is what is
+    said first.
 
     Raises:
         StoppedError: a signal; the states are saved and the same call goes on.
@@ -338,10 +360,10 @@ def run(plan: Plan, root: Path, *, workers: int, threads: int) -> Iterator[Said 
             f"{plan.label} was grown by --until-decided: a test of some of its seeds would undo what its looks spent; "
             f"go on with --until-decided, or remove {looks}"
         )
-    yield from _computed(plan, root, workers, threads)
+    yield from _computed(plan, root, workers, threads, lanes)
 
 
-def _computed(plan: Plan, root: Path, workers: int, threads: int) -> Iterator[Said | Plan]:
+def _computed(plan: Plan, root: Path, workers: int, threads: int, lanes: int) -> Iterator[Said | Plan]:
     yield plan
     folder = plans.write(plan, root)
     failed: dict[str, str] = {}
@@ -351,7 +373,9 @@ def _computed(plan: Plan, root: Path, workers: int, threads: int) -> Iterator[Sa
     todo.sort(key=lambda one: (plan.study.seeds.index(one.seed), -work[one.arm]))
     # Two arms may ask for the same run, as the baseline of two questions.
     jobs = {one.id: Job(one.id, RunConfig.of(one.config), plan.study.base) for one in todo}
-    for said in processes.launch(list(jobs.values()), root, workers=workers, threads=threads):
+    on = max((cards(device) for device in {job.config.compute.device for job in jobs.values()}), key=len, default=[])
+    room = {"workers": workers, "threads": threads, "lanes": lanes}
+    for said in processes.launch(list(jobs.values()), root, **room, cards=on):
         if isinstance(said, JobFailed):
             failed[said.id] = said.reason
             storage.write_json(folder / plans.FAILED, failed)
@@ -359,7 +383,7 @@ def _computed(plan: Plan, root: Path, workers: int, threads: int) -> Iterator[Sa
 
 
 def until_decided(
-    plan_: Plan, root: Path, *, workers: int, threads: int, budget: float | None
+    plan_: Plan, root: Path, *, workers: int, threads: int, budget: float | None, lanes: int = 1
 ) -> Iterator[Said | Plan | Look]:
     """Run a plan, then look, then add as many seeds again until each claim is decided or looks or budget end.
 
@@ -372,7 +396,7 @@ def until_decided(
     decided: dict[str, str] = {}
     for number in range(1, GROUPS + 1):
         took = time.monotonic()
-        yield from _computed(plan_, root, workers, threads)
+        yield from _computed(plan_, root, workers, threads, lanes)
         took = time.monotonic() - took
         level = 1 - power.spend(number, GROUPS)
         for verdict in results(plan_, root, level=level).verdicts:

@@ -1,5 +1,6 @@
 """Runs in worker processes: the same bits as in one process, whatever dies, is stopped, or is in the way."""
 
+import importlib
 import json
 import os
 import signal
@@ -10,49 +11,17 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
-from residuum.launchers.processes import CRASH_LOG, Job, JobEvent, JobFailed, JobRestarted, _next, launch
+from residuum.launchers import processes
+from residuum.launchers.processes import CRASH_LOG, JobEvent, JobFailed, JobRestarted, _next, launch
 from residuum.records import folder as run_folder
 from residuum.records import storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.record import read_record
-
-CLOCK = ("seconds", "images_per_second", "test_reads")
-
-
-def tiny(seed=0, epochs=25, **settings) -> RunConfig:
-    """A run of 3 updates an epoch that takes about a second; its threads are those of its process."""
-    base = {
-        "data.dataset": {"name": "synthetic", "size": 8, "train": 60, "test": 20, "classes": 4},
-        "data.validation": 12,
-        "data.augment": ["pad_crop", "horizontal_flip"],
-        "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]},
-        "train.seed": seed,
-        "train.epochs": epochs,
-        "train.batch_size": 16,
-    }
-    return training.check(RunConfig().changed(base | settings))
-
-
-def job(config: RunConfig) -> Job:
-    return Job(f"seed {config.train.seed}", config, "quick")
-
-
-def folder_of(root: Path, config: RunConfig) -> Path:
-    return run_folder.folder_of(root, config)
-
-
-def bits(folder: Path) -> dict[str, object]:
-    """Everything of a complete run that must not depend on where it ran or on how often it was stopped."""
-    found: dict[str, object] = {path.name: path.read_bytes() for path in (folder / "predictions").iterdir()}
-    for name in ("metrics.jsonl", "steps.jsonl", "result.json"):
-        text = (folder / name).read_text()
-        rows = text.splitlines() if name.endswith("l") else [text]
-        found[name] = [{key: value for key, value in json.loads(row).items() if key not in CLOCK} for row in rows]
-    return found
 
 
 def said_of(said, kind):
@@ -92,27 +61,6 @@ def wait_until(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
-
-
-@pytest.fixture(autouse=True)
-def threads_of_this_process(monkeypatch):
-    """Runs in this process have one thread; a worker does not take its number from here."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The bits of a run by configuration, computed in this process without a stop."""
-    root, known = tmp_path_factory.mktemp("whole"), {}
-
-    def found(config: RunConfig) -> dict[str, object]:
-        path = folder_of(root, config)
-        if path not in known:
-            training.train(config, root)
-            known[path] = bits(path)
-        return known[path]
-
-    return found
 
 
 def test_workers_give_the_bits_of_one_process_on_the_threads_asked_for(tmp_path, whole, monkeypatch):
@@ -227,12 +175,6 @@ def test_closing_the_generator_stops_the_workers_and_gives_the_signals_back(tmp_
     assert bits(record.folder) == whole(config)
 
 
-def saved_to_the_last_update(folder: Path) -> bool:
-    """Whether the newest saved state is that of the last row of updates: nothing is to be computed twice."""
-    position = run_folder.checkpoints(folder)[-1][0]
-    return position.epoch * 3 + position.step == len(storage.read_rows(folder / run_folder.STEPS))
-
-
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -243,7 +185,7 @@ from residuum.records.event import EpochDone
 assert "torch" not in sys.modules
 jobs = [Job(str(n), RunConfig.of(values), "quick") for n, values in enumerate(json.loads(sys.argv[1]))]
 try:
-    for said in launch(jobs, Path(sys.argv[2]), workers=1, threads=1):
+    for said in launch(jobs, Path(sys.argv[2]), workers=1, threads=1, lanes=int(sys.argv[3])):
         if isinstance(said.event, EpochDone):
             print(said.id, said.event.epoch, flush=True)
 except StoppedError as error:
@@ -254,15 +196,15 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "code"),
-    [([signal.SIGINT], 130), ([signal.SIGKILL], -9), ([signal.SIGTERM, signal.SIGINT], 99)],
+    ("numbers", "code", "lanes"),
+    [([signal.SIGINT], 130, 2), ([signal.SIGKILL], -9, 2), ([signal.SIGTERM, signal.SIGINT], 99, 1)],
     ids=["Ctrl-C", "SIGKILL of the parent", "two signals"],
 )
-def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tmp_path, whole, numbers, code):
+def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tmp_path, whole, numbers, code, lanes):
     """Signals go to the whole process group, as those of a terminal do."""
     config, second = tiny(), tiny(1)
     values = json.dumps([config.model_dump(mode="json"), second.model_dump(mode="json")])
-    words = [sys.executable, "-c", SCRIPT, values, str(tmp_path)]
+    words = [sys.executable, "-c", SCRIPT, values, str(tmp_path), str(lanes)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "0 1\n"
@@ -280,18 +222,142 @@ def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tm
             raise
     assert process.returncode == code
     wait_until(lambda: not Path(f"/proc/{worker}").exists())
-    folder = folder_of(tmp_path, config)
-    assert read_record(folder).status == "stopped"
-    assert len(numbers) == 2 or saved_to_the_last_update(folder)
-    assert not folder_of(tmp_path, second).exists()
-    training.train(config, tmp_path)
-    assert bits(folder) == whole(config)
+    assert folder_of(tmp_path, second).exists() == (lanes == 2)
+    for one in [config, second][:lanes]:
+        folder = folder_of(tmp_path, one)
+        assert read_record(folder).status == "stopped"
+        assert len(numbers) == 2 or saved_to_the_last_update(folder)
+        training.train(one, tmp_path)
+        assert bits(folder) == whole(one)
 
 
-@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (1, 0)])
-def test_no_worker_or_no_thread_is_refused(tmp_path, workers, threads):
-    with pytest.raises(InputError, match=f"{workers} workers with {threads} threads"):
-        next(launch([], tmp_path, workers=workers, threads=threads))
+POISON = """
+import os, signal
+from residuum import training
+from residuum.launchers import processes
+from residuum.records.event import EpochDone
+
+sound = training.run
+
+def run(config, root, **named):
+    for event in sound(config, root, **named):
+        if isinstance(event, EpochDone) and config.train.seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(event, EpochDone) and config.train.seed == 2:
+            raise RuntimeError("poison")
+        yield event
+
+def serve(channel):
+    training.run = run
+    processes._serve(channel)
+"""
+
+
+@pytest.fixture
+def poisoned(tmp_path, monkeypatch):
+    """In workers, the run of seed 1 kills its process after an epoch, and that of seed 2 raises what nobody expects."""
+    (tmp_path / "poison.py").write_text(POISON)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(processes, "_serve", importlib.import_module("poison").serve)
+    yield
+    del sys.modules["poison"]
+
+
+def test_a_run_that_kills_its_process_takes_no_other_with_it(tmp_path, whole, poisoned, monkeypatch):
+    """Nobody knows which of the lanes it was: each goes on alone, and the neighbours end with the bits of one run."""
+    monkeypatch.setattr(processes, "RESTARTS", 1)
+    configs = [tiny(seed, epochs=3) for seed in (0, 1, 3, 4)]
+    expected = [whole(config) for config in configs]
+    said, crew = [], []
+    for one in launch([job(config) for config in configs], tmp_path, workers=1, threads=1, lanes=4):
+        said.append(one)
+        crew.append(frozenset(workers()))
+    assert max(map(len, crew)) == 1
+    assert len(set(crew) - {frozenset()}) == 3, "one with all lanes, one that poison ends alone, one for the others"
+    reasons = {"seed 1": ["killed by SIGKILL"] * 1, **{f"seed {n}": ["killed by SIGKILL"] for n in (0, 3, 4)}}
+    restarted = [one for one in said if isinstance(one, JobRestarted)]
+    assert {name: [one.reason for one in restarted if one.id == name] for name in reasons} == reasons
+    assert [one for one in said if isinstance(one, JobFailed)] == [JobFailed("seed 1", "killed by SIGKILL")]
+    assert len({one.id for one in said[: said.index(restarted[0])]}) == 4, "all were side by side"
+    for number, config in enumerate(configs):
+        if config.train.seed != 1:
+            assert bits(folder_of(tmp_path, config)) == expected[number]
+
+
+def test_neighbours_of_a_run_with_an_unexpected_error_go_on_without_counting_it(tmp_path, whole, poisoned, monkeypatch):
+    monkeypatch.setattr(processes, "RESTARTS", 0)
+    neighbour, last = tiny(0, epochs=3), tiny(3, epochs=3)
+    jobs = [job(config) for config in (neighbour, tiny(2, epochs=3), last)]
+    said = list(launch(jobs, tmp_path, workers=1, threads=1, lanes=2))
+    assert not [one for one in said if isinstance(one, JobRestarted)]
+    (failed,) = [one for one in said if isinstance(one, JobFailed)]
+    assert failed.id == "seed 2"
+    assert failed.reason.startswith("RuntimeError: poison (traceback: ")
+    started = [one.event.step for one in said if one.id == "seed 0" and isinstance(one.event, Started)]
+    first, again = started
+    assert first == 0 < again, "it went on where it was saved"
+    for config in (neighbour, last):
+        assert bits(folder_of(tmp_path, config)) == whole(config)
+
+
+def test_workers_are_filled_evenly_and_cards_are_dealt_out(tmp_path, monkeypatch):
+    """Where jobs go, seen in what is told to workers that are not there."""
+    begun, told = [], []
+
+    def start(main, threads, card):
+        begun.append(card)
+        return len(begun) - 1, None
+
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(processes, "_tell", lambda worker, order: told.append((worker.process, order[0].id)))
+
+    def hand_out(crew, queue, crashes=(), **room):
+        processes._hand_out(queue, tmp_path, crew, processes._Room(threads=1, **room), set(crashes), {})
+
+    jobs = [job(tiny(seed)) for seed in range(9)]
+    crew, queue = [], deque(jobs)
+    hand_out(crew, queue, workers=3, lanes=2, cards=["4", "7"])
+    assert begun == ["4", "7", "4"]
+    assert told == [(0, "seed 0"), (1, "seed 1"), (2, "seed 2"), (0, "seed 3"), (1, "seed 4"), (2, "seed 5")]
+    told.clear()
+    # The second worker is free; what has crashed goes there, and nothing else until it has ended.
+    crew[1].jobs.clear()
+    del crew[0].jobs["seed 0"]
+    hand_out(crew, queue, crashes=["seed 6", "seed 7"], workers=3, lanes=2, cards=["4", "7"])
+    assert told == [(1, "seed 6"), (0, "seed 8")]
+    assert [one.id for one in queue] == ["seed 7"]
+    told.clear()
+    crew[1].ending = True
+    crew[1].jobs.clear()
+    hand_out(crew, queue, crashes=["seed 7"], workers=3, lanes=2, cards=["4", "7"])
+    assert told == [], "a worker that ends takes nothing, and is still there"
+    crew.pop(1)
+    hand_out(crew, queue, crashes=["seed 7"], workers=3, lanes=2, cards=["4", "7"])
+    assert (told, begun[3:]) == ([(3, "seed 7")], ["7"])
+    begun.clear()
+    hand_out([], deque(jobs[:1]), workers=1, lanes=1, cards=["4"])
+    assert begun == [""], "a single card is what there is to see anyway"
+
+
+def test_a_worker_sees_the_card_that_it_is_given(tmp_path, monkeypatch):
+    path = tmp_path / "say_card.py"
+    path.write_text('import os\ndef main(channel): channel.send(os.environ["CUDA_VISIBLE_DEVICES"])\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    for card, expected in (("5", "5"), ("", "2,5")):
+        process, channel = processes.start(importlib.import_module("say_card").main, 1, card)
+        assert channel.recv() == expected
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("room", "said"),
+    [((0, 1, 1), "0 workers with 1 threads"), ((1, 0, 1), "1 workers with 0 threads"), ((1, 1, 0), "0 lanes")],
+)
+def test_no_worker_no_thread_or_no_lane_is_refused(tmp_path, room, said):
+    workers, threads, lanes = room
+    with pytest.raises(InputError, match=said):
+        next(launch([], tmp_path, workers=workers, threads=threads, lanes=lanes))
 
 
 def test_nothing_to_do_starts_nothing(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,10 @@ from residuum import conduct
 from residuum.analysis.aggregate import Value, summarize
 from residuum.analysis.compare import compare
 from residuum.analysis.results import results
-from residuum.cli import main
+from residuum.cli import build_parser, main
 from residuum.config import identity
 from residuum.errors import InputError
-from residuum.launchers.packing import Pace
+from residuum.launchers.packing import Pace, Packing
 from residuum.launchers.processes import JobEvent, JobFailed
 from residuum.records.event import EpochDone, Finished
 from residuum.records.record import read_record
@@ -49,7 +50,7 @@ def tiny(**parts) -> Study:
 def here(monkeypatch):
     """Runs are computed in this process instead of in workers, which spares each test the start of some."""
 
-    def launch(jobs, root, *, workers, threads):
+    def launch(jobs, root, **_):
         for job in jobs:
             for event in run(job.config, root, recipe=job.recipe):
                 yield JobEvent(job.id, event)
@@ -280,6 +281,30 @@ def test_estimate_counts_what_is_still_to_compute(here, tmp_path):
     assert after.remaining == 0 < after.total
 
 
+@pytest.mark.parametrize(("faster", "expected"), [(2.0, 4 * 10 / 2), (10.0, 10.0), (0.5, 4 * 10 / 0.5)])
+def test_estimate_of_packed_runs_is_as_much_shorter_and_no_shorter_than_the_longest(
+    monkeypatch, tmp_path, faster, expected
+):
+    monkeypatch.setattr(conduct, "step_seconds", lambda *_: Pace(step=10 / 12, spread=0.1, evaluation=0.0, setup=0.0))
+    monkeypatch.setattr(conduct, "start_seconds", lambda _: 7.0)
+    packed = Packing(1, 2, 8, 1, {(1, 2, 1): 50.0, (1, 2, 8): 50.0 * faster})
+    plan = conduct.plan(tiny(), {})
+    cost = conduct.estimate(plan, tmp_path, packing=packed)
+    assert (cost.total, cost.remaining, cost.gain) == (pytest.approx(7 + expected), cost.total, faster)
+    assert list(cost.run.values()) == pytest.approx([10.0, 10.0]), "a run alone takes what it takes"
+    alone = conduct.estimate(plan, tmp_path)
+    assert (alone.total, alone.gain) == (pytest.approx(7 + 40), 1.0)
+
+
+def test_budget_knows_that_runs_are_packed(monkeypatch, tmp_path):
+    """Two seeds of two arms, 10 s an epoch: at twice the speed a budget holds twice as many epochs."""
+    monkeypatch.setattr(conduct, "step_seconds", lambda *_: Pace(step=10 / 3, spread=0.1, evaluation=0.0, setup=0.0))
+    monkeypatch.setattr(conduct, "start_seconds", lambda _: 0.0)
+    packed = Packing(1, 2, 8, 1, {(1, 2, 1): 50.0, (1, 2, 8): 100.0})
+    assert conduct.within(tiny(), {}, 81, tmp_path).scale == 0.5
+    assert conduct.within(tiny(), {}, 81, tmp_path, packed).scale == 1
+
+
 def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     """A difference as plain as day ends at the first look that allows it; one that is not there uses all looks."""
     plain = tiny(axes={"train.epochs": [1, 12]}, compare={}, seeds=3,
@@ -348,12 +373,36 @@ def test_a_plan_says_that_the_machine_is_busy_and_how_long_it_measured(monkeypat
     path.write_text(toml(tiny(seeds=1)))
     for load, busy in ((5.1, True), (2.0, False)):
         cost = conduct.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, load, 2, 2, int(busy))
-        monkeypatch.setattr(conduct, "estimate", lambda *_, cost=cost: cost)
+        monkeypatch.setattr(conduct, "estimate", lambda *_, cost=cost, **__: cost)
         assert main(["study", "plan", str(path), "--runs", str(tmp_path)]) == 0
         said = capsys.readouterr().out
         assert "about 6 s here, one at a time, 4 s of them to start (measured for 12 s, ± 10 %" in said
         assert ("1 of 2 networks would have taken too long to measure" in said) == busy
         assert ("the machine is busy: load 5.1 on 2 cores; the estimate is too high" in said) == busy
+
+
+def test_a_plan_says_how_its_runs_are_packed(monkeypatch, tmp_path, capsys):
+    from residuum.launchers import packing
+
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(tiny(seeds=1)))
+    packed = Packing(1, 1, 8, 1, {(1, 1, 1): 10.0, (1, 1, 8): 21.0})
+    monkeypatch.setattr(packing, "fastest", lambda *_: packed)
+    asked = []
+
+    def cost(plan, root, packing):
+        asked.append(packing)
+        gain = packing.gain if packing else 1.0
+        return conduct.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, 0.0, 2, 2, 0, gain)
+
+    monkeypatch.setattr(conduct, "estimate", cost)
+    for words, how in (
+        (["--workers", "auto"], "in 8 lanes on one card, 2.1 × as fast as one at a time"),
+        ([], "one at a time"),
+    ):
+        assert main(["study", "plan", str(path), "--runs", str(tmp_path), *words]) == 0
+        assert f"about 6 s here, {how}, 4 s of them to start (measured" in capsys.readouterr().out
+    assert asked == [packed, None]
 
 
 def test_the_command_that_is_printed_names_the_folder_of_the_runs(here, tmp_path, monkeypatch, capsys):
@@ -369,28 +418,87 @@ def test_the_command_that_is_printed_names_the_folder_of_the_runs(here, tmp_path
         plans.find("tiny", Path("none"))
 
 
-@pytest.mark.parametrize(
-    ("text", "cores", "most", "expected"),
-    [("2", 8, 8, (2, 4)), ("2", 8, 1, (2, 1)), ("2", 8, 3, (2, 3)), ("3", 2, 2, (3, 1)), ("auto", 2, 1, (2, 1))],
-)
-def test_workers_have_their_share_of_the_cores_and_no_more_threads_than_allowed(
-    monkeypatch, text, cores, most, expected
-):
+@pytest.fixture
+def typical(monkeypatch, tmp_path):
+    """What `--workers` and `--lanes` mean to the command, on a machine of so many cores and a measured one of GPUs."""
     from residuum.cli import study as command
     from residuum.engine import compute
     from residuum.launchers import packing
 
-    asked = []
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(tiny(seeds=1)))
 
-    def fastest(config, *limits):
-        asked.append(limits)
-        return packing.Packing(2, 1, {(2, 1): 9.0})
+    def ask(words, *, measured=False, cores=2, most=1):
+        asked = []
 
-    monkeypatch.setattr(packing, "usable_cores", lambda: cores)
-    monkeypatch.setattr(compute, "usual_threads", lambda: most)
-    monkeypatch.setattr(packing, "fastest", fastest)
-    assert command._workers(text, conduct.plan(tiny(seeds=1), {})) == expected
-    assert asked == ([(cores, most)] if text == "auto" else [])
+        def found(config, *limits):
+            asked.append(limits)
+            workers, threads, lanes = (1, 1, 8) if len(limits) == 2 else limits
+            return Packing(workers, threads, lanes, 1, {(1, 1, 1): 4.0, (workers, threads, lanes): 9.0})
+
+        monkeypatch.setattr(packing, "usable_cores", lambda: cores)
+        monkeypatch.setattr(compute, "usual_threads", lambda: most)
+        monkeypatch.setattr(packing, "fastest", found)
+        monkeypatch.setattr(packing, "measured", found)
+        options = build_parser()[0].parse_args(["study", "run", str(path), *words])
+        return command._packing(options, measured=measured), asked
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("words", "cores", "most", "expected"),
+    [
+        ([], 8, 8, (1, 8, 1)),
+        (["--workers", "2"], 8, 8, (2, 4, 1)),
+        (["--workers", "2"], 8, 1, (2, 1, 1)),
+        (["--workers", "2"], 8, 3, (2, 3, 1)),
+        (["--workers", "3"], 2, 2, (3, 1, 1)),
+        (["--workers", "2", "--lanes", "4"], 8, 8, (2, 4, 4)),
+        (["--lanes", "4"], 8, 2, (1, 2, 4)),
+    ],
+)
+def test_workers_have_their_share_of_the_cores_and_no_more_threads_than_allowed(typical, words, cores, most, expected):
+    found, asked = typical(words, cores=cores, most=most)
+    assert (found.workers, found.threads, found.lanes, found.gain) == (*expected, 1.0)
+    assert asked == [], "nothing is measured where nobody asks how long it takes"
+
+
+def test_packing_is_measured_where_it_is_chosen_or_its_speed_is_of_interest(typical, capsys):
+    found, asked = typical(["--workers", "auto"], cores=4, most=2)
+    assert (asked, found.lanes, found.gain) == ([(4, 2)], 8, 9 / 4)
+    assert capsys.readouterr().err == "1 x 1 threads: 4 images/s\n1 x 1 threads x 8 lanes: 9 images/s\n"
+    found, asked = typical(["--lanes", "4"], measured=True)
+    assert (asked, found.lanes, found.gain) == ([(1, 1, 4)], 4, 9 / 4)
+    assert typical([], measured=True)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workers", "0"], "--workers: '0' is neither a count from 1 to 64 nor auto"),
+        (["--workers", "many"], "--workers: 'many' is neither a count from 1 to 64 nor auto"),
+        (["--lanes", "0"], "--lanes: 0 is not a count from 1 to 64"),
+        (["--workers", "auto", "--lanes", "4"], "--lanes: --workers auto measures how many; give one of the two"),
+    ],
+)
+def test_workers_and_lanes_that_cannot_be_are_refused(typical, words, said):
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        typical(words)
+
+
+def test_lanes_change_no_result(tmp_path, capsys):
+    """The same tables, whichever way the runs were packed."""
+    study = tiny(set={"train.epochs": 2})
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(study))
+    for words in ([], ["--lanes", "2"]):
+        assert main(["study", "run", str(path), "--runs", str(tmp_path / f"runs{len(words)}"), *words]) == 0
+    said = capsys.readouterr().out
+    assert "tiny: 4 runs, 0 there already | 1 at a time, 1 threads each" in said
+    assert "tiny: 4 runs, 0 there already | in 2 lanes of one worker, 1 threads each" in said
+    plan = conduct.plan(study, {})
+    assert numbers(plan, tmp_path / "runs0") == numbers(plan, tmp_path / "runs2")
 
 
 def looked(plan, root):

@@ -33,10 +33,11 @@ def add(command: Command) -> None:
     p = command("plan", plan, "What a study computes, what is there already, and what the rest takes.", within=within)
     _study(p)
     _size(p)
+    _room(p, "without either, one run at a time is assumed")
     p = command("run", run, "Compute a study; the same command goes on with a stopped one.", within=within)
     _study(p)
     _size(p)
-    p.add_argument("--workers", default="1", help="runs at a time, or auto: what is fastest here (default: 1)")
+    _room(p, "default: 1")
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
@@ -63,6 +64,13 @@ def _study(p: argparse.ArgumentParser) -> None:
 def _size(p: argparse.ArgumentParser) -> None:
     p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
     p.add_argument("--budget", help="a time, as 30m or 2h: scale and seeds are chosen to fit")
+
+
+def _room(p: argparse.ArgumentParser, default: str) -> None:
+    p.add_argument("--workers", help=f"processes at a time, or auto: what is fastest here ({default})")
+    p.add_argument(
+        "--lanes", type=int, help="runs side by side in each worker, which pays on a GPU (default: 1; auto measures)"
+    )
 
 
 def show_all(options: argparse.Namespace) -> None:
@@ -159,8 +167,8 @@ def show(options: argparse.Namespace) -> None:
                       "protocol": one.protocol} for one in study.published])  # fmt: skip
 
 
-def _planned(options: argparse.Namespace) -> Any:
-    """The plan that a command's options describe."""
+def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = False) -> Any:
+    """The plan that a command's options describe: as much as the budget allows runs so packed, or the whole."""
     from residuum import conduct
     from residuum.studies import files
 
@@ -168,8 +176,8 @@ def _planned(options: argparse.Namespace) -> Any:
     if options.budget is not None and options.scale is not None:
         raise InputError("--budget chooses the scale; give one of the two")
     try:
-        if options.budget is not None:
-            return conduct.within(study, settings, seconds(options.budget), options.runs)
+        if options.budget is not None and not whole:
+            return conduct.within(study, settings, seconds(options.budget), options.runs, packing)
         return conduct.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
     except InputError as error:
         raise files.located(options.name, error) from error
@@ -182,8 +190,10 @@ def plan(options: argparse.Namespace) -> None:
     from residuum.report.terminal import print_table
     from residuum.studies import plan as plans
 
-    made = _planned(options)
-    cost = conduct.estimate(made, options.runs)
+    asked = options.workers is not None or options.lanes is not None
+    packing = _packing(options, measured=True) if asked else None
+    made = _planned(options, packing)
+    cost = conduct.estimate(made, options.runs, packing=packing)
     done = {one.id for one in made.runs if plans.is_complete(one, options.runs)}
     sd = conduct.spread(made, options.runs)
     n = len(made.study.seeds)
@@ -204,7 +214,7 @@ def plan(options: argparse.Namespace) -> None:
             "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
             "seconds": cost.total, "seconds_left": cost.remaining, "seconds_of_start": cost.start, "error": cost.spread,
             "seconds_measured": cost.measured, "networks": cost.networks, "networks_scaled": cost.scaled,
-            "load": cost.load, "cores": cost.cores,
+            "load": cost.load, "cores": cost.cores, "gain": cost.gain,
             "sd": sd.value, "sd_source": sd.source, "detectable": least,
         })  # fmt: skip
         return
@@ -217,8 +227,9 @@ def plan(options: argparse.Namespace) -> None:
             f"scale {made.scale:.3g}: shorter runs with the same shape of schedule; their results are marked as scaled"
         )
     left = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute"
+    how = f"{packing}, {cost.gain:.2g} × as fast as one at a time" if cost.gain != 1 else "one at a time"
     print(
-        f"{left}: about {conduct.duration(cost.remaining)} here, one at a time, {cost.start:.0f} s of them to start "
+        f"{left}: about {conduct.duration(cost.remaining)} here, {how}, {cost.start:.0f} s of them to start "
         f"(measured for {conduct.duration(cost.measured)}, ± {100 * cost.spread:.0f} % by the spread of the updates)"
     )
     if cost.scaled:
@@ -243,19 +254,20 @@ def run(options: argparse.Namespace) -> None:
     from residuum.report import progress
     from residuum.studies import plan as plans
 
-    made = _planned(options)
-    workers, threads = _workers(options.workers, made)
+    packing = _packing(options, measured=options.budget is not None)
+    made = _planned(options, packing)
+    room = {"workers": packing.workers, "threads": packing.threads, "lanes": packing.lanes}
     stream = sys.stderr if options.json else sys.stdout
     there = [one.id for one in made.runs if plans.is_complete(one, options.runs)]
-    packing = f"{workers} at a time, {threads} threads each"
-    print(f"{made.label}: {len(made.runs)} runs, {len(there)} there already | {packing}", file=stream)
+    how = f"{packing}, {packing.threads} threads each"
+    print(f"{made.label}: {len(made.runs)} runs, {len(there)} there already | {how}", file=stream)
     for line in made.gave_up:
         print(f"the budget cost {line}", file=stream)
     if options.until_decided:
         budget = None if options.budget is None else seconds(options.budget)
-        said = conduct.until_decided(made, options.runs, workers=workers, threads=threads, budget=budget)
+        said = conduct.until_decided(made, options.runs, **room, budget=budget)
     else:
-        said = conduct.run(made, options.runs, workers=workers, threads=threads)
+        said = conduct.run(made, options.runs, **room)
     failed = progress.show(said, options.runs, stream)
     if made.study.inside:
         from residuum.explaining import explain_arms
@@ -270,23 +282,40 @@ def run(options: argparse.Namespace) -> None:
         )
 
 
-def _workers(text: str, made: Any) -> tuple[int, int]:
-    """Workers and threads of each that `--workers` means."""
-    from residuum.config import RunConfig
+def _packing(options: argparse.Namespace, *, measured: bool) -> Any:
+    """The packing that `--workers` and `--lanes` mean; `measured` says whether its speed is of interest."""
     from residuum.engine.compute import usual_threads
-    from residuum.launchers.packing import fastest, usable_cores
+    from residuum.launchers import packing
 
-    cores, most = usable_cores(), usual_threads()
-    if text == "auto":
-        costs = {arm.name: arm.macs for arm in made.arms}
-        typical = sorted(made.runs, key=lambda one: costs[one.arm])[len(made.runs) // 2]
-        found = fastest(RunConfig.of(typical.config), cores, most)
-        for (workers, threads), speed in found.images_per_second.items():
-            print(f"{workers} x {threads} threads: {speed:,.0f} images/s", file=sys.stderr)
-        return found.workers, found.threads
-    if not text.isdigit() or not 1 <= int(text) <= 64:
+    cores, most = packing.usable_cores(), usual_threads()
+    text, lanes = options.workers or "1", 1 if options.lanes is None else options.lanes
+    if text == "auto" and options.lanes is not None:
+        raise InputError("--lanes: --workers auto measures how many; give one of the two")
+    if text != "auto" and not (text.isdigit() and 1 <= int(text) <= 64):
         raise InputError(f"--workers: {text!r} is neither a count from 1 to 64 nor auto")
-    return int(text), max(1, min(most, cores // int(text)))
+    if not 1 <= lanes <= 64:
+        raise InputError(f"--lanes: {lanes} is not a count from 1 to 64")
+    if text == "auto":
+        found = packing.fastest(_typical(options), cores, most)
+    else:
+        workers = int(text)
+        threads = max(1, min(most, cores // workers))
+        if not measured or workers == lanes == 1:
+            return packing.Packing(workers, threads, lanes)
+        found = packing.measured(_typical(options), workers, threads, lanes)
+    for (workers, threads, lanes), speed in found.images_per_second.items():
+        side_by_side = f" x {lanes} lanes" if lanes > 1 else ""
+        print(f"{workers} x {threads} threads{side_by_side}: {speed:,.0f} images/s", file=sys.stderr)
+    return found
+
+
+def _typical(options: argparse.Namespace) -> Any:
+    """The configuration of a study's run whose network has the median multiply-adds."""
+    from residuum.config import RunConfig
+
+    made = _planned(options, whole=True)
+    costs = {arm.name: arm.macs for arm in made.arms}
+    return RunConfig.of(sorted(made.runs, key=lambda one: costs[one.arm])[len(made.runs) // 2].config)
 
 
 TRAINED = {"test error %": "test_error", "train loss": "train_loss"}

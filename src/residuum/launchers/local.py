@@ -1,7 +1,8 @@
 """Run in this process, and stop cleanly on SIGINT (Ctrl-C) and SIGTERM: the state is saved first."""
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from residuum.errors import ResiduumError
@@ -25,21 +26,32 @@ def launch(events: Generator[Event, None, None]) -> Iterator[Event]:
     Raises:
         StoppedError: a signal came before the run had ended.
     """
-    received: list[int] = []
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, usual[signal.Signals(number)])
-
-    try:
-        for number in usual:
-            signal.signal(number, note)
+    with noted_signals() as received:
         for event in events:
             yield event
             if received and not isinstance(event, Finished):
                 events.close()
                 raise StoppedError(received[0])
+
+
+@contextmanager
+def noted_signals(second: Callable[[int, FrameType | None], None] | None = None) -> Iterator[Sequence[int]]:
+    """The SIGINTs and SIGTERMs that have come, in a list that grows: the first one is noted and has no other effect.
+
+    Those after it are handled by `second`, or as before.
+    """
+    received: list[int] = []
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        for one, handler in usual.items():
+            signal.signal(one, second or handler)
+
+    try:
+        for number in usual:
+            signal.signal(number, note)
+        yield received
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)

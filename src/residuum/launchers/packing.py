@@ -3,20 +3,23 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import numpy as np
 import torch
 
 from residuum import assemble
 from residuum.config import RunConfig
+from residuum.engine.compute import usual_threads
 from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError
+from residuum.launchers.lanes import Lane, own_place, turn
 from residuum.launchers.processes import Channel, Process, start
-from residuum.records.event import Diverged, StepDone
+from residuum.records.event import Diverged, Event, StepDone
 
 WARM_UP = 2
 """Updates that do not count: kernels are chosen and memory is claimed in them."""
@@ -24,20 +27,48 @@ LEAST = 3
 """Updates that are measured at least, however long they take."""
 PASSES = 2
 """Passes over one batch of test images of which the faster one counts."""
+EVALUATED = 500
+"""Images of that batch on a CPU; a GPU takes more of them in less time."""
 WINDOW = 2.0
 """Seconds for which all workers of a packing are measured at the same time."""
 
 
+LANES = (1, 2, 4, 8, 16)
+"""Runs side by side on a GPU, as they are tried one after the other."""
+FASTER = 1.03
+"""How many times as fast more lanes have to be for still more to be tried."""
+MEMORY = 0.9
+"""Share of a GPU's memory that the lanes on it may take."""
+
+
 @dataclass(frozen=True)
 class Packing:
-    """Workers at a time and threads of each that train most images a second, among those measured.
+    """Workers at a time, with the threads and the lanes of each, on so many GPUs.
 
-    `images_per_second` has the sum over the workers for each packing (workers, threads); 0 where a worker died.
+    `images_per_second` has the sum over the workers for each packing (workers, threads, lanes) that was measured, the
+    one of a run alone first; 0 where a worker died.
     """
 
     workers: int
     threads: int
-    images_per_second: Mapping[tuple[int, int], float]
+    lanes: int = 1
+    cards: int = 0
+    images_per_second: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
+
+    @property
+    def gain(self) -> float:
+        """How many times as many images a second it trains as one run alone; 1 where that was not measured."""
+        alone = next(iter(self.images_per_second.values()), 0.0)
+        return self.images_per_second[self.workers, self.threads, self.lanes] / alone if alone else 1.0
+
+    def __str__(self) -> str:
+        if self.lanes == 1:
+            return f"{self.workers} at a time"
+        if not self.cards or self.workers % self.cards:
+            each = "one worker" if self.workers == 1 else f"each of {self.workers} workers"
+            return f"in {self.lanes} lanes of {each}"
+        lanes = self.lanes * self.workers // self.cards
+        return f"in {lanes} lanes on " + ("one card" if self.cards == 1 else f"each of {self.cards} cards")
 
 
 @dataclass(frozen=True)
@@ -69,37 +100,100 @@ def packings(cores: int, threads: int) -> list[tuple[int, int]]:
     return [(workers, min(threads, cores // workers)) for workers in sorted(powers | {cores})]
 
 
-def fastest(config: RunConfig, cores: int, threads: int) -> Packing:
-    """The packing of the cores that trains most images a second, from a few seconds of each; nothing is written.
+def cards(device: str) -> list[str]:
+    """The GPUs that runs with that `compute.device` may use, as CUDA_VISIBLE_DEVICES names them; none elsewhere."""
+    if device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    said = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return (said or [str(number) for number in range(count)])[:count]
 
-    No worker has more than `threads`.
+
+def fastest(config: RunConfig, cores: int, threads: int) -> Packing:
+    """The packing that trains most images a second here, from a few seconds of each; nothing is written.
+
+    On the CPU those are processes × threads, on GPUs a process for each with more and more lanes. No worker has more
+    than `threads`.
 
     Raises:
         InputError: anything that a run would stumble over, or a piece of it does not run in a worker.
     """
-    resolved, data = assemble.resolve(config)
-    assemble.training(resolved, data)
-    speeds = {packing: _speed(resolved, *packing) for packing in packings(cores, threads)}
+    resolved = _checked(config)
+    on = cards(resolved.compute.device)
+    if on:
+        speeds = _on_cards(resolved, cores, threads, on)
+    else:
+        speeds = {(*packing, 1): _speed(resolved, *packing)[0] for packing in packings(cores, threads)}
     best = max(speeds, key=lambda packing: speeds[packing])
     if not speeds[best]:
         raise InputError("a piece of the run could not be measured: every worker died; is there enough memory?")
-    return Packing(*best, speeds)
+    return Packing(*best, cards=len(on), images_per_second=speeds)
 
 
-def _speed(config: RunConfig, workers: int, threads: int) -> float:
-    """Images a second of so many workers that train at the same time; 0 if one of them dies."""
+def measured(config: RunConfig, workers: int, threads: int, lanes: int) -> Packing:
+    """A packing beside a run alone, from a few seconds of each; nothing is written.
+
+    Raises:
+        InputError: as `fastest`.
+    """
+    resolved = _checked(config)
+    on = cards(resolved.compute.device)
+    speeds = {}
+    for packing in ((1, usual_threads(), 1), (workers, threads, lanes)):
+        speeds[packing], _ = _speed(resolved, *packing, on)
+        if not speeds[packing]:
+            raise InputError("a piece of the run could not be measured: a worker died; is there enough memory?")
+    return Packing(workers, threads, lanes, min(len(on), workers), speeds)
+
+
+def _checked(config: RunConfig) -> RunConfig:
+    """The resolved configuration of a run that could begin."""
+    resolved, data = assemble.resolve(config)
+    assemble.training(resolved, data)
+    return resolved
+
+
+def _on_cards(config: RunConfig, cores: int, threads: int, on: Sequence[str]) -> dict[tuple[int, int, int], float]:
+    """Images a second of a run alone, then of a worker on each GPU with more and more lanes.
+
+    There are no more once they die, are not clearly faster, or would not fit into the memory.
+    """
+    alone = (1, min(threads, cores), 1)
+    speed, memory = _speed(config, *alone, on)
+    speeds, before = {alone: speed}, 0.0
+    for lanes in LANES:
+        packing = (len(on), max(1, min(threads, cores // len(on))), lanes)
+        if lanes * memory > MEMORY:
+            break
+        if packing != alone:
+            speeds[packing], _ = _speed(config, *packing, on)
+        if speeds[packing] <= FASTER * before:
+            break
+        before = speeds[packing]
+    return speeds
+
+
+def _speed(
+    config: RunConfig, workers: int, threads: int, lanes: int = 1, on: Sequence[str] = ()
+) -> tuple[float, float]:
+    """Images a second of workers that train at the same time, and the largest share of a GPU's memory that one took.
+
+    Both are 0 if a worker dies.
+    """
+    _leave_memory()
     crew: list[tuple[Process, Channel]] = []
     try:
-        for _ in range(workers):
-            crew.append(start(_measure, threads))
-            crew[-1][1].send(config)
+        for number in range(workers):
+            crew.append(start(_measure, threads, on[number % len(on)] if len(on) > 1 else ""))
+            crew[-1][1].send((config, lanes))
         for _, channel in crew:
             channel.recv()  # it is warm
         for _, channel in crew:
             channel.send(WINDOW)
-        return sum(float(channel.recv()) for _, channel in crew)
+        speeds, memory = zip(*(channel.recv() for _, channel in crew), strict=True)
+        return sum(speeds), max(memory)
     except (EOFError, OSError):
-        return 0.0
+        return 0.0, 0.0
     finally:
         for process, channel in crew:
             channel.close()
@@ -108,29 +202,44 @@ def _speed(config: RunConfig, workers: int, threads: int) -> float:
 
 
 def _measure(channel: Channel) -> None:
-    """A worker of a packing: train a piece, warm up, wait for the others, and say how many images a second it saw."""
-    config: RunConfig = channel.recv()
+    """A worker of a packing: train pieces side by side, warm up, wait for the others, and say how many images a second
+    it saw and what share of a GPU's memory it took.
+    """
+    config, lanes = channel.recv()
     resolved, data = assemble.resolve(config)
-    training, _ = assemble.training(resolved, data)
-    updates = _updates(training)
-    for _ in range(WARM_UP):
-        next(updates)
+    crew: list[Lane] = []
+    for _ in range(lanes):
+        place = own_place(config.compute.device)
+        with place():
+            training, _ = assemble.training(resolved, data)
+        crew.append(Lane(_endless(training), place))
+    for lane in crew:
+        warm = 0
+        while warm < WARM_UP:
+            warm += _updates(lane)
     channel.send("warm")
     window: float = channel.recv()
     count, began = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - began) < window or count < LEAST:
-        next(updates)
-        count += 1
-    channel.send(count * len(data.train_N) / training.batches.steps_per_epoch / elapsed)
+    for lane in cycle(crew):
+        count += _updates(lane)
+        if (elapsed := time.perf_counter() - began) >= window and count >= LEAST:
+            break
+    memory = 0.0
+    if training.compute.device.type == "cuda":
+        memory = torch.cuda.max_memory_reserved() / torch.cuda.mem_get_info()[1]
+    channel.send((count * len(data.train_N) / training.batches.steps_per_epoch / elapsed, memory))
 
 
-def _updates(training: Training) -> Iterator[None]:
-    """Updates without end, at a rate of 0: they cost what those of a run cost, and the weights stay as they are."""
+def _endless(training: Training) -> Generator[Event, None, None]:
+    """Events without end, at a rate of 0: updates cost what those of a run cost, and the weights stay as they are."""
     endless = replace(training, epochs=2**31, rate=lambda _step, _losses: 0.0, evaluate={})
     while True:
-        for event in fit(endless, Progress()):
-            if isinstance(event, StepDone | Diverged):
-                yield
+        yield from fit(endless, Progress())
+
+
+def _updates(lane: Lane) -> int:
+    """How many updates a lane has done since its last turn."""
+    return sum(isinstance(event, StepDone | Diverged) for event in turn(lane))
 
 
 def start_seconds(threads: int) -> float:
@@ -161,7 +270,7 @@ def _ready(channel: Channel) -> None:
 
 def least_seconds(pace: Pace) -> float:
     """What `step_seconds` takes at least for a run of that pace."""
-    return pace.setup + (1 + LEAST) * pace.step + PASSES * assemble.EVALUATION_BATCH * pace.evaluation
+    return pace.setup + (1 + LEAST) * pace.step + PASSES * EVALUATED * pace.evaluation
 
 
 def step_seconds(config: RunConfig, threads: int, seconds: float = 3.0) -> Pace:
@@ -174,22 +283,35 @@ def step_seconds(config: RunConfig, threads: int, seconds: float = 3.0) -> Pace:
     """
     before = torch.get_num_threads()
     try:
-        began = time.perf_counter()
         on = config.compute.model_copy(update={"threads": config.compute.threads or threads})
-        resolved, data = assemble.resolve(config.model_copy(update={"compute": on}))
-        training, _ = assemble.training(resolved, data)
-        updates = _updates(training)
-        next(updates)
-        first = time.perf_counter()
-        took: list[float] = []
-        while len(took) < LEAST or time.perf_counter() - first < seconds:
-            start_of_update = time.perf_counter()
-            next(updates)
-            took.append(time.perf_counter() - start_of_update)
-        step, spread = _middle(took)
-        return Pace(step, spread, _evaluation(training, data), max(0.0, first - began - step))
+        return _pace(config.model_copy(update={"compute": on}), seconds)
     finally:
         torch.set_num_threads(before)
+        _leave_memory()
+
+
+def _pace(config: RunConfig, seconds: float) -> Pace:
+    began = time.perf_counter()
+    resolved, data = assemble.resolve(config)
+    training, _ = assemble.training(resolved, data)
+    lane, first = Lane(_endless(training)), 0
+    while not first:
+        first = _updates(lane)
+    begun = time.perf_counter()
+    took: list[float] = []
+    while len(took) < LEAST or time.perf_counter() - begun < seconds:
+        start_of_turn = time.perf_counter()
+        updates = _updates(lane)
+        if updates:  # a GPU's first block is launched in a turn that has none to tell
+            took.append((time.perf_counter() - start_of_turn) / updates)
+    step, spread = _middle(took)
+    return Pace(step, spread, _evaluation(training, data), max(0.0, begun - began - first * step))
+
+
+def _leave_memory() -> None:
+    """Give a GPU's memory that this process has no use for any more to the others."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def _middle(values: Sequence[float]) -> tuple[float, float]:
@@ -200,7 +322,7 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
 
 def _evaluation(training: Training, data: assemble.Data) -> float:
     """Seconds to evaluate one image, the best of a few passes over one batch of the test images."""
-    indices_N = np.arange(min(assemble.EVALUATION_BATCH, len(data.dataset.test)))
+    indices_N = np.arange(min(training.compute.evaluation_batch, len(data.dataset.test)))
     took = []
     for _ in range(PASSES):
         began = time.perf_counter()

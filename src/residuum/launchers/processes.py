@@ -1,9 +1,10 @@
-"""Many runs in warm worker processes, each on its share of the cores.
+"""Many runs in warm worker processes, each on its share of the cores and on a GPU if there are several.
 
 A worker is a fresh Python process (never a fork: a copy of torch's threads cannot be used) that imports torch once and
-takes one run after the other. Worker and parent talk through a pipe. The parent sends jobs; anything else, and the end
-of the pipe, means that the worker saves the state of its run and ends, so that none outlives its parent. The worker
-answers with the events of the run and with how it ended.
+takes one run after the other, or several side by side in lanes. Worker and parent talk through a pipe. The parent sends
+jobs at any time; anything else, and the end of the pipe, means that the worker saves the states of its runs and ends,
+so that none outlives its parent. The worker answers each job with the events of the run and with how it ended, under
+the job's id.
 """
 
 import os
@@ -12,10 +13,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,9 +26,10 @@ from typing import Any, Literal, TypeAlias
 from residuum.config import RunConfig
 from residuum.errors import BusyError, InputError, ResiduumError, StorageError
 from residuum.launchers import local
+from residuum.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
 from residuum.records import folder as run_folder
 from residuum.records import storage
-from residuum.records.event import Event, Finished, Note, Started, StepDone, TestRead
+from residuum.records.event import Event, Finished, Launched, Note, Started, StepDone, TestRead
 
 RESTARTS = 3
 """How often a run whose worker died is taken up again."""
@@ -49,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobEvent:
-    """Something that a run said: updates thinned to about two a second, reads of the test set left out."""
+    """Something that a run said: updates thinned to about two a second, launches and reads of the test set left out."""
 
     id: str
     event: Event
@@ -87,125 +89,158 @@ Process: TypeAlias = "subprocess.Popen[bytes]"
 Channel: TypeAlias = "Connection[Any, Any]"
 
 
+@dataclass(frozen=True)
+class _Room:
+    """What there is to compute in: processes, the threads and lanes of each, and GPUs by name."""
+
+    workers: int
+    threads: int
+    lanes: int
+    cards: Sequence[str]
+
+
 @dataclass
 class _Worker:
-    """A worker process, the parent's end of its pipe, and the job that it is at."""
+    """A worker process, the parent's end of its pipe, its GPU if it was given one, and the jobs that it is at."""
 
     process: Process
     channel: Channel
-    job: Job | None = None
+    card: str
+    jobs: dict[str, Job] = field(default_factory=dict)
+    ending: bool = False
 
 
-def launch(jobs: Sequence[Job], root: Path, *, workers: int, threads: int) -> Iterator[Said]:
-    """What many runs say while they are computed under `root`, at most `workers` at a time on `threads` threads each.
+def launch(
+    jobs: Sequence[Job], root: Path, *, workers: int, threads: int, lanes: int = 1, cards: Sequence[str] = ()
+) -> Iterator[Said]:
+    """What many runs say while they are computed under `root` in `workers` processes on `threads` threads each.
 
-    A free worker takes the next job. A run whose worker dies is resumed in a new one, three times at most. The first
-    SIGINT or SIGTERM lets every worker finish its present step and save its state, a second one kills them; in both
-    cases, and when the parent is killed, the same call goes on where the runs stand. Closing the generator early
-    stops the workers like a first signal.
+    Each has up to `lanes` runs side by side, and one of `cards`, the names of GPUs for CUDA_VISIBLE_DEVICES, if there
+    are several. A free lane takes the next job. A run whose worker dies is resumed in a new one, three times at most,
+    and alone: which run of a dead process was to blame is not known. The first SIGINT or SIGTERM lets every worker
+    finish its present step and save its states, a second one kills them; in both cases, and when the parent is killed,
+    the same call goes on where the runs stand. Closing the generator early stops the workers like a first signal.
 
     Raises:
-        InputError: fewer than one worker or thread.
+        InputError: fewer than one worker, thread or lane.
         StoppedError: a signal came before all runs had ended.
         StorageError: a file could not be written; the other runs were stopped.
         KeyboardInterrupt: a second signal came.
     """
     if workers < 1 or threads < 1:
         raise InputError(f"{workers} workers with {threads} threads each cannot work; one is the least of both")
-    received: list[int] = []
+    if lanes < 1:
+        raise InputError(f"{lanes} lanes in a worker cannot work; one is the least")
+    room = _Room(workers, threads, lanes, cards)
     crew: list[_Worker] = []
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            for worker in crew:
-                worker.process.kill()
-            raise KeyboardInterrupt
+    def kill(_number: int, _frame: FrameType | None) -> None:
+        for worker in crew:
+            worker.process.kill()
+        raise KeyboardInterrupt
 
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in usual:
-            signal.signal(number, note)
-        yield from _conduct(deque(jobs), root, crew, workers, threads, received)
-    finally:
+    with local.noted_signals(kill) as received:
         try:
-            _dismiss(crew)
+            yield from _conduct(deque(jobs), root, crew, room, received)
         finally:
-            for number, handler in usual.items():
-                signal.signal(number, handler)
+            _dismiss(crew)
 
 
 def _conduct(
-    queue: deque[Job], root: Path, crew: list[_Worker], workers: int, threads: int, received: Sequence[int]
+    queue: deque[Job], root: Path, crew: list[_Worker], room: _Room, received: Sequence[int]
 ) -> Iterator[Said]:
     """Hand out jobs and pass on what is heard until nothing is left or an error ends it all."""
     crashes: Counter[str] = Counter()
     asleep: dict[str, float] = {}  # when a job that another process was at may be tried again
     announced: set[str] = set()
     ending: ResiduumError | None = None
-    told = False
     while True:
         if received and ending is None:
             ending = local.StoppedError(received[0])
-        if ending is None:
-            while sum(worker.job is not None for worker in crew) < workers and (job := _next(queue, asleep, root)):
-                worker = next((worker for worker in crew if worker.job is None), None)
-                if worker is None:
-                    worker = _Worker(*start(_serve, threads))
-                    crew.append(worker)
-                worker.job = job
-                _tell(worker, (job, root))
-        elif not told:
-            told = True
-            for worker in crew:
-                _tell(worker, None)
-        if not any(worker.job for worker in crew):
+        if ending:
+            _end(crew)
+        else:
+            _hand_out(queue, root, crew, room, crashes, asleep)
+        if not any(worker.jobs for worker in crew):
             if ending or not queue:
                 break
             for job in queue:
-                if job.id not in announced:
+                if job.id in asleep and job.id not in announced:
                     announced.add(job.id)
                     yield JobEvent(job.id, Note("another process is working on this run; waiting for it"))
 
         heard = wait([worker.channel for worker in crew], PERIOD)
         for worker in [worker for worker in crew if worker.channel in heard]:
-            job, said = worker.job, _hear(worker)
-            if not isinstance(said, _Ended):
-                assert job is not None, "only a run has events"
-                yield JobEvent(job.id, said)
-                continue
-            worker.job = None
-            if said.how in ("stopped", "crashed", "died"):
-                _dismiss([worker])
-                crew.remove(worker)
-            if job is None or said.how == "done":
-                continue
-            if said.how == "impossible":
-                yield JobFailed(job.id, said.reason)
-            elif said.how == "busy":
-                asleep[job.id] = time.monotonic() + PAUSE
-                queue.append(job)
-            elif said.how == "storage":
-                ending = ending or StorageError(said.reason)
-                queue.appendleft(job)
-            elif said.how == "stopped" or ending:
-                queue.appendleft(job)
-            else:
-                crashes[job.id] += 1
-                if crashes[job.id] > RESTARTS:
+            for job, said in _hear(worker):
+                if not isinstance(said, _Ended):
+                    yield JobEvent(job.id, said)
+                    continue
+                del worker.jobs[job.id]
+                if said.how in ("stopped", "crashed"):
+                    _end([worker])
+                if said.how == "impossible":
                     yield JobFailed(job.id, said.reason)
-                else:
+                elif said.how == "busy":
+                    asleep[job.id] = time.monotonic() + PAUSE
+                    queue.append(job)
+                elif said.how == "storage":
+                    ending = ending or StorageError(said.reason)
                     queue.appendleft(job)
-                    yield JobRestarted(job.id, crashes[job.id], said.reason)
+                elif said.how == "stopped" or (ending and said.how != "done"):
+                    queue.appendleft(job)
+                elif said.how != "done":
+                    crashes[job.id] += 1
+                    if crashes[job.id] > RESTARTS:
+                        yield JobFailed(job.id, said.reason)
+                    else:
+                        queue.appendleft(job)
+                        yield JobRestarted(job.id, crashes[job.id], said.reason)
+            if worker.process.returncode is not None:
+                worker.channel.close()
+                crew.remove(worker)
     if ending and queue:
         raise ending
 
 
-def _next(queue: deque[Job], asleep: dict[str, float], root: Path) -> Job | None:
-    """Take the first job out of the queue that no other process is known to be at."""
+def _hand_out(
+    queue: deque[Job],
+    root: Path,
+    crew: list[_Worker],
+    room: _Room,
+    crashes: Container[str],
+    asleep: dict[str, float],
+) -> None:
+    """Give jobs to workers, started as they are needed, while there is room; evenly, and apart what may be poisoned.
+
+    A job that has crashed gets a worker without others, and that worker no other until it has ended.
+    """
+    while True:
+        ready = [worker for worker in crew if not worker.ending]
+        idle = [worker for worker in ready if not worker.jobs]
+        shared = [one for one in ready if len(one.jobs) < room.lanes and not any(job in crashes for job in one.jobs)]
+        can_be_alone = bool(idle) or len(crew) < room.workers
+        if not (can_be_alone or shared):
+            return
+        job = _next(queue, asleep, root, () if can_be_alone else crashes)
+        if job is None:
+            return
+        if idle:
+            worker = idle[0]
+        elif can_be_alone:
+            card = min(room.cards, key=[one.card for one in crew].count) if len(room.cards) > 1 else ""
+            worker = _Worker(*start(_serve, room.threads, card), card)
+            crew.append(worker)
+        else:
+            worker = min(shared, key=lambda one: len(one.jobs))
+        worker.jobs[job.id] = job
+        _tell(worker, (job, root))
+
+
+def _next(queue: deque[Job], asleep: dict[str, float], root: Path, left_out: Container[str] = ()) -> Job | None:
+    """Take the first job out of the queue that no other process is known to be at, and that is not `left_out`."""
     now = time.monotonic()
     for job in queue:
-        if asleep.get(job.id, 0.0) > now:
+        if job.id in left_out or asleep.get(job.id, 0.0) > now:
             continue
         if job.id in asleep and storage.is_locked(run_folder.folder_of(root, job.config)):
             asleep[job.id] = now + PAUSE
@@ -215,12 +250,12 @@ def _next(queue: deque[Job], asleep: dict[str, float], root: Path) -> Job | None
     return None
 
 
-def start(main: Callable[[Channel], None], threads: int) -> tuple[Process, Channel]:
+def start(main: Callable[[Channel], None], threads: int, card: str = "") -> tuple[Process, Channel]:
     """A fresh Python process that calls `main`, a function of a module, with its end of a pipe; and the other end.
 
     It has a session of its own, so that the terminal's Ctrl-C reaches only the parent, and `threads` as
-    `OMP_NUM_THREADS` before it imports anything. Unlike `multiprocessing` it does not import the caller's script
-    again, which would run it anew where it is not written for that.
+    `OMP_NUM_THREADS` before it imports anything; with `card` it sees only that GPU. Unlike `multiprocessing` it does
+    not import the caller's script again, which would run it anew where it is not written for that.
     """
     ours, theirs = Pipe()
     code = (
@@ -230,7 +265,7 @@ def start(main: Callable[[Channel], None], threads: int) -> tuple[Process, Chann
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-c", code],
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)} | ({"CUDA_VISIBLE_DEVICES": card} if card else {}),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -243,13 +278,22 @@ def _tell(worker: _Worker, order: tuple[Job, Path] | None) -> None:
         worker.channel.send(order)
 
 
-def _hear(worker: _Worker) -> Event | _Ended:
-    """What a worker said next; the end of its pipe says how it died."""
+def _end(crew: Iterable[_Worker]) -> None:
+    """Tell workers to save the states of their runs and to end."""
+    for worker in crew:
+        if not worker.ending:
+            worker.ending = True
+            _tell(worker, None)
+
+
+def _hear(worker: _Worker) -> list[tuple[Job, Event | _Ended]]:
+    """What a worker said next, by the job; at the end of its pipe, how it died under those that it was at."""
     try:
-        said: Event | _Ended = worker.channel.recv()
+        name, said = worker.channel.recv()
     except (EOFError, OSError):
-        return _Ended("died", _death(worker.process.wait()))
-    return said
+        died = _Ended("died", _death(worker.process.wait()))
+        return [(job, died) for job in worker.jobs.values()]
+    return [(worker.jobs[name], said)]
 
 
 def _death(code: int) -> str:
@@ -267,63 +311,114 @@ def _dismiss(crew: Iterable[_Worker]) -> None:
 
 
 def _serve(channel: Channel) -> None:
-    """The worker: take jobs from the pipe until it ends, or until a run has left the process in an unknown state."""
-    with suppress(EOFError, OSError):  # the parent is gone
+    """The worker: take jobs from the pipe until it ends.
+
+    Once a run has left the process in an unknown state it takes no more up, and says so to those that come.
+    """
+    places: defaultdict[str, list[Place]] = defaultdict(list)
+    sound = True
+    with suppress(EOFError, OSError):  # the parent wants an end, or is gone
         while order := channel.recv():
-            ended = _Ended("stopped") if channel.poll() else _run(channel, *order)
-            channel.send(ended)
-            if ended.how in ("stopped", "crashed"):
-                return
+            if sound:
+                sound = _compute(channel, order, places)
+            else:
+                channel.send((order[0].id, _Ended("stopped")))
 
 
-def _run(channel: Channel, job: Job, root: Path) -> _Ended:
-    """Compute a run in this process, telling what happens."""
-    folder = run_folder.folder_of(root, job.config)
-    try:
-        from residuum.training import run  # imports torch, which the parent does not need
+@dataclass
+class _Going:
+    """A job in its lane: the device asked for, where its folder lies, and when an update of it was last told."""
 
-        events = run(job.config, root, recipe=job.recipe)
-        last_step = -PERIOD
-        for event in local.launch(events):
-            now = time.monotonic()
-            if isinstance(event, Started):
-                folder = event.folder
-            untold = isinstance(event, TestRead) or (isinstance(event, StepDone) and now - last_step < PERIOD)
-            if isinstance(event, StepDone) and not untold:
-                last_step = now
-            if not (_goes_on(channel, None if untold else event) or isinstance(event, Finished)):
-                events.close()
-                return _Ended("stopped")
-    except InputError as error:
+    lane: Lane
+    device: str
+    folder: Path
+    told: float = -PERIOD
+
+
+def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str, list[Place]]) -> bool:
+    """Compute a job, and side by side with it those that come meanwhile, until none is left, telling what happens.
+
+    `places` are free ones by device: memory that was claimed on a stream is of use only there. Returns whether the
+    process is as it was; otherwise, and at an error, the runs have saved their states.
+
+    Raises:
+        EOFError, OSError: the parent wants an end, or is gone.
+    """
+    from residuum.training import run  # imports torch, which the parent does not need
+
+    lanes: dict[str, Lane] = {}
+    runs: dict[str, _Going] = {}
+
+    def take_up(order: tuple[Job, Path] | None) -> None:
+        if order is None:
+            raise EOFError
+        job, root = order
+        device = job.config.compute.device
+        place = places[device].pop() if places[device] else own_place(device)
+        lanes[job.id] = Lane(run(job.config, root, recipe=job.recipe), place)
+        runs[job.id] = _Going(lanes[job.id], device, run_folder.folder_of(root, job.config))
+
+    stopped = _Ended("stopped")
+    with local.noted_signals() as received:
+        try:
+            take_up(order)
+            for name, said in side_by_side(lanes):
+                one = runs[name]
+                if said is None or isinstance(said, Exception):
+                    ended = _ended(said, one.folder)
+                    channel.send((name, ended))
+                    if ended.how == "crashed":
+                        return False
+                    places[one.device].append(one.lane.place)
+                    del runs[name]
+                elif _is_told(said, one):
+                    channel.send((name, said))
+                if isinstance(said, Finished):
+                    continue  # all is done: nothing stops it any more
+                if received and lanes:  # someone sent this process a signal, not its parent
+                    stopped = _Ended("crashed", str(local.StoppedError(received[0])))
+                    return False
+                while channel.poll():
+                    take_up(channel.recv())
+        finally:
+            for name, error in close_all(lanes):
+                ended = stopped if error is None else _ended(error, runs[name].folder)
+                with suppress(OSError):
+                    channel.send((name, ended if ended.how == "storage" else stopped))
+    return True
+
+
+def _is_told(event: Event, of: _Going) -> bool:
+    """Whether an event is for the parent; takes note of those that are."""
+    if isinstance(event, Started):
+        of.folder = event.folder
+    elif isinstance(event, StepDone):
+        if (now := time.monotonic()) - of.told < PERIOD:
+            return False
+        of.told = now
+    return not isinstance(event, Launched | TestRead)
+
+
+def _ended(error: Exception | None, folder: Path) -> _Ended:
+    """How a run ended, from the error that ended it; the traceback of an unexpected one is kept with the run."""
+    if error is None:
+        return _Ended("done")
+    if isinstance(error, InputError):
         return _Ended("impossible", str(error))
-    except BusyError as error:
+    if isinstance(error, BusyError):
         return _Ended("busy", str(error))
-    except StorageError as error:
+    if isinstance(error, StorageError):
         return _Ended("storage", str(error))
-    except local.StoppedError as error:  # someone sent this process a signal, not its parent
-        return _Ended("crashed", str(error))
-    except Exception as error:
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _Ended("crashed", f"{line}{_log(folder)}")
-    return _Ended("done")
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _Ended("crashed", f"{line}{_log(error, folder)}")
 
 
-def _goes_on(channel: Channel, event: Event | None) -> bool:
-    """Tell an event, if there is one; whether the parent is there and wants the run to go on."""
-    try:
-        if event is not None:
-            channel.send(event)
-        return not channel.poll()
-    except OSError:
-        return False
-
-
-def _log(folder: Path) -> str:
-    """Keep the traceback of the present error with its run; returns where, for the end of a message."""
+def _log(error: Exception, folder: Path) -> str:
+    """Keep the traceback of an error with its run; returns where, for the end of a message."""
     try:
         with (folder / CRASH_LOG).open("a") as file:
-            traceback.print_exc(file=file)
+            traceback.print_exception(error, file=file)
     except OSError:
-        traceback.print_exc()
+        traceback.print_exception(error)
         return ""
     return f" (traceback: {folder / CRASH_LOG})"
