@@ -296,7 +296,7 @@ def ratios(found: dict[str, Any]) -> Iterator[str]:
     if {"deterministic", "compiled"} <= forms.keys():
         eager, compiled = forms["deterministic"], forms["compiled"]
         cost, gain = compiled["start"] - eager["start"], eager["seconds"] - compiled["seconds"]
-        pays = f", so it pays from {cost / gain:.0f} epochs on" if gain > 0 else ""
+        pays = f", so it pays from {max(0.0, cost) / gain:.0f} epochs on" if gain > 0 else ""
         yield f"compiling takes {cost:.0f} s once a process and gains {1000 * gain:.0f} ms an epoch of ResNet-20{pays}"
 
 

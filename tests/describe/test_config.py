@@ -65,7 +65,7 @@ def test_a_choice_inside_the_model_can_be_set_by_its_own_settings():
         ({"train.epochs": True}, "train.epochs: input should be a valid integer, not True"),
         ({"train.epochs": "12"}, "train.epochs"),
         ({"train.epochs": 1.5}, "train.epochs"),
-        ({"compute.precision": "fp16"}, "compute.precision"),
+        ({"compute.precision": "fp8"}, "compute.precision"),
         ({"model": "resnet21"}, "the nearest is 'resnet20'"),
         ({"model": "plain19"}, "the nearest is 'plain20'"),
         ({"model": "bottleneck50"}, "the nearest is 'bottleneck47'"),
@@ -161,6 +161,7 @@ def test_identity_ignores_where_the_data_lies_and_nothing_else():
     others = {
         "compute.device": "cpu",
         "compute.precision": "fp32",
+        "compute.kernels": "auto",
         "data.fingerprint": "f",
         "data.augment": [],
         "optim.penalties": ["l1"],
