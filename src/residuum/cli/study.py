@@ -288,7 +288,7 @@ def _packing(options: argparse.Namespace, *, measured: bool) -> Any:
     from residuum.launchers import packing
 
     cores, most = packing.usable_cores(), usual_threads()
-    text, lanes = options.workers or "1", 1 if options.lanes is None else options.lanes
+    text, lanes = "1" if options.workers is None else options.workers, 1 if options.lanes is None else options.lanes
     if text == "auto" and options.lanes is not None:
         raise InputError("--lanes: --workers auto measures how many; give one of the two")
     if text != "auto" and not (text.isdigit() and 1 <= int(text) <= 64):
