@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py                   # with a card: under 8 minutes, prints as it goes, writes gpu.json
     python benchmarks/gpu.py --dry             # everything once on the CPU, tiny, to see that the script works
+    python benchmarks/gpu.py --only correctness, then --only speed: half of it each, in as much time
 
 First what must hold: the tests marked `cuda`, ten runs killed with SIGKILL and resumed, runs side by side. Then seconds
 of whole epochs, evaluation included, of each network alone and in lanes, compiled or not, deterministic or not, beside
@@ -14,6 +15,7 @@ bring them along; torch from 2.11 on will do.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -27,11 +29,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from residuum.launchers.lanes import Lane, own_place, side_by_side
 
 from residuum import assemble, recipes, training
 from residuum.bench import operations, peak
 from residuum.config import RunConfig
+from residuum.launchers.lanes import Lane, own_place, side_by_side
 from residuum.records.event import EpochDone, Note, StepDone
 
 HERE = Path(__file__).parent
@@ -77,10 +79,13 @@ class Clock:
         """Print with the time since the start."""
         print(f"[{time.perf_counter() - self.began:5.0f} s]", *words, flush=True)
 
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.limit - (time.perf_counter() - self.began)
+
     def has(self, seconds: float, name: str) -> bool:
         """Whether a piece of that length still fits; says so where it does not."""
-        left = self.limit - (time.perf_counter() - self.began)
-        if left < seconds:
+        if (left := self.left()) < seconds:
             self.say(f"{name}: left out, {left:.0f} s are left and it takes about {seconds:.0f}")
         return left >= seconds
 
@@ -131,11 +136,28 @@ def measure(scale: Scale, data: Path, network: str, form: str, lanes: int = 1, *
     return Measured(network, form, lanes, seconds, first, float(np.median(shares)), tuple(notes))
 
 
-def script(scale: Scale, name: str, *words: object) -> float:
-    """Seconds of the fastest epoch of another script but its first."""
-    command = [sys.executable, HERE / name, "--images", scale.images, "--device", scale.device, "--epochs", 3, *words]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True)
-    return min(float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines()[1:])
+def script(scale: Scale, clock: Clock, name: str, *words: object) -> float | None:
+    """Seconds of the fastest epoch of another script but its first; None where it failed, which is said."""
+    done = run(clock, HERE / name, "--images", scale.images, "--device", scale.device, "--epochs", 3, *words)
+    times = [float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines()[1:]]
+    if done.returncode or not times:
+        clock.say(f"{name} failed: {last_line(done.stderr)}")
+        return None
+    return min(times)
+
+
+def run(clock: Clock, *words: object) -> "subprocess.CompletedProcess[str]":
+    """Another program in the time that is left; one that takes longer is ended, and has failed."""
+    command = [sys.executable, *map(str, words)]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=max(1.0, clock.left()))
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", "it took longer than there was time")
+
+
+def last_line(text: str) -> str:
+    """The last line of a text that has any."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
 
 
 def shortcuts(scale: Scale) -> dict[str, float]:
@@ -175,17 +197,15 @@ def correctness(scale: Scale, clock: Clock) -> dict[str, object]:
     if clock.has(60, "tests"):
         tests = HERE.parent / "tests" / "engine" / "test_cuda.py"
         kernels = HERE.parent / "tests" / "engine" / "test_kernels.py"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", tests, kernels]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-        found["tests"] = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-500:]
+        done = run(clock, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", tests, kernels)
+        found["tests"] = last_line(done.stdout or done.stderr)
         clock.say("tests marked cuda:", found["tests"])
         for line in done.stdout.splitlines():
             if line.startswith(("FAILED", "ERROR", "E  ")):
                 clock.say("  ", line[:200])
     if clock.has(120, "kills"):
-        command = [sys.executable, HERE.parent / "tests" / "torture.py", "--kills", scale.kills]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-        found["kills"] = (done.stdout or done.stderr).strip().splitlines()[-1]
+        done = run(clock, HERE.parent / "tests" / "torture.py", "--kills", scale.kills)
+        found["kills"] = "FAILED: " + last_line(done.stderr) if done.returncode else last_line(done.stdout)
         clock.say("kills:", found["kills"])
     return found
 
@@ -222,7 +242,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry", action="store_true", help="everything once on the CPU, tiny")
     parser.add_argument("--seconds", type=float, default=470, help="the time that all may take (default: 470)")
-    parser.add_argument("--skip-correctness", action="store_true", help="measure only")
+    parser.add_argument("--only", choices=["correctness", "speed"], help="one half of it")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="file to write (default: gpu.json)")
     options = parser.parse_args()
     if not (options.dry or torch.cuda.is_available()):
@@ -240,17 +260,19 @@ def main() -> int:
     def write() -> None:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
 
-    if not options.skip_correctness:
+    if options.only != "speed":
         found["correctness"] = correctness(scale, clock)
         write()
+    if options.only == "correctness":
+        return 0
     found["shortcut_us"] = shortcuts(scale)
     clock.say("every second pixel, µs:", ", ".join(f"{name} {us:.0f}" for name, us in found["shortcut_us"].items()))
     dtype = torch.bfloat16 if scale is CARD else torch.float32
     found["peak_gflops"] = peak(dtype, scale.device, 8192 if scale is CARD else 64)
     clock.say(f"product of two large matrices: {found['peak_gflops'] / 1000:,.1f} TFLOP/s")
     if clock.has(40, "the plain script"):
-        found["plain_script"] = script(scale, "plain_script.py", "--workers", scale.workers)
-        clock.say(f"plain script, {scale.workers} workers: {found['plain_script']:.3f} s an epoch")
+        found["plain_script"] = script(scale, clock, "plain_script.py", "--workers", scale.workers)
+        clock.say(f"plain script, {scale.workers} workers: {found['plain_script'] or math.nan:.3f} s an epoch")
 
     with tempfile.TemporaryDirectory() as folder:
         data = random_images(Path(folder), scale.images)
@@ -274,8 +296,8 @@ def main() -> int:
                 clock.say("   note:", note)
             write()
     if clock.has(80, "the strong script"):
-        found["strong_script"] = script(scale, "strong_script.py")
-        clock.say(f"strong script: {found['strong_script']:.3f} s an epoch")
+        found["strong_script"] = script(scale, clock, "strong_script.py")
+        clock.say(f"strong script: {found['strong_script'] or math.nan:.3f} s an epoch")
     write()
     for line in ratios(found):
         clock.say(line)
@@ -288,7 +310,7 @@ def ratios(found: dict[str, Any]) -> Iterator[str]:
     alone, beside = ([run for run in own if (run["lanes"] > 1) == many] for many in (False, True))
     for name in ("plain_script", "strong_script"):
         for which, runs in (("alone", alone), ("in lanes", beside)):
-            if name in found and runs:
+            if found.get(name) and runs:
                 best = min(runs, key=lambda run: run["seconds"])
                 ratio = f"{name.replace('_', ' ')} ÷ residuum {which}: {found[name] / best['seconds']:.2f}"
                 yield f"{ratio} ({best['form']}, {best['lanes']} at a time)"

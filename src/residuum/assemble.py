@@ -246,7 +246,7 @@ def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -
 
     if config.monitor.histograms:
         ((images_NCHW, labels_N),) = batches(LOOKED_AT, LOOKED_AT)
-        made.append(lambda epoch: LayersSeen(layers.look(network, images_NCHW, labels_N, epoch)))
+        made.append(lambda epoch: LayersSeen(layers.look(network, images_NCHW, labels_N, on, epoch)))
     if config.monitor.noise:
         known = min(NOISE_IMAGES, len(data.train_N))
         size = min(NOISE_BATCH, known // 2)

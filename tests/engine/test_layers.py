@@ -6,12 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from residuum.engine.compute import Compute
 from residuum.engine.layers import caught, histograms, look
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records import layers as files
 from residuum.records.layers import BINS
 from residuum.registry import Choice
+
+ON = Compute(torch.device("cpu"), "fp32", 1)
 
 
 def network(**settings):
@@ -30,7 +33,7 @@ def batch():
 def test_figures_are_those_of_an_obvious_computation(batch, shortcut, ordering):
     """A network of one block, written out: responses, activations, and gradients by the usual backward pass."""
     net = network(shortcut=shortcut, ordering=ordering)
-    seen = look(net, *batch, epoch=3)
+    seen = look(net, *batch, ON, epoch=3)
     twin = network(shortcut=shortcut, ordering=ordering)
     loss = F.cross_entropy(twin(batch[0]), batch[1])
     loss.backward()
@@ -47,14 +50,14 @@ def test_figures_are_those_of_an_obvious_computation(batch, shortcut, ordering):
 def test_a_response_is_taken_after_the_batch_norm_that_follows(batch):
     net = network()
     net.layer1[0].bn1.weight.data.mul_(3)
-    seen = look(net, *batch, epoch=0)
+    seen = look(net, *batch, ON, epoch=0)
     by_name = dict(zip(seen.responses.names, seen.responses.std_T, strict=True))
     assert by_name["layer1.0.conv1"] == pytest.approx(3, rel=1e-2)  # batch norm gives a deviation of 1, times 3
     images_NCHW, _ = batch
     first = net.bn1(net.conv1(images_NCHW))
     assert by_name["conv1"] == pytest.approx(first.std(correction=0).item(), rel=1e-5)
     pre = network(ordering="full_preactivation")
-    pre_seen = look(pre, *batch, epoch=0)
+    pre_seen = look(pre, *batch, ON, epoch=0)
     pre_by_name = dict(zip(pre_seen.responses.names, pre_seen.responses.std_T, strict=True))
     block = pre.layer1[0]
     x = pre.act(pre.bn1(pre.conv1(images_NCHW)))
@@ -67,14 +70,14 @@ def test_activations_come_in_the_order_of_the_pass_and_dead_channels_are_found(b
     with torch.no_grad():
         net.layer2[0].bn1.weight[:2] = 0
         net.layer2[0].bn1.bias[:2] = -1  # two of six channels can only be zero after the ReLU
-    seen = look(net, *batch, epoch=0)
+    seen = look(net, *batch, ON, epoch=0)
     assert seen.activations.names == (
         "act", "layer1.0.act", "layer1.0.act2", "layer2.0.act", "layer2.0.act2", "layer3.0.act", "layer3.0.act2",
     )  # fmt: skip
     dead = dict(zip(seen.activations.names, seen.dead_A, strict=True))
     assert dead["layer2.0.act"] == pytest.approx(2 / 6)
     assert dead["act"] == 0
-    assert look(network(activation="sigmoid"), *batch, epoch=0).dead_A.max() == 0
+    assert look(network(activation="sigmoid"), *batch, ON, epoch=0).dead_A.max() == 0
 
 
 def test_the_network_is_left_as_it_was(batch):
@@ -83,7 +86,7 @@ def test_the_network_is_left_as_it_was(batch):
     state = {name: value.clone() for name, value in net.state_dict().items()}
     gradients = [parameter.grad.clone() for parameter in net.parameters()]
     random = torch.get_rng_state()
-    look(net, *batch, epoch=0)
+    look(net, *batch, ON, epoch=0)
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
     assert all(torch.equal(p.grad, before) for p, before in zip(net.parameters(), gradients, strict=True))
     assert torch.equal(random, torch.get_rng_state())
@@ -103,7 +106,7 @@ def test_gradients_below_float32_are_still_measured(batch):
     torch.manual_seed(0)
     layers = [layer for _ in range(60) for layer in (nn.Linear(8, 8), nn.Sigmoid())]
     net = nn.Sequential(nn.Flatten(), nn.Linear(432, 8), *layers, nn.Linear(8, 5))
-    seen = look(net, *batch, epoch=0)
+    seen = look(net, *batch, ON, epoch=0)
     exact = net.double()
     F.cross_entropy(exact(batch[0].double()), batch[1]).backward()
     for number, parameter in enumerate(exact.parameters()):
@@ -129,9 +132,9 @@ def test_histograms_count_every_value():
 
 
 def test_what_was_seen_comes_back_from_the_disk(tmp_path, batch):
-    seen = look(network(), *batch, epoch=2)
+    seen = look(network(), *batch, ON, epoch=2)
     files.write(tmp_path, seen)
-    files.write(tmp_path, look(network(), *batch, epoch=10))
+    files.write(tmp_path, look(network(), *batch, ON, epoch=10))
     back, later = files.read(tmp_path)
     assert later.epoch == 10
     assert (back.epoch, back.images) == (2, 16)
@@ -144,7 +147,7 @@ def test_what_was_seen_comes_back_from_the_disk(tmp_path, batch):
 
 
 def test_a_damaged_file_is_named(tmp_path, batch):
-    files.write(tmp_path, look(network(), *batch, epoch=2))
+    files.write(tmp_path, look(network(), *batch, ON, epoch=2))
     path = tmp_path / "layers" / "epoch-0002.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"epoch-0002\.safetensors is damaged"):

@@ -279,10 +279,11 @@ def test_milestones_beyond_the_run_are_said(tmp_path):
 
 
 def test_compilation_is_said_before_the_first_step(tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.compile", lambda function: lambda *x: function(*x))
+    monkeypatch.setattr("torch.compile", lambda function, **_: lambda *x: function(*x))
     events = list(run(tiny(compute__compile=True), tmp_path))
     texts = [event.text if isinstance(event, Note) else type(event).__name__ for event in events]
-    assert texts[:3] == ["Started", "the first step compiles the network, which takes about half a minute", "StepDone"]
+    assert (texts[0], texts[2]) == ("Started", "StepDone")
+    assert texts[1].startswith("the first step of the first such network compiles it")
 
 
 @pytest.mark.parametrize("name", [run_folder.METRICS, run_folder.STEPS])
@@ -344,7 +345,6 @@ def test_the_average_is_what_is_evaluated_and_what_is_reported(tmp_path):
     checkpoint, _ = run_folder.latest_checkpoint(record.folder)
     weights, average = (from_bytes(checkpoint.files[f"{name}.safetensors"]) for name in ("weights", "average"))
     assert any(not (weights[name] == average[name]).all() for name in weights)
-    assert checkpoint.values["average_updates"] == 2 * STEPS
     from residuum.predict import evaluate
 
     assert evaluate(record).plain() == record.result["last"]["test"]

@@ -37,13 +37,17 @@ class Compute:
         These are settings of the process, and several runs may share one: each sets them before its pass, and the
         backward pass that follows uses the same.
         """
-        if self.device.type == "cuda":
-            torch.backends.cudnn.deterministic = self.deterministic
-            torch.backends.cudnn.benchmark = not self.deterministic
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        self.choose_kernels(tf32=self.precision == "tf32")
         if self.precision in AUTOCAST:
             return torch.autocast(self.device.type, AUTOCAST[self.precision])
         return nullcontext()
+
+    def choose_kernels(self, *, tf32: bool = False) -> None:
+        """Set which kernels a GPU may use, for what is computed outside `arithmetic` too."""
+        if self.device.type == "cuda":
+            torch.backends.cudnn.deterministic = self.deterministic
+            torch.backends.cudnn.benchmark = not self.deterministic
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
 
     @property
     def wide(self) -> torch.dtype:
@@ -96,8 +100,10 @@ def compute(device: str, precision: str, threads: int, deterministic: bool = Tru
     if device == "cpu":
         keep_freed_memory()
     if device == "cuda":
-        # Read by cuBLAS when it starts: with several streams, only a workspace for each gives equal bits.
+        # Both are read when the card is first used. With several streams, cuBLAS gives equal bits only with workspaces
+        # of a fixed size; and runs side by side need a queue for each, not the eight that there are by default.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     return Compute(torch.device(device), precision, threads, deterministic, kernels)
 
 
@@ -159,7 +165,8 @@ def compiled(network: torch.nn.Module, on: Compute, size: int) -> tuple[Callable
         # Else several forms of a kernel are tried, and the fastest, which may add in another order, is taken.
         import torch._inductor.config as inductor
 
-        inductor.deterministic = True
+        if hasattr(inductor, "deterministic"):  # torch before 2.13 may lack it
+            inductor.deterministic = True
     fast: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network, dynamic=False)
 
     def forward(images_NCHW: torch.Tensor) -> torch.Tensor:
@@ -168,7 +175,7 @@ def compiled(network: torch.nn.Module, on: Compute, size: int) -> tuple[Callable
 
     return forward, (
         "the first step of the first such network compiles it, which takes from half a minute to minutes; "
-        "docs/performance.md says when that pays"
+        "docs/performance.md says when that pays; batches of another size run as without it"
     )
 
 
@@ -185,4 +192,5 @@ def _no_compiler(device: torch.device) -> str:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether an error of torch means that the device's memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from residuum.engine.compute import Compute
 from residuum.engine.step import put_back
 from residuum.records.layers import BINS, Histograms, Layers
 
@@ -27,12 +28,13 @@ class Caught:
     activations: dict[str, Tensor] = field(default_factory=dict)
 
 
-def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, epoch: int) -> Layers:
+def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, on: Compute, epoch: int) -> Layers:
     """What every layer does with some images, in training mode and float32; the network is left as it was.
 
     One forward and one backward pass of the mean cross-entropy. Neither running statistics nor `.grad` of the
     parameters change, and no random number is drawn.
     """
+    on.choose_kernels()
     parameters = dict(network.named_parameters())
     buffers = [buffer.clone() for buffer in network.buffers()]
     with caught(network) as seen:

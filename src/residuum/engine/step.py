@@ -54,7 +54,7 @@ def updates(training: Training) -> Callable[[Epoch, Progress], Updates]:
     """How the updates of a run are made: captured on a GPU, one at a time elsewhere."""
     if training.compute.device.type != "cuda":
         return partial(eager, training)
-    return Captured(training, partial(graph, torch.cuda.graph_pool_handle())).block
+    return Captured(training, graphs).block
 
 
 def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
@@ -90,10 +90,19 @@ class Captured:
     made by `eager`, and a note says so.
     """
 
-    def __init__(self, training: Training, record: Recorder) -> None:
-        self._training, self._record = training, record
+    def __init__(self, training: Training, recorder: Callable[[], Recorder]) -> None:
+        self._training, self._recorder = training, recorder
+        self._record = recorder()
         steps, device = training.batches.steps_per_epoch, training.compute.device
-        self._buffers = flattened(training.network)
+        self._buffers = flattened(training.network.buffers())
+        self._parameters = flattened(training.parameters)
+        self._averaged: list[tuple[Tensor, Tensor]] = []
+        if training.average is not None:
+            average, names = training.average.state_dict(), [name for name, _ in training.network.named_parameters()]
+            others = [name for name, _ in training.network.named_buffers()]
+            means = flattened([average[name] for name in others]) + flattened([average[name] for name in names])
+            self._averaged = list(zip(means, self._buffers + self._parameters, strict=True))
+        self._masked: list[Tensor] = []
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self._dead = torch.zeros((), dtype=torch.bool, device=device)
         self._rows_S4 = torch.zeros(steps, 4, dtype=torch.float64, device=device)
@@ -105,8 +114,8 @@ class Captured:
     def block(self, table: Epoch, progress: Progress) -> Updates:
         """The updates up to the end of the block; the device is at work on them when `Launched` is said."""
         training = self._training
-        # The first update of a run makes the optimizer's state, which torch does in ways that no graph can repeat.
-        if self._refused or progress.epoch == progress.step == 0:
+        # The first update of an optimizer makes its state, which torch does in ways that no graph can repeat.
+        if self._refused or progress.epoch == progress.step == 0 or not _has_begun(training.optimizer):
             return (yield from eager(training, table, progress))
         start = progress.step
         sizes = training.batches.sizes[start : self._end(progress)]
@@ -151,6 +160,8 @@ class Captured:
         Raises:
             InputError: one image at a time does not fit.
         """
+        if not self._masked and not _takes_mask(self._training.optimizer):
+            self._masked = self._parameters + flattened(_entries(self._training.optimizer))
         while missing := [size for size in dict.fromkeys(sizes) if size not in self._replays]:
             state = _state(self._training)
             before, problem = [tensor.clone() for tensor in state], None
@@ -161,13 +172,14 @@ class Captured:
                     begin = partial(self._begin, progress.step + sizes.index(size))
                     self._replays[size] = self._record(begin, work)
             except RuntimeError as error:
-                problem = error
+                problem = error.with_traceback(None)  # which would keep the memory of what failed
             self._training.optimizer.zero_grad(set_to_none=True)
             put_back(state, before)
             if problem is None:
                 return
             self._replays.clear()
-            if out_of_memory(problem):
+            self._record = self._recorder()  # what failed may have left its pool in use
+            if out_of_memory(problem) and not isinstance(problem, CannotCaptureError):
                 yield smaller(self._training, progress, max(sizes))
             else:
                 self._refused = True
@@ -179,7 +191,7 @@ class Captured:
         """One update as a function of the state, the table and the number that lies on the device."""
         training, table = self._training, self._table
         assert table is not None, "the table is loaded before the first capture"
-        network, optimizer, scale = training.network, training.optimizer, training.scale
+        optimizer, scale = training.optimizer, training.scale
         rate = row(table.rate_S, self._number)
         for group in optimizer.param_groups:
             _set_rate(group, rate * group.get("lr_share", 1.0))
@@ -189,14 +201,23 @@ class Captured:
         loss, correct = forward_backward(training, batch, micro_batch)
         found = scale.unscale(_gradients(training)) if scale is not None else torch.zeros_like(loss)
         norm = gradient_norm(training)
-        broken = ~torch.isfinite(norm) if scale is None else scale.hopeless(found)
+        # Where the loss is scaled, gradients without room are left out; a norm without room is not theirs.
+        broken = ~torch.isfinite(norm) & (found == 0)
+        if scale is not None:
+            broken |= scale.hopeless(found)
         self._dead.logical_or_(broken | ~torch.isfinite(loss))
         skip = self._dead | (found > 0)
-        masked_step(optimizer, skip.float())
-        for flat, old in zip(self._buffers, before, strict=True):
-            flat.copy_(torch.where(self._dead, old, flat))
-        if training.average is not None:
-            training.average.update(network, torch.where(skip, 0.0, row(table.move_S, self._number)))
+        masked_step(optimizer, skip.float(), self._masked)
+        put_back(
+            self._buffers, [torch.where(self._dead, old, new) for old, new in zip(before, self._buffers, strict=True)]
+        )
+        if self._averaged:
+            move = torch.where(skip, 0.0, row(table.move_S, self._number))
+            for mean, own in self._averaged:
+                if mean.is_floating_point():
+                    mean.lerp_(own, move)
+                else:
+                    mean.copy_(torch.where(skip, mean, own))
         if scale is not None:
             scale.adapt(found)
         values = torch.stack([value.double() for value in (loss, norm, correct, skip & ~self._dead)])
@@ -204,21 +225,50 @@ class Captured:
         self._number.add_(1)
 
 
-def graph(pool: Any, begin: Callable[[], None], work: Callable[[], None]) -> Callable[[], object]:
-    """The work captured in a CUDA graph, after a warm-up on a stream of its own; gives the graph's replay.
+class CannotCaptureError(RuntimeError):
+    """Nothing can be captured any more in this process."""
 
-    Graphs of one pool share their memory, so they must never run at the same time.
+
+_failures: list[str] = []
+"""Why captures have failed in this process. Torch's allocator is then left within a capture, so there are no more."""
+
+
+def graphs() -> Recorder:
+    """What captures the graphs of one run. They share memory, so they must never run at the same time.
+
+    They also share a stream to be captured on, which is the run's own: cuBLAS has one workspace for each stream, and
+    the graphs of runs side by side do run at the same time.
     """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            begin()
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
+    return partial(_graph, torch.cuda.Stream(), torch.cuda.graph_pool_handle())  # type: ignore[no-untyped-call]
+
+
+def _graph(stream: Any, pool: Any, begin: Callable[[], None], work: Callable[[], None]) -> Callable[[], object]:
+    """The work captured in a CUDA graph, after a warm-up; gives the graph's replay."""
+    if _failures:
+        raise CannotCaptureError(f"an earlier capture failed in this process: {_failures[0]}")
+    here = torch.cuda.current_stream()
+    stream.wait_stream(here)
+    try:
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                begin()
+                work()
+    finally:
+        here.wait_stream(stream)
+    # A workspace that lies outside the pool must not be captured, nor one within it used outside.
+    torch._C._cuda_clearCublasWorkspaces()
     captured = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(captured, pool=pool):
-        work()
+    try:
+        with torch.cuda.graph(captured, pool=pool, stream=stream):
+            work()
+    except RuntimeError as error:
+        # The end of a capture that has failed raises another error than what made it fail.
+        cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+        _failures.append(str(cause).splitlines()[0] if str(cause) else type(cause).__name__)
+        raise cause from None
+    finally:
+        torch.cuda.set_stream(here)
+        torch._C._cuda_clearCublasWorkspaces()
     return captured.replay
 
 
@@ -288,30 +338,45 @@ def gradient_norm(training: Training) -> Tensor:
     return nn.utils.get_total_norm(_gradients(training))
 
 
-def masked_step(optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
-    """An update that leaves parameters and state as they are where `skip` is 1 (0-d, float32)."""
-    if getattr(optimizer, "_step_supports_amp_scaling", False):
-        # torch's fused forms take the flag along, under the names that its GradScaler uses.
+def masked_step(optimizer: torch.optim.Optimizer, skip: Tensor, moved: Sequence[Tensor]) -> None:
+    """An update that leaves parameters and state as they are where `skip` is 1 (0-d, float32).
+
+    torch's fused optimizers do that by themselves; for the others `moved` is all that they move.
+    """
+    if _takes_mask(optimizer):
+        # The flag has the name that torch's GradScaler gives it.
         optimizer.grad_scale, optimizer.found_inf = None, skip  # type: ignore[attr-defined]
-        optimizer.step()
-        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
         return
-    tensors = _optimized(optimizer)
-    before = [tensor.clone() for tensor in tensors]
+    before = [flat.clone() for flat in moved]
     optimizer.step()
-    with torch.no_grad():
-        put_back(tensors, [torch.where(skip > 0, old, new) for old, new in zip(before, tensors, strict=True)])
+    put_back(moved, [torch.where(skip > 0, old, new) for old, new in zip(before, moved, strict=True)])
 
 
-def flattened(network: nn.Module) -> list[Tensor]:
-    """The buffers of a network as views of one tensor a type, which are given: one copy instead of one a buffer."""
+ALIGNED = 64
+"""Elements to whose multiples the parts of a flat tensor begin: kernels read in pieces of up to 16 bytes."""
+
+
+@torch.no_grad()
+def flattened(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Make tensors views of one tensor a type, which are given: what is done to all takes one kernel, not one for each.
+
+    Shapes, strides and values stay. The tensors are dense, as parameters, buffers and the state of optimizers are.
+    """
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault(tensor.dtype, []).append(tensor)
     flats = []
-    for kind in dict.fromkeys(buffer.dtype for buffer in network.buffers()):
-        buffers = [buffer for buffer in network.buffers() if buffer.dtype == kind]
-        flats.append(torch.cat([buffer.flatten() for buffer in buffers]))
-        parts = torch.split(flats[-1], [buffer.numel() for buffer in buffers])
-        for buffer, part in zip(buffers, parts, strict=True):
-            buffer.data = part.view_as(buffer)
+    for kind, alike in kinds.items():
+        sizes = [-(-tensor.numel() // ALIGNED) * ALIGNED for tensor in alike]
+        flat = torch.zeros(sum(sizes), dtype=kind, device=alike[0].device)
+        for tensor, part in zip(alike, torch.split(flat, sizes), strict=True):
+            view = part.as_strided(tensor.shape, tensor.stride(), part.storage_offset())
+            tensor.data = view.copy_(tensor)
+        flats.append(flat)
     return flats
 
 
@@ -326,16 +391,25 @@ def _gradients(training: Training) -> list[Tensor]:
     return [parameter.grad for parameter in training.parameters if parameter.grad is not None]
 
 
-def _optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Parameters and state of an optimizer."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    entries = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
-    return parameters + entries
+def _entries(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The tensors of an optimizer's state."""
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+
+
+def _has_begun(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer has made its state; SGD without momentum has none to make."""
+    stateless = isinstance(optimizer, torch.optim.SGD) and not any(g["momentum"] for g in optimizer.param_groups)
+    return stateless or bool(optimizer.state)
+
+
+def _takes_mask(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer can leave out an update by a flag on the device: torch's fused forms can."""
+    return getattr(optimizer, "_step_supports_amp_scaling", False)
 
 
 def _state(training: Training) -> list[Tensor]:
     """Everything that updates change."""
-    state = [*training.network.buffers(), *_optimized(training.optimizer)]
+    state = [*training.network.buffers(), *training.parameters, *_entries(training.optimizer)]
     if training.average is not None:
         state += training.average.state_dict().values()
     if training.scale is not None:
