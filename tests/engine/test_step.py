@@ -128,6 +128,7 @@ def breaking(training, steps, broken="gradient"):
 FORMS = [
     {},
     {"optim__ema": 0.9},
+    {"optim__ema": 0.9, "optim__decay_norm": False},  # the optimizer has the parameters in another order
     {"data__mix": "mixup", "data__augment": ["rotation", "hue", "gaussian_noise", "contrast"]},
     {"data__mix": "cutmix"},
     {"optim__clip_norm": 0.1, "optim__penalties": [{"name": "l1", "weight": 1e-3}], "optim__decay_norm": False},

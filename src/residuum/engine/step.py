@@ -94,14 +94,16 @@ class Captured:
         self._training, self._recorder = training, recorder
         self._record = recorder()
         steps, device = training.batches.steps_per_epoch, training.compute.device
-        self._buffers = flattened(training.network.buffers())
-        self._parameters = flattened(training.parameters)
+        network, average = training.network, training.average
+        self._buffers, self._parameters = flattened(network.buffers()), flattened(network.parameters())
         self._averaged: list[tuple[Tensor, Tensor]] = []
-        if training.average is not None:
-            average, names = training.average.state_dict(), [name for name, _ in training.network.named_parameters()]
-            others = [name for name, _ in training.network.named_buffers()]
-            means = flattened([average[name] for name in others]) + flattened([average[name] for name in names])
-            self._averaged = list(zip(means, self._buffers + self._parameters, strict=True))
+        if average is not None:
+            means = average.state_dict()
+            for own, named in (
+                (self._buffers, network.named_buffers()),
+                (self._parameters, network.named_parameters()),
+            ):
+                self._averaged += zip(flattened(means[name] for name, _ in named), own, strict=True)
         self._masked: list[Tensor] = []
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self._dead = torch.zeros((), dtype=torch.bool, device=device)
