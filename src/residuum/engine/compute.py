@@ -84,12 +84,9 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 def available_devices() -> list[Device]:
     """The kinds of device that are here, the fastest first."""
-    here: dict[Device, bool] = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    return [device for device, there in here.items() if there]
+    cuda: list[Device] = ["cuda"] if torch.cuda.is_available() else []
+    mps: list[Device] = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *mps, "cpu"]
 
 
 def chosen(device: Device | Literal["auto"], precision: Precision | Literal["auto"]) -> tuple[Device, Precision]:

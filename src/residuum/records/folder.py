@@ -78,7 +78,7 @@ def folder_of(root: Path, config: RunConfig) -> Path:
 
 
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> None:
-    """Write the configuration into a run folder; in one that has it already, only what is watched and saved from now on.
+    """Write the configuration into a run folder; where it stands already, only what is watched and saved from now on.
 
     `id_` is the identity of something else than a configuration that was run, as of imported weights.
     """

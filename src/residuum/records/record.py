@@ -84,7 +84,7 @@ class RunRecord:
         if not found and self.config.monitor.histograms:
             raise InputError(f"{self.folder / 'layers'} holds nothing: the run has not begun, or its records are gone")
         if not found:
-            raise InputError(f"run {self.id} recorded no layers; train it with --set monitor.histograms=true")
+            raise InputError(f"run {self.id} recorded no layers; train it with --set monitor.histograms=true --fresh")
         return found
 
     def noise(self) -> list[NoiseSeen]:
