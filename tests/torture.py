@@ -61,16 +61,30 @@ def without_clock(values: dict[str, object]) -> dict[str, object]:
     return {key: value for key, value in values.items() if key not in CLOCK}
 
 
-def cycle(reference: dict[str, object], rng: random.Random, kills: int, seconds: float, epochs: int) -> list[str]:
+def kill_at(process: "subprocess.Popen[bytes]", root: Path, row: int, wait: float) -> bool:
+    """Kill a process once its run has told so many updates, and a moment later; whether it was still there.
+
+    What is waited for is how far the run is, not a time: on a busy machine a run is killed at the same places. A row of
+    0 kills while the program still starts.
+    """
+    rows = 0
+    while rows < row and process.poll() is None:
+        time.sleep(0.005)
+        rows = sum(path.read_bytes().count(b"\n") for path in root.glob("*/steps.jsonl"))
+    time.sleep(wait)
+    process.kill()
+    return process.wait() != 0
+
+
+def cycle(reference: dict[str, object], rng: random.Random, kills: int, updates: int, epochs: int) -> list[str]:
     """One run, killed up to `kills` times; returns what was on disk at each kill."""
     places = []
     root = Path(tempfile.mkdtemp(prefix="torture-"))
-    for _ in range(kills):
+    # In the order of the run, so that every kill finds it further on; now and then one while it still starts. The
+    # moment after a row lies in an update, an evaluation or a save, which take some milliseconds each.
+    for row in sorted(rng.randrange(updates) for _ in range(kills)):
         process = subprocess.Popen(command(root, epochs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # Short waits kill while the program still starts; the rest spread over the run.
-        time.sleep(rng.uniform(0.5, seconds))
-        process.kill()
-        if process.wait() == 0:
+        if not kill_at(process, root, row if rng.random() < 0.9 else 0, rng.uniform(0, 0.02)):
             break
         saved = sorted(path.name for path in root.glob("*/checkpoints/epoch-*"))
         in_a_save = any(root.glob("*/checkpoints/.*"))
@@ -90,15 +104,14 @@ def torture(kills: int, per_cycle: int = 5, seed: int = 0, epochs: int = 12) -> 
     """Kill at least so many times; returns the places of the kills. Ends with a message at the first difference."""
     rng = random.Random(seed)
     root = Path(tempfile.mkdtemp(prefix="torture-reference-"))
-    start = time.perf_counter()
     subprocess.run(command(root, epochs), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
+    updates = sum(path.read_bytes().count(b"\n") for path in root.glob("*/steps.jsonl"))
     reference = contents(root)
     shutil.rmtree(root)
     assert any(name.startswith("checkpoints/") for name in reference), "the comparison must see weights"
     places: list[str] = []
     while len(places) < kills:
-        places += cycle(reference, rng, min(per_cycle, kills - len(places)), seconds, epochs)
+        places += cycle(reference, rng, min(per_cycle, kills - len(places)), updates, epochs)
         print(f"{len(places)} kills, all runs equal bit for bit", flush=True)
     return places
 

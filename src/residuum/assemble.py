@@ -22,7 +22,7 @@ from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS, Normalization
 from residuum.data.split import split
 from residuum.engine import layers, metrics, noise
-from residuum.engine.compute import Compute, compiled, compute
+from residuum.engine.compute import Compute, available_devices, chosen, compiled, compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.kernels import with_kernels
 from residuum.engine.live import Training
@@ -70,6 +70,8 @@ class Data:
 def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfig, Data]:
     """The configuration with every name and setting checked and every default written out, and its data.
 
+    Device and precision are those that `auto` means on this machine: they decide the numbers.
+
     A `dataset` that is given stands for the one that the configuration names, which is then not read.
 
     Raises:
@@ -81,9 +83,11 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
     channels, height, width = dataset.train.images_NCHW.shape[1:]
     augment = _resolve_all(AUGMENTATIONS, config.data.augment, "data.augment")
     check_augmentations(augment, channels, height, width)
-    o = config.optim
+    o, c = config.optim, config.compute
+    device, precision = chosen(c.device, c.precision)
     resolved = config.model_copy(
         update={
+            "compute": c.model_copy(update={"device": device, "precision": precision}),
             "data": config.data.model_copy(
                 update={
                     "dataset": dataset_choice,
@@ -158,6 +162,17 @@ def compute_of(config: ComputeConfig) -> Compute:
         InputError: a device that is not there, or an arithmetic that it does not have.
     """
     return compute(config.device, config.precision, config.threads, config.deterministic, config.kernels)
+
+
+def compute_here(config: ComputeConfig) -> Compute:
+    """The compute for reading a run: its own where its device is here, else what is here, in an arithmetic that it has.
+
+    A run that was trained on a card can be looked at on a laptop.
+    """
+    if config.device in ("auto", *available_devices()):
+        return compute_of(config)
+    precision: Literal["bf16", "fp32"] = "bf16" if config.precision == "bf16" else "fp32"
+    return compute("auto", precision, config.threads)
 
 
 def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:

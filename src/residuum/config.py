@@ -19,13 +19,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from residuum.errors import InputError, unknown
 from residuum.registry import Choice, as_plain, describe
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
-
+READABLE = (1, 2)
+"""Versions of run folders that can be read and gone on with."""
 
 YOUNGER = (("monitor", "histograms"), ("monitor", "noise"), ("compute", "deterministic"),
            ("compute", "kernels"))  # fmt: skip
-"""Settings that came after the schema's version."""
+"""Settings that came after version 1 of the schema, in which what is saved and watched still counted."""
+
+
+UNCOUNTED = ("monitor", "save")
+"""Sections of what is watched and saved, which changes no number of a run."""
 
 
 def _named(choice: Choice) -> Choice:
@@ -223,18 +228,23 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return path.strip(), value.strip() if isinstance(found, date | time) else found
 
 
-def identity(config: RunConfig) -> str:
-    """The id of a run: 12 hexadecimal digits of the hash of its resolved configuration and the schema's version.
+def identity(config: RunConfig, schema: int = SCHEMA) -> str:
+    """The id of a run: 12 hexadecimal digits of the hash of what decides its numbers, and of the schema's version.
 
-    Where the data lies does not count, only its fingerprint: moving a folder changes no run. A setting that is younger
-    than the schema's version counts where it is not the default, so that the runs before it keep their ids.
+    That is the resolved configuration, device and precision included, and the fingerprint of the data, but not where
+    the data lies, nor what is saved or watched. `schema` is the version that a run folder was written with; in version
+    1 what is saved and watched counted, and a setting younger than it where it was not the default.
     """
     values = config.model_dump(mode="json")
     del values["data"]["root"]
-    for section, name in YOUNGER:
-        if values[section][name] == type(getattr(config, section)).model_fields[name].default:
-            del values[section][name]
-    text = json.dumps([SCHEMA, values], sort_keys=True, separators=(",", ":"))
+    if schema == 1:
+        for section, name in YOUNGER:
+            if values[section][name] == type(getattr(config, section)).model_fields[name].default:
+                del values[section][name]
+    else:
+        for section in UNCOUNTED:
+            del values[section]
+    text = json.dumps([schema, values], sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()[:12]
 
 

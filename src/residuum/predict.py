@@ -77,7 +77,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     channels, height, width = record.data["shape"]
     network = untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
-    on = assemble.compute_of(record.config.compute)
+    on = assemble.compute_here(record.config.compute)
     return Trained(
         network=assemble.place(network, on),
         compute=on,

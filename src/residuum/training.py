@@ -64,7 +64,7 @@ def resume(folder: Path) -> Generator[Event, None, None]:
     config, head = read_config(folder)
     if read_record(folder).status == "imported":
         raise InputError(f"{folder} holds weights from elsewhere; there is no training to go on with")
-    if identity(config) != head["id"]:
+    if identity(config, head["schema"]) != head["id"]:
         raise InputError(f"{folder / run_folder.CONFIG} was changed: it is not the configuration of run {head['id']}")
     return run(config, folder.parent, recipe=head["recipe"], folder=folder)
 
@@ -106,6 +106,9 @@ def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Ite
     epochs, steps = record.result["epochs"], record.result["steps"]
     yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
     yield Note(f"this run is complete; nothing was computed (its record: {folder}; --fresh computes it anew)")
+    asked, had = config.monitor.model_dump(), record.config.monitor.model_dump()
+    if lacking := [f"monitor.{name}" for name, wanted in asked.items() if wanted and not had[name]]:
+        yield Note(f"it was computed without {' and '.join(lacking)}; --fresh computes it anew with that")
     for line in record.damaged:
         yield Note(line)
     yield Finished(folder, record.result["status"])
@@ -134,7 +137,9 @@ def _compute(
             run_folder.retain(folder, config.save.keep, protected)
 
         done = progress.epoch * spe + progress.step
-        yield Started(identity(config), folder, training.epochs, spe, len(data.train_N), progress.epoch, done)
+        yield Started(
+            read_config(folder)[1]["id"], folder, training.epochs, spe, len(data.train_N), progress.epoch, done
+        )
         for line in [*notes, *problems, *_differences(before, here)]:
             yield Note(line)
         diverged = None

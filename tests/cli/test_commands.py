@@ -337,7 +337,7 @@ def test_a_damaged_run_folder_is_one_line(run, damage):
         (folder / "result.json").write_text("{")
     elif damage == "other version":
         path = folder / "config.json"
-        path.write_text(path.read_text().replace('"schema": 1', '"schema": 7'))
+        path.write_text(path.read_text().replace('"schema": 2', '"schema": 7'))
     elif damage == "no weights":
         storage.write_json(folder / "result.json", {"status": "finished"})
         for path in (folder / "checkpoints").iterdir():

@@ -155,9 +155,13 @@ def test_a_setting_needs_a_path_and_a_value(text):
         parse_setting(text)
 
 
-def test_identity_ignores_where_the_data_lies_and_nothing_else():
+def test_identity_ignores_where_the_data_lies_and_what_is_watched_or_saved_and_nothing_else():
     config = recipes.he2015()
     assert identity(config) == identity(config.changed({"data.root": "/elsewhere"}))
+    seen = {"monitor.test": False, "monitor.histograms": True, "monitor.noise": True}
+    saved = {"save.every": 5, "save.steps": 7, "save.keep": 0}
+    assert identity(config) == identity(config.changed(seen | saved))
+    assert {path for path in config.settings() if path.startswith(("monitor.", "save."))} == {*seen, *saved}
     others = {
         "compute.device": "cpu",
         "compute.precision": "fp32",
@@ -167,7 +171,7 @@ def test_identity_ignores_where_the_data_lies_and_nothing_else():
         "optim.penalties": ["l1"],
     }
     for path, value in config.settings().items():
-        if path == "data.root":
+        if path == "data.root" or path.startswith(("monitor.", "save.")):
             continue
         if path in others:
             other = others[path]
@@ -184,9 +188,11 @@ def test_identity_ignores_where_the_data_lies_and_nothing_else():
         assert identity(config.changed({path: other})) != identity(config), path
 
 
-def test_a_younger_setting_at_its_default_leaves_ids_as_they_were():
-    """The id that the configuration had before there were histograms of layers."""
-    assert identity(recipes.he2015()) == "e45c97e2e35f"
+def test_run_folders_of_the_first_version_keep_their_ids():
+    """The id that the configuration had before there were histograms of layers; what was watched still counted then."""
+    assert identity(recipes.he2015(), schema=1) == "e45c97e2e35f"
+    assert identity(recipes.he2015().changed({"save.every": 2}), schema=1) != "e45c97e2e35f"
+    assert identity(recipes.he2015()) != "e45c97e2e35f"
 
 
 def test_every_short_name_comes_back():

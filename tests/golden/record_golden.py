@@ -33,6 +33,16 @@ CASES = {
     "adam": {"optim.optimizer": "adam", "optim.lr": 0.001},
     "muon": {"optim.optimizer": "muon", "optim.lr": 0.02},
     "mixup": {"data.mix": "mixup"},
+    "cutmix": {"data.mix": "cutmix"},
+    # Held-out images decide neither the normalisation nor the order of the others, and are scored after each epoch.
+    "validation": {"data.validation": 32, "train.epochs": 2},
+    "plateau": {
+        "data.validation": 0.25,
+        "data.normalize": "per_image",
+        "train.epochs": 4,
+        "optim.schedule": {"name": "plateau", "patience": 0, "threshold": 0.9},
+    },
+    "average": {"optim.ema": 0.9, "optim.clip_norm": 0.5, "train.micro_batch": 5},
     "colour": {
         "data.augment": ["rotation", "scaling", "brightness", "contrast", "saturation", "hue", "gaussian_noise"]
     },

@@ -141,8 +141,8 @@ def test_a_run_is_found_by_folder_name_or_beginning_of_its_id(folder):
 
 def test_a_folder_of_another_version_is_refused(folder):
     path = folder / run_folder.CONFIG
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(InputError, match="has schema version 99; this residuum reads version 1"):
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 99'))
+    with pytest.raises(InputError, match="has schema version 99; this residuum reads versions 1 and 2"):
         read_config(folder)
 
 

@@ -57,7 +57,7 @@ def leave(
             epoch, 391 * epoch, lr, scores("train", 0.6), scores("validation", 1.1) if held_out else None,
             scores("test", 1.0) if observed else None, False, 5.0, 1000.0,
         ))  # fmt: skip
-    head = {"schema": 1, "id": run.id, "recipe": "he2015"}
+    head = {"schema": 2, "id": run.id, "recipe": "he2015"}
     (folder / "config.json").write_text(json.dumps({**head, **run.config}))
     (folder / "environment.json").write_text(json.dumps([{**ENVIRONMENT, **(extra or {})}]))
     (folder / "data.json").write_text(json.dumps({"train": 45000, "validation": 5000, "test": 10000}))

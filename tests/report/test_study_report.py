@@ -305,6 +305,19 @@ def test_families_follow_the_axis_of_the_baseline_and_need_two_of_two(tmp_path):
     assert study_curves.split(read(planned(three), tmp_path)) == ()
 
 
+def test_the_cost_is_in_millions_of_parameters_and_in_minutes(whole):
+    """Against the summaries and the plan themselves: seconds by 60, the interval's ends too, never below 0."""
+    _, found = whole
+    size, time = scatter.data(found).panels
+    seconds = {one.arm: one for one in found.summaries["seconds"]}
+    assert {point.arm: point.x for point in size.points} == {arm.name: arm.parameters / 1e6 for arm in found.plan.arms}
+    assert time.label == "time of a run (minutes)"
+    for point in time.points:
+        assert point.x == pytest.approx(seconds[point.arm].mean / 60)
+        low, high = seconds[point.arm].interval
+        assert point.x_interval == pytest.approx((max(0.0, low) / 60, high / 60))
+
+
 def test_labels_cover_neither_each_other_nor_points(whole):
     _, found = whole
     figure = scatter.draw(scatter.data(found))

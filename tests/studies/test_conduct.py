@@ -18,7 +18,7 @@ from residuum.analysis.aggregate import Value, summarize
 from residuum.analysis.compare import compare
 from residuum.analysis.results import results
 from residuum.cli import build_parser, main
-from residuum.config import identity
+from residuum.config import RunConfig, identity
 from residuum.errors import InputError
 from residuum.launchers.packing import Pace, Packing
 from residuum.launchers.processes import JobEvent, JobFailed
@@ -194,6 +194,30 @@ def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
     assert "residuum: " in said.err
 
 
+def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, monkeypatch, capsys):
+    """A run that cannot work is named, the others are computed, and who called the command sees that one is missing."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(toml(tiny(seeds=1)))
+    plan = conduct.plan(tiny(seeds=1), {})
+
+    def launch(jobs, root, **_):
+        for number, job in enumerate(jobs):
+            if number == 0 and broken:
+                yield JobFailed(job.id, "it cannot work")
+                continue
+            for event in run(job.config, root, recipe=job.recipe):
+                yield JobEvent(job.id, event)
+
+    monkeypatch.setattr(conduct.processes, "launch", launch)
+    broken = True
+    assert main(["study", "run", str(path), "--runs", str(tmp_path)]) == 1
+    assert "1 run failed (none, seed 0: it cannot work)" in capsys.readouterr().err
+    assert [plans.is_complete(one, tmp_path) for one in plan.runs].count(True) == len(plan.runs) - 1
+    broken = False
+    assert main(["study", "run", str(path), "--runs", str(tmp_path)]) == 0
+    assert all(plans.is_complete(one, tmp_path) for one in plan.runs)
+
+
 def toml(study: Study) -> str:
     """The study as a file; values of TOML and JSON are written alike here."""
 
@@ -227,7 +251,11 @@ def test_study_killed_at_random_and_gone_on_with_has_the_same_tables(tmp_path):
     for number in range(2):
         process = subprocess.Popen([*words, "--workers", str(1 + number % 2)], stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-        time.sleep(rng.uniform(3, 8))
+        # Once so many updates were told in all: a place in the study, not a time.
+        rows, wanted = 0, rng.randrange(10, 100)
+        while rows < wanted and process.poll() is None:
+            time.sleep(0.01)
+            rows = sum(path.read_bytes().count(b"\n") for path in (tmp_path / "killed").glob("*/steps.jsonl"))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -276,6 +304,14 @@ def test_estimate_counts_what_is_still_to_compute(here, tmp_path):
     before = conduct.estimate(plan, tmp_path, seconds=0.2)
     assert before.remaining == before.total == pytest.approx(before.start + sum(2 * one for one in before.run.values()))
     assert min(before.start, before.measured, before.load, before.cores) > 0
+    # Half way: what is left is the runs that are left, each with the time of its own arm.
+    first = next(one for one in plan.runs if one.arm == plan.arms[0].name)
+    train(RunConfig.of(first.config), tmp_path)
+    half = conduct.estimate(plan, tmp_path, seconds=0.2)
+    left = [one for one in plan.runs if one.id != first.id]
+    assert len(left) == len(plan.runs) - 1
+    assert half.remaining == pytest.approx(half.start + sum(half.run[one.arm] for one in left))
+    assert half.total == pytest.approx(half.start + sum(half.run[one.arm] for one in plan.runs))
     conducted(plan, tmp_path)
     after = conduct.estimate(plan, tmp_path, seconds=0.2)
     assert after.remaining == 0 < after.total

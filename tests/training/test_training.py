@@ -13,7 +13,7 @@ import pytest
 
 from residuum import optim, recipes
 from residuum.cli import main
-from residuum.config import RunConfig
+from residuum.config import RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.mix import MIXES
 from residuum.engine import metrics
@@ -163,6 +163,60 @@ def test_a_second_launch_exits_75_in_one_line_and_leaves_the_first_alone(tmp_pat
     assert read_record(folder).status == "running"
     events.close()
     assert read_record(folder).status == "stopped"
+
+
+def test_what_is_watched_or_saved_makes_no_other_run(tmp_path):
+    """A complete run is found whatever was watched; what it lacks is said. A stopped one goes on and watches from there."""
+    first = train(tiny(monitor__noise=True), tmp_path)
+    notes = [e.text for e in run(tiny(monitor__noise=True, monitor__histograms=True, save__keep=0), tmp_path)
+             if isinstance(e, Note)]  # fmt: skip
+    assert len(notes) == 2
+    assert notes[1] == "it was computed without monitor.histograms; --fresh computes it anew with that"
+    assert read_record(first.folder).config.save.keep == tiny().save.keep
+
+    events = run(tiny(train__seed=1), tmp_path)
+    folder = next(event.folder for event in events if isinstance(event, Started))
+    events.close()
+    seen = train(tiny(train__seed=1, monitor__histograms=True), tmp_path)
+    assert seen.folder == folder
+    assert seen.config.monitor.histograms
+    assert [one.epoch for one in seen.layers()] == [1, 2]
+
+
+def test_device_and_precision_are_part_of_a_run(tmp_path, monkeypatch):
+    """`auto` is what the machine makes of it, so runs of another arithmetic are other runs."""
+    monkeypatch.setattr("residuum.engine.compute.has_fast_bf16", lambda device: False)
+    slow = train(tiny(), tmp_path)
+    assert (slow.config.compute.device, slow.config.compute.precision) == ("cpu", "fp32")
+    assert train(tiny(compute__device="cpu", compute__precision="fp32"), tmp_path).id == slow.id
+    monkeypatch.setattr("residuum.engine.compute.has_fast_bf16", lambda device: True)
+    assert check(tiny()).compute.precision == "bf16"
+    assert train(tiny(), tmp_path).id != slow.id
+
+
+def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
+    """Version 1 had the settings as they were asked for, `auto` among them, and counted all of them in the id."""
+    events = run(tiny(save__every=2), tmp_path)
+    folder = next(event.folder for event in events if isinstance(event, Started))
+    events.close()
+    values = json.loads((folder / run_folder.CONFIG).read_text())
+    values["compute"] |= {"device": "auto", "precision": "auto"}
+    asked = RunConfig.of({name: part for name, part in values.items() if name not in ("schema", "id", "recipe")})
+    values |= {"schema": 1, "id": identity(asked, schema=1)}
+    old = folder.with_name(f"{folder.name.rpartition('-')[0]}-{values['id']}")
+    folder.rename(old)
+    (old / run_folder.CONFIG).write_text(json.dumps(values))
+    started = next(event for event in resume(old) if isinstance(event, Started))
+    assert (started.id, started.folder) == (values["id"], old)
+    list(resume(old))
+    record = read_record(old)
+    assert (record.status, record.id, len(record.epochs)) == ("finished", values["id"], 2)
+    whole = train(tiny(save__every=2), tmp_path / "whole")
+    assert whole.result["last"] == record.result["last"]
+    values["optim"]["lr"] = 0.2
+    (old / run_folder.CONFIG).write_text(json.dumps(values))
+    with pytest.raises(InputError, match="was changed"):
+        resume(old)
 
 
 def test_a_complete_run_is_not_computed_again(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -78,23 +78,48 @@ class Compute:
         return here | ({"cuda": torch.version.cuda, "cudnn": _cudnn(), "kernels": self.kernels} if cuda else {})
 
 
-def compute(device: str, precision: str, threads: int, deterministic: bool = True, kernels: str = "cudnn") -> Compute:
-    """The compute that the settings mean on this machine; sets the number of CPU threads of this process.
+Device = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+
+def available_devices() -> list[Device]:
+    """The kinds of device that are here, the fastest first."""
+    cuda: list[Device] = ["cuda"] if torch.cuda.is_available() else []
+    mps: list[Device] = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *mps, "cpu"]
+
+
+def chosen(device: Device | Literal["auto"], precision: Precision | Literal["auto"]) -> tuple[Device, Precision]:
+    """The device and precision that settings mean on this machine.
 
     Raises:
         InputError: the device is not there, or has no such arithmetic.
     """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = available_devices()
     if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available[device]:
-        raise InputError(
-            f"compute.device: no {device} device here; there is {', '.join(n for n in available if available[n])}"
-        )
+        device = available[0]
+    if device not in available:
+        raise InputError(f"compute.device: no {device} device here; there is {', '.join(reversed(available))}")
     if precision == "auto":
         precision = fast_precision(device)
     if precision == "tf32" and not (device == "cuda" and has_fast_bf16(device)):
         raise InputError("compute.precision: 'tf32' needs an NVIDIA card of the Ampere generation or later; use 'fp32'")
+    return device, precision
+
+
+def compute(
+    device: Device | Literal["auto"],
+    precision: Precision | Literal["auto"],
+    threads: int,
+    deterministic: bool = True,
+    kernels: str = "cudnn",
+) -> Compute:
+    """The compute that settings mean on this machine; sets the number of CPU threads of this process.
+
+    Raises:
+        InputError: as `chosen`.
+    """
+    device, precision = chosen(device, precision)
     threads = threads or usual_threads()
     torch.set_num_threads(threads)
     if device == "cpu":
@@ -107,7 +132,7 @@ def compute(device: str, precision: str, threads: int, deterministic: bool = Tru
     return Compute(torch.device(device), precision, threads, deterministic, kernels)
 
 
-def fast_precision(device: str) -> str:
+def fast_precision(device: Device) -> Precision:
     """The arithmetic that pays on a device: bf16 where it is fast, else fp16 where a card has tensor cores for it."""
     if has_fast_bf16(device):
         return "bf16"

@@ -24,7 +24,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple
 
-from residuum.config import SCHEMA, RunConfig, identity, short_name
+from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity, short_name
 from residuum.errors import InputError
 from residuum.records import layers, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
@@ -78,17 +78,21 @@ def folder_of(root: Path, config: RunConfig) -> Path:
 
 
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> None:
-    """Write the configuration into a run folder that is new; one that has it already is left as it is.
+    """Write the configuration into a run folder; where it stands already, only what is watched and saved from now on.
 
     `id_` is the identity of something else than a configuration that was run, as of imported weights.
     """
-    if (folder / CONFIG).exists():
+    path, wanted = folder / CONFIG, config.model_dump(mode="json")
+    if path.exists():
+        values = storage.read_json(path)
+        changed = values | {section: wanted[section] for section in UNCOUNTED}
+        if changed != values:
+            storage.write_json(path, changed)
         return
     with storage.storing(folder):
         for name in ("checkpoints", "predictions"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-    values = {"schema": SCHEMA, "id": id_ or identity(config), "recipe": recipe, **config.model_dump(mode="json")}
-    storage.write_json(folder / CONFIG, values)
+    storage.write_json(path, {"schema": SCHEMA, "id": id_ or identity(config), "recipe": recipe, **wanted})
 
 
 def add_environment(folder: Path, environment: Mapping[str, Any]) -> list[dict[str, Any]]:

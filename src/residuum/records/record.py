@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from residuum.config import SCHEMA, RunConfig, short_name
+from residuum.config import READABLE, RunConfig, short_name
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import shown, storage
@@ -84,7 +84,7 @@ class RunRecord:
         if not found and self.config.monitor.histograms:
             raise InputError(f"{self.folder / 'layers'} holds nothing: the run has not begun, or its records are gone")
         if not found:
-            raise InputError(f"run {self.id} recorded no layers; train it with --set monitor.histograms=true")
+            raise InputError(f"run {self.id} recorded no layers; train it with --set monitor.histograms=true --fresh")
         return found
 
     def noise(self) -> list[NoiseSeen]:
@@ -101,7 +101,7 @@ class RunRecord:
 
 
 def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """The configuration of a run folder, and the identity written beside it (`id`, `recipe`).
+    """The configuration of a run folder, and what is written beside it (`schema`, `id`, `recipe`).
 
     Raises:
         InputError: not a run folder, or one of another version.
@@ -110,9 +110,10 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{folder} is not a run folder: it has no {run_folder.CONFIG}")
     values = storage.read_json(path)
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+    if not isinstance(values, dict) or values.get("schema") not in READABLE:
         found = values.get("schema") if isinstance(values, dict) else None
-        raise InputError(f"{path} has schema version {found}; this residuum reads version {SCHEMA}")
+        known = " and ".join(map(str, READABLE))
+        raise InputError(f"{path} has schema version {found}; this residuum reads versions {known}")
     head = {key: values.pop(key, "") for key in ("schema", "id", "recipe")}
     return RunConfig.of(values), head
 

@@ -1,0 +1,43 @@
+"""Guard 18: what is held out decides nothing that training sees."""
+
+import numpy as np
+import pytest
+
+from residuum import assemble
+from residuum.config import RunConfig
+from residuum.data.dataset import Dataset, Split
+from residuum.data.normalize import NORMALIZERS, channel_statistics
+
+BASE = {
+    "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4},
+    "data.validation": 20,
+    "compute.threads": 1,
+}
+
+
+def spoilt(data: assemble.Data) -> Dataset:
+    """The data set with other pixels in the images that are held out and in those of the test set."""
+    images_NCHW = data.dataset.train.images_NCHW.copy()
+    images_NCHW[data.validation_N] = 255 - images_NCHW[data.validation_N] // 3
+    test = Split(255 - data.dataset.test.images_NCHW, data.dataset.test.labels_N)
+    return Dataset.of("synthetic", data.dataset.classes, Split(images_NCHW, data.dataset.train.labels_N), test)
+
+
+@pytest.mark.parametrize("name", [*NORMALIZERS])
+@pytest.mark.parametrize("settings", [{}, {"data.subset": 30}, {"data.validation": 0.25}], ids=str)
+def test_normalisation_never_sees_held_out_or_test_images(name, settings):
+    config = RunConfig().changed(BASE | settings | {"data.normalize": name})
+    _, data = assemble.resolve(config)
+    assert len(data.validation_N) > 0
+    _, other = assemble.resolve(config, spoilt(data))
+    assert np.array_equal(other.train_N, data.train_N)
+    assert other.normalization == data.normalization
+
+
+def test_the_statistics_are_those_of_the_images_in_use_and_of_no_others():
+    """The value, not only that it stays: of the training images that are left, which are not those of all."""
+    _, data = assemble.resolve(RunConfig().changed(BASE | {"data.subset": 40}))
+    mean, std = channel_statistics(data.dataset.train.images_NCHW[data.train_N])
+    assert (data.normalization.mean, data.normalization.std) == (mean, std)
+    assert data.normalization.mean != channel_statistics(data.dataset.train.images_NCHW)[0]
+    assert len(data.train_N) == 20
