@@ -24,7 +24,7 @@ from residuum.data.split import split
 from residuum.engine import layers, metrics, noise
 from residuum.engine.compute import Compute, available_devices, chosen, compiled, compute
 from residuum.engine.evaluate import logits_of
-from residuum.engine.kernels import with_kernels
+from residuum.engine.kernels import settled, with_kernels
 from residuum.engine.live import Training
 from residuum.engine.scaling import Scale
 from residuum.errors import InputError
@@ -70,7 +70,7 @@ class Data:
 def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfig, Data]:
     """The configuration with every name and setting checked and every default written out, and its data.
 
-    Device and precision are those that `auto` means on this machine: they decide the numbers.
+    Device, precision and kernels are those that `auto` means on this machine: they decide the numbers.
 
     A `dataset` that is given stands for the one that the configuration names, which is then not read.
 
@@ -85,9 +85,15 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
     check_augmentations(augment, channels, height, width)
     o, c = config.optim, config.compute
     device, precision = chosen(c.device, c.precision)
+    settled_ = {
+        "device": device,
+        "precision": precision,
+        "kernels": settled(c.kernels, torch.device(device), precision),
+        "deterministic": c.deterministic or device == "cpu",  # which has no other kernels
+    }
     resolved = config.model_copy(
         update={
-            "compute": c.model_copy(update={"device": device, "precision": precision}),
+            "compute": c.model_copy(update=settled_),
             "data": config.data.model_copy(
                 update={
                     "dataset": dataset_choice,

@@ -100,9 +100,12 @@ class TrainConfig(Part):
 class ComputeConfig(Part):
     """Where and in which arithmetic the run is computed."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="device: cpu, cuda or mps; auto: the fastest that is here"
+    )
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
-        default="auto", description="arithmetic of the forward and backward pass; auto: what the device is fast at"
+        default="auto",
+        description="arithmetic of the passes: fp32, tf32, bf16 or fp16; auto: what the device is fast at",
     )
     deterministic: bool = Field(
         default=True, description="on a GPU, only kernels that give the same bits each time; false is faster"
@@ -115,7 +118,7 @@ class ComputeConfig(Part):
     )
     kernels: Literal["cudnn", "triton", "auto"] = Field(
         default="cudnn",
-        description="3×3 convolutions of few channels on a GPU in bf16; auto: Triton's where measured to be faster",
+        description="3×3 convolutions of few channels on a GPU in bf16: cudnn, triton, or auto: Triton's where faster",
     )
     compile: bool = Field(default=False, description="compile the network where a compiler exists")
 

@@ -13,6 +13,7 @@ import torch
 from residuum import assemble, optim
 from residuum.config import RunConfig, identity
 from residuum.engine import metrics, state
+from residuum.engine.compute import compiles_deterministically
 from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
@@ -122,7 +123,10 @@ def _compute(
     progress, problems = _restore(folder, training, config.train.micro_batch)
     position = Position(progress.epoch, progress.step)
     run_folder.rewind(folder, position, spe)
-    here = environment() | training.compute.describe() | {"compiled": training.forward is not training.network}
+    compiled = training.forward is not training.network
+    here = environment() | training.compute.describe() | {"compiled": compiled}
+    if compiled and not compiles_deterministically():
+        here["determinism"] = "seeded"
     before = run_folder.add_environment(folder, here | {"epoch": position.epoch, "step": position.step})
     storage.write_json(folder / run_folder.DATA, data.describe())
     groups = [asdict(group) for group in optim.table(training.optimizer)]
@@ -191,7 +195,7 @@ def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progre
 def _differences(before: list[dict[str, Any]], here: dict[str, Any]) -> list[str]:
     """One line if what decides the bits of the result is not as it was when the run began."""
     keys = ("device", "precision", "determinism", "threads", "capability", "packages", "processor", "compiled",
-            "cuda", "cudnn")  # fmt: skip
+            "cuda", "cudnn", "kernels", "triton")  # fmt: skip
     changed = [key for key in keys if before and before[0].get(key) != here.get(key)]
     if not changed:
         return []

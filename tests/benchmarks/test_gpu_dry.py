@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
@@ -25,7 +27,19 @@ def test_everything_runs_once_on_the_cpu(tmp_path):
     assert all(run["seconds"] > 0 and run["start"] > 0 and 0 < run["evaluation"] < 1 for run in found["runs"])
     assert found["plain_script"] > 0
     assert found["strong_script"] > 0
-    assert "÷ residuum in lanes" in done.stdout
+    assert found["correctness"]["right"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["--out", "nowhere/gpu.json"], "there is no folder nowhere"), (["--seconds", "-5"], "-5 is no time")],
+)
+def test_what_cannot_be_is_said_before_anything_runs(tmp_path, words, says):
+    words = [sys.executable, str(SCRIPT), "--dry", *words]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_card_one_line_says_what_goes(tmp_path):

@@ -67,6 +67,7 @@ def gpus(monkeypatch):
 
         monkeypatch.setattr(packing, "cards", lambda device: [str(n) for n in range(count)] if device != "cpu" else [])
         monkeypatch.setattr(packing, "_speed", speed)
+        monkeypatch.setattr(packing, "_checked", lambda config: config)  # which settles on the device of this machine
         return asked
 
     return set_up
@@ -90,6 +91,22 @@ def test_lanes_are_tried_while_they_are_faster_and_fit(gpus, speeds, memory, tri
     assert asked == [(1, 4, lanes) for lanes in tried]
     assert (found.workers, found.threads, found.lanes, found.cards) == (1, 4, best, 1)
     assert found.gain == pytest.approx(gain)
+
+
+def test_the_memory_of_the_largest_network_bounds_the_lanes(gpus, monkeypatch):
+    """The speed is that of a middling one; four lanes of it would fit, four of the largest would not."""
+    gpus({1: 100, 2: 190, 4: 300})
+    typical, large = RunConfig().changed(TINY), RunConfig().changed({**TINY, "model.depth": 110})
+    asked = []
+
+    def speed(config, workers, threads, lanes, on):
+        asked.append((config is large, lanes))
+        return (float(lanes), 0.3 if config is large else 0.01)
+
+    monkeypatch.setattr(packing, "_speed", speed)
+    assert fastest(typical, 8, 4, large).lanes == 2
+    assert asked == [(False, 1), (True, 1), (False, 2)]
+    assert fastest(typical, 8, 4).lanes == 16
 
 
 def test_each_gpu_has_a_worker_and_a_run_alone_is_on_one(gpus):

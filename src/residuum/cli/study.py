@@ -69,7 +69,7 @@ def _size(p: argparse.ArgumentParser) -> None:
 def _room(p: argparse.ArgumentParser, default: str) -> None:
     p.add_argument("--workers", help=f"processes at a time, or auto: what is fastest here ({default})")
     p.add_argument(
-        "--lanes", type=int, help="runs side by side in each worker, which pays on a GPU (default: 1; auto measures)"
+        "--lanes", type=int, help="runs side by side in each worker, for GPUs (default: 1; --workers auto measures it)"
     )
 
 
@@ -290,32 +290,34 @@ def _packing(options: argparse.Namespace, *, measured: bool) -> Any:
     cores, most = packing.usable_cores(), usual_threads()
     text, lanes = "1" if options.workers is None else options.workers, 1 if options.lanes is None else options.lanes
     if text == "auto" and options.lanes is not None:
-        raise InputError("--lanes: --workers auto measures how many; give one of the two")
+        raise InputError("--lanes: --workers auto finds the number of lanes itself; leave --lanes out")
     if text != "auto" and not (text.isdigit() and 1 <= int(text) <= 64):
         raise InputError(f"--workers: {text!r} is neither a count from 1 to 64 nor auto")
     if not 1 <= lanes <= 64:
         raise InputError(f"--lanes: {lanes} is not a count from 1 to 64")
     if text == "auto":
-        found = packing.fastest(_typical(options), cores, most)
+        typical, largest = _sizes(options)
+        found = packing.fastest(typical, cores, most, largest)
     else:
         workers = int(text)
         threads = max(1, min(most, cores // workers))
         if not measured or workers == lanes == 1:
             return packing.Packing(workers, threads, lanes)
-        found = packing.measured(_typical(options), workers, threads, lanes)
+        found = packing.measured(_sizes(options)[0], workers, threads, lanes)
     for (workers, threads, lanes), speed in found.images_per_second.items():
         side_by_side = f" x {lanes} lanes" if lanes > 1 else ""
         print(f"{workers} x {threads} threads{side_by_side}: {speed:,.0f} images/s", file=sys.stderr)
     return found
 
 
-def _typical(options: argparse.Namespace) -> Any:
-    """The configuration of a study's run whose network has the median multiply-adds."""
+def _sizes(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The configurations of a study's runs whose networks have the median and the most multiply-adds."""
     from residuum.config import RunConfig
 
     made = _planned(options, whole=True)
     costs = {arm.name: arm.macs for arm in made.arms}
-    return RunConfig.of(sorted(made.runs, key=lambda one: costs[one.arm])[len(made.runs) // 2].config)
+    runs = sorted(made.runs, key=lambda one: costs[one.arm])
+    return RunConfig.of(runs[len(runs) // 2].config), RunConfig.of(runs[-1].config)
 
 
 TRAINED = {"test error %": "test_error", "train loss": "train_loss"}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
@@ -37,12 +38,12 @@ class Compute:
         These are settings of the process, and several runs may share one: each sets them before its pass, and the
         backward pass that follows uses the same.
         """
-        self.choose_kernels(tf32=self.precision == "tf32")
+        self.set_backends(tf32=self.precision == "tf32")
         if self.precision in AUTOCAST:
             return torch.autocast(self.device.type, AUTOCAST[self.precision])
         return nullcontext()
 
-    def choose_kernels(self, *, tf32: bool = False) -> None:
+    def set_backends(self, *, tf32: bool = False) -> None:
         """Set which kernels a GPU may use, for what is computed outside `arithmetic` too."""
         if self.device.type == "cuda":
             torch.backends.cudnn.deterministic = self.deterministic
@@ -75,7 +76,9 @@ class Compute:
             "capability": torch.backends.cpu.get_cpu_capability(),
             "determinism": "bitwise" if bitwise else "seeded",
         }
-        return here | ({"cuda": torch.version.cuda, "cudnn": _cudnn(), "kernels": self.kernels} if cuda else {})
+        if cuda:
+            here |= {"cuda": torch.version.cuda, "cudnn": _cudnn(), "kernels": self.kernels}
+        return here | ({"triton": version("triton")} if self.kernels != "cudnn" else {})
 
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -125,10 +128,8 @@ def compute(
     if device == "cpu":
         keep_freed_memory()
     if device == "cuda":
-        # Both are read when the card is first used. With several streams, cuBLAS gives equal bits only with workspaces
-        # of a fixed size; and runs side by side need a queue for each, not the eight that there are by default.
+        # Read when cuBLAS is first used: with several streams it gives equal bits only in workspaces of a fixed size.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     return Compute(torch.device(device), precision, threads, deterministic, kernels)
 
 
@@ -147,8 +148,8 @@ def has_fast_bf16(device: str) -> bool:
 
 
 def _cudnn() -> int | None:
-    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    return version
+    number: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return number
 
 
 def usual_threads() -> int:
@@ -186,12 +187,10 @@ def compiled(network: torch.nn.Module, on: Compute, size: int) -> tuple[Callable
     """
     if problem := _no_compiler(on.device):
         return network, f"not compiled, the network runs eagerly: {problem}"
-    if on.deterministic:
-        # Else several forms of a kernel are tried, and the fastest, which may add in another order, is taken.
-        import torch._inductor.config as inductor
-
-        if hasattr(inductor, "deterministic"):  # torch before 2.13 may lack it
-            inductor.deterministic = True
+    # Else several forms of a kernel are tried and the fastest is taken, which may add in another order. What is
+    # compiled is shared by all runs of the process, so those that do not ask for that have it too.
+    if compiles_deterministically():
+        torch._inductor.config.deterministic = True
     fast: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network, dynamic=False)
 
     def forward(images_NCHW: torch.Tensor) -> torch.Tensor:
@@ -199,9 +198,16 @@ def compiled(network: torch.nn.Module, on: Compute, size: int) -> tuple[Callable
         return logits_NK
 
     return forward, (
-        "the first step of the first such network compiles it, which takes from half a minute to minutes; "
-        "docs/performance.md says when that pays; batches of another size run as without it"
+        "the first step of the first such network compiles it, which takes from half a minute to minutes and pays in "
+        "long runs only; batches of another size run as without it"
     )
+
+
+def compiles_deterministically() -> bool:
+    """Whether the compiler can be held to one form of each kernel; before torch 2.13 it may not."""
+    import torch._inductor.config as inductor
+
+    return hasattr(inductor, "deterministic")
 
 
 @cache

@@ -34,7 +34,7 @@ def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, on: Compute,
     One forward and one backward pass of the mean cross-entropy. Neither running statistics nor `.grad` of the
     parameters change, and no random number is drawn.
     """
-    on.choose_kernels()
+    on.set_backends()
     parameters = dict(network.named_parameters())
     buffers = [buffer.clone() for buffer in network.buffers()]
     with caught(network) as seen:

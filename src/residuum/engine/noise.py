@@ -24,7 +24,7 @@ def noise(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], on: Comp
     total = [torch.zeros_like(parameter) for parameter in parameters]
     small = 0.0
     for images_BCHW, labels_B in batches:
-        on.choose_kernels()
+        on.set_backends()
         # Half precision would need the loss scaled; the few batches are computed in fp32 there.
         with on.arithmetic() if on.precision != "fp16" else nullcontext():
             logits_BK = network(images_BCHW)

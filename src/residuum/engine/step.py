@@ -66,10 +66,12 @@ def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
     batch = training.batches.batch(table.draws, number, training.batches.sizes[number])
     buffers = [buffer.clone() for buffer in network.buffers()]
     loss, correct = yield from gradients(training, batch, progress, buffers)
-    found = scale.unscale(_gradients(training)) if scale is not None else None
-    skipped = bool(found) and not bool(scale.hopeless(found)) if scale is not None and found is not None else False
-    loss_, norm, right = torch.stack([loss, gradient_norm(training).to(loss.dtype), correct]).tolist()
-    seen = Row(loss_, norm, right, skipped)
+    found, skipped = torch.zeros(()), False
+    if scale is not None:
+        found = scale.unscale(_gradients(training))
+        skipped = bool(found) and not bool(scale.hopeless(found))
+    mean, norm, right = torch.stack([loss, gradient_norm(training).to(loss.dtype), correct]).tolist()
+    seen = Row(mean, norm, right, skipped)
     if not seen.finite:
         put_back(network.buffers(), buffers)
         return [seen]
@@ -77,7 +79,7 @@ def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
         optimizer.step()
         if training.average is not None:
             training.average.update(network, table.moves[number])
-    if scale is not None and found is not None:
+    if scale is not None:
         scale.adapt(found)
     return [seen]
 
@@ -112,11 +114,13 @@ class Captured:
         self._loaded: Epoch | None = None
         self._replays: dict[int, Callable[[], object]] = {}
         self._refused = False
+        self._failed = False
 
     def block(self, table: Epoch, progress: Progress) -> Updates:
         """The updates up to the end of the block; the device is at work on them when `Launched` is said."""
         training = self._training
-        # The first update of an optimizer makes its state, which torch does in ways that no graph can repeat.
+        # The first update of an optimizer makes its state, which torch does in ways that no graph can repeat. That is
+        # the first of a run, also where the state stands before it, unless half precision has left it out.
         if self._refused or progress.epoch == progress.step == 0 or not _has_begun(training.optimizer):
             return (yield from eager(training, table, progress))
         start = progress.step
@@ -161,6 +165,7 @@ class Captured:
 
         Raises:
             InputError: one image at a time does not fit.
+            CannotCaptureError: a capture of another run has failed in this process.
         """
         if not self._masked and not _takes_mask(self._training.optimizer):
             self._masked = self._parameters + flattened(_entries(self._training.optimizer))
@@ -181,6 +186,9 @@ class Captured:
                 return
             self._replays.clear()
             self._record = self._recorder()  # what failed may have left its pool in use
+            if isinstance(problem, CannotCaptureError) and not self._failed:
+                raise problem  # another run's failure must not change the bits of this one
+            self._failed = True
             if out_of_memory(problem) and not isinstance(problem, CannotCaptureError):
                 yield smaller(self._training, progress, max(sizes))
             else:
@@ -232,7 +240,7 @@ class CannotCaptureError(RuntimeError):
 
 
 _failures: list[str] = []
-"""Why captures have failed in this process. Torch's allocator is then left within a capture, so there are no more."""
+"""Why captures could not be ended in this process. Torch's allocator is then left within one: there are no more."""
 
 
 def graphs() -> Recorder:
@@ -247,7 +255,7 @@ def graphs() -> Recorder:
 def _graph(stream: Any, pool: Any, begin: Callable[[], None], work: Callable[[], None]) -> Callable[[], object]:
     """The work captured in a CUDA graph, after a warm-up; gives the graph's replay."""
     if _failures:
-        raise CannotCaptureError(f"an earlier capture failed in this process: {_failures[0]}")
+        raise CannotCaptureError(f"a capture failed in this process, which takes a new process: {_failures[0]}")
     here = torch.cuda.current_stream()
     stream.wait_stream(here)
     try:
@@ -264,10 +272,11 @@ def _graph(stream: Any, pool: Any, begin: Callable[[], None], work: Callable[[],
         with torch.cuda.graph(captured, pool=pool, stream=stream):
             work()
     except RuntimeError as error:
-        # The end of a capture that has failed raises another error than what made it fail.
-        cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
-        _failures.append(str(cause).splitlines()[0] if str(cause) else type(cause).__name__)
-        raise cause from None
+        # Where a capture cannot be ended, that is another error than what made it fail.
+        if not isinstance(error.__context__, RuntimeError):
+            raise
+        _failures.append(str(error.__context__).splitlines()[0])
+        raise error.__context__ from None
     finally:
         torch.cuda.set_stream(here)
         torch._C._cuda_clearCublasWorkspaces()

@@ -94,8 +94,10 @@ def own_place(device: str) -> Place:
         nonlocal threads
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        with torch.cuda.stream(stream) if stream else nullcontext():
-            yield
-        threads = torch.get_num_threads()
+        try:
+            with torch.cuda.stream(stream) if stream else nullcontext():
+                yield
+        finally:
+            threads = torch.get_num_threads()
 
     return entered

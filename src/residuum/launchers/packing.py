@@ -109,11 +109,11 @@ def cards(device: str) -> list[str]:
     return (said or [str(number) for number in range(count)])[:count]
 
 
-def fastest(config: RunConfig, cores: int, threads: int) -> Packing:
+def fastest(config: RunConfig, cores: int, threads: int, largest: RunConfig | None = None) -> Packing:
     """The packing that trains most images a second here, from a few seconds of each; nothing is written.
 
     On the CPU those are processes × threads, on GPUs a process for each with more and more lanes. No worker has more
-    than `threads`.
+    than `threads`. On GPUs the memory of `largest`, a run that is larger than the one that is timed, bounds the lanes.
 
     Raises:
         InputError: anything that a run would stumble over, or a piece of it does not run in a worker.
@@ -121,7 +121,7 @@ def fastest(config: RunConfig, cores: int, threads: int) -> Packing:
     resolved = _checked(config)
     on = cards(resolved.compute.device)
     if on:
-        speeds = _on_cards(resolved, cores, threads, on)
+        speeds = _on_cards(resolved, cores, threads, on, _checked(largest) if largest else resolved)
     else:
         speeds = {(*packing, 1): _speed(resolved, *packing)[0] for packing in packings(cores, threads)}
     best = max(speeds, key=lambda packing: speeds[packing])
@@ -153,13 +153,17 @@ def _checked(config: RunConfig) -> RunConfig:
     return resolved
 
 
-def _on_cards(config: RunConfig, cores: int, threads: int, on: Sequence[str]) -> dict[tuple[int, int, int], float]:
+def _on_cards(
+    config: RunConfig, cores: int, threads: int, on: Sequence[str], largest: RunConfig
+) -> dict[tuple[int, int, int], float]:
     """Images a second of a run alone, then of a worker on each GPU with more and more lanes.
 
     There are no more once they die, are not clearly faster, or would not fit into the memory.
     """
     alone = (1, min(threads, cores), 1)
     speed, memory = _speed(config, *alone, on)
+    if largest != config:
+        memory = _speed(largest, *alone, on)[1]
     speeds, before = {alone: speed}, 0.0
     for lanes in LANES:
         packing = (len(on), max(1, min(threads, cores // len(on))), lanes)

@@ -265,7 +265,13 @@ def start(main: Callable[[Channel], None], threads: int, card: str = "") -> tupl
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-c", code],
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)} | ({"CUDA_VISIBLE_DEVICES": card} if card else {}),
+            env={
+                # Runs side by side need a queue each on a GPU, which has eight by default.
+                "CUDA_DEVICE_MAX_CONNECTIONS": "32",
+                **os.environ,
+                "OMP_NUM_THREADS": str(threads),
+                **({"CUDA_VISIBLE_DEVICES": card} if card else {}),
+            },
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,

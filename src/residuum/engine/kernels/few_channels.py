@@ -49,7 +49,7 @@ def chosen(
     """What Triton computes of a 3×3 convolution, by the setting `compute.kernels`.
 
     `cudnn`: nothing; `auto`: what was measured to be faster so; `triton`: everything that the kernels can. `capability`
-    is that of the NVIDIA card, None on another device; `precision` is `fp32` or `bf16`.
+    is that of the NVIDIA card, None on another device; `precision` is as in `residuum.engine.compute`.
 
     Raises:
         InputError: `triton` where it cannot run; `auto` means `cudnn` there.
@@ -78,6 +78,16 @@ def _lacking(capability: tuple[int, int] | None, precision: str) -> str | None:
     return None if find_spec("triton") else "the package triton, which is not installed"
 
 
+def settled(kernels: str, device: torch.device, precision: str) -> str:
+    """What `kernels` comes to on a device: `auto` is `cudnn` where Triton cannot run."""
+    return "cudnn" if kernels == "auto" and _lacking(_capability(device), precision) else kernels
+
+
+def _capability(device: torch.device) -> tuple[int, int] | None:
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    return torch.cuda.get_device_capability(device) if nvidia else None
+
+
 def with_kernels(network: nn.Module, kernels: str, device: torch.device, precision: str) -> nn.Module:
     """The same network, whose 3×3 convolutions use Triton's kernels where these are chosen.
 
@@ -86,8 +96,7 @@ def with_kernels(network: nn.Module, kernels: str, device: torch.device, precisi
     Raises:
         InputError: `kernels` is `triton`, which cannot run on the device or in the precision.
     """
-    nvidia = device.type == "cuda" and torch.version.hip is None
-    capability = torch.cuda.get_device_capability(device) if nvidia else None
+    capability = _capability(device)
     for conv in network.modules():
         if type(conv) is nn.Conv2d and _is_plain_3x3(conv):
             by_triton = chosen(kernels, conv.in_channels, conv.out_channels, conv.stride[0], capability, precision)
