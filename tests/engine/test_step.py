@@ -4,6 +4,7 @@ On a CPU the functions that a GPU captures can be called as they are, so blocks,
 without one; `tests/engine/test_cuda.py` has what needs a card.
 """
 
+import itertools
 import math
 import pickle
 from dataclasses import replace
@@ -258,6 +259,43 @@ def test_what_cannot_be_captured_runs_one_update_at_a_time_and_one_line_says_so(
     assert not any(isinstance(event, Launched) for event in seen)
     assert [e for e in told(seen) if not isinstance(e, Note)] == told(fit(single, Progress()))
     assert same(bits(eager), bits(single))
+
+
+def test_a_capture_that_failed_for_another_run_changes_no_bit_of_this_one(monkeypatch):
+    """It is an error, as after a crash: a worker is replaced and the run captured in a new process."""
+
+    def broken(begin, work):
+        raise step.CannotCaptureError("a capture failed in this process")
+
+    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda: broken).block)
+    training, seen = made(), []
+    events = fit(training, Progress())
+    with pytest.raises(step.CannotCaptureError):
+        seen += events
+    assert [type(event) for event in itertools.islice(fit(made(), Progress()), 1)] == [StepDone]
+    assert same(bits(training), after_one_update())
+
+
+def after_one_update():
+    twin = made()
+    next(fit(twin, Progress()))
+    return bits(twin)
+
+
+def test_a_run_whose_own_capture_broke_the_process_goes_on_one_update_at_a_time(monkeypatch):
+    tries = []
+
+    def breaking_down(begin, work):
+        tries.append(work)
+        if len(tries) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        raise step.CannotCaptureError("a capture failed in this process: CUDA out of memory")
+
+    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda: breaking_down).block)
+    notes = [event.text for event in fit(made(), Progress()) if isinstance(event, Note)]
+    assert len(notes) == 2
+    assert "micro-batches of 5 images" in notes[0]
+    assert "made one at a time" in notes[1]
 
 
 def test_memory_that_runs_out_in_a_capture_splits_the_batch_and_leaves_no_trace(monkeypatch):

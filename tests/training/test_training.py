@@ -194,6 +194,31 @@ def test_device_and_precision_are_part_of_a_run(tmp_path, monkeypatch):
     assert train(tiny(), tmp_path).id != slow.id
 
 
+def test_what_only_a_gpu_can_do_is_no_other_run_on_a_cpu():
+    settings = {"compute__deterministic": False, "compute__kernels": "auto", "compute__device": "cpu"}
+    resolved = check(tiny(**settings)).compute
+    assert (resolved.deterministic, resolved.kernels) == (True, "cudnn")
+    assert identity(check(tiny(**settings))) == identity(check(tiny()))
+    with pytest.raises(InputError, match=r"compute\.kernels: triton needs an NVIDIA card"):
+        check(tiny(compute__kernels="triton"))
+
+
+def test_a_run_that_was_trained_on_a_card_is_read_on_a_laptop(tmp_path):
+    """Its record says `cuda`; here it is evaluated on what is here, in an arithmetic that is here."""
+    record = train(tiny(compute__precision="fp32"), tmp_path)
+    values = json.loads((record.folder / run_folder.CONFIG).read_text())
+    for precision in ("fp32", "tf32", "fp16", "bf16"):
+        values["compute"] |= {"device": "cuda", "precision": precision, "kernels": "triton"}
+        (record.folder / run_folder.CONFIG).write_text(json.dumps(values))
+        from residuum.predict import evaluate, load
+
+        elsewhere = read_record(record.folder)
+        on = load(elsewhere).compute
+        assert (on.device.type, on.precision) == ("cpu", "bf16" if precision == "bf16" else "fp32")
+        scores = evaluate(elsewhere)
+        assert scores.loss == pytest.approx(record.result["last"]["test"]["loss"], rel=0.05)
+
+
 def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
     """Version 1 had the settings as they were asked for, `auto` among them, and counted all of them in the id."""
     events = run(tiny(save__every=2), tmp_path)
