@@ -77,7 +77,7 @@ class TrainingBatches:
         self._labels_N = on_device(device, labels_N)
         self._indices = indices
         self._seed = seed
-        self._normalization = normalization
+        self._normalise = normalization.on(device)
         self._augment = augmentation(augment)
         channels, height, width = images_NCHW.shape[1:]
         self._slots = {purpose: slot for slot, purpose in enumerate(purposes(augment, (channels, height, width)))}
@@ -124,7 +124,7 @@ class TrainingBatches:
         places_B = torch.arange(size, device=draws.order_N.device) + number * self._batch_size
         indices_B = draws.order_N[places_B]
         draw = Draw(lambda purpose: draws.keys_P[self._slots[purpose]], indices_B)
-        images_BCHW = self._normalization(self._augment(_unit(self._images_NCHW[indices_B]), draw))
+        images_BCHW = self._normalise(self._augment(_unit(self._images_NCHW[indices_B]), draw))
         targets = self._labels_N[indices_B]
         if self._mix.size:
             partner_B, numbers_M = draws.partner_N[places_B], row(draws.numbers_SM, number)

@@ -1,9 +1,8 @@
 """Input normalisation: plain values that are estimated once, stored with the weights, and applied by one function."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -34,10 +33,20 @@ class Normalization:
 
     def __call__(self, images_NCHW: Tensor) -> Tensor:
         """The normalised images: float32 in, float32 out, same shape."""
+        return self.on(images_NCHW.device)(images_NCHW)
+
+    def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """The normalisation of images on a device, its constants brought there once.
+
+        What it does can be captured in a graph, where values that come from the host cannot.
+        """
         if self.kind == "per_image":
-            return _standardize_each(images_NCHW)
-        mean_C11, scale_C11 = _constants(self, images_NCHW.device)
-        return images_NCHW.sub(mean_C11).mul_(scale_C11)
+            return _standardize_each
+        mean_C11, scale_C11 = (
+            torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
+            for values in (self.mean, [1 / std for std in self.std])
+        )
+        return lambda images_NCHW: images_NCHW.sub(mean_C11).mul_(scale_C11)
 
     def plain(self) -> dict[str, Any]:
         """The values as they go into JSON; `of` reads them back."""
@@ -47,19 +56,6 @@ class Normalization:
     def of(cls, values: Mapping[str, Any]) -> Self:
         """The normalisation that plain values describe."""
         return cls(values["kind"], tuple(values["mean"]), tuple(values["std"]))
-
-
-@cache
-def _constants(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / std of an affine normalisation, each [C, 1, 1].
-
-    Kept, since a value that comes from the host in every call could not be captured in a graph.
-    """
-    mean_C, scale_C = (
-        torch.tensor(values, dtype=torch.float32, device=device)
-        for values in (normalization.mean, [1 / std for std in normalization.std])
-    )
-    return mean_C[:, None, None], scale_C[:, None, None]
 
 
 def mean_per_image(values_BCHW: Tensor) -> Tensor:
