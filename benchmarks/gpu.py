@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from residuum.launchers.lanes import Lane, own_place, side_by_side
 
 from residuum import assemble, recipes, training
 from residuum.bench import operations, peak
 from residuum.config import RunConfig
+from residuum.launchers.lanes import Lane, own_place, side_by_side
 from residuum.records.event import EpochDone, Note, StepDone
 
 HERE = Path(__file__).parent
