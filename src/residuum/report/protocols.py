@@ -152,8 +152,10 @@ def _choice(choice: Choice, protocol: Protocol, of: Choice) -> str:
 def _setting(key: str, value: Any, protocol: Protocol) -> str:
     if isinstance(value, list | tuple):
         return " and ".join(_setting(key, one, protocol) for one in value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return "none" if value is None else str(value).lower()
+    if not isinstance(value, int | float):
+        return str(value)
     return _number(value * protocol.epochs if key in TIMES and value < 1 and protocol.epochs else value)
 
 
