@@ -222,7 +222,8 @@ _ALL = (
     Measure("held_out_error", "error of the last epoch on validation images, or the observed test error without them",
             "%", True, _curve(lambda errors: errors[-1])),
     Measure("gap", "held-out error minus training error: how much it overfits", "points", True, _gap),
-    Measure("gap_growth", "how much more it overfits after the last epoch than halfway", "points", True, _gap_growth),
+    Measure("gap_growth", "how much held-out minus training error, as measured in training, grew in the second half: "
+            "whether it overfits late", "points", True, _gap_growth),
     Measure("mean_held_out_error", "held-out error, mean of all epochs: low where training converges fast", "%", True,
             _curve(fmean)),
     Measure("roughness", "mean change of the held-out error from epoch to epoch in the second half", "points", True,
