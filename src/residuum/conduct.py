@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from residuum.analysis import power
 from residuum.analysis.results import results
 from residuum.config import RunConfig, identity
 from residuum.data import datasets
+from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset
+from residuum.data.normalize import NORMALIZERS
 from residuum.engine.compute import usual_threads
-from residuum.errors import InputError
+from residuum.errors import InputError, unknown
 from residuum.launchers import processes
 from residuum.launchers.packing import (
     Pace,
@@ -35,9 +38,15 @@ from residuum.launchers.processes import Job, JobFailed, Said
 from residuum.models.summary import Summary, summarize
 from residuum.records import folder as run_folder
 from residuum.records import storage
+from residuum.registry import Choice, Table
 from residuum.studies import plan as plans
 from residuum.studies.plan import Look, Plan, PlannedArm, PlannedRun
-from residuum.studies.study import Study, check_claims
+from residuum.studies.study import Protocol, Study, StudyError, check_claims
+
+PROTOCOL_TABLES: Mapping[str, Table[Any]] = {
+    "schedule": optim.SCHEDULES, "optimizer": optim.OPTIMIZERS, "augment": AUGMENTATIONS, "normalize": NORMALIZERS,
+}  # fmt: skip
+"""The tables from which protocols of published numbers choose."""
 
 GROUPS = 4
 """Looks at the data that `until_decided` allows itself, the first included."""
@@ -90,6 +99,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
     if not 0 < scale <= 1:
         raise InputError(f"--scale: {scale:g} is not a share above 0 and up to 1")
     changed = study.changed(settings)
+    check_protocols(changed)
     arms, runs = [], []
     whole: dict[str, RunConfig] = {}
     loaded: dict[str, Dataset] = {}
@@ -187,6 +197,7 @@ def resolved(study: Study) -> dict[str, RunConfig]:
     Raises:
         InputError: a name or setting that cannot be.
     """
+    check_protocols(study)
     found: dict[str, RunConfig] = {}
     loaded: dict[str, Dataset] = {}
     missing: set[str] = set()
@@ -209,6 +220,36 @@ def resolved(study: Study) -> dict[str, RunConfig]:
         found[arm.name] = config.changed({"data.fingerprint": ""}) if source in missing else config
     check_claims(study, found)
     return found
+
+
+def check_protocols(study: Study) -> None:
+    """Check what the protocols of published numbers choose from our tables.
+
+    A name that is nearly one of ours is a misspelt one; any other is of something that we do not have.
+
+    Raises:
+        StudyError: such a name, or a setting that cannot be.
+    """
+    protocols: dict[tuple[str | int, ...], Protocol] = {("sources", name): one for name, one in study.sources.items()}
+    protocols |= {("published", number): one for number, one in enumerate(study.published)}
+    for place, protocol in protocols.items():
+        for key, table in PROTOCOL_TABLES.items():
+            value = protocol.known.get(key, ())
+            for choice in value if isinstance(value, tuple) else (value,):
+                try:
+                    _check_choice(table, choice)
+                except InputError as error:
+                    raise StudyError((*place, key), str(error)) from error
+
+
+def _check_choice(table: Table[Any], choice: Choice) -> None:
+    if choice.name not in table and get_close_matches(choice.name, list(table), n=1, cutoff=0.8):
+        raise unknown(table.kind, choice.name, table)
+    known = table.settings(choice.name) if choice.name in table else {}
+    for name, value in choice.settings.items() if known else ():
+        if name not in known:
+            raise unknown("setting", name, known)
+        known[name].check(value, name)
 
 
 def estimate(plan: Plan, root: Path, *, seconds: float = 20.0, packing: Packing | None = None) -> Estimate:

@@ -18,7 +18,7 @@ from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError
-from residuum.models.summary import summarize
+from residuum.models.summary import activations, summarize
 from residuum.records import folder as run_folder
 from residuum.records import storage
 from residuum.records.environment import environment
@@ -178,6 +178,7 @@ def _compute(
         "micro_batch": progress.micro_batch,
         "parameters": cost.parameters,
         "macs": cost.macs,
+        "activations": activations(training.network, data.shape),
     }
     storage.write_json(folder / run_folder.RESULT, result)
     yield Finished(folder, "diverged" if diverged else "finished")

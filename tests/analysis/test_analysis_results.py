@@ -79,7 +79,7 @@ def test_a_complete_study_is_summarised_compared_and_judged(tmp_path):
     assert set(found.records) == {run.id for run in plan.runs}
     assert {name: [one.arm for one in row] for name, row in found.summaries.items()} == {
         name: ["plain20", "resnet20"] for name in
-        ("test_error", "test_accuracy", "test_loss", "train_loss", "train_error", "held_out_error", "gap",
+        ("test_error", "test_accuracy", "test_loss", "train_loss", "train_error", "held_out_error", "gap", "gap_growth",
          "mean_held_out_error", "converged_at", "seconds", "seconds_per_epoch", "milliseconds_per_update",
          "parameters", "macs")
     }  # fmt: skip

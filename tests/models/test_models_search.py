@@ -14,8 +14,8 @@ from residuum.cli.models import _amount
 from residuum.config import REPORT_C_NETWORKS, RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import MODELS, build
-from residuum.models.search import MOST_BLOCKS, Limits, Task, _splits, cost, search
-from residuum.models.summary import summarize
+from residuum.models.search import FLOAT, MOST_BLOCKS, Limits, Task, _splits, cost, search
+from residuum.models.summary import activations, summarize
 from residuum.registry import Choice
 from residuum.studies.study import Study
 
@@ -72,6 +72,10 @@ def test_the_memory_is_what_autograd_keeps_and_three_numbers_for_each_parameter(
         kept = kept_for_backward(net, images_NCHW, torch.zeros(task.batch, dtype=torch.int64))
         counted = cost(blocks, channels, task)
         assert counted.memory == kept + 12 * counted.parameters
+        net.eval()  # how a network is left by its last evaluation
+        assert task.batch * FLOAT * activations(net, task.shape) == kept
+        assert not net.training
+        assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def exhaustive(limits, task, stages, widths, top, depth=None):

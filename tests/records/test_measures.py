@@ -26,7 +26,7 @@ def epoch(number, lr, train, validation=None, test=None):
 
 def record(epochs, folder=Path("nowhere"), status="finished", **result):
     whole = {"last": {"test": {"loss": 0.5, "accuracy": 0.9}}, "selected": None, "seconds": 60.0,
-             "parameters": 1234, "macs": 99, **result}  # fmt: skip
+             "parameters": 1234, "macs": 99, "activations": 1000, **result}  # fmt: skip
     return RunRecord("id", folder, "", status, recipes.he2015(), (), {}, tuple(epochs), whole)
 
 
@@ -40,9 +40,10 @@ CURVE = [
     ("name", "value"),
     [
         ("test_error", 10), ("test_accuracy", 90), ("test_loss", 0.5), ("train_loss", 1.2), ("train_error", 12),
-        ("validation_error", 24), ("held_out_error", 24), ("gap", 12),
+        ("validation_error", 24), ("held_out_error", 24), ("gap", 12), ("gap_growth", 12 - (25 - 30)),
         ("mean_held_out_error", (70 + 40 + 25 + 27 + 24.5 + 24) / 6), ("roughness", (2.5 + 0.5) / 2),
         ("converged_at", 5 / 6), ("first_drop", 15), ("second_drop", 2.5), ("seconds", 60),
+        ("activation_memory", 4 * 1000 * 128 / 1e6),
         ("seconds_per_epoch", 7), ("milliseconds_per_update", 256), ("parameters", 1234), ("macs", 99),
     ],
 )  # fmt: skip
@@ -68,6 +69,28 @@ def test_a_diverged_run_has_no_error_but_keeps_its_cost():
     there = {name for name, one in MEASURES.items() if one.of(diverged) is not None}
     assert not there & {"test_error", "train_error", "train_loss", "held_out_error", "gap", "converged_at"}
     assert {"parameters", "macs", "seconds"} <= there
+
+
+def test_the_unrest_before_a_drop_is_that_of_the_second_half_of_the_time_before_it():
+    errors = [70, 40, 30, 36, 33, 20, 5]
+    rows = [epoch(number, 0.1 if number < 7 else 0.01, 10, validation=error) for number, error in enumerate(errors, 1)]
+    assert MEASURES["roughness_before_drop"].of(record(rows)) == pytest.approx((3 + 13) / 2)
+    assert MEASURES["roughness_before_drop"].of(record(rows[:6])) is None, "the rate never fell"
+    assert MEASURES["roughness_before_drop"].of(record(CURVE)) is None, "one epoch before the drop has no changes"
+
+
+def test_curves_drawn_at_random_against_slow_twins():
+    """The same numbers by loops over the epochs."""
+    chance = np.random.default_rng(5)
+    for length in chance.integers(2, 20, 30):
+        drop = int(chance.integers(1, length + 1))
+        rows = [epoch(n, 0.1 if n < drop else 0.01, *chance.uniform(0, 90, 2)) for n in range(1, length + 1)]
+        held_out = [100 - 100 * row.validation.accuracy for row in rows]
+        gaps = [error - 100 + 100 * row.train.accuracy for row, error in zip(rows, held_out, strict=True)]
+        assert MEASURES["gap_growth"].of(record(rows)) == pytest.approx(gaps[-1] - gaps[length // 2 - 1])
+        changes = [abs(held_out[n] - held_out[n - 1]) for n in range((drop - 1) // 2 + 1, drop - 1)]
+        expected = sum(changes) / len(changes) if changes else None
+        assert MEASURES["roughness_before_drop"].of(record(rows)) == (expected and pytest.approx(expected))
 
 
 def test_held_out_is_validation_where_there_is_one_and_the_observed_test_curve_otherwise():

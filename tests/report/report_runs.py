@@ -99,6 +99,7 @@ def depths(**changes) -> Study:
         "name": "twins", "question": "Do shortcuts cure degradation?", "base": "he2015", "seeds": 3,
         "axes": {"model": list(DEPTHS)}, "compare": {"baseline": "resnet20"},
         "claims": [{"text": "Plain gets worse with depth.", "expect": "plain56 > plain20"}],
-        "published": [{"source": "Somebody 2015", "arm": "resnet20", "value": 8.75, "protocol": "best epoch on test"}],
+        "published": [{"source": "Somebody 2015", "arm": "resnet20", "value": 8.75,
+                       "selection": "best-on-test"}],
         **changes,
     })  # fmt: skip

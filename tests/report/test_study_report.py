@@ -21,6 +21,7 @@ from report_runs import DEPTHS, ERRORS, depths, finished, leave, planned, read
 from scipy import stats
 
 from residuum.analysis.images import ImagePairs
+from residuum.analysis.results import results
 from residuum.errors import InputError, StorageError
 from residuum.records import layers as recorded
 from residuum.report import commands, style, tables
@@ -28,6 +29,7 @@ from residuum.report import study as study_report
 from residuum.report.figures import arm_history, batch_size, differences, frame, scatter, study_curves
 from residuum.report.study import Picture, Tabular, sections, write
 from residuum.studies import files
+from residuum.studies import plan as plans
 from residuum.studies.study import Study
 
 NASTY = ('<b>a</b> & "b" | c_d $x$ 100% #1 ~ ^ \\e {f} `g` *h*', "=1+2", "_under", "x" * 90)
@@ -389,33 +391,47 @@ def test_the_table_of_runs_lists_every_run(whole):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "changes", "expected"),
+    ("published", "changes", "expected"),
     [
-        ("last epoch, no validation split", {}, []),
-        ("best epoch on test", {}, ["best epoch on the test set there, last epoch here"]),
-        ("median of 3", {}, ["median there, mean here"]),
-        ("12 epochs", {}, []),
-        ("200 epochs, batch 64", {}, ["200 epochs there, 12 here", "batch 64 there, 128 here"]),
-        ("4.7k iterations", {}, []),  # 12 epochs of 391 updates
-        ("64k iterations, batch size 128", {}, ["64k updates there, 4.69k here"]),
-        ("", {"data.validation": 5000}, ["5,000 training images held out for validation here",
-                                         "data.validation = 5000 here"]),
-        ("10 % held out", {"data.validation": 0.1}, ["data.validation = 0.1 here"]),
-        ("90/10 validation split", {}, ["no validation split here"]),
-        ("", {"data.root": "/secret/place/cifar10-JPEG/"}, ["JPEG copy of the images here (cifar10-JPEG)"]),
+        ({"validation": 0}, {}, []),
+        ({"validation": 0}, {"data.validation": 5000},
+         ["none of the training images held out there, 5,000 here"]),
+        ({"validation": 0.1}, {"data.validation": 0.1}, []),
+        ({}, {"data.validation": 0.1}, ["data.validation = 0.1 here"]),
+        ({"schedule": "multistep"}, {"optim.schedule.gamma": 0.2}, ["optim.schedule.gamma = 0.2 here"]),
+        ({"schedule": {"name": "multistep", "gamma": 0.1}}, {"optim.schedule.gamma": 0.2},
+         ["schedule multistep (gamma = 0.1) there, multistep (gamma = 0.2) here"]),
+        ({"lr": 0.05}, {"optim.lr": 0.05}, []),
+        ({}, {"data.root": "/secret/place/cifar10-JPEG/"}, ["JPEG copy of the images here (cifar10-JPEG)"]),
+        ({"measure": "parameters", "batch": 64}, {}, []),  # a count has no protocol
+        ({"measure": "parameters"}, {"optim.lr": 0.05}, ["optim.lr = 0.05 here"]),
     ],
 )  # fmt: skip
-def test_differences_in_protocol_are_named(protocol, changes, expected, tmp_path):
-    published = [{"source": "S", "arm": "resnet20", "value": 1, "protocol": protocol}]
-    found = read(planned(depths(published=published), settings=changes), tmp_path)
-    assert tables.protocol_differences(found, found.plan.study.published[0]) == expected
+def test_changed_settings_are_said_once(published, changes, expected, tmp_path):
+    study = depths(published=[{"source": "S", "arm": "resnet20", "value": 1, **published}])
+    found = read(planned(study, settings=changes), tmp_path)
+    told = tables.protocol_differences(found, found.plan.study.published[0])
+    assert [text for text in told if not text.startswith("unknown there: ")] == expected
+
+
+def test_a_share_and_a_count_of_the_same_images_are_alike_where_a_run_says_how_many_there_are(tmp_path):
+    study = depths(published=[{"source": "S", "arm": "resnet20", "value": 1, "validation": 0.1},
+                              {"source": "S", "arm": "resnet20", "value": 1, "validation": 0.2}])  # fmt: skip
+    plan = planned(study, settings={"data.validation": 5000})
+    leave(tmp_path, next(run for run in plan.runs if run.arm == "resnet20"), 8.0)
+    found = read(plan, tmp_path)
+    same, other = (tables.protocol_differences(found, one)[:-1] for one in found.plan.study.published)
+    assert same == []
+    assert other == ["20 % of the training images held out there, 5,000 here"]
 
 
 def test_a_difference_in_every_row_is_said_once_in_the_caption(tmp_path, page):
-    published = [{"source": "S", "arm": "resnet20", "value": 1, "protocol": "best epoch on test"},
-                 {"source": "T", "arm": "resnet56", "value": 1, "protocol": "last epoch"}]  # fmt: skip
+    known = {"epochs": 12, "validation": 0}
+    published = [{"source": "S", "arm": "resnet20", "value": 1, "selection": "best-on-test", **known},
+                 {"source": "T", "arm": "resnet56", "value": 1, "selection": "last", **known}]  # fmt: skip
     found = read(planned(depths(published=published), settings={"data.validation": 5000}), tmp_path)
-    shared = ["5,000 training images held out for validation here", "data.validation = 5000 here"]
+    unknown = "unknown there: batch, rate, weight decay, schedule, optimizer, augmentation, normalisation"
+    shared = ["none of the training images held out there, 5,000 here", unknown]
     assert tables.shared_differences(found) == shared
     assert [row[-1] for row in tables.published(found).rows] == [
         "best epoch on the test set there, last epoch here", "no other known",
@@ -427,13 +443,39 @@ def test_a_difference_in_every_row_is_said_once_in_the_caption(tmp_path, page):
 
 
 def test_scale_and_arithmetic_are_differences_in_protocol(tmp_path):
-    plan = planned(depths(), scale=0.05, epochs=8)
-    run = next(run for run in plan.runs if run.arm == "resnet20")
-    leave(tmp_path, run, 20.0, extra={"precision": "bf16"})
+    published = [
+        {"source": "S", "arm": "resnet20", "value": 1, "epochs": 164},
+        {"source": "S", "arm": "resnet20", "value": 1},
+    ]
+    plan = planned(depths(published=published), scale=0.05, epochs=8)
+    leave(tmp_path, next(run for run in plan.runs if run.arm == "resnet20"), 20.0, extra={"precision": "bf16"})
     found = read(plan, tmp_path)
-    assert tables.protocol_differences(found, found.plan.study.published[0]) == [
-        "scaled: 8 epochs here (×0.05)", "best epoch on the test set there, last epoch here", "bf16 arithmetic here",
-    ]  # fmt: skip
+    known, unknown = (tables.protocol_differences(found, one)[:-1] for one in found.plan.study.published)
+    assert known == ["164 epochs there, 8 here (×0.05)", "bf16 arithmetic here"]
+    assert unknown == ["8 epochs here (×0.05)", "bf16 arithmetic here"]
+
+
+def test_a_bound_is_printed_as_one_and_nothing_is_subtracted_from_it(tmp_path):
+    published = [{"source": "S", "arm": "plain110", "value": 60, "bound": "above"}]
+    found = finished(planned(depths(published=published)), tmp_path, ERRORS)
+    (row,) = tables.published(found).rows
+    cell = dict(zip(tables.published(found).columns, row, strict=True))
+    assert (cell["published"], cell["ours − published"]) == ("> 60.00", "–")
+    assert cells(tables.arms(found), "plain110", "published") == ["> 60.00 [1]"]
+
+
+def test_a_plan_from_before_there_were_keys_is_reported(tmp_path):
+    plan = planned(depths())
+    path = plans.write(plan, tmp_path) / plans.PLAN
+    values = json.loads(path.read_text())
+    del values["study"]["sources"]
+    values["study"]["published"] = [
+        {"source": "S", "arm": "resnet20", "measure": "test_error", "value": 8.75, "spread": None,
+         "protocol": "no images held out, best of 5 runs"}]  # fmt: skip
+    path.write_text(json.dumps(values))
+    found = results(plans.read(path.parent), tmp_path)
+    (row,) = tables.published(found).rows
+    assert row[-2:] == ("no images held out, best of 5 runs", "unknown there: how it was made")
 
 
 def test_csv_has_a_row_a_run_and_defuses_formulas(tmp_path):

@@ -634,3 +634,36 @@ def test_a_setting_that_only_planning_knows_is_named_with_its_line(tmp_path, cap
     assert "t.toml, line 6: axes.model.chanels: " in said
     assert "did you mean 'model.channels'" in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('schedule = "multisetp"', "unknown schedule 'multisetp'; did you mean 'multistep'?"),
+        ('schedule = { name = "multistep", gama = 0.1 }', "unknown setting 'gama'; did you mean 'gamma'?"),
+        ('schedule = { name = "multistep", gamma = 7 }', "gamma: input should be less than or equal to 1"),
+        ('optimizer = "nestrov"', "unknown optimizer 'nestrov'; did you mean 'nesterov'?"),
+        ('augment = ["pad_crop", "horizontal_flp"]', "did you mean 'horizontal_flip'?"),
+        ('normalize = "standardise"', "did you mean 'standardize'?"),
+    ],
+)
+@pytest.mark.parametrize("where", ["[sources.'He et al. 2015']", "[[published]]"])
+def test_a_misspelt_choice_of_a_protocol_is_named_with_its_line(tmp_path, capsys, where, line, says):
+    head = 'question = "?"\nbase = "quick"\nseeds = 1\n[axes]\nmodel = ["resnet20", "plain20"]\n'
+    number = '[[published]]\nsource = "He et al. 2015"\narm = "resnet20"\nvalue = 1\n'
+    text = head + (f"{where}\n{line}\n{number}" if where != "[[published]]" else f"{number}{line}\n")
+    (tmp_path / "t.toml").write_text(text)
+    assert main(["study", "show", str(tmp_path / "t.toml")]) == 2
+    said = capsys.readouterr().err
+    assert f"t.toml, line {text[: text.index(line)].count(chr(10)) + 1}: " in said
+    assert says in said
+
+
+def test_a_protocol_may_name_what_is_not_ours(tmp_path, capsys):
+    text = (
+        'question = "?"\nbase = "quick"\nseeds = 1\n[axes]\nmodel = ["resnet20", "plain20"]\n[[published]]\n'
+        'source = "S"\narm = "resnet20"\nvalue = 60\nbound = "above"\nnormalize = "per-pixel mean"\nschedule = "staircase"\n'
+    )
+    (tmp_path / "t.toml").write_text(text)
+    assert main(["study", "show", str(tmp_path / "t.toml")]) == 0
+    assert "schedule staircase, normalisation per-pixel mean" in capsys.readouterr().out

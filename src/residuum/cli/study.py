@@ -136,6 +136,7 @@ def seconds(text: str) -> float:
 def show(options: argparse.Namespace) -> None:
     """`residuum study show STUDY`."""
     from residuum.conduct import resolved
+    from residuum.report import protocols
     from residuum.report.terminal import print_table
     from residuum.studies import files
 
@@ -164,7 +165,8 @@ def show(options: argparse.Namespace) -> None:
     if study.published:
         print("Published")
         print_table([{"source": one.source, "arm": one.arm, "measure": one.measure, "value": one.value,
-                      "protocol": one.protocol} for one in study.published])  # fmt: skip
+                      "bound": one.bound, "protocol": protocols.described(study.protocol_of(one))}
+                     for one in study.published])  # fmt: skip
 
 
 def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = False) -> Any:

@@ -63,6 +63,37 @@ def calls(network: nn.Module, input_shape: Shape) -> list[tuple[Shape, Layer]]:
     return called
 
 
+def activations(network: nn.Module, input_shape: Shape) -> int:
+    """Numbers that the backward pass needs from the forward pass of one image of `input_shape`, in training.
+
+    They are what autograd keeps, less the parameters and the statistics of a batch. Nothing is computed, as in
+    `summarize`.
+    """
+    parameters = {name: tensor.detach().to("meta").requires_grad_() for name, tensor in network.named_parameters()}
+    buffers = {name: tensor.detach().to("meta") for name, tensor in network.named_buffers()}
+    own = {tensor.untyped_storage()._cdata for tensor in parameters.values()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if tensor.is_floating_point() and tensor.ndim > 1 and storage not in own:
+            kept[storage] = tensor  # alive, so that no other takes its place
+        return tensor
+
+    training = network.training
+    network.train()
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits_NK = functional_call(
+                network, {**parameters, **buffers}, (torch.empty(2, *input_shape, device="meta"),)
+            )
+            loss = nn.functional.cross_entropy(logits_NK, torch.zeros(2, dtype=torch.int64, device="meta"))
+    finally:
+        network.train(training)
+    del loss
+    return sum(tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in kept.values()) // 2
+
+
 def _kind(module: nn.Module) -> str:
     """What a layer is, in a few words: `conv 3x3 /2`, `batch norm`, `linear`."""
     match module:

@@ -119,6 +119,14 @@ def _gap(record: RunRecord) -> float | None:
     return None if held_out is None or train is None else held_out - train
 
 
+def _gap_growth(record: RunRecord) -> float | None:
+    held_out, half = held_out_errors(record), len(record.epochs) // 2
+    if not held_out or not half or record.status != "finished":
+        return None
+    gaps = [error - 100 * (1 - row.train.accuracy) for error, row in zip(held_out, record.epochs, strict=True)]
+    return gaps[-1] - gaps[half - 1]
+
+
 def _roughness(errors: list[float]) -> float | None:
     half = errors[len(errors) // 2 :]
     return fmean(abs(after - before) for before, after in pairwise(half)) if len(half) > 1 else None
@@ -138,6 +146,11 @@ def _drop(number: int) -> Callable[[RunRecord], float | None]:
         return errors[at - 2] - errors[at - 1]
 
     return of
+
+
+def _roughness_before_drop(record: RunRecord) -> float | None:
+    drops, errors = rate_drops(record), held_out_errors(record)
+    return _roughness(errors[: drops[0] - 1]) if drops and errors else None
 
 
 def _seconds_per_epoch(record: RunRecord) -> float | None:
@@ -189,6 +202,11 @@ def _noise_scale(record: RunRecord) -> float | None:
     return seen[-1].scale if seen and record.epochs and seen[-1].epoch == record.epochs[-1].epoch else None
 
 
+def _activation_memory(record: RunRecord) -> float | None:
+    values = record.result.get("activations")
+    return None if values is None else 4e-6 * values * record.config.train.batch_size
+
+
 def _result(key: str) -> Callable[[RunRecord], float | None]:
     return lambda record: float(record.result[key]) if key in record.result else None
 
@@ -204,6 +222,8 @@ _ALL = (
     Measure("held_out_error", "error of the last epoch on validation images, or the observed test error without them",
             "%", True, _curve(lambda errors: errors[-1])),
     Measure("gap", "held-out error minus training error: how much it overfits", "points", True, _gap),
+    Measure("gap_growth", "how much held-out minus training error, as measured in training, grew in the second half: "
+            "whether it overfits late", "points", True, _gap_growth),
     Measure("mean_held_out_error", "held-out error, mean of all epochs: low where training converges fast", "%", True,
             _curve(fmean)),
     Measure("roughness", "mean change of the held-out error from epoch to epoch in the second half", "points", True,
@@ -212,6 +232,8 @@ _ALL = (
             "share", True, _curve(_converged_at)),
     Measure("first_drop", "fall of the held-out error at the first drop of the rate", "points", None, _drop(1)),
     Measure("second_drop", "fall of the held-out error at the second drop of the rate", "points", None, _drop(2)),
+    Measure("roughness_before_drop", "mean change of the held-out error from epoch to epoch in the second half "
+            "of the time before the first drop of the rate", "points", None, _roughness_before_drop),
     Measure("seconds", "time of the whole run", "s", True, _result("seconds")),
     Measure("seconds_per_epoch", "time of an epoch, evaluation included", "s", True, _seconds_per_epoch),
     Measure("milliseconds_per_update", "time of an update", "ms", True, _milliseconds_per_update),
@@ -223,6 +245,8 @@ _ALL = (
             "fitted over the convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer),
             initial=True),
     Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
+    Measure("activation_memory", "memory of what the backward pass needs from the forward pass of a batch, in fp32",
+            "MB", True, _activation_memory, initial=True),
     Measure("parameters", "parameters of the network", "count", None, _result("parameters"), initial=True),
     Measure("macs", "multiply-adds for one image", "count", None, _result("macs"), initial=True),
 )  # fmt: skip

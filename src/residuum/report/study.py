@@ -211,9 +211,11 @@ def _arms(results: Results) -> list[Block]:
         names = {one.measure for one in results.plan.study.published}
         table, of = tables.published(results), "Published"
         if len(names) == 1:
-            table, of = tables.without(table, "measure"), f"{tables.heading(names.pop()).capitalize()}: published"
+            (name,) = names
+            table, of = tables.without(table, "measure"), f"{tables.heading(name).capitalize()}: published"
         shared = tables.shared_differences(results)
-        said = f" In every row: {'; '.join(shared)}." if shared else ""
+        every = "In every row" + (" that training decides" if any(measure(name).initial for name in names) else "")
+        said = f" {every}: {'; '.join(shared)}." if shared else ""
         blocks.append(Tabular(table, f"{of} numbers beside ours, and what differs.{said}"))
     return blocks
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from residuum.analysis.aggregate import Summary
 from residuum.analysis.results import Results
+from residuum.config import RunConfig
 from residuum.records.measures import measure
+from residuum.report import protocols
 from residuum.report.commands import toml, user_settings
-from residuum.studies.plan import Plan, PlannedArm, PlannedRun
+from residuum.studies.plan import Plan, PlannedRun
 from residuum.studies.study import Published
 
 NOTHING = "–"
@@ -211,7 +213,8 @@ def _ill(stands: Sequence[str]) -> str:
 
 def _published(one: Published) -> str:
     places = digits(one.measure)
-    return f"{one.value:.{places}f}" + (f" ± {one.spread:.{places}f} (sd)" if one.spread is not None else "")
+    bound = {"above": "> ", "below": "< ", None: ""}[one.bound]
+    return f"{bound}{one.value:.{places}f}" + (f" ± {one.spread:.{places}f} (sd)" if one.spread is not None else "")
 
 
 def sources(results: Results) -> list[str]:
@@ -220,8 +223,9 @@ def sources(results: Results) -> list[str]:
 
 
 def shared_differences(results: Results) -> list[str]:
-    """In what our runs differ in the same way from every one of several published numbers."""
-    found = [protocol_differences(results, one) for one in results.plan.study.published]
+    """In what our runs differ in the same way from every one of several published numbers that training decides."""
+    found = [protocol_differences(results, one) for one in results.plan.study.published
+             if not measure(one.measure).initial]  # fmt: skip
     return [text for text in found[0] if all(text in others for others in found)] if len(found) > 1 else []
 
 
@@ -241,8 +245,8 @@ def published(results: Results) -> Table:
         rows.append((
             f"[{numbers[one.source]}] {one.source}", one.arm, heading(one.measure), _published(one),
             spread(ours, digits(one.measure)), str(ours.n if ours else 0),
-            number(None if mean is None else mean - one.value, digits(one.measure), "+"),
-            one.protocol or "not stated", "; ".join(own) or nothing,
+            number(None if mean is None or one.bound else mean - one.value, digits(one.measure), "+"),
+            protocols.described(results.plan.study.protocol_of(one)) or "not stated", "; ".join(own) or nothing,
         ))  # fmt: skip
     numeric = ("published", "ours", "n", "ours − published")
     columns = ("source", "arm", "measure", *numeric, "their protocol", "differences in protocol")
@@ -250,47 +254,31 @@ def published(results: Results) -> Table:
 
 
 def protocol_differences(results: Results, one: Published) -> list[str]:
-    """In what our runs of an arm differ from how a published number was made, as far as its protocol says."""
-    plan, theirs = results.plan, one.protocol.lower()
-    arm = next(arm for arm in plan.arms if arm.name == one.arm)
+    """In what our runs of an arm differ from how a published number was made, and what of that is not known.
+
+    What is known before training has no protocol: there only changed settings count.
+    """
+    plan = results.plan
     run = next((run for run in plan.runs if run.arm == one.arm), None)
     if run is None:
         return []
-    record = results.records.get(run.id)
-    found = [f"scaled: {arm.epochs} epochs here (×{plan.scale:.3g})"] if plan.scale != 1 else []
-    found += _length(theirs, arm) if plan.scale == 1 else []
-    held_out = run.config["data"]["validation"]
-    split = re.search(r"(?<!no )validation|(?<!none )held out|hold[s]? out", theirs) is not None
-    if held_out and not split:
-        share = f"{held_out:,}" if held_out >= 1 else f"{100 * held_out:g} % of the"
-        found.append(f"{share} training images held out for validation here")
-    elif split and not held_out:
-        found.append("no validation split here")
-    if re.search(r"best (epoch|on|test)|, best", theirs) and one.measure != "selected_test_error":
-        found.append("best epoch on the test set there, last epoch here")
-    if "median" in theirs:
-        found.append("median there, mean here")
-    batch = re.search(r"batch (?:size )?(\d+)", theirs)
-    if batch and int(batch[1]) != run.config["train"]["batch_size"]:
-        found.append(f"batch {batch[1]} there, {run.config['train']['batch_size']} here")
+    if measure(one.measure).initial:
+        return [f"{setting(path, value)} here" for path, value in changes(plan).items()]
+    record, theirs = results.records.get(run.id), plan.study.protocol_of(one)
+    images = sum(record.data.get(part, 0) for part in ("train", "validation")) if record else None
+    found = protocols.differences(theirs, protocols.of_run(RunConfig.of(run.config), one.measure), images)
+    if plan.scale != 1:
+        said = found.get("epochs", f"{run.config['train']['epochs']} epochs here")
+        found["epochs"] = f"{said} (×{plan.scale:.3g})"
+    others = []
     where = run.config["data"]["root"].rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     if re.search(r"jpe?g", where, re.IGNORECASE):
-        found.append(f"JPEG copy of the images here ({where})")
+        others.append(f"JPEG copy of the images here ({where})")
     if record is not None and record.environment and record.environment[-1].get("precision") not in (None, "fp32"):
-        found.append(f"{record.environment[-1]['precision']} arithmetic here")
-    found += [f"{setting(path, value)} here" for path, value in changes(plan).items()]
-    return found
-
-
-def _length(theirs: str, arm: PlannedArm) -> list[str]:
-    epochs = re.search(r"(\d+) epochs", theirs)
-    if epochs and int(epochs[1]) != arm.epochs:
-        return [f"{epochs[1]} epochs there, {arm.epochs} here"]
-    updates, ours = re.search(r"([\d.]+)k (?:iterations|updates|steps)", theirs), arm.epochs * arm.steps_per_epoch
-    # 164 epochs of 391 updates are the 64k iterations of the paper.
-    if updates and abs(1000 * float(updates[1]) / ours - 1) > 0.02:
-        return [f"{updates[1]}k updates there, {ours / 1000:.3g}k here"]
-    return []
+        others.append(f"{record.environment[-1]['precision']} arithmetic here")
+    others += [f"{setting(path, value)} here" for path, value in changes(plan).items()
+               if not protocols.is_covered(path, theirs, found)]  # fmt: skip
+    return [text for text in (*found.values(), *others, protocols.unknown(theirs)) if text]
 
 
 def comparisons(results: Results) -> Table:

@@ -42,11 +42,14 @@ def read(name: str) -> Study:
 
 def located(name: str, error: InputError) -> InputError:
     """What planning a study says of a setting, with the line of the file where that stands, if it stands there."""
-    lines = _keys(source(name))
+    text = source(name)
+    where = name if _is_file(name) else f"{name}.toml"
+    if isinstance(error, StudyError) and error.place[:1] != ("set",):  # which may be the command's
+        return InputError(f"{where}, line {line_of(text, error.place)}: {error}")
+    lines = _keys(text)
     for path in re.findall(r"\w+(?:\.\w+)+", str(error)):
         for number, words in lines:
             if ".".join(words).endswith(path):
-                where = name if _is_file(name) else f"{name}.toml"
                 return InputError(f"{where}, line {number}: {'.'.join(words)}: {error}")
     return error
 
@@ -102,7 +105,7 @@ def line_of(text: str, place: tuple[str | int, ...]) -> int:
 
 
 def _words(place: tuple[str | int, ...]) -> list[str]:
-    return [word for part in place for word in ([str(part)] if isinstance(part, int) else part.split("."))]
+    return [word for part in place for word in _split(str(part))]
 
 
 def _keys(text: str) -> list[tuple[int, list[str]]]:

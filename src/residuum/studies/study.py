@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from residuum import recipes
-from residuum.config import RunConfig, identity
+from residuum.config import Named, RunConfig, identity
 from residuum.errors import InputError, unknown
 from residuum.records import shown
 from residuum.records.measures import measure
@@ -61,6 +61,9 @@ Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]
 Name = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, Field(strict=True)]
 """A number that is written as one: never "3" or true."""
+
+
+Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 class _Part(BaseModel):
@@ -136,15 +139,58 @@ class Claim(_Part):
         return left.strip(), found[0].strip(), right.strip()
 
 
-class Published(_Part):
-    """A published number beside which ours is printed, with how it was made (`protocol`)."""
+def _count_or_share(value: float) -> float:
+    if value > 1 and value % 1:
+        raise ValueError("a count of images is a whole number, and a share is below 1")
+    return value
+
+
+Selection = Literal["last", "best-on-test", "best-on-validation", "best-of-runs", "median-of-runs"]
+"""Which epoch a number is of, or which of several runs; a mean of runs at their last epoch is `last`."""
+
+
+class Protocol(_Part):
+    """How a number was made, as far as it is known: None is unknown, and an empty `augment` is none at all.
+
+    `validation` is a count of training images held out, or a share below 1. Choices (`schedule` …) are named as in the
+    configuration and hold the settings that are known; what has no such name is named in the words of the source.
+    `protocol` is what no key can say: it is printed and never read.
+    """
+
+    validation: Annotated[Number, Field(ge=0), AfterValidator(_count_or_share)] | None = None
+    selection: Selection | None = None
+    epochs: Count | None = None
+    batch: Count | None = None
+    lr: Annotated[Number, Field(gt=0)] | None = None
+    weight_decay: Annotated[Number, Field(ge=0)] | None = None
+    schedule: Named | None = None
+    optimizer: Named | None = None
+    augment: tuple[Named, ...] | None = None
+    normalize: Named | None = None
+    protocol: str = ""
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """The keys that are known, less the text."""
+        return {key: value for key in PROTOCOL if (value := getattr(self, key)) is not None}
+
+
+PROTOCOL = tuple(key for key in Protocol.model_fields if key != "protocol")
+"""The keys of a protocol that are compared with ours, in the order in which people read them."""
+
+
+class Published(Protocol):
+    """A published number beside which ours is printed, and what is particular in how it was made.
+
+    `bound`: the value is the least ("above") or the most ("below") that the source says.
+    """
 
     source: Name
     arm: str
     measure: str = "test_error"
     value: Number
+    bound: Literal["above", "below"] | None = None
     spread: Number | None = None
-    protocol: str = ""
 
 
 def _seeds(value: Any) -> Any:
@@ -166,6 +212,7 @@ class Study(_Part):
 
     The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell; of these,
     `only` keeps those that it names, unless it is empty. `inside` names the arms whose networks the report looks into.
+    `sources` says once how all numbers of a source were made; a published number says what is particular in its own.
 
     Raises:
         StudyError: when it is made: an unknown key, setting, measure or arm, or arms that cannot be told apart. Names
@@ -183,6 +230,7 @@ class Study(_Part):
     inside: tuple[str, ...] = ()
     compare: Compare = Compare()
     claims: tuple[Claim, ...] = ()
+    sources: dict[Name, Protocol] = {}
     published: tuple[Published, ...] = ()
 
     def __init__(self, **values: Any) -> None:
@@ -201,6 +249,12 @@ class Study(_Part):
         """Whether all that is asked is known before training: then nobody asks what the short training came to."""
         asked = {self.compare.measure, *(one.measure for one in self.claims), *(one.measure for one in self.published)}
         return all(measure(name).initial for name in asked)
+
+    def protocol_of(self, published: Published) -> Protocol:
+        """How a published number was made: its own keys over those of its source."""
+        source = self.sources.get(published.source, Protocol())
+        texts = [text for text in (source.protocol, published.protocol) if text]
+        return Protocol(**{**source.known, **published.known, "protocol": "; ".join(texts)})
 
     def arms(self) -> tuple[Arm, ...]:
         """The arms in the order of the file: named arms first to last, axes turning from the last."""
@@ -381,6 +435,8 @@ def _check(study: Study) -> None:
             raise StudyError((*place, "text"), "another claim has the same text, by which its verdict is told")
     check_claims(study, {arm.name: arm.config for arm in study.arms()})
     for number, published in enumerate(study.published):
+        if study.sources:
+            _checked_name(("published", number, "source"), published.source, study.sources, "source")
         _checked_name(("published", number, "arm"), published.arm, known, "arm")
         _checked_measure(("published", number, "measure"), published.measure)
     _checked_measure(("compare", "measure"), study.compare.measure)
@@ -432,9 +488,9 @@ def _first(error: ValidationError, model: type[BaseModel]) -> InputError:
     if problem["type"] == "extra_forbidden":
         part: Any = model
         for name in place[:-1]:
-            if isinstance(name, str):
-                field = next(f for key, f in part.model_fields.items() if name in (key, f.alias))
-                part = next(kind for kind in _models(field.annotation))
+            # A number in a list and a name in a table of tables (`sources`) are no fields.
+            field = next((f for key, f in part.model_fields.items() if name in (key, f.alias)), None)
+            part = next(kind for kind in _models(field.annotation)) if field else part
         known = [field.alias or key for key, field in part.model_fields.items()]
         key, meant = str(place[-1]), MEANT.get(str(place[-1]))
         text = f"unknown key {key!r}; did you mean {meant!r}?" if meant in known else str(unknown("key", key, known))
