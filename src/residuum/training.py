@@ -198,7 +198,8 @@ def _score(
 ) -> Generator[Event, None, dict[str, Any]]:
     """Score the saved weights on the test set: those of the last epoch, and those that validation selected.
 
-    They are read back from the disk, so the figures are those of the files that a user has in hand.
+    They are read back from the disk, so the figures are those of the files that a user has in hand. `chance` is the
+    accuracy of always naming the most frequent class.
     """
     outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": None}
     reads: list[tuple[Literal["last", "selected"], int]] = [("last", progress.epoch), ("selected", progress.best)]
@@ -216,7 +217,8 @@ def _score(
         storage.write_file(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
         test = metrics.scores("test", logits_NK, labels_N)
         validation = progress.validation[epoch - 1].plain() if progress.validation else None
-        outcome[which] = {"epoch": epoch, "test": test.plain(), "validation": validation}
+        chance = int(torch.bincount(labels_N).max()) / len(labels_N)
+        outcome[which] = {"epoch": epoch, "test": test.plain(), "chance": chance, "validation": validation}
     return outcome
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from residuum import recipes
 from residuum.errors import InputError
@@ -68,6 +69,21 @@ def test_a_diverged_run_has_no_error_but_keeps_its_cost():
     there = {name for name, one in MEASURES.items() if one.of(diverged) is not None}
     assert not there & {"test_error", "train_error", "train_loss", "held_out_error", "gap", "converged_at"}
     assert {"parameters", "macs", "seconds"} <= there
+
+
+@pytest.mark.parametrize(("accuracy", "n", "chance", "trained"), [
+    (0.10, 10_000, 0.1, 0.0), (0.1092, 10_000, 0.1, 0.0), (0.1096, 10_000, 0.1, 1.0), (0.9, 10_000, 0.1, 1.0),
+    (0.1135, 10_000, 0.1135, 0.0),  # MNIST: always the most frequent digit
+    (0.0, 10, 0.5, 0.0), (0.1, 10_000, None, 0.0), (0.12, 10_000, None, 1.0),
+])  # fmt: skip
+def test_a_run_trained_if_its_accuracy_is_beyond_chance(accuracy, n, chance, trained):
+    last = {"test": {"loss": 2.3, "accuracy": accuracy, "n": n}} | ({} if chance is None else {"chance": chance})
+    made = replace(record(CURVE, last=last), data={"classes": list("abcdefghij")})
+    assert MEASURES["trained"].of(made) == trained
+    guessed = stats.binomtest(round(accuracy * n), n, chance or 0.1, alternative="greater").pvalue
+    assert (guessed < 0.001) == trained
+    assert MEASURES["trained"].of(record(CURVE[:1], status="diverged", last=None)) == 0
+    assert MEASURES["trained"].of(record(CURVE)) is None  # of how many images and classes is not known
 
 
 def test_held_out_is_validation_where_there_is_one_and_the_observed_test_curve_otherwise():

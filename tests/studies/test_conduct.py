@@ -178,8 +178,9 @@ def test_diverged_arm_is_a_result(here, tmp_path):
     assert conducted(plan, tmp_path)[1] == set()
     found = results(plan, tmp_path)
     assert [value.status for value in found.summaries["test_error"][1].values] == ["diverged"] * 2
-    assert found.verdicts[0].verdict == "undecided"
-    assert "diverged" in found.verdicts[0].reason
+    assert [(one.diverged, one.n) for one in found.failures] == [(0, 2), (2, 2)]
+    assert found.verdicts[0].verdict == "undecided"  # two runs of each arm: Boschloo's p is at least 1/8
+    assert found.verdicts[0].reason.startswith("2 of 2 runs of 'lr=1e+30'")
 
 
 def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):

@@ -13,12 +13,16 @@ Status = Literal["finished", "diverged", "failed", "running", "stopped", "missin
 
 @dataclass(frozen=True)
 class Value:
-    """One run's value of a measure; None where the run has none, and `status` says why."""
+    """One run's value of a measure; None where the run has none, and `status` says why.
+
+    `trained` is False of a run that finished no better than chance, where the measure is of what training came to.
+    """
 
     seed: int
     run: str
     status: Status
     value: float | None
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Summary:
     """One measure of one arm: mean, standard deviation (n - 1) and 95 % t interval of the `n` runs that have a value.
 
     `values` lists every planned run. Without a value there is no mean; with one there is neither `sd` nor interval.
+    There is no interval either where nothing varies, or where runs diverged or stayed at chance: t knows nothing of
+    how often others would.
     """
 
     arm: str
@@ -52,13 +58,14 @@ def summarize(arm: str, measure: str, values: Sequence[Value]) -> Summary:
     """The summary of an arm's runs. A value that is not finite, or not of a finished run, counts as none."""
     kept = tuple(
         one if one.status == "finished" and one.value is not None and math.isfinite(one.value)
-        else Value(one.seed, one.run, one.status, None)
+        else Value(one.seed, one.run, one.status, None, one.trained)
         for one in values
     )  # fmt: skip
     numbers = [one.value for one in kept if one.value is not None]
     mean = fmean(numbers) if numbers else None
     if mean is None or len(numbers) < 2:
         return Summary(arm, measure, kept, len(numbers), mean, None, None, None)
-    estimate = of_mean(numbers)
-    low, high = estimate.interval(LEVEL) if estimate else (mean, mean)
+    whole = all(one.trained and one.status != "diverged" for one in kept)
+    estimate = of_mean(numbers) if whole else None
+    low, high = estimate.interval(LEVEL) if estimate else (None, None)
     return Summary(arm, measure, kept, len(numbers), mean, deviation(numbers), low, high)
