@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from residuum.analysis.claims import verdicts
-from residuum.analysis.compare import holm
+from residuum.analysis.compare import compare, holm
 from residuum.studies.study import Claim
 
 PLAIN = [13.9, 14.6, 13.5, 14.9, 14.2]
@@ -248,6 +248,28 @@ def test_counts_of_a_network_are_compared_without_chance(expect, margin, verdict
     assert (found.low, found.high, found.corrected) == (None, None, None)  # no interval without a width
     assert found.rests_on == "exact"
     assert found.reason.startswith("exact: a difference of ")
+
+
+def test_times_are_compared_by_their_ratio():
+    fast, slow = [2.0, 2.2, 2.1], [3.0, 3.4, 3.1]
+    arms = {name: arm(name, numbers, measure="seconds") for name, numbers in (("fast", fast), ("slow", slow))}
+    assert arms["fast"].mean == pytest.approx(stats.gmean(fast))
+    assert arms["fast"].interval == pytest.approx(
+        np.exp(stats.ttest_1samp(np.log(fast), 0).confidence_interval()))  # fmt: skip
+    (found,) = judge([claim("slow > fast", 0, "seconds")], arms)
+    theirs = stats.ttest_rel(np.log(slow), np.log(fast))
+    assert found.p == pytest.approx(theirs.pvalue)
+    assert found.in_percent
+    assert found.difference == pytest.approx(100 * (stats.gmean(slow) / stats.gmean(fast) - 1))
+    assert (found.low, found.high) == pytest.approx(tuple(100 * np.expm1(theirs.confidence_interval())))
+    assert found.reason == "mean difference 50.7 %, 95 % interval 42.2 to 59.7, 3 pairs"
+    compared = compare(arms["slow"], arms["fast"], paired=True)
+    assert (compared.mean, compared.p_t) == pytest.approx((found.difference, found.p))
+    (found,) = judge([claim("slow > 2.9", 0, "seconds")], arms)
+    assert found.p == pytest.approx(stats.ttest_1samp(np.log(slow), math.log(2.9)).pvalue)
+    # With a margin, which is in seconds, the difference is as well.
+    (found,) = judge([claim("slow > fast", 0.5, "seconds")], arms)
+    assert (found.in_percent, found.difference) == (False, pytest.approx(np.mean(slow) - np.mean(fast)))
 
 
 def test_counts_that_vary_between_runs_are_tested():

@@ -33,6 +33,12 @@ def test_what_is_detectable_is_seen_with_that_power(n, paired):
     assert seeds_needed(0.16, found * (1 - 1e-6), paired=paired) == n + 1
 
 
+def pooled(difference, sd, ratio, n):
+    """Power with the degrees of freedom of Student's test, which is not the one that is made."""
+    shift, critical = difference / (sd * math.sqrt((1 + ratio**2) / n)), stats.t.ppf(0.975, 2 * n - 2)
+    return stats.nct.sf(critical, 2 * n - 2, shift)
+
+
 def test_power_is_what_simulation_finds():
     random = np.random.default_rng(0)
     pairs = random.normal(0.3, 0.2, size=(20_000, 5))
@@ -40,6 +46,10 @@ def test_power_is_what_simulation_finds():
     one, two = random.normal(0.3, 0.2, size=(20_000, 4)), random.normal(0, 0.2, size=(20_000, 4))
     rate = np.mean(stats.ttest_ind(one, two, axis=1).pvalue < 0.05)
     assert rate == pytest.approx(achieved(0.3, 0.2, 4, paired=False), abs=0.01)
+    one, two = random.normal(0.9, 0.2, size=(20_000, 4)), random.normal(0, 0.6, size=(20_000, 4))
+    rate = np.mean(stats.ttest_ind(one, two, axis=1, equal_var=False).pvalue < 0.05)
+    assert rate == pytest.approx(achieved(0.9, 0.2, 4, paired=False, ratio=3), abs=0.03)
+    assert abs(rate - achieved(0.9, 0.2, 4, paired=False, ratio=3)) < abs(rate - pooled(0.9, 0.2, 3, 4))
 
 
 def test_power_is_a_number_that_rises_with_the_difference():

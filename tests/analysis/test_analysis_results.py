@@ -54,7 +54,12 @@ def compute(plan, root, arm, seed, error=None, *, status="finished", losses=(2.0
         for epoch, score in enumerate(scores, start=1):
             test = replace(score, split="test", loss=score.loss + seed)
             writer.write(EpochDone(epoch, 10 * epoch, 0.1, score, None, test, False, 1.5, 100.0))
-    last = {"epoch": 2, "test": {"loss": 1.0, "accuracy": 1 - (error or 0) / 100, "n": 10}, "validation": None}
+    last = {
+        "epoch": 2,
+        "test": {"loss": 1.0, "accuracy": 1 - (error or 0) / 100, "n": 10},
+        "chance": 0.1,
+        "validation": None,
+    }
     counts = {"seconds": 3.0, "parameters": 269722, "macs": 40551040}
     if status == "diverged":
         storage.write_json(folder / run_folder.RESULT, {"status": status, "last": None, "selected": None, **counts})
@@ -80,7 +85,7 @@ def test_a_complete_study_is_summarised_compared_and_judged(tmp_path):
     assert set(found.records) == {run.id for run in plan.runs}
     assert {name: [one.arm for one in row] for name, row in found.summaries.items()} == {
         name: ["plain20", "resnet20"] for name in
-        ("test_error", "test_accuracy", "test_loss", "train_loss", "train_error", "held_out_error", "trained", "gap",
+        ("test_error", "test_accuracy", "test_loss", "train_loss", "train_error", "held_out_error", "trained",
          "mean_held_out_error", "converged_at", "seconds", "seconds_per_epoch", "milliseconds_per_update",
          "parameters", "macs")
     }  # fmt: skip
@@ -165,7 +170,9 @@ def test_a_hypothesis_has_one_corrected_p(tmp_path):
 def test_runs_that_stay_at_chance_are_found_and_judged(tmp_path):
     plan = planned(seeds=5)
     for seed in range(5):
-        stuck = compute(plan, tmp_path, "plain20", seed, 70.0)  # 3 of 10 images right, of three classes
+        stuck = compute(
+            plan, tmp_path, "plain20", seed, 70.0
+        )  # 3 of 10 images right, which guesses are in one of 14 cases
         compute(plan, tmp_path, "resnet20", seed, 0.0)
         if seed == 4:
             storage.write_json(stuck / run_folder.RESULT, {"status": "diverged", "last": None, "selected": None})
@@ -199,6 +206,25 @@ def test_runs_of_one_seed_are_compared_image_by_image(tmp_path):
     assert len(found.images) == 2
     (noted,) = [record.damaged for record in found.records.values() if record.damaged]
     assert noted[0].startswith("predictions/last.safetensors is damaged")
+
+
+def test_an_effect_smaller_than_the_test_set_can_tell_is_marked(tmp_path):
+    plan = planned()
+    # The same two images of ten in every seed: sure over seeds, and not over images.
+    for seed in range(3):
+        right_N = np.ones(10, dtype=bool)
+        right_N[seed] = False
+        compute(plan, tmp_path, "resnet20", seed, 10.0 + seed / 100, right=right_N)
+        worse_N = right_N & (np.arange(10) < 8)
+        compute(plan, tmp_path, "plain20", seed, 30.0 + seed / 50, right=worse_N)
+    found = results(plan, tmp_path)
+    (comparison,) = found.comparisons
+    assert comparison.high < -19
+    assert comparison.on_images.difference == pytest.approx(-20)
+    assert comparison.on_images.low < -40 < comparison.on_images.high
+    assert not comparison.on_images.is_beyond_images
+    assert found.verdicts[0].verdict == "supported"
+    assert found.verdicts[0].rests_on.endswith(", not beyond what 10 test images can tell")
 
 
 def test_rows_of_updates_are_read_only_where_a_study_asks_for_them(tmp_path):

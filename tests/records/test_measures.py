@@ -26,7 +26,7 @@ def epoch(number, lr, train, validation=None, test=None):
 
 
 def record(epochs, folder=Path("nowhere"), status="finished", **result):
-    whole = {"last": {"test": {"loss": 0.5, "accuracy": 0.9}}, "selected": None, "seconds": 60.0,
+    whole = {"last": {"test": {"loss": 0.5, "accuracy": 0.9}, "train_clean": {"accuracy": 0.95}}, "selected": None, "seconds": 60.0,
              "parameters": 1234, "macs": 99, **result}  # fmt: skip
     return RunRecord("id", folder, "", status, recipes.he2015(), (), {}, tuple(epochs), whole)
 
@@ -41,7 +41,7 @@ CURVE = [
     ("name", "value"),
     [
         ("test_error", 10), ("test_accuracy", 90), ("test_loss", 0.5), ("train_loss", 1.2), ("train_error", 12),
-        ("validation_error", 24), ("held_out_error", 24), ("gap", 12),
+        ("validation_error", 24), ("held_out_error", 24), ("gap", 19),
         ("mean_held_out_error", (70 + 40 + 25 + 27 + 24.5 + 24) / 6), ("roughness", (2.5 + 0.5) / 2),
         ("converged_at", 5 / 6), ("first_drop", 15), ("second_drop", 2.5), ("seconds", 60),
         ("seconds_per_epoch", 7), ("milliseconds_per_update", 256), ("parameters", 1234), ("macs", 99),
@@ -57,6 +57,10 @@ def test_measures_that_need_more_than_the_curve(tmp_path):
     rows = [b'{"epoch": 5, "gradient_norm": 100}', *(b'{"epoch": 6, "gradient_norm": %d}' % n for n in (1, 2, 3))]
     write_file(tmp_path / "steps.jsonl", b"\n".join(rows) + b"\n")
     assert MEASURES["gradient_variation"].of(record(CURVE, tmp_path)) == pytest.approx((2 / 3) ** 0.5 / 2)
+
+
+def test_a_run_recorded_without_clean_images_has_no_gap():
+    assert MEASURES["gap"].of(record(CURVE, last={"test": {"loss": 0.5, "accuracy": 0.9}})) is None
 
 
 def test_every_measure_is_tested_and_is_none_for_a_run_without_epochs():

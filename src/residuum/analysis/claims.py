@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-from residuum.analysis.aggregate import Summary
+from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.compare import difference, holm, holm_factors, label_p, sign_flip_p
 from residuum.analysis.estimate import LEVEL, Estimate, of_mean
 from residuum.analysis.failures import Rates, Signs, WorstRanks, count, did_not_train, said, scored
@@ -31,7 +32,8 @@ class Verdict:
     left - right with its interval (where runs did not train the median, which has none), `p` the smallest level at
     which the test alone would decide the claim, and `p_holm` the same after Holm's correction for all claims of the
     study. `corrected` is the interval that agrees with `p_holm`: it lies on one side of the margin exactly where the
-    claim is decided at `level`. `rests_on` says in a few words on what the verdict stands.
+    claim is decided at `level`. `rests_on` says in a few words on what the verdict stands. Times are compared by their
+    ratio, where the claim has no margin in seconds: the difference is then `in_percent`.
     """
 
     claim: Claim
@@ -47,6 +49,7 @@ class Verdict:
     level: float = LEVEL
     p_permutation: float | None = None
     rests_on: str = ""
+    in_percent: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class _Evidence:
     obstacle: str
     p_permutation: float | None = None
     lost: str = ""
+    in_percent: bool = False
 
     @property
     def p(self) -> float | None:
@@ -97,6 +101,9 @@ def _evidence(claim: Claim, values: Callable[[str, str], Summary], paired: bool)
         return _trained(claim, sides)
     if lost and what.untrained == "worst" and what.lower_is_better is not None:
         return _ranked(claim, sides, what.lower_is_better, obstacle)
+    logs = None if claim.margin or (isinstance(right, float) and right <= 0) else in_logarithms(sides)
+    if logs is not None:
+        sides, right = logs, right if isinstance(right, str) else math.log(right)
     if isinstance(right, str):
         found = difference(*sides, paired=paired)
         n, mean, estimate = found.n, found.mean, found.estimate
@@ -105,10 +112,9 @@ def _evidence(claim: Claim, values: Callable[[str, str], Summary], paired: bool)
         differences = [number for _, number in found.by_seed]
     else:
         n, unit, counted = left.n, "run", _count(left.n, "run")
-        mean = None if left.mean is None else left.mean - right
-        shifted = of_mean(left.numbers)
-        estimate = replace(shifted, mean=shifted.mean - right) if shifted else None
-        differences = [number - right for number in left.numbers]
+        differences = [number - right for number in sides[0].numbers]
+        mean = fmean(differences) if differences else None
+        estimate = of_mean(differences, max(map(abs, sides[0].numbers), default=0.0))
     if not obstacle and lost:
         obstacle = f"{said(sides)}, and {claim.measure.replace('_', ' ')} says nothing of such runs"
     if not obstacle and not _exact(sides):
@@ -118,7 +124,7 @@ def _evidence(claim: Claim, values: Callable[[str, str], Summary], paired: bool)
         elif estimate is None:
             obstacle = f"{counted} without any spread: chance cannot be judged by them"
     permuted = None if obstacle or estimate is None else _permuted(claim, sides, differences, paired)
-    return _Evidence(claim, n, counted, mean, estimate, obstacle, permuted)
+    return _Evidence(claim, n, counted, mean, estimate, obstacle, permuted, in_percent=logs is not None)
 
 
 def _ranked(claim: Claim, sides: Sequence[Summary], lower_is_better: bool, obstacle: str) -> _Evidence:
@@ -227,7 +233,7 @@ def _p(claim: Claim, judge: Judge) -> float:
 def _verdict(found: _Evidence, p_holm: float | None, factor: float, tested: int, level: float) -> Verdict:
     claim, mean, judge = found.claim, found.mean, found.judge
     t = judge if isinstance(judge, Estimate) else None
-    low, high = t.interval(LEVEL) if t else (None, None)
+    low, high = _interval(found, LEVEL) if t else (None, None)
     word: Word = "undecided"
     corrected, rests_on = None, ""
     if found.obstacle or (mean is None and judge is None):
@@ -240,15 +246,22 @@ def _verdict(found: _Evidence, p_holm: float | None, factor: float, tested: int,
         if p_holm < 1 - level:
             supported, contradicted = _tails(claim, judge)
             word = "supported" if supported < contradicted else "contradicted"
-        corrected = t.interval(1 - (1 - level) / factor) if t else None
+        corrected = _interval(found, 1 - (1 - level) / factor) if t else None
         reason, rests_on = _numbers(found), _rests_on(found)
         if word == "undecided":
             reason += _why_undecided(found, found.p, p_holm, tested, level)
     return Verdict(
-        claim=claim, verdict=word, n=found.n, difference=mean, low=low, high=high, p=found.p,
+        claim=claim, verdict=word, n=found.n, low=low, in_percent=found.in_percent,
+        difference=percent(mean) if found.in_percent and mean is not None else mean, high=high, p=found.p,
         p_holm=None if found.p is None else p_holm, reason=reason, corrected=corrected, level=level,
         p_permutation=found.p_permutation, rests_on=rests_on,
     )  # fmt: skip
+
+
+def _interval(found: _Evidence, level: float) -> tuple[float, float]:
+    assert isinstance(found.judge, Estimate)
+    low, high = found.judge.interval(level)
+    return (percent(low), percent(high)) if found.in_percent else (low, high)
 
 
 def _rests_on(found: _Evidence) -> str:
@@ -270,9 +283,12 @@ def _numbers(found: _Evidence) -> str:
     unit = {"%": " points" if isinstance(right, str) else " %", "share": "", "ratio": "", "count": ""}.get(
         unit, f" {unit}"
     )
-    low, high = estimate.interval(LEVEL)
+    low, high = _interval(found, LEVEL)
+    middle = estimate.mean
+    if found.in_percent:  # against a number too, for it is a ratio
+        shift, unit, middle, what = 0.0, " %", percent(middle), "mean difference"
     digits = max(0, min(6, 1 - math.floor(math.log10((high - low) / 2))))
-    mean, left, to = (f"{value + shift:.{digits}f}" for value in (estimate.mean, low, high))
+    mean, left, to = (f"{value + shift:.{digits}f}" for value in (middle, low, high))
     return f"{what} {mean}{unit}, {100 * LEVEL:.4g} % interval {left} to {to}, {found.counted}"
 
 
@@ -286,7 +302,8 @@ def _why_undecided(found: _Evidence, p: float, p_holm: float, tested: int, level
         return f": not beyond chance at this look (p = {p:.2g})"
     if claim.operator == "=":
         return f": neither within nor outside ± {claim.margin:g}"
-    bound = claim.right + _bound(claim) if isinstance(claim.right, float) else _bound(claim)
+    number = isinstance(claim.right, float) and not found.in_percent
+    bound = claim.right + _bound(claim) if number and isinstance(claim.right, float) else _bound(claim)
     return f": {bound + 0.0:g} is not excluded"
 
 

@@ -3,15 +3,16 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from residuum.analysis.aggregate import Summary
+from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.estimate import LEVEL, ROUNDING, Estimate, deviation, of_difference, of_mean
 from residuum.analysis.failures import WorstRanks, did_not_train, said, scored
+from residuum.analysis.images import SeedsAndImages
 from residuum.records.measures import measure
 
 EXACT = 2**16
@@ -33,6 +34,7 @@ class Comparison:
         p_t: paired t test, or Welch's.
         p_permutation: sign-flip test of the pairs, or permutation test of the labels, both two-sided on the mean.
         p_ranks: where runs did not train, the worst-rank test's, which then stands alone; `mean` is a median then.
+        on_images: the same difference over seeds and test images, where every run left its predictions.
         p_holm: the p of the test (t, or ranks) after Holm's correction: that of the claim where the study claims which
             of the two is better (`is_claim`), else for all other comparisons; None until that was applied.
         note: what a reader must know of this comparison: pairs left out and why, why there is no interval.
@@ -57,6 +59,8 @@ class Comparison:
     limit: str
     p_ranks: float | None = None
     is_claim: bool = False
+    in_percent: bool = False
+    on_images: SeedsAndImages | None = None
 
     @property
     def p(self) -> float | None:
@@ -111,7 +115,20 @@ def _difference(arm: Summary, baseline: Summary, paired: bool) -> Difference:
 
 
 def compare(arm: Summary, baseline: Summary, *, paired: bool, level: float = LEVEL) -> Comparison:
-    """The difference of two arms with its interval at `level`, effect size and p-values; by seed if `paired`."""
+    """The difference of two arms with its interval at `level`, effect size and p-values; by seed if `paired`.
+
+    Times are compared by their ratio: the difference is in percent, everything else that of the logarithms.
+    """
+    logs = in_logarithms((arm, baseline))
+    if logs is not None:
+        made = _compare(*logs, paired=paired, level=level)
+        mean, low, high = (None if one is None else percent(one) for one in (made.mean, made.low, made.high))
+        by_seed = tuple((seed, percent(one)) for seed, one in made.differences)
+        return replace(made, mean=mean, low=low, high=high, differences=by_seed, in_percent=True)
+    return _compare(arm, baseline, paired=paired, level=level)
+
+
+def _compare(arm: Summary, baseline: Summary, *, paired: bool, level: float) -> Comparison:
     found = difference(arm, baseline, paired=paired)
     n, mean, sd = found.n, found.mean, found.sd
     p_permutation, smallest = None, 1.0

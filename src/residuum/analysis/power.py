@@ -40,14 +40,16 @@ def _pooled(parts: list[tuple[float, int]]) -> tuple[float | None, int]:
     return (math.sqrt(sum((n - 1) * sd**2 for sd, n in parts) / df) if df else None), df
 
 
-def achieved(difference: float, sd: float, n: int, *, paired: bool = True, alpha: float = 0.05) -> float:
+def achieved(
+    difference: float, sd: float, n: int, *, paired: bool = True, alpha: float = 0.05, ratio: float = 1.0
+) -> float:
     """The probability that the two-sided t test at `alpha` sees a true difference with `n` seeds (2 or more).
 
-    `sd` (above 0) is that of the differences if paired, else that of each of the two arms. From the noncentral t
-    distribution (Cohen 1988, chapter 2).
+    `sd` (above 0) is that of the differences if paired, else that of one arm, and `ratio` times it that of the other.
+    From the noncentral t distribution (Cohen 1988, chapter 2), unpaired with the degrees of freedom of Welch's test.
     """
-    df = n - 1 if paired else 2 * n - 2
-    shift = difference / sd * math.sqrt(n if paired else n / 2)
+    df = n - 1 if paired else (n - 1) * (1 + ratio**2) ** 2 / (1 + ratio**4)
+    shift = difference / sd * math.sqrt(n if paired else n / (1 + ratio**2))
     critical = float(stdtrit(df, 1 - alpha / 2))
     seen = float(nctdtr(df, -shift, -critical))  # as the mirrored lower tail: 1 - cdf would lose digits
     # The tail on the wrong side is below 3e-6 beyond a shift of 4, where scipy returns NaN for some of its values.

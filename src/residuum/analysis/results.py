@@ -14,8 +14,8 @@ from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.compare import Comparison, compare, holm
 from residuum.analysis.estimate import LEVEL
-from residuum.analysis.failures import Failures, count
-from residuum.analysis.images import ImagePairs, mcnemar
+from residuum.analysis.failures import Failures, count, did_not_train
+from residuum.analysis.images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import shown, storage
@@ -113,9 +113,16 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     asked = {study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)}
     measures = [name for name in MEASURES if name in asked or name not in SLOW]
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
+    scores = cache(lambda id_: read(_scored, id_))
     judged = _verdicts(plan, summary, looks if level is None else (), LEVEL if level is None else level)
-    comparisons = _comparisons(plan, summary, judged)
-    images = _images(plan, comparisons, cache(lambda id_: read(_scored, id_)))
+    judged = tuple(_on_images(plan, summary, one, scores) for one in judged)
+    comparisons = tuple(
+        replace(
+            one, on_images=_two_way(plan, summary(one.arm, one.measure), summary(one.baseline, one.measure), scores)
+        )
+        for one in _comparisons(plan, summary, judged)
+    )
+    images = _images(plan, comparisons, scores)
     return Results(
         plan=plan,
         records={id_: replace(record, damaged=(*record.damaged, *damaged.get(id_, ())))
@@ -194,6 +201,45 @@ def _images(
             if first is not None and second is not None and np.array_equal(first[1], second[1]):
                 made.append((one.arm, one.baseline, seed, mcnemar(first[0], second[0])))
     return tuple(made)
+
+
+def _two_way(
+    plan: Plan, arm: Summary, baseline: Summary, scored: Callable[[str], Scored | None]
+) -> SeedsAndImages | None:
+    """The difference of two arms over seeds and test images; None unless every run that has a value left predictions.
+
+    Nor where runs did not train, of whose spread over seeds no variance tells.
+    """
+    if arm.measure not in ("test_error", "test_accuracy") or min(arm.n, baseline.n) < 2:
+        return None
+    if any(did_not_train(one) for side in (arm, baseline) for one in side.values):
+        return None
+    sides = [{one.seed: one.run for one in side.values if one.value is not None} for side in (arm, baseline)]
+    if _is_paired(plan):
+        both = sides[0].keys() & sides[1].keys()
+        sides = [{seed: side[seed] for seed in sorted(both)} for side in sides]
+    read = [[scored(run) for run in side.values()] for side in sides]
+    found = [[one for one in side if one is not None] for side in read]
+    if any(len(side) < max(2, len(all_)) for side, all_ in zip(found, read, strict=True)):
+        return None
+    labels_N = found[0][0][1]
+    if not all(np.array_equal(labels_N, one[1]) for side in found for one in side):
+        return None
+    right = [np.stack([one[0] for one in side]) for side in found]
+    tables = right if arm.measure == "test_accuracy" else [~one for one in right]
+    return seeds_and_images(*tables, paired=_is_paired(plan))
+
+
+def _on_images(plan: Plan, summary: Lookup, one: Verdict, scored: Callable[[str], Scored | None]) -> Verdict:
+    """A verdict with a mark where other test images might have turned it round."""
+    claim = one.claim
+    if one.verdict == "undecided" or not isinstance(claim.right, str) or one.difference is None:
+        return one
+    found = _two_way(plan, summary(claim.left, claim.measure), summary(claim.right, claim.measure), scored)
+    bounds = {">": [claim.margin], "<": [-claim.margin], "=": [-claim.margin, claim.margin]}[claim.operator]
+    if found is None or not any(found.only_images[0] <= bound <= found.only_images[1] for bound in bounds):
+        return one
+    return replace(one, rests_on=f"{one.rests_on}, not beyond what {found.images:,} test images can tell")
 
 
 def _scored(record: RunRecord) -> Scored | None:

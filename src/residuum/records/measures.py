@@ -46,6 +46,11 @@ class Measure:
     untrained: Literal["worst", "nothing", "as any"] = "as any"
     split: Literal["train", "test"] = "test"
 
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a time, of which ratios count: means are geometric, and differences are in percent."""
+        return self.unit in ("s", "ms")
+
     def trained(self, record: RunRecord) -> bool:
         """Whether a run counts as one that trained where this measure is taken."""
         at_chance_is_a_number = self.untrained == "as any" or self.unit == "nats"
@@ -155,8 +160,9 @@ def _curve(of: Callable[[list[float]], float | None]) -> Callable[[RunRecord], f
 
 
 def _gap(record: RunRecord) -> float | None:
-    held_out, train = MEASURES["held_out_error"].of(record), MEASURES["train_error"].of(record)
-    return None if held_out is None or train is None else held_out - train
+    """Of the same weights on both sides, and no augmentation; runs recorded before that was measured have none."""
+    held_out, clean = MEASURES["held_out_error"].of(record), (record.result.get("last") or {}).get("train_clean")
+    return None if held_out is None or clean is None else held_out - _percent(clean["accuracy"], "error")
 
 
 def _roughness(errors: list[float]) -> float | None:
@@ -250,8 +256,8 @@ _ALL = (
             "%", True, _curve(lambda errors: errors[-1]), untrained="worst"),
     Measure("trained", "whether the test accuracy of the last epoch is beyond chance (1) or not (0)", "share", False,
             _trained, untrained="worst"),
-    Measure("gap", "held-out error minus training error: how much it overfits", "points", True, _gap,
-            untrained="nothing"),
+    Measure("gap", "held-out error minus error on the training images, unaugmented, both with the final weights: "
+            "how much it overfits", "points", True, _gap, untrained="nothing"),
     Measure("mean_held_out_error", "held-out error, mean of all epochs: low where training converges fast", "%", True,
             _curve(fmean), untrained="worst"),
     Measure("roughness", "mean change of the held-out error from epoch to epoch in the second half", "points", True,

@@ -267,6 +267,11 @@ def _comparisons(results: Results) -> list[Block]:
         f"Difference in {what}, arm minus baseline, {how} p (Holm): where the difference is a claim of the study, that "
         "of its verdict, corrected for all claims; the others are exploratory, and corrected for one another."
     )
+    if "over seeds × images" in table.columns:
+        caption += (
+            " Over seeds × images: the 95 % interval over other seeds and other test images at once; † the difference "
+            "is smaller than so many test images can tell."
+        )
     blocks: list[Block] = [Tabular(table, caption + shared)]
     found = differences.data(results, tables.mark(results.plan))
     if found.rows:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
+from residuum.analysis.images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.records.measures import measure
 from residuum.report.commands import toml, user_settings
@@ -92,6 +93,15 @@ def interval(low: float | None, high: float | None, digits: int = 2, sign: str =
     return NOTHING if low is None or high is None else f"{number(low, digits, sign)} to {number(high, digits, sign)}"
 
 
+def difference(
+    mean: float | None, low: float | None, high: float | None, digits: int, *, in_percent: bool
+) -> tuple[str, str]:
+    """A difference and its interval, in the unit of its measure or in percent."""
+    unit = " %" if in_percent else ""
+    cells = number(mean, digits, "+"), interval(low, high, digits, "+")
+    return cells[0] + unit * (cells[0] != NOTHING), cells[1] + unit * (cells[1] != NOTHING)
+
+
 def spread(summary: Summary | None, digits: int) -> str:
     """A mean with half its 95 % interval; with one run the mean alone."""
     if summary is None or summary.mean is None:
@@ -154,8 +164,9 @@ def verdicts(results: Results) -> Table:
         low, high = one.corrected or (None, None)
         rows.append((
             WORDS[one.verdict], one.claim.text, _expected(one.claim), heading(one.claim.measure),
-            number(one.difference, places, "+"), interval(one.low, one.high, places, "+"),
-            interval(low, high, places, "+"), chance(one.p_holm), f"{1 - one.level:.2g}",
+            *difference(one.difference, one.low, one.high, places, in_percent=one.in_percent),
+            difference(None, low, high, places, in_percent=one.in_percent)[1],
+            chance(one.p_holm), f"{1 - one.level:.2g}",
             one.rests_on or f"n = {one.n}", re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
         ))  # fmt: skip
     numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
@@ -323,18 +334,34 @@ def comparisons(results: Results) -> Table:
     places = digits(results.plan.study.compare.measure)
     rows = tuple(
         (
-            one.arm, one.baseline, number(one.mean, places, "+"), interval(one.low, one.high, places, "+"),
-            number(one.sd, places), number(one.effect, 2, "+"), chance(one.p_t), chance(one.p_permutation),
-            chance(one.p_ranks), chance(one.p_holm), "claim" if one.is_claim else "exploratory", str(one.n),
-            one.note or NOTHING,
+            one.arm, one.baseline, *difference(one.mean, one.low, one.high, places, in_percent=one.in_percent),
+            _over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
+            *map(chance, (one.p_t, one.p_permutation, one.p_ranks, one.p_holm)),
+            "claim" if one.is_claim else "exploratory", str(one.n), one.note or NOTHING,
         )
         for one in results.comparisons
     )  # fmt: skip
     paired = all(one.paired for one in results.comparisons)
-    numbers = ("difference", "95 % interval", "sd", "effect size", "p (paired t)" if paired else "p (Welch t)",
-               "p (sign-flip)" if paired else "p (permutation)", "p (ranks)", "p (Holm)")  # fmt: skip
+    tests = ("p (paired t)", "p (sign-flip)") if paired else ("p (Welch t)", "p (permutation)")
+    numbers = (
+        "difference",
+        "95 % interval",
+        "over seeds × images",
+        "sd",
+        "effect size",
+        *tests,
+        "p (ranks)",
+        "p (Holm)",
+    )
     n = "pairs" if paired else "n"
     return Table(("arm", "baseline", *numbers, "family", n, "note"), rows, (*numbers, n))
+
+
+def _over_images(found: SeedsAndImages | None) -> str:
+    """The interval over seeds and test images, with a mark where so many images cannot tell the sign."""
+    if found is None:
+        return NOTHING
+    return interval(found.low, found.high, 2, "+") + ("" if found.is_beyond_images else " †")
 
 
 def runs(results: Results) -> Table:
