@@ -181,7 +181,7 @@ def test_arms_that_are_not_all_there_are_not_judged(statuses):
 def test_a_claim_against_a_number_names_its_obstacle_too():
     arms = {"a": arm("a", [None], ["diverged"]), "b": arm("b", [6.0, None], ["finished", "missing"])}
     found = judge(["a > 5", "b > 5"], arms)
-    assert found[0].reason.startswith("1 of 1 runs of 'a' did not train (sign test, p = 1): not beyond chance")
+    assert found[0].reason.startswith("1 of 1 runs of 'a' did not train (sign test): not beyond chance")
     assert found[1].reason == "1 of 2 runs is still missing"
 
 
@@ -196,10 +196,12 @@ def test_two_pairs_or_runs_decide_nothing():
 
 def test_a_verdict_says_what_it_rests_on():
     (found,) = judge(["a > b"], two(PLAIN, RESIDUAL))
-    assert found.rests_on == "5 pairs, rests on normality, permutation p 0.062"
+    assert found.rests_on == (
+        "5 pairs, rests on normality, permutation p 0.062, of runs that train (failure rates up to 52 % open)"
+    )
     assert found.p_permutation == 2 / 2**5
     (found,) = judge(["a > b"], two([*PLAIN, 14.0], [*RESIDUAL, 7.1]))
-    assert found.rests_on == "6 pairs, permutation p 0.031"
+    assert found.rests_on == "6 pairs, permutation p 0.031, of runs that train (failure rates up to 46 % open)"
     (found,) = judge([("a > b", 6.5)], two(PLAIN, RESIDUAL), paired=False)
     theirs = stats.permutation_test(
         ([one - 6.5 for one in PLAIN], RESIDUAL), lambda one, other: abs(np.mean(one) - np.mean(other)),

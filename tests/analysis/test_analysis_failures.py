@@ -105,7 +105,7 @@ def test_one_stuck_run_of_many_is_the_worst_and_not_a_number():
     )  # the t test sees nothing
     assert found.p == pytest.approx(stats.mannwhitneyu(numbers, arms["b"].numbers, method="exact").pvalue)
     assert (found.verdict, found.low) == ("supported", None)
-    assert found.rests_on == "10 and 10 runs, worst-rank test"
+    assert found.rests_on == "10 and 10 runs, exact test"
     assert found.difference == pytest.approx(np.median(np.subtract.outer(numbers, arms["b"].numbers)))
 
 
@@ -116,7 +116,7 @@ def test_against_a_number_runs_that_did_not_train_count_by_the_sign_test():
     assert judge("a > 60", {"a": runs("a", [None] * 6)}).difference is None
     assert judge("a < 60", {"a": runs("a", [STUCK] * 6)}).verdict == "contradicted"
     assert Signs((0.0, 1.0, -1.0)).p() == 1.0
-    assert WorstRanks((1.0,), (2.0,), (False,), (True,)).name() == "Boschloo's test of who trains"
+    assert WorstRanks((1.0,), (2.0,), (False,), (True,)).name() == "Boschloo's test"
 
 
 def test_a_claim_about_who_trains_is_exact():

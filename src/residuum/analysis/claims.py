@@ -9,7 +9,7 @@ from typing import Literal
 from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.compare import difference, holm, holm_factors, label_p, sign_flip_p
 from residuum.analysis.estimate import LEVEL, Estimate, of_mean
-from residuum.analysis.failures import Rates, Signs, WorstRanks, count, did_not_train, said, scored
+from residuum.analysis.failures import Rates, Signs, WorstRanks, clopper_pearson, count, did_not_train, said, scored
 from residuum.records.measures import measure
 from residuum.studies.study import Claim
 
@@ -265,11 +265,17 @@ def _interval(found: _Evidence, level: float) -> tuple[float, float]:
 
 
 def _rests_on(found: _Evidence) -> str:
-    """As `3 pairs, rests on normality, permutation p 0.25`; of an exact test its name."""
+    """As `3 pairs, rests on normality, permutation p 0.25, of runs that train (failure rates up to 71 % open)`.
+
+    An exact test rests on the runs alone.
+    """
     if not isinstance(found.judge, Estimate):
-        return f"{found.counted}, {found.judge.name(_bound(found.claim))}" if found.judge else ""
+        return f"{found.counted}, exact test"
     parts = [found.counted, *(["rests on normality"] if found.n < ENOUGH else [])]
-    return ", ".join([*parts, f"permutation p {found.p_permutation:.2g}"])
+    parts.append(f"permutation p {found.p_permutation:.2g}")
+    if measure(found.claim.measure).untrained == "worst":
+        parts.append(f"of runs that train (failure rates up to {100 * clopper_pearson(0, found.n)[1]:.0f} % open)")
+    return ", ".join(parts)
 
 
 def _numbers(found: _Evidence) -> str:
@@ -277,7 +283,7 @@ def _numbers(found: _Evidence) -> str:
     estimate, claim = found.judge, found.claim
     if not isinstance(estimate, Estimate):
         assert estimate is not None
-        return f"{found.lost} ({estimate.name(_bound(claim))}, p = {found.p:.2g})"
+        return f"{found.lost} ({estimate.name(_bound(claim))})"
     right, unit = claim.right, measure(claim.measure).unit
     what, shift = ("mean difference", 0.0) if isinstance(right, str) else ("mean", right)
     unit = {"%": " points" if isinstance(right, str) else " %", "share": "", "ratio": "", "count": ""}.get(

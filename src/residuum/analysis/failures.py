@@ -161,7 +161,7 @@ class WorstRanks:
 
     def name(self, null: float = 0.0) -> str:
         """The test that judges whether the difference is `null`."""
-        return "Boschloo's test of who trains" if self._worse(null) else "worst-rank test"
+        return "Boschloo's test" if self._worse(null) else "worst-rank test"
 
     def above(self, null: float) -> float:
         """The one-sided p of "the first are greater than the second by more than `null`"."""

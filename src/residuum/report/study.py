@@ -183,7 +183,9 @@ MEANING = (
     "lies on one side of the margin exactly where the claim is decided. Below six pairs no permutation test can reach "
     "5 %: a verdict then rests on differences being normal, which so few runs cannot show. A run that diverged or "
     "ended no better than chance did not train; where there are such runs they count as the worst, and arms are "
-    "compared by ranks. A verdict is about these networks and data at this length of training."
+    "compared by ranks. A difference of means is one of runs that train: so few cannot tell how often others would "
+    "not, and how large a failure rate they leave open (Clopper and Pearson) stands beside. A verdict is about these "
+    "networks and data at this length of training."
 )
 LOOKED = (
     "Where looks were planned, p has to be below the share of the 5 % that the look was given, and the corrected "
@@ -267,6 +269,10 @@ def _comparisons(results: Results) -> list[Block]:
         f"Difference in {what}, arm minus baseline, {how} p (Holm): where the difference is a claim of the study, that "
         "of its verdict, corrected for all claims; the others are exploratory, and corrected for one another."
     )
+    ranked = " Where runs did not train, the difference is the median of all between a run of each arm." * any(
+        one.p_ranks is not None for one in results.comparisons
+    )
+    caption += ranked
     if "over seeds × images" in table.columns:
         caption += (
             " Over seeds × images: the 95 % interval over other seeds and other test images at once; † the difference "
@@ -275,7 +281,7 @@ def _comparisons(results: Results) -> list[Block]:
     blocks: list[Block] = [Tabular(table, caption + shared)]
     found = differences.data(results, tables.mark(results.plan))
     if found.rows:
-        text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds."
+        text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds.{ranked}"
         blocks.append(picture("differences", text, differences.draw(found)))
     return blocks
 

@@ -163,14 +163,14 @@ def verdicts(results: Results) -> Table:
         places = digits(one.claim.measure)
         low, high = one.corrected or (None, None)
         rows.append((
-            WORDS[one.verdict], one.claim.text, _expected(one.claim), heading(one.claim.measure),
+            WORDS[one.verdict], one.claim.text, f"{_expected(one.claim)}; {heading(one.claim.measure)}",
             *difference(one.difference, one.low, one.high, places, in_percent=one.in_percent),
             difference(None, low, high, places, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
             one.rests_on or f"n = {one.n}", re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
         ))  # fmt: skip
     numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
-    columns = ("verdict", "claim", "expected", "measure", *numeric, "rests on", "reason")
+    columns = ("verdict", "claim", "expected", *numeric, "rests on", "reason")
     found = Table(columns, tuple(rows), numeric, tuple(one.verdict for one in results.verdicts))
     return found if results.looks else without(found, "needs p below")
 
