@@ -97,16 +97,30 @@ def test_two_arms_that_never_train_are_not_called_equal_or_different():
 
 
 def test_one_stuck_run_of_many_is_the_worst_and_not_a_number():
-    numbers = [7.0, 7.1, 6.9, 7.05, 6.95, 7.02, 6.98, 7.03, 6.97, STUCK]
+    """An arm whose runs are worse and of which one fails: the t test sees nothing any more, ranks do."""
+    numbers = [9.0, 9.1, 8.9, 9.05, 8.95, 9.02, 8.98, 9.03, 8.97, STUCK]
     arms = {"a": runs("a", numbers), "b": runs("b", [8.0 + one / 100 for one in range(10)])}
-    found = judge("a < b", arms)
-    assert (
-        stats.ttest_ind(arms["a"].numbers, arms["b"].numbers, equal_var=False).pvalue > 0.4
-    )  # the t test sees nothing
+    found = judge("a > b", arms)
+    assert stats.ttest_ind(arms["a"].numbers, arms["b"].numbers, equal_var=False).pvalue > 0.2
     assert found.p == pytest.approx(stats.mannwhitneyu(numbers, arms["b"].numbers, method="exact").pvalue)
     assert (found.verdict, found.low) == ("supported", None)
     assert found.rests_on == "10 and 10 runs, exact test"
     assert found.difference == pytest.approx(np.median(np.subtract.outer(numbers, arms["b"].numbers)))
+
+
+def test_an_arm_that_is_better_where_it_trains_is_not_called_better_if_its_failures_outweigh_that():
+    for lost in (STUCK, None):
+        a = [7.0, 7.1, 6.9, 7.05, 6.95, 7.02, 6.98, 7.03, 6.97, lost]
+        arms = {"a": runs("a", a), "b": runs("b", [8.0 + one / 100 for one in range(10)])}
+        for expect in ("a < b", "a > b"):
+            found = judge(expect, arms)
+            assert found.p < 0.002
+            assert found.verdict == "undecided"
+            assert found.reason.endswith(
+                "most runs lie on one side and the mean, with those that did not train, on the other"
+            )
+        worse = {"a": arms["a"], "b": runs("b", [8.0] + [lost] * 9)}
+        assert judge("a < b", worse).verdict == "supported"  # the means agree
 
 
 def test_against_a_number_runs_that_did_not_train_count_by_the_sign_test():
@@ -162,6 +176,13 @@ def decided(stuck, n, shift, studies, seed=0, both=True):
         arms = {"a": runs("a", a.tolist()), "b": runs("b", b.tolist())}
         words.append(judge("a < b", arms).verdict)
     return words.count("supported") / studies, words.count("contradicted") / studies
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_an_arm_that_is_worse_in_the_mean_is_called_better_only_where_none_of_its_runs_was_seen_to_fail(n):
+    """A tenth of the runs stuck, the others 0.64 better: the rest no test of so few runs can know."""
+    supported, _ = decided(0.1, n, -0.64, 400, both=False)
+    assert supported < 0.9**n + 3 * math.sqrt(0.25 / 400)
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])

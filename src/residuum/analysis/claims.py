@@ -80,8 +80,8 @@ def verdicts(
     interval at that corrected level then lies wholly on one side of the margin, and the side is the verdict. For
     `A = B` that is within or outside ± the margin: two one-sided tests (Schuirmann 1987), each at half the level.
     Where runs did not train (they diverged, or stayed at chance), they are the worst of all and arms are compared by
-    ranks. An arm with a failed or missing run is not judged by the runs that are left. Counts, which no seed changes,
-    are compared as they are.
+    ranks; the means then have to agree. An arm with a failed or missing run is not judged by the runs that are left.
+    Counts, which no seed changes, are compared as they are.
     """
     found = [_evidence(claim, values, paired) for claim in claims]
     # A claim that cannot be judged yet counts as one: what is decided now must stand when its runs are there.
@@ -246,9 +246,14 @@ def _verdict(found: _Evidence, p_holm: float | None, factor: float, tested: int,
         if p_holm < 1 - level:
             supported, contradicted = _tails(claim, judge)
             word = "supported" if supported < contradicted else "contradicted"
+            # Most runs a little better and some that fail is not better: ranks and means have to agree.
+            disagree = isinstance(judge, WorstRanks | Signs) and _holds(claim, judge.mean) != (word == "supported")
+            word = "undecided" if disagree else word
         corrected = _interval(found, 1 - (1 - level) / factor) if t else None
         reason, rests_on = _numbers(found), _rests_on(found)
-        if word == "undecided":
+        if word == "undecided" and p_holm < 1 - level:
+            reason += ": most runs lie on one side and the mean, with those that did not train, on the other"
+        elif word == "undecided":
             reason += _why_undecided(found, found.p, p_holm, tested, level)
     return Verdict(
         claim=claim, verdict=word, n=found.n, low=low, in_percent=found.in_percent,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from scipy.special import bdtr, bdtrc, betaincinv, gammaln
 
 from residuum.analysis.aggregate import Summary, Value
 from residuum.analysis.estimate import LEVEL, ROUNDING
+
+BEYOND = 1e9
+"""A number beyond every measure, as which a run that diverged counts in a mean."""
 
 GRID = 2001
 """Probabilities of failure over which the least favourable one is sought, twice: over all, then around the largest."""
@@ -142,7 +145,8 @@ class WorstRanks:
 
     Lachin, "Worst-rank score analysis with informatively missing observations in clinical trials", Controlled Clinical
     Trials 1999. The arms count as independent samples also where runs are paired by seed: which seed fails to train is
-    not something that pairing cancels. What is judged is which arm's runs tend to be worse, not a difference of means.
+    not something that pairing cancels. What is tested is which arm's runs tend to be worse. That alone would call an
+    arm better of which most runs are a little better and some fail: a verdict takes the means to agree (`mean`).
 
     Where one arm never trains, and so far from the other's runs that the margin does not matter, ranks only say how
     many runs of each arm failed. Boschloo's test of these two counts then takes their place, which is exact as well and
@@ -174,6 +178,11 @@ class WorstRanks:
     def p(self, null: float = 0.0) -> float:
         """The two-sided p of "they do not differ by `null`"."""
         return min(1.0, 2 * min(self._tails(null)))
+
+    @property
+    def mean(self) -> float:
+        """The difference of the means, in which a run without any value outweighs all others."""
+        return _mean(self.first) - _mean(self.second)
 
     @property
     def middle(self) -> float:
@@ -223,9 +232,18 @@ class Signs:
         return min(1.0, 2 * min(self.above(null), self.below(null)))
 
     @property
+    def mean(self) -> float:
+        """The mean, in which a run without any value outweighs all others."""
+        return _mean(self.values)
+
+    @property
     def middle(self) -> float:
         """The median."""
         return median(self.values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(max(-BEYOND, min(BEYOND, value)) for value in values)
 
 
 def _half_or_more(count: int, n: int) -> float:
