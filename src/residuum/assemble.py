@@ -37,6 +37,9 @@ LOOKED_AT = 128
 NOISE_IMAGES, NOISE_BATCH = 1024, 32
 """Training images, unaugmented, on which the noise of the gradient is measured, and how many make one gradient."""
 
+CLEAN_PART = 5_000
+"""Training images that are scored at a time after the last epoch."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -307,6 +310,12 @@ def split_logits(
 def test_logits(network: nn.Module, dataset: Dataset, normalization: Normalization, on: Compute) -> Tensor:
     """logits_NK, on the CPU, of every test image."""
     return split_logits(network, dataset.test, np.arange(len(dataset.test)), normalization, on)
+
+
+def train_logits(network: nn.Module, data: Data, on: Compute) -> Tensor:
+    """logits_NK, on the CPU, of the training images in use, unaugmented; part by part, to take little memory."""
+    parts = (data.train_N[first : first + CLEAN_PART] for first in range(0, len(data.train_N), CLEAN_PART))
+    return torch.cat([split_logits(network, data.dataset.train, part, data.normalization, on) for part in parts])
 
 
 def is_finite(network: nn.Module) -> bool:

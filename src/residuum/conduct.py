@@ -16,6 +16,7 @@ from typing import Any
 
 from residuum import assemble, optim
 from residuum.analysis import power
+from residuum.analysis.power import Promise
 from residuum.analysis.results import results
 from residuum.config import RunConfig, identity
 from residuum.data import datasets
@@ -76,15 +77,6 @@ class Estimate:
     networks: int
     scaled: int
     gain: float = 1.0
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The standard deviation from seed to seed, of paired differences or of an arm, and where it comes from."""
-
-    value: float
-    paired: bool
-    source: str
 
 
 def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_up: Sequence[str] = ()) -> Plan:
@@ -359,22 +351,15 @@ def within(
     )
 
 
-def spread(plan_: Plan, root: Path) -> Spread:
-    """The seed-to-seed spread of the compared measure, from the runs in the store as far as they go.
+def promises(plan_: Plan, root: Path, *, grown: bool = False, sd: float | None = None) -> tuple[Promise, ...]:
+    """What the verdicts of a plan can show, from the runs in the store as far as they go.
 
-    Without pairs yet, the spread of a difference is taken as that of two independent arms, which pairing only lowers;
-    without runs the spread that public repeats of such networks show stands in.
+    `grown`: with the looks of `until_decided`, the plan's seeds being those of the first.
     """
-    compared = plan_.study.compare
-    paired = compared.pair_by != "none"
-    found = results(plan_, root)
-    known = power.spread(found.summaries.get(compared.measure, ()), found.comparisons)
-    if paired and known.difference_sd is not None:
-        return Spread(known.difference_sd, True, f"of the pairs so far, {known.difference_df} degrees of freedom")
-    sd, source = known.sd, f"of the runs so far, {known.df} degrees of freedom"
-    if sd is None:
-        sd, source = power.PRIOR_SD, f"from {power.PRIOR_SD} an arm, as repeats of ResNets near 94 % show; no runs yet"
-    return Spread(sd * 2**0.5 if paired else sd, paired, source)
+    n = len(plan_.study.seeds)
+    looks = range(1, GROUPS + 1) if grown else range(1, 2)
+    levels = [power.spend(look, GROUPS) for look in looks] if grown else [0.05]
+    return power.promises(results(plan_, root), [n * look for look in looks], levels, sd)
 
 
 def duration(seconds: float) -> str:

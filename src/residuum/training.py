@@ -208,7 +208,9 @@ def _score(
 ) -> Generator[Event, None, dict[str, Any]]:
     """Score the saved weights on the test set: those of the last epoch, and those that validation selected.
 
-    They are read back from the disk, so the figures are those of the files that a user has in hand.
+    They are read back from the disk, so the figures are those of the files that a user has in hand. `chance` is the
+    accuracy of always naming the most frequent class, `train_clean` the scores on the training images in use, which are
+    neither augmented nor, as during an epoch, met by weights that still move.
     """
     outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": None}
     reads: list[tuple[Literal["last", "selected"], int]] = [("last", progress.epoch), ("selected", progress.best)]
@@ -226,7 +228,12 @@ def _score(
         storage.write_file(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
         test = metrics.scores("test", logits_NK, labels_N)
         validation = progress.validation[epoch - 1].plain() if progress.validation else None
-        outcome[which] = {"epoch": epoch, "test": test.plain(), "validation": validation}
+        chance = int(torch.bincount(labels_N).max()) / len(labels_N)
+        outcome[which] = {"epoch": epoch, "test": test.plain(), "chance": chance, "validation": validation}
+        if which == "last":
+            logits_NK = assemble.train_logits(training.network, data, training.compute)
+            train_labels_N = torch.from_numpy(data.dataset.train.labels_N[data.train_N])
+            outcome[which]["train_clean"] = metrics.scores("train", logits_NK, train_labels_N).plain()
     return outcome
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from residuum.analysis.claims import verdicts
-from residuum.analysis.compare import holm
+from residuum.analysis.compare import compare, holm
 from residuum.studies.study import Claim
 
 PLAIN = [13.9, 14.6, 13.5, 14.9, 14.2]
@@ -83,7 +83,7 @@ def test_equality_is_two_one_sided_tests_each_at_half_the_level():
 
 
 @given(
-    st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=2, max_size=5),
+    st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=3, max_size=5),
     st.floats(-2, 2),
     st.sampled_from("<>="),
 )
@@ -113,7 +113,7 @@ def test_opposite_claims_get_opposite_verdicts(differences, margin):
 
 
 def test_holm_counts_the_claims_that_cannot_be_judged_yet():
-    arms = two([1.0, 1.4, 2.0, 1.1, 0.2], [0.0] * 5) | {"c": arm("c", [None] * 5, ["diverged"] * 5)}
+    arms = two([1.0, 1.4, 2.0, 1.1, 0.2], [0.0] * 5) | {"c": arm("c", [None] * 5, ["failed"] * 5)}
     (alone,) = judge(["a > b"], arms)
     assert alone.verdict == "supported"
     assert 0.05 / 3 < alone.p < 0.05
@@ -126,6 +126,7 @@ def test_holm_counts_the_claims_that_cannot_be_judged_yet():
     assert found[0].p_holm == pytest.approx(4 * alone.p)
     assert found[0].verdict == "undecided"
     assert found[0].low > 0  # the interval alone would decide it
+    assert found[0].corrected[0] < 0 < found[0].corrected[1]  # and the corrected one does not
     assert found[0].reason.endswith(
         f": not beyond chance for one of 4 claims (p = {4 * alone.p:.2g} after Holm's correction)"
     )
@@ -135,18 +136,21 @@ def test_a_stricter_level_decides_less():
     arms = two(PLAIN, RESIDUAL)
     assert judge([("a > b", 6.5)], arms)[0].verdict == "supported"
     (strict,) = judge([("a > b", 6.5)], arms, level=0.999)
-    assert (strict.verdict, "99.9 % interval" in strict.reason) == ("undecided", True)
+    assert (strict.verdict, strict.level) == ("undecided", 0.999)
+    assert strict.reason.endswith(": not beyond chance at this look (p = 0.036)")
+    shifted = [one - other - 6.5 for one, other in zip(PLAIN, RESIDUAL, strict=True)]
+    assert strict.corrected == pytest.approx(
+        [6.5 + end for end in stats.ttest_1samp(shifted, 0).confidence_interval(0.999)]
+    )
 
 
 @pytest.mark.parametrize(("first", "statuses", "reason"), [
-    ([70.0, None, None], ["finished", "diverged", "diverged"], "2 of 3 runs of 'a' diverged"),
     ([70.0, 71.0, None], ["finished", "finished", "failed"], "1 of 3 runs of 'a' failed"),
     ([70.0, 71.0, None], ["finished", "finished", "missing"], "1 of 6 runs is still missing"),
     ([None, None, None], ["missing", "running", "stopped"], "3 of 6 runs are still missing"),
     ([70.0, None, None], ["finished"] * 3, "2 of 3 runs of 'a' measured no test_error"),
-    ([70.0, None, None], ["finished", "diverged", "missing"],
-     "1 of 3 runs of 'a' diverged; 1 of 6 runs is still missing"),
-    ([None] * 3, ["diverged"] * 3, "all 3 runs of 'a' diverged: a result on its own, which no mean can show"),
+    ([70.0, None, None], ["finished", "diverged", "missing"], "1 of 6 runs is still missing"),
+    ([None] * 3, ["diverged", "diverged", "failed"], "1 of 3 runs of 'a' failed"),
 ])  # fmt: skip
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_stands_in_the_way_of_a_verdict_is_said(first, statuses, reason, turned):
@@ -156,18 +160,69 @@ def test_what_stands_in_the_way_of_a_verdict_is_said(first, statuses, reason, tu
         assert (found.verdict, found.p, found.p_holm, found.reason) == ("undecided", None, None, reason)
 
 
-@pytest.mark.parametrize("statuses", [["missing"] * 2, ["diverged", "finished"], ["failed", "diverged"]])
-def test_arms_that_are_not_all_there_are_no_result_on_their_own(statuses):
-    other = [6.0 if status == "finished" else None for status in statuses]
-    arms = {"a": arm("a", [None] * 2, ["diverged"] * 2), "b": arm("b", other, statuses)}
-    assert judge(["a > b"], arms)[0].reason.startswith("2 of 2 runs of 'a' diverged; ")
+@pytest.mark.parametrize(("first", "statuses", "reason"), [
+    ([3.0, None, None], ["finished", "diverged", "diverged"], "2 of 3 runs of 'a' diverged"),
+    ([3.0, None, None], ["finished", "diverged", "missing"], "1 of 3 runs of 'a' diverged; 1 of 6 runs is still missing"),
+    ([None] * 3, ["diverged"] * 3, "all 3 runs of 'a' diverged, and so measured no seconds"),
+])  # fmt: skip
+def test_a_diverged_run_stands_in_the_way_where_it_is_not_the_worst_of_all(first, statuses, reason):
+    arms = {"a": arm("a", first, statuses, "seconds"), "b": arm("b", [6.0, 6.1, 6.3], measure="seconds")}
+    (found,) = judge([claim("a > b", 0, "seconds")], arms)
+    assert (found.verdict, found.p, found.reason) == ("undecided", None, reason)
+
+
+@pytest.mark.parametrize("statuses", [["missing"] * 2, ["diverged", "missing"], ["failed", "diverged"]])
+def test_arms_that_are_not_all_there_are_not_judged(statuses):
+    arms = {"a": arm("a", [None] * 2, ["diverged"] * 2), "b": arm("b", [None] * 2, statuses)}
+    (found,) = judge(["a > b"], arms)
+    assert (found.verdict, found.p) == ("undecided", None)
 
 
 def test_a_claim_against_a_number_names_its_obstacle_too():
     arms = {"a": arm("a", [None], ["diverged"]), "b": arm("b", [6.0, None], ["finished", "missing"])}
     found = judge(["a > 5", "b > 5"], arms)
-    assert found[0].reason == "the only run of 'a' diverged: a result on its own, which no mean can show"
+    assert found[0].reason.startswith("1 of 1 runs of 'a' did not train (sign test): not beyond chance")
     assert found[1].reason == "1 of 2 runs is still missing"
+
+
+def test_two_pairs_or_runs_decide_nothing():
+    for paired, unit in ((True, "pair"), (False, "run")):
+        (found,) = judge(["a > b"], two([90.0, 90.001], [6.0, 6.0]), paired=paired)
+        assert (found.verdict, found.p, found.n) == ("undecided", None, 2)
+        assert found.reason == f"two {unit}s decide nothing: a verdict takes 3"
+        assert found.low > 80  # however sure the interval looks
+    assert judge(["a > 5"], two([90.0, 90.1], [6.0, 6.0]))[0].reason.startswith("two runs decide nothing")
+
+
+def test_a_verdict_says_what_it_rests_on():
+    (found,) = judge(["a > b"], two(PLAIN, RESIDUAL))
+    assert found.rests_on == (
+        "5 pairs, rests on normality, permutation p 0.062, of runs that train (failure rates up to 52 % open)"
+    )
+    assert found.p_permutation == 2 / 2**5
+    (found,) = judge(["a > b"], two([*PLAIN, 14.0], [*RESIDUAL, 7.1]))
+    assert found.rests_on == "6 pairs, permutation p 0.031, of runs that train (failure rates up to 46 % open)"
+    (found,) = judge([("a > b", 6.5)], two(PLAIN, RESIDUAL), paired=False)
+    theirs = stats.permutation_test(
+        ([one - 6.5 for one in PLAIN], RESIDUAL), lambda one, other: abs(np.mean(one) - np.mean(other)),
+        alternative="greater", n_resamples=np.inf,
+    )  # fmt: skip
+    assert found.p_permutation == pytest.approx(theirs.pvalue)
+    (found,) = judge([("a = b", 8)], two(PLAIN, RESIDUAL))
+    assert found.p_permutation == 2 / 2**5  # both one-sided tests are as sure as five pairs can be
+
+
+@given(st.lists(st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=3, max_size=5), min_size=1, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_the_corrected_interval_agrees_with_the_corrected_verdict(differences):
+    arms = {str(at): arm(str(at), row) for at, row in enumerate(differences)}
+    arms |= {f"zero{at}": arm(f"zero{at}", [0.0] * len(row)) for at, row in enumerate(differences)}
+    for one in judge([(f"{at} > zero{at}", 0.5) for at in range(len(differences))], arms):
+        if one.corrected is not None:
+            low, high = one.corrected
+            said = "supported" if low > 0.5 else "contradicted" if high < 0.5 else "undecided"
+            assert one.verdict == said
+            assert low <= one.low <= one.high <= high
 
 
 def test_one_run_decides_nothing():
@@ -192,13 +247,36 @@ def test_counts_of_a_network_are_compared_without_chance(expect, margin, verdict
     arms = two([900.0] * seeds, [500.0] * seeds, measure="parameters")
     (found,) = judge([claim(expect, margin, "parameters")], arms)
     assert (found.verdict, found.p) == (verdict, None)
-    assert found.low == found.high == found.difference
+    assert (found.low, found.high, found.corrected) == (None, None, None)  # no interval without a width
+    assert found.rests_on == "exact"
     assert found.reason.startswith("exact: a difference of ")
+
+
+def test_times_are_compared_by_their_ratio():
+    fast, slow = [2.0, 2.2, 2.1], [3.0, 3.4, 3.1]
+    arms = {name: arm(name, numbers, measure="seconds") for name, numbers in (("fast", fast), ("slow", slow))}
+    assert arms["fast"].mean == pytest.approx(stats.gmean(fast))
+    assert arms["fast"].interval == pytest.approx(
+        np.exp(stats.ttest_1samp(np.log(fast), 0).confidence_interval()))  # fmt: skip
+    (found,) = judge([claim("slow > fast", 0, "seconds")], arms)
+    theirs = stats.ttest_rel(np.log(slow), np.log(fast))
+    assert found.p == pytest.approx(theirs.pvalue)
+    assert found.in_percent
+    assert found.difference == pytest.approx(100 * (stats.gmean(slow) / stats.gmean(fast) - 1))
+    assert (found.low, found.high) == pytest.approx(tuple(100 * np.expm1(theirs.confidence_interval())))
+    assert found.reason == "mean difference 50.7 %, 95 % interval 42.2 to 59.7, 3 pairs"
+    compared = compare(arms["slow"], arms["fast"], paired=True)
+    assert (compared.mean, compared.p_t) == pytest.approx((found.difference, found.p))
+    (found,) = judge([claim("slow > 2.9", 0, "seconds")], arms)
+    assert found.p == pytest.approx(stats.ttest_1samp(np.log(slow), math.log(2.9)).pvalue)
+    # With a margin, which is in seconds, the difference is as well.
+    (found,) = judge([claim("slow > fast", 0.5, "seconds")], arms)
+    assert (found.in_percent, found.difference) == (False, pytest.approx(np.mean(slow) - np.mean(fast)))
 
 
 def test_counts_that_vary_between_runs_are_tested():
     arms = {name: arm(name, numbers, measure="parameters") for name, numbers in
-            (("a", [900.0, 910.0]), ("b", [500.0, 505.0]))}  # fmt: skip
+            (("a", [900.0, 910.0, 920.0]), ("b", [500.0, 505.0, 500.0]))}  # fmt: skip
     (found,) = judge([claim("a > b", 0, "parameters")], arms)
     assert found.p is not None
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from residuum.analysis.compare import compare, holm, label_p, sign_flip_p
+from residuum.analysis.compare import compare, holm, holm_factors, label_p, sign_flip_p
 
 A = [9.93, 9.71, 10.2, 9.85, 9.4, 10.03, 9.6]
 B = [8.75, 8.91, 8.62, 9.02, 9.5, 8.8, 9.75]
@@ -133,20 +133,32 @@ def test_it_is_said_how_small_a_permutation_p_can_get():
 
 
 def test_pairs_that_are_not_there_are_left_out_and_named():
-    statuses = ["finished", "diverged", "diverged", "finished", "finished", "finished"]
+    statuses = ["finished", "failed", "failed", "finished", "finished", "finished"]
     one = arm("plain110", [70.0, None, None, 71.0, 72.0, None], statuses, seeds=[0, 1, 2, 3, 4, 7])
     two = arm("resnet110", [6.0, 6.1, 6.2, None, 6.4], ["finished"] * 3 + ["running", "finished"])
     found = compare(one, two, paired=True)
     assert [seed for seed, _ in found.differences] == [0, 4]
     assert found.note == (
-        "seeds 1, 2 left out: 'plain110' diverged; seed 3 left out: 'resnet110' is running; "
+        "seeds 1, 2 left out: 'plain110' failed; seed 3 left out: 'resnet110' is running; "
         "seed 7 left out: 'plain110' has no value and 'resnet110' has no such run"
     )
     assert found.limit == "with 2 pairs the permutation test cannot give p below 0.5"
     nothing = compare(arm("a", [None], ["missing"]), arm("b", [1.0]), paired=True)
     assert (nothing.n, nothing.mean, nothing.p_permutation) == (0, None, None)
+    diverged = compare(arm("a", [3.0, None], ["finished", "diverged"], "seconds"), arm("b", [1.0, 2.0]), paired=True)
+    assert diverged.note == "seed 1 left out: 'a' diverged; one pair has no interval"
     assert nothing.note == "seed 0 left out: 'a' is missing; no pair to compare"
     assert compare(arm("a", [None], ["failed"]), arm("b", [1.0]), paired=False).note == "an arm has no run to compare"
+
+
+def test_holms_factors_are_what_it_multiplies_by():
+    p = [0.03, None, 0.01, 0.02, 0.5, 0.0]
+    assert [factor for factor in holm_factors(p) if factor] == pytest.approx([2, 4, 3, 1, 5])
+    for factor, adjusted, one in zip(holm_factors(p), holm(p), p, strict=True):
+        assert (factor is None) == (one is None)
+        assert one is None or adjusted == pytest.approx(min(1, factor * one))
+    assert holm_factors([0.01, 0.011]) == pytest.approx([2, 0.02 / 0.011])  # pulled up by the smaller one
+    assert holm_factors([0.8, 0.9]) == pytest.approx([2, 1.6 / 0.9])  # not cut off at 1, as p is
 
 
 P = st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=6)

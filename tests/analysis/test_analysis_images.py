@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from residuum.analysis.images import mcnemar
+from residuum.analysis.images import mcnemar, seeds_and_images
 from residuum.errors import InputError
 
 
@@ -59,3 +59,66 @@ def test_runs_on_other_images_cannot_be_compared():
         mcnemar(np.ones(3, bool), np.ones(2, bool))
     with pytest.raises(InputError, match="0 and 0 images"):
         mcnemar(np.ones(0, bool), np.ones(0, bool))
+
+
+def two_way_by_hand(d_SN):
+    """The variance of the mean of a table whose rows and columns are both drawn, by the mean squares of an ANOVA."""
+    seeds, images = d_SN.shape
+    grand = d_SN.mean()
+    rows, columns = d_SN.mean(axis=1), d_SN.mean(axis=0)
+    rest = d_SN - rows[:, None] - columns[None, :] + grand
+    mean_square = (rest**2).sum() / ((seeds - 1) * (images - 1))
+    var_rows = (images * rows.var(ddof=1) - mean_square) / images
+    var_columns = (seeds * columns.var(ddof=1) - mean_square) / seeds
+    return var_rows / seeds + var_columns / images + mean_square / (seeds * images)
+
+
+def test_over_seeds_and_images_the_variance_is_that_of_a_two_way_table():
+    random = np.random.default_rng(0)
+    arm, baseline = (random.random((6, 80)) + random.normal(0, 0.2, (6, 1)) > 0.7 for _ in range(2))
+    found = seeds_and_images(arm, baseline, paired=True)
+    d_SN = arm.astype(float) - baseline
+    assert found.difference == pytest.approx(100 * d_SN.mean())
+    assert (found.low + found.high) / 2 == pytest.approx(found.difference)
+    seeds, images = d_SN.mean(axis=1).var(ddof=1) / 6, d_SN.mean(axis=0).var(ddof=1) / 80
+    df = (seeds + images) ** 2 / (seeds**2 / 5 + images**2 / 79)
+    half = 100 * np.sqrt(two_way_by_hand(d_SN)) * stats.t.ppf(0.975, df)
+    assert found.high - found.difference == pytest.approx(half)
+    theirs = stats.ttest_1samp(100 * d_SN.mean(axis=0), 0).confidence_interval()
+    assert found.only_images == pytest.approx((theirs.low, theirs.high))
+    # Unpaired, the seeds of each arm are its own; the images are the same.
+    alone = seeds_and_images(arm, baseline[:4], paired=False)
+    assert (alone.seeds, alone.difference) == (4, pytest.approx(100 * (arm.mean() - baseline[:4].mean())))
+
+
+def test_there_is_no_interval_over_images_where_nothing_varies_or_little_is_there():
+    some = np.eye(3, 5, dtype=bool)
+    assert seeds_and_images(some, some, paired=True) is None
+    assert seeds_and_images(some[:1], some[1:2], paired=True) is None
+    assert seeds_and_images(some, some[:, :4], paired=False) is None
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(("seeds", "images", "sd"), [(3, 500, 0.02), (5, 500, 0.02), (5, 300, 0.3)])
+def test_the_interval_over_seeds_and_images_covers_and_that_over_seeds_alone_may_not(seeds, images, sd, paired):
+    """Images differ in how hard they are, and in how hard each arm finds them; seeds do something to all images."""
+    random, covered, by_seeds, studies = np.random.default_rng(0), 0, 0, 400
+    spread = {True: 1 + 0.25 + 0.49 + sd**2 * (1 + paired), False: 1 + 0.49 + sd**2 * (1 + paired)}
+    truth = 100 * (stats.norm.sf(0.9 / spread[True] ** 0.5) - stats.norm.sf(1 / spread[False] ** 0.5))
+    for _ in range(studies):
+        hard, own = random.normal(0, 1, images), random.normal(0, 0.5, images)
+        common = random.normal(0, sd, seeds) * paired
+
+        def wrong(shift, hard=hard, own=own, common=common):
+            of_seed = (common + random.normal(0, sd, seeds))[:, None]
+            return hard + bool(shift) * own + shift + of_seed + random.normal(0, 0.7, (seeds, images)) > 1
+
+        arm, baseline = wrong(0.1), wrong(0.0)
+        found = seeds_and_images(arm, baseline, paired=paired)
+        covered += found.low <= truth <= found.high
+        d = 100 * (arm.mean(axis=1) - baseline.mean(axis=1))
+        low, high = stats.ttest_1samp(d, 0).confidence_interval()
+        by_seeds += low <= truth <= high
+    assert covered / studies > 0.95 - 3 * np.sqrt(0.95 * 0.05 / studies)
+    if (seeds, sd) == (5, 0.02):
+        assert by_seeds < covered  # which is what the images are for

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 from scipy import stats
 
+from residuum.analysis.compare import holm
 from residuum.analysis.curves import bands
 from residuum.analysis.images import mcnemar
 from residuum.analysis.power import spend
@@ -53,7 +54,12 @@ def compute(plan, root, arm, seed, error=None, *, status="finished", losses=(2.0
         for epoch, score in enumerate(scores, start=1):
             test = replace(score, split="test", loss=score.loss + seed)
             writer.write(EpochDone(epoch, 10 * epoch, 0.1, score, None, test, False, 1.5, 100.0))
-    last = {"epoch": 2, "test": {"loss": 1.0, "accuracy": 1 - (error or 0) / 100, "n": 10}, "validation": None}
+    last = {
+        "epoch": 2,
+        "test": {"loss": 1.0, "accuracy": 1 - (error or 0) / 100, "n": 10},
+        "chance": 0.1,
+        "validation": None,
+    }
     counts = {"seconds": 3.0, "parameters": 269722, "macs": 40551040}
     if status == "diverged":
         storage.write_json(folder / run_folder.RESULT, {"status": status, "last": None, "selected": None, **counts})
@@ -79,7 +85,7 @@ def test_a_complete_study_is_summarised_compared_and_judged(tmp_path):
     assert set(found.records) == {run.id for run in plan.runs}
     assert {name: [one.arm for one in row] for name, row in found.summaries.items()} == {
         name: ["plain20", "resnet20"] for name in
-        ("test_error", "test_accuracy", "test_loss", "train_loss", "train_error", "held_out_error", "gap", "gap_growth",
+        ("test_error", "test_accuracy", "test_loss", "train_loss", "train_error", "held_out_error", "trained", "gap_growth",
          "mean_held_out_error", "converged_at", "seconds", "seconds_per_epoch", "milliseconds_per_update",
          "parameters", "macs")
     }  # fmt: skip
@@ -91,6 +97,7 @@ def test_a_complete_study_is_summarised_compared_and_judged(tmp_path):
     assert comparison.p_holm == comparison.p_t == pytest.approx(theirs.pvalue)
     (verdict,) = found.verdicts
     assert (verdict.verdict, verdict.n) == ("supported", 3)
+    assert [(one.arm, one.failed, one.n) for one in found.failures] == [("plain20", 0, 3), ("resnet20", 0, 3)]
     assert (found.looks, found.failed, found.images) == ((), {}, ())
 
 
@@ -125,7 +132,9 @@ def test_every_planned_run_is_listed_with_its_status(tmp_path):
 
 def test_holm_runs_over_the_comparisons_of_a_study(tmp_path):
     plan = planned(
-        axes={"model": ["plain20", "resnet20", "resnet32"]}, compare={"baseline": "plain20", "pair_by": "none"}
+        axes={"model": ["plain20", "resnet20", "resnet32"]},
+        compare={"baseline": "plain20", "pair_by": "none"},
+        claims=[],
     )
     complete(plan, tmp_path)
     for seed, error in enumerate((9.9, 9.5, 9.6)):
@@ -135,6 +144,46 @@ def test_holm_runs_over_the_comparisons_of_a_study(tmp_path):
     assert one.p_holm == pytest.approx(2 * one.p_t)
     assert two.p_holm == two.p_t == pytest.approx(
         stats.ttest_ind((9.9, 9.5, 9.6), (10.0, 10.3, 9.8), equal_var=False).pvalue)  # fmt: skip
+
+
+def test_a_hypothesis_has_one_corrected_p(tmp_path):
+    claims = [{"text": "better", "expect": "resnet20 < plain20"}, {"text": "much", "expect": "resnet20 < plain20",
+              "margin": 1.0}, {"text": "worse than 1", "expect": "plain20 > 1"}]  # fmt: skip
+    plan = planned(axes={"model": ["plain20", "resnet20", "resnet32", "resnet44"]}, claims=claims)
+    complete(plan, tmp_path)
+    for seed, error in enumerate((9.9, 9.5, 9.6)):
+        compute(plan, tmp_path, "resnet32", seed, error)
+        compute(plan, tmp_path, "resnet44", seed, error - 0.3 * seed)
+    found = results(plan, tmp_path)
+    claimed, *others = found.comparisons
+    assert (claimed.is_claim, claimed.p) == (True, pytest.approx(found.verdicts[0].p))
+    assert claimed.p_holm == found.verdicts[0].p_holm > claimed.p
+    assert [one.is_claim for one in others] == [False, False]
+    assert [one.p_holm for one in others] == holm([one.p for one in others])
+    # A claim with a margin is another hypothesis; one that cannot be judged yet has no p, and gives the comparison none.
+    only = results(planned(claims=claims[1:2]), tmp_path).comparisons[0]
+    assert (only.is_claim, only.p_holm) == (False, only.p_t)
+    waiting = results(planned(seeds=4), tmp_path)
+    assert (waiting.comparisons[0].is_claim, waiting.comparisons[0].p_holm) == (True, None)
+
+
+def test_runs_that_stay_at_chance_are_found_and_judged(tmp_path):
+    plan = planned(seeds=5)
+    for seed in range(5):
+        stuck = compute(
+            plan, tmp_path, "plain20", seed, 70.0
+        )  # 3 of 10 images right, which guesses are in one of 14 cases
+        compute(plan, tmp_path, "resnet20", seed, 0.0)
+        if seed == 4:
+            storage.write_json(stuck / run_folder.RESULT, {"status": "diverged", "last": None, "selected": None})
+    found = results(plan, tmp_path)
+    plain, residual = found.failures
+    assert (plain.stuck, plain.diverged, plain.n, residual.failed) == (4, 1, 5, 0)
+    assert (plain.low, plain.high) == pytest.approx((0.025 ** (1 / 5), 1.0))
+    assert (residual.baseline, residual.p) == ("plain20", pytest.approx(2 * 0.5**10))
+    assert found.verdicts[0].verdict == "supported"
+    assert found.verdicts[0].reason.startswith("0 of 5 runs of 'resnet20' and 5 of 5 of 'plain20' did not train")
+    assert found.comparisons[0].p == found.verdicts[0].p
 
 
 def test_runs_of_one_seed_are_compared_image_by_image(tmp_path):
@@ -157,6 +206,25 @@ def test_runs_of_one_seed_are_compared_image_by_image(tmp_path):
     assert len(found.images) == 2
     (noted,) = [record.damaged for record in found.records.values() if record.damaged]
     assert noted[0].startswith("predictions/last.safetensors is damaged")
+
+
+def test_an_effect_smaller_than_the_test_set_can_tell_is_marked(tmp_path):
+    plan = planned()
+    # The same two images of ten in every seed: sure over seeds, and not over images.
+    for seed in range(3):
+        right_N = np.ones(10, dtype=bool)
+        right_N[seed] = False
+        compute(plan, tmp_path, "resnet20", seed, 10.0 + seed / 100, right=right_N)
+        worse_N = right_N & (np.arange(10) < 8)
+        compute(plan, tmp_path, "plain20", seed, 30.0 + seed / 50, right=worse_N)
+    found = results(plan, tmp_path)
+    (comparison,) = found.comparisons
+    assert comparison.high < -19
+    assert comparison.on_images.difference == pytest.approx(-20)
+    assert comparison.on_images.low < -40 < comparison.on_images.high
+    assert not comparison.on_images.is_beyond_images
+    assert found.verdicts[0].verdict == "supported"
+    assert found.verdicts[0].rests_on.endswith(", not beyond what 10 test images can tell")
 
 
 def test_rows_of_updates_are_read_only_where_a_study_asks_for_them(tmp_path):
@@ -211,7 +279,7 @@ def test_what_a_look_decided_stays_decided(tmp_path):
     found = results(plan, tmp_path)
     assert [look["look"] for look in found.looks] == [1, 2]
     assert (found.verdicts[0].verdict, found.verdicts[0].n) == ("supported", 3)
-    assert found.verdicts[0].reason.endswith("; look 1 of 4")
+    assert found.verdicts[0].reason.endswith("; look 1 of 4, where p has to be below 0.00078")
     assert results(plan, tmp_path, level=0.95).verdicts[0].verdict == "undecided"
 
 
@@ -220,10 +288,14 @@ def test_what_no_look_decided_is_judged_at_the_level_of_the_last(tmp_path):
     assert results(plan, tmp_path, level=0.95).verdicts[0].verdict == "supported"
     verdict = results(plan, tmp_path).verdicts[0]
     assert (verdict.verdict, verdict.n) == ("undecided", 6)
-    assert "99.45 % interval" in verdict.reason
+    assert verdict.level == 1 - spend(2, 4)
+    assert verdict.corrected[0] < verdict.low < verdict.high < 0 < verdict.corrected[1]
+    assert verdict.reason.endswith(
+        "not beyond chance at this look (p = 0.03); look 2 of 4, where p has to be below 0.0055"
+    )
     fewer = results(replace(planned(seeds=4), label="small"), tmp_path)  # written anew since: the looks are not its own
     assert fewer.looks == ()
-    assert "95 % interval" in fewer.verdicts[0].reason
+    assert fewer.verdicts[0].level == 0.95
 
 
 def test_curves_are_means_and_bands_of_the_runs_that_reached_each_epoch(tmp_path):

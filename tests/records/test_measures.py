@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from residuum import recipes
 from residuum.errors import InputError
@@ -25,8 +26,8 @@ def epoch(number, lr, train, validation=None, test=None):
 
 
 def record(epochs, folder=Path("nowhere"), status="finished", **result):
-    whole = {"last": {"test": {"loss": 0.5, "accuracy": 0.9}}, "selected": None, "seconds": 60.0,
-             "parameters": 1234, "macs": 99, "activations": 1000, **result}  # fmt: skip
+    whole = {"last": {"test": {"loss": 0.5, "accuracy": 0.9}, "train_clean": {"accuracy": 0.95}}, "selected": None,
+             "seconds": 60.0, "parameters": 1234, "macs": 99, "activations": 1000, **result}  # fmt: skip
     return RunRecord("id", folder, "", status, recipes.he2015(), (), {}, tuple(epochs), whole)
 
 
@@ -40,7 +41,7 @@ CURVE = [
     ("name", "value"),
     [
         ("test_error", 10), ("test_accuracy", 90), ("test_loss", 0.5), ("train_loss", 1.2), ("train_error", 12),
-        ("validation_error", 24), ("held_out_error", 24), ("gap", 12), ("gap_growth", 12 - (25 - 30)),
+        ("validation_error", 24), ("held_out_error", 24), ("gap", 19), ("gap_growth", 12 - (25 - 30)),
         ("mean_held_out_error", (70 + 40 + 25 + 27 + 24.5 + 24) / 6), ("roughness", (2.5 + 0.5) / 2),
         ("converged_at", 5 / 6), ("first_drop", 15), ("second_drop", 2.5), ("seconds", 60),
         ("activation_memory", 4 * 1000 * 128 / 1e6),
@@ -57,6 +58,10 @@ def test_measures_that_need_more_than_the_curve(tmp_path):
     rows = [b'{"epoch": 5, "gradient_norm": 100}', *(b'{"epoch": 6, "gradient_norm": %d}' % n for n in (1, 2, 3))]
     write_file(tmp_path / "steps.jsonl", b"\n".join(rows) + b"\n")
     assert MEASURES["gradient_variation"].of(record(CURVE, tmp_path)) == pytest.approx((2 / 3) ** 0.5 / 2)
+
+
+def test_a_run_recorded_without_clean_images_has_no_gap():
+    assert MEASURES["gap"].of(record(CURVE, last={"test": {"loss": 0.5, "accuracy": 0.9}})) is None
 
 
 def test_every_measure_is_tested_and_is_none_for_a_run_without_epochs():
@@ -91,6 +96,21 @@ def test_curves_drawn_at_random_against_slow_twins():
         changes = [abs(held_out[n] - held_out[n - 1]) for n in range((drop - 1) // 2 + 1, drop - 1)]
         expected = sum(changes) / len(changes) if changes else None
         assert MEASURES["roughness_before_drop"].of(record(rows)) == (expected and pytest.approx(expected))
+
+
+@pytest.mark.parametrize(("accuracy", "n", "chance", "trained"), [
+    (0.10, 10_000, 0.1, 0.0), (0.1092, 10_000, 0.1, 0.0), (0.1096, 10_000, 0.1, 1.0), (0.9, 10_000, 0.1, 1.0),
+    (0.1135, 10_000, 0.1135, 0.0),  # MNIST: always the most frequent digit
+    (0.0, 10, 0.5, 0.0), (0.1, 10_000, None, 0.0), (0.12, 10_000, None, 1.0),
+])  # fmt: skip
+def test_a_run_trained_if_its_accuracy_is_beyond_chance(accuracy, n, chance, trained):
+    last = {"test": {"loss": 2.3, "accuracy": accuracy, "n": n}} | ({} if chance is None else {"chance": chance})
+    made = replace(record(CURVE, last=last), data={"classes": list("abcdefghij")})
+    assert MEASURES["trained"].of(made) == trained
+    guessed = stats.binomtest(round(accuracy * n), n, chance or 0.1, alternative="greater").pvalue
+    assert (guessed < 0.001) == trained
+    assert MEASURES["trained"].of(record(CURVE[:1], status="diverged", last=None)) == 0
+    assert MEASURES["trained"].of(record(CURVE)) is None  # of how many images and classes is not known
 
 
 def test_held_out_is_validation_where_there_is_one_and_the_observed_test_curve_otherwise():

@@ -826,7 +826,7 @@ def test_looks_and_images_are_told(whole, page):
         ("2 of 4", "3", "0.0200", "0.0210", "✓ supported: Plain gets worse."),
     )
     assert tables.images(said).rows == (
-        ("plain20", "resnet20", "1", "30", "10", "900", "60", "+2.00", "+0.75 to +3.25", "0.002"),
+        ("plain20", "resnet20", "1", "30", "10", "900", "60", "−2.00", "−3.25 to −0.75", "0.002"),
     )  # fmt: skip
     text = page(said, root)["index.html"]
     assert "Looks until decided" in text

@@ -178,8 +178,9 @@ def test_diverged_arm_is_a_result(here, tmp_path):
     assert conducted(plan, tmp_path)[1] == set()
     found = results(plan, tmp_path)
     assert [value.status for value in found.summaries["test_error"][1].values] == ["diverged"] * 2
-    assert found.verdicts[0].verdict == "undecided"
-    assert "diverged" in found.verdicts[0].reason
+    assert [(one.diverged, one.n) for one in found.failures] == [(0, 2), (2, 2)]
+    assert found.verdicts[0].verdict == "undecided"  # two runs of each arm: Boschloo's p is at least 1/8
+    assert found.verdicts[0].reason.startswith("2 of 2 runs of 'lr=1e+30'")
 
 
 def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
@@ -667,3 +668,35 @@ def test_a_protocol_may_name_what_is_not_ours(tmp_path, capsys):
     (tmp_path / "t.toml").write_text(text)
     assert main(["study", "show", str(tmp_path / "t.toml")]) == 0
     assert "schedule staircase, normalisation per-pixel mean" in capsys.readouterr().out
+
+
+def test_what_a_plan_promises_is_of_its_claims_and_of_looks_where_they_are_planned(tmp_path):
+    claims = [{"text": "shortcuts", "expect": "identity < none"}, {"text": "size", "expect": "identity = none",
+              "margin": 5.0, "measure": "parameters"}]  # fmt: skip
+    made = conduct.plan(tiny(seeds=3, claims=claims), {})
+    (fixed,) = conduct.promises(made, tmp_path, sd=0.2)
+    (grown,) = conduct.promises(made, tmp_path, sd=0.2, grown=True)
+    assert fixed.points(fixed.alone) == pytest.approx(0.2 * 3.26, rel=0.02)  # one claim: that of the t test alone
+    assert grown.alone < fixed.alone  # twelve seeds at the last look
+    (unknown,) = conduct.promises(made, tmp_path)
+    assert (unknown.spread, unknown.points(unknown.alone)) == (None, None)
+
+
+def test_plan_and_power_say_what_is_promised(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(conduct, "step_seconds", lambda *_: Pace(step=0.01, spread=0.1, evaluation=0.0, setup=0.0))
+    monkeypatch.setattr(conduct, "start_seconds", lambda _: 0.0)
+    where = ["--runs", str(tmp_path)]
+    assert main(["study", "plan", "quickstart", "--until-decided", *where]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "What 3 to 12 seeds over 4 looks show with a probability of 80 %, after Holm's correction for 5 claims" in said
+    )
+    assert "nothing is known of its spread before there are runs" in said
+    assert main(["study", "plan", "quickstart", "--seeds", "2", *where]) == 0
+    assert "2 seeds an arm support nothing: a verdict takes 3" in capsys.readouterr().out
+    assert main(["study", "power", "quickstart", "--difference", "0.3", "--sd", "0.23", *where]) == 0
+    assert "11 seeds show it in every claim of this table" in capsys.readouterr().out
+    assert main(["study", "power", "quickstart", "--difference", "0.3", *where]) == 0
+    assert capsys.readouterr().out.count("give --sd") == 5
+    assert main(["study", "power", "quickstart", "--difference", "0.3", "--sd", "0.09", "--json", *where]) == 0
+    assert {one["seeds"] for one in json.loads(capsys.readouterr().out)["claims"]} == {5}

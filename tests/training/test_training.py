@@ -10,17 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from residuum import optim, recipes
+from residuum import assemble, optim, recipes
 from residuum.cli import main
 from residuum.config import RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.mix import MIXES
 from residuum.engine import metrics
+from residuum.engine.compute import Compute
 from residuum.engine.state import from_bytes
 from residuum.errors import InputError, StorageError
 from residuum.launchers.local import StoppedError, launch
 from residuum.models.activations import ACTIVATIONS
+from residuum.predict import load
 from residuum.records import folder as run_folder
 from residuum.records import layers, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
@@ -429,6 +432,23 @@ def test_the_average_is_what_is_evaluated_and_what_is_reported(tmp_path):
     assert evaluate(record).plain() == record.result["last"]["test"]
 
 
+def test_the_gap_is_that_of_the_final_weights_on_clean_images(tmp_path):
+    record = train(tiny(optim__ema=0.8, data__augment=["horizontal_flip"]), tmp_path)
+    clean = record.result["last"]["train_clean"]
+    _, data = assemble.resolve(record.config)
+    network = load(record).network
+    images_NCHW = torch.from_numpy(data.dataset.train.images_NCHW[data.train_N])
+    right = assemble.logits(network, images_NCHW, data.normalization, Compute(torch.device("cpu"), "fp32", 1)).argmax(1)
+    labels_N = torch.from_numpy(data.dataset.train.labels_N[data.train_N])
+    assert clean["n"] == len(labels_N)
+    assert clean["accuracy"] == pytest.approx((right == labels_N).float().mean().item(), abs=1.5 / len(labels_N))
+    held_out = 100 * (1 - record.epochs[-1].validation.accuracy)
+    assert measure("gap").of(record) == pytest.approx(held_out - 100 * (1 - clean["accuracy"]))
+    largest = data.dataset.test.labels_N.tolist()
+    assert record.result["last"]["chance"] == max(map(largest.count, largest)) / len(largest)
+    assert [row["why"] for row in storage.read_rows(record.folder / run_folder.TEST_READS)] == ["last", "selected"]
+
+
 def test_divergence_is_a_result_with_the_last_finite_state(tmp_path):
     """Guard 25."""
     record = train(tiny(optim__lr=1e30, compute__precision="fp32"), tmp_path)
@@ -447,7 +467,7 @@ def test_a_loss_that_is_not_finite_outside_training_is_recorded_and_read(tmp_pat
 
     def overflowing(split, logits_NK, labels_N):
         scores = honest(split, logits_NK, labels_N)
-        return replace(scores, loss={"validation": math.inf, "test": math.nan}[split])
+        return replace(scores, loss={"validation": math.inf, "test": math.nan}.get(split, scores.loss))
 
     with monkeypatch.context() as patched:
         patched.setattr(metrics, "scores", overflowing)

@@ -3,14 +3,17 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from residuum.analysis.aggregate import Summary
+from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.estimate import LEVEL, ROUNDING, Estimate, deviation, of_difference, of_mean
+from residuum.analysis.failures import WorstRanks, did_not_train, said, scored
+from residuum.analysis.images import SeedsAndImages
+from residuum.records.measures import measure
 
 EXACT = 2**16
 """Rearrangements up to which a permutation test enumerates all of them: 16 pairs, or 9 runs against 9."""
@@ -30,7 +33,10 @@ class Comparison:
         effect: Cohen's d, the mean in units of `sd` (d_z where paired; Cohen 1988, sections 2.2 and 2.3).
         p_t: paired t test, or Welch's.
         p_permutation: sign-flip test of the pairs, or permutation test of the labels, both two-sided on the mean.
-        p_holm: `p_t` after Holm's correction for all comparisons of the study; None until `holm` was applied.
+        p_ranks: where runs did not train, the worst-rank test's, which then stands alone; `mean` is a median then.
+        on_images: the same difference over seeds and test images, where every run left its predictions.
+        p_holm: the p of the test (t, or ranks) after Holm's correction: that of the claim where the study claims which
+            of the two is better (`is_claim`), else for all other comparisons; None until that was applied.
         note: what a reader must know of this comparison: pairs left out and why, why there is no interval.
         limit: how small the p of so few runs can get by permutation, where that is not below 5 %; else empty.
     """
@@ -51,13 +57,23 @@ class Comparison:
     p_holm: float | None
     note: str
     limit: str
+    p_ranks: float | None = None
+    is_claim: bool = False
+    in_percent: bool = False
+    on_images: SeedsAndImages | None = None
+
+    @property
+    def p(self) -> float | None:
+        """The p of the test that judges this comparison."""
+        return self.p_t if self.p_ranks is None else self.p_ranks
 
 
 @dataclass(frozen=True)
 class Difference:
     """Arm - baseline without its judgement: per seed if paired, and the estimate of its mean.
 
-    `estimate` is None where there are too few runs, or where nothing varies.
+    `estimate` is None where there are too few runs, where nothing varies, or where runs did not train; `ranks` takes
+    its place there, if the measure says anything of such runs.
     """
 
     by_seed: tuple[tuple[int, float], ...]
@@ -65,10 +81,24 @@ class Difference:
     mean: float | None
     sd: float | None
     estimate: Estimate | None
+    ranks: WorstRanks | None = None
 
 
 def difference(arm: Summary, baseline: Summary, *, paired: bool) -> Difference:
-    """The difference of two arms: by seed if `paired`, else of their means (Welch)."""
+    """The difference of two arms: by seed if `paired`, else of their means (Welch); by ranks if runs did not train."""
+    found, what = _difference(arm, baseline, paired), measure(arm.measure)
+    if what.untrained == "as any" or not any(did_not_train(one) for side in (arm, baseline) for one in side.values):
+        return found
+    ranks = None
+    if what.untrained == "worst" and what.lower_is_better is not None:
+        (first, lost), (second, other_lost) = scored((arm, baseline), what.lower_is_better)
+        ranks = WorstRanks(first, second, lost, other_lost) if first and second else None
+    middle = None if ranks is None or not math.isfinite(ranks.middle) else ranks.middle
+    n = min(len(ranks.first), len(ranks.second)) if ranks else found.n
+    return Difference(found.by_seed, n, middle, None, None, ranks)
+
+
+def _difference(arm: Summary, baseline: Summary, paired: bool) -> Difference:
     if not paired:
         first, second = arm.numbers, baseline.numbers
         n = min(len(first), len(second))
@@ -85,24 +115,42 @@ def difference(arm: Summary, baseline: Summary, *, paired: bool) -> Difference:
 
 
 def compare(arm: Summary, baseline: Summary, *, paired: bool, level: float = LEVEL) -> Comparison:
-    """The difference of two arms with its interval at `level`, effect size and p-values; by seed if `paired`."""
+    """The difference of two arms with its interval at `level`, effect size and p-values; by seed if `paired`.
+
+    Times are compared by their ratio: the difference is in percent, everything else that of the logarithms.
+    """
+    logs = in_logarithms((arm, baseline))
+    if logs is not None:
+        made = _compare(*logs, paired=paired, level=level)
+        mean, low, high = (None if one is None else percent(one) for one in (made.mean, made.low, made.high))
+        by_seed = tuple((seed, percent(one)) for seed, one in made.differences)
+        return replace(made, mean=mean, low=low, high=high, differences=by_seed, in_percent=True)
+    return _compare(arm, baseline, paired=paired, level=level)
+
+
+def _compare(arm: Summary, baseline: Summary, *, paired: bool, level: float) -> Comparison:
     found = difference(arm, baseline, paired=paired)
     n, mean, sd = found.n, found.mean, found.sd
     p_permutation, smallest = None, 1.0
-    if paired and n > 1:
+    lost = any(did_not_train(one) for side in (arm, baseline) for one in side.values)
+    by_t = found.ranks is None and not (lost and measure(arm.measure).untrained == "nothing")
+    if by_t and paired and n > 1:
         p_permutation, smallest = sign_flip_p([number for _, number in found.by_seed]), 2 / 2**n
-    elif n > 1:
+    elif by_t and n > 1:
         p_permutation = label_p(arm.numbers, baseline.numbers)
         smallest = (2 if arm.n == baseline.n else 1) / math.comb(arm.n + baseline.n, n)
-    notes = [_left_out(arm, baseline)] if paired else []
-    if n == 0:
+    notes = [_left_out(arm, baseline)] if paired and by_t else []
+    if not by_t:
+        how = f"compared by ranks, p {found.ranks.p():.2g}" if found.ranks else f"{arm.measure} says nothing of such"
+        notes.append(f"{said((arm, baseline))}: {how}")
+    elif n == 0:
         notes.append("no pair to compare" if paired else "an arm has no run to compare")
     elif n == 1:
         notes.append(f"one {'pair' if paired else 'run'} has no interval")
     elif found.estimate is None:
         notes.append("nothing varies: no interval and no p of the t test")
     limit = ""
-    if n > 1 and smallest > 1 - LEVEL:
+    if by_t and n > 1 and smallest > 1 - LEVEL:
         how = f"{n} pairs" if paired else f"{arm.n} runs against {baseline.n}"
         limit = f"with {how} the permutation test cannot give p below {smallest:.2g}"
     low, high = found.estimate.interval(level) if found.estimate else (None, None)
@@ -110,7 +158,7 @@ def compare(arm: Summary, baseline: Summary, *, paired: bool, level: float = LEV
         arm=arm.arm, baseline=baseline.arm, measure=arm.measure, differences=found.by_seed, paired=paired, n=n,
         mean=mean, sd=sd, low=low, high=high, effect=mean / sd if mean is not None and sd else None,
         p_t=found.estimate.p() if found.estimate else None, p_permutation=p_permutation, p_holm=None,
-        note="; ".join(note for note in notes if note), limit=limit,
+        note="; ".join(note for note in notes if note), limit=limit, p_ranks=found.ranks.p() if found.ranks else None,
     )  # fmt: skip
 
 
@@ -189,10 +237,19 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
     None stays None and is not counted. Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
+    factors = zip(p, holm_factors(p), strict=True)
+    return [None if one is None or factor is None else min(1.0, factor * one) for one, factor in factors]
+
+
+def holm_factors(p: Sequence[float | None]) -> list[float | None]:
+    """What Holm's correction multiplies each p-value by: at least the number of tests that are not below it.
+
+    An interval at a level of 1 - alpha / factor excludes what is tested exactly where the corrected p is below alpha.
+    """
     order = sorted((value, place) for place, value in enumerate(p) if value is not None)
-    adjusted: list[float | None] = [None] * len(p)
+    factors: list[float | None] = [None] * len(p)
     highest = 0.0
     for rank, (value, place) in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * value))
-        adjusted[place] = highest
-    return adjusted
+        highest = max(highest, (len(order) - rank) * value)
+        factors[place] = highest / value if value else float(len(order) - rank)
+    return factors

@@ -1,4 +1,4 @@
-"""Images: two runs compared image by image on the same test set."""
+"""Images: two runs compared image by image on the same test set, and two arms over seeds and images at once."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr, ndtri
 
-from residuum.analysis.estimate import LEVEL
+from residuum.analysis.estimate import LEVEL, Estimate
 from residuum.errors import InputError
 
 
@@ -58,3 +58,60 @@ def mcnemar(first_right_N: np.ndarray[Any, Any], second_right_N: np.ndarray[Any,
         low=100 * max(-1.0, middle - half),
         high=100 * min(1.0, middle + half),
     )
+
+
+@dataclass(frozen=True)
+class SeedsAndImages:
+    """A difference of two arms in points, arm - baseline, judged over other seeds and other test images.
+
+    `low` and `high` are the ends of its 95 % interval over both; `only_images` those over the images alone, for these
+    very networks: an effect whose sign they leave open is smaller than so many images can tell.
+    """
+
+    difference: float
+    low: float
+    high: float
+    only_images: tuple[float, float]
+    seeds: int
+    images: int
+
+    @property
+    def is_beyond_images(self) -> bool:
+        """Whether the test set is large enough to tell the sign of the difference."""
+        return self.only_images[0] > 0 or self.only_images[1] < 0
+
+
+def seeds_and_images(
+    arm_SN: np.ndarray[Any, Any], baseline_SN: np.ndarray[Any, Any], *, paired: bool
+) -> SeedsAndImages | None:
+    """The difference of two arms over seeds and test images at once, from which run got which image wrong, or right.
+
+    Seeds and images are both drawn by chance, and every seed meets every image. The variance of the mean over such a
+    table is that of the seeds' means plus that of the images' means, less that of what neither explains, which both
+    contain (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007, section 3), and never below the larger
+    of the two. The interval is that of t with the degrees of freedom of Satterthwaite (1946). Paired, row s of both
+    tables is the same seed. None with fewer than two seeds or images, or where nothing varies.
+    """
+    first, second = arm_SN.astype(np.float64), baseline_SN.astype(np.float64)
+    if first.shape[1:] != second.shape[1:] or min(*first.shape, *second.shape) < 2:
+        return None
+    parts = [first - second] if paired else [first, second]
+    by_image_N = first.mean(axis=0) - second.mean(axis=0)
+    images = by_image_N.size
+    of_images = float(by_image_N.var(ddof=1)) / images
+    of_seeds, of_rest, weight = 0.0, 0.0, 0.0
+    for table_SN in parts:
+        seeds = len(table_SN)
+        own = float(table_SN.mean(axis=1).var(ddof=1)) / seeds
+        rest_SN = table_SN - table_SN.mean(axis=1, keepdims=True) - table_SN.mean(axis=0) + table_SN.mean()
+        of_rest += float((rest_SN**2).sum()) / ((seeds - 1) * (images - 1)) / (seeds * images)
+        of_seeds, weight = of_seeds + own, weight + own**2 / (seeds - 1)
+    variance = max(of_seeds + of_images - of_rest, of_seeds, of_images)
+    if variance == 0:
+        return None
+    df = (of_seeds + of_images) ** 2 / (weight + of_images**2 / (images - 1))
+    mean = float(by_image_N.mean())
+    low, high = Estimate(100 * mean, 100 * math.sqrt(variance), df).interval(LEVEL)
+    alone = Estimate(100 * mean, 100 * math.sqrt(of_images), images - 1).interval(LEVEL) if of_images else (
+        100 * mean, 100 * mean)  # fmt: skip
+    return SeedsAndImages(100 * mean, low, high, alone, min(len(first), len(second)), images)

@@ -1,6 +1,6 @@
 """Results: everything that the runs of a plan say, read from their folders and judged."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,8 @@ from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.compare import Comparison, compare, holm
 from residuum.analysis.estimate import LEVEL
-from residuum.analysis.images import ImagePairs, mcnemar
+from residuum.analysis.failures import Failures, count, did_not_train
+from residuum.analysis.images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import shown, storage
@@ -35,9 +36,10 @@ Scored = tuple[NDArray[np.bool_], NDArray[np.int64]]
 class Results:
     """What came out of a plan: records by run id, summaries of every measure that some run has, and the judgements.
 
-    `looks` are those of seeds added in groups; empty without any. `images` compares arm and baseline, seed by seed,
-    where both left their predictions on the same test images. What cannot be read of a run beside its record is missing
-    there, and named in the record's `damaged`.
+    `looks` are those of seeds added in groups; empty without any. `failures` counts the runs of each arm that did not
+    train. `images` compares arm and baseline, seed by seed, where both left their predictions on the same test images;
+    a difference is positive there where the arm has the greater accuracy. What cannot be read of a run beside its
+    record is missing there, and named in the record's `damaged`.
     """
 
     plan: Plan
@@ -46,6 +48,7 @@ class Results:
     looks: tuple[dict[str, Any], ...]
     summaries: Mapping[str, tuple[Summary, ...]]
     comparisons: tuple[Comparison, ...]
+    failures: tuple[Failures, ...]
     images: tuple[tuple[str, str, int, ImagePairs], ...]
     verdicts: tuple[Verdict, ...]
 
@@ -99,18 +102,27 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
 
     @cache
     def summary(arm: str, measure: str) -> Summary:
-        values = []
+        values, what = [], MEASURES[measure]
         for run in plan.runs:
             if run.arm == arm:
                 status = "failed" if run.id in failed else found[run.id].status if run.id in found else "missing"
-                values.append(Value(run.seed, run.id, cast(Status, status), read(MEASURES[measure].of, run.id)))
+                trained = read(what.trained, run.id) is not False
+                values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id), trained))
         return summarize(arm, measure, values)
 
     asked = {study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)}
     measures = [name for name in MEASURES if name in asked or name not in SLOW]
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
-    comparisons = _comparisons(plan, summary)
-    images = _images(plan, comparisons, cache(lambda id_: read(_scored, id_)))
+    scores = cache(lambda id_: read(_scored, id_))
+    judged = _verdicts(plan, summary, looks if level is None else (), LEVEL if level is None else level)
+    judged = tuple(_on_images(plan, summary, one, scores) for one in judged)
+    comparisons = tuple(
+        replace(
+            one, on_images=_two_way(plan, summary(one.arm, one.measure), summary(one.baseline, one.measure), scores)
+        )
+        for one in _comparisons(plan, summary, judged)
+    )
+    images = _images(plan, comparisons, scores)
     return Results(
         plan=plan,
         records={id_: replace(record, damaged=(*record.damaged, *damaged.get(id_, ())))
@@ -120,7 +132,8 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         summaries={name: row for name, row in summaries.items() if any(one.n for one in row)},
         comparisons=comparisons,
         images=images,
-        verdicts=_verdicts(plan, summary, looks if level is None else (), LEVEL if level is None else level),
+        failures=_failures(plan, summary),
+        verdicts=judged,
     )  # fmt: skip
 
 
@@ -138,16 +151,42 @@ def _is_paired(plan: Plan) -> bool:
     return plan.study.compare.pair_by != "none"
 
 
-def _comparisons(plan: Plan, summary: Lookup) -> tuple[Comparison, ...]:
-    """Each arm against its baseline, with Holm's correction over all of them."""
+def _comparisons(plan: Plan, summary: Lookup, judged: Sequence[Verdict]) -> tuple[Comparison, ...]:
+    """Each arm against its baseline. What is a claim has that claim's p; Holm's correction is over all the others."""
     arms, measure, made = plan.study.arms(), plan.study.compare.measure, []
     for arm in arms:
         baseline = plan.study.baseline_of(arm, arms)
         if baseline is not None:
             sides = summary(arm.name, measure), summary(baseline.name, measure)
             made.append(compare(*sides, paired=_is_paired(plan)))
-    adjusted = holm([one.p_t for one in made])
-    return tuple(replace(one, p_holm=p) for one, p in zip(made, adjusted, strict=True))
+    claimed = [_claimed(one, judged) for one in made]
+    adjusted = holm([None if verdict else one.p for one, verdict in zip(made, claimed, strict=True)])
+    return tuple(
+        replace(one, p_holm=verdict.p_holm if verdict else p, is_claim=verdict is not None)
+        for one, verdict, p in zip(made, claimed, adjusted, strict=True)
+    )
+
+
+def _claimed(one: Comparison, judged: Sequence[Verdict]) -> Verdict | None:
+    """The verdict on the claim that is about the same hypothesis as a comparison: no difference of these two arms."""
+    for verdict in judged:
+        claim = verdict.claim
+        same = {claim.left, claim.right} == {one.arm, one.baseline} and claim.measure == one.measure
+        if same and claim.operator != "=" and not claim.margin:
+            return verdict
+    return None
+
+
+def _failures(plan: Plan, summary: Lookup) -> tuple[Failures, ...]:
+    """How many runs of each arm did not train, against its baseline; empty where nobody trains."""
+    if plan.study.is_initial:
+        return ()
+    arms = plan.study.arms()
+    found = []
+    for arm in arms:
+        baseline = plan.study.baseline_of(arm, arms)
+        found.append(count(summary(arm.name, "trained"), summary(baseline.name, "trained") if baseline else None))
+    return tuple(found)
 
 
 def _images(
@@ -162,6 +201,45 @@ def _images(
             if first is not None and second is not None and np.array_equal(first[1], second[1]):
                 made.append((one.arm, one.baseline, seed, mcnemar(first[0], second[0])))
     return tuple(made)
+
+
+def _two_way(
+    plan: Plan, arm: Summary, baseline: Summary, scored: Callable[[str], Scored | None]
+) -> SeedsAndImages | None:
+    """The difference of two arms over seeds and test images; None unless every run that has a value left predictions.
+
+    Nor where runs did not train, of whose spread over seeds no variance tells.
+    """
+    if arm.measure not in ("test_error", "test_accuracy") or min(arm.n, baseline.n) < 2:
+        return None
+    if any(did_not_train(one) for side in (arm, baseline) for one in side.values):
+        return None
+    sides = [{one.seed: one.run for one in side.values if one.value is not None} for side in (arm, baseline)]
+    if _is_paired(plan):
+        both = sides[0].keys() & sides[1].keys()
+        sides = [{seed: side[seed] for seed in sorted(both)} for side in sides]
+    read = [[scored(run) for run in side.values()] for side in sides]
+    found = [[one for one in side if one is not None] for side in read]
+    if any(len(side) < max(2, len(all_)) for side, all_ in zip(found, read, strict=True)):
+        return None
+    labels_N = found[0][0][1]
+    if not all(np.array_equal(labels_N, one[1]) for side in found for one in side):
+        return None
+    right = [np.stack([one[0] for one in side]) for side in found]
+    tables = right if arm.measure == "test_accuracy" else [~one for one in right]
+    return seeds_and_images(*tables, paired=_is_paired(plan))
+
+
+def _on_images(plan: Plan, summary: Lookup, one: Verdict, scored: Callable[[str], Scored | None]) -> Verdict:
+    """A verdict with a mark where other test images might have turned it round."""
+    claim = one.claim
+    if one.verdict == "undecided" or not isinstance(claim.right, str) or one.difference is None:
+        return one
+    found = _two_way(plan, summary(claim.left, claim.measure), summary(claim.right, claim.measure), scored)
+    bounds = {">": [claim.margin], "<": [-claim.margin], "=": [-claim.margin, claim.margin]}[claim.operator]
+    if found is None or not any(found.only_images[0] <= bound <= found.only_images[1] for bound in bounds):
+        return one
+    return replace(one, rests_on=f"{one.rests_on}, not beyond what {found.images:,} test images can tell")
 
 
 def _scored(record: RunRecord) -> Scored | None:
@@ -179,7 +257,7 @@ def _verdicts(plan: Plan, summary: Lookup, looks: tuple[dict[str, Any], ...], le
     standing: tuple[Verdict, ...] = ()
     for look in looks:
         fresh = verdicts(claims, _seen(summary, {*look["seeds"]}), paired=paired, level=look["level"])
-        at = f"; look {look['look']} of {look['looks']}"
+        at = f"; look {look['look']} of {look['looks']}, where p has to be below {1 - look['level']:.2g}"
         fresh = tuple(replace(one, reason=one.reason + at) for one in fresh)
         standing = tuple(
             old if old.verdict != "undecided" else new for old, new in zip(standing or fresh, fresh, strict=True)

@@ -34,6 +34,7 @@ def add(command: Command) -> None:
     _study(p)
     _size(p)
     _room(p, "without either, one run at a time is assumed")
+    p.add_argument("--until-decided", action="store_true", help="what can be shown if seeds are added in groups")
     p = command("run", run, "Compute a study; the same command goes on with a stopped one.", within=within)
     _study(p)
     _size(p)
@@ -188,7 +189,6 @@ def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = 
 def plan(options: argparse.Namespace) -> None:
     """`residuum study plan STUDY`."""
     from residuum import conduct
-    from residuum.analysis import power
     from residuum.report.terminal import print_table
     from residuum.studies import plan as plans
 
@@ -197,9 +197,7 @@ def plan(options: argparse.Namespace) -> None:
     made = _planned(options, packing)
     cost = conduct.estimate(made, options.runs, packing=packing)
     done = {one.id for one in made.runs if plans.is_complete(one, options.runs)}
-    sd = conduct.spread(made, options.runs)
-    n = len(made.study.seeds)
-    least = power.detectable(sd.value, n, paired=sd.paired)
+    promised = conduct.promises(made, options.runs, grown=options.until_decided)
     rows = []
     for arm in made.arms:
         mine = [one for one in made.runs if one.arm == arm.name]
@@ -217,7 +215,13 @@ def plan(options: argparse.Namespace) -> None:
             "seconds": cost.total, "seconds_left": cost.remaining, "seconds_of_start": cost.start, "error": cost.spread,
             "seconds_measured": cost.measured, "networks": cost.networks, "networks_scaled": cost.scaled,
             "load": cost.load, "cores": cost.cores, "gain": cost.gain,
-            "sd": sd.value, "sd_source": sd.source, "detectable": least,
+            "promises": [
+                {"claim": one.claim.text, "measure": one.claim.measure, "sd": one.spread, "sd_highest": one.highest,
+                 "sd_source": one.source, "alone_sds": one.alone, "together_sds": one.together, "equal": one.equal,
+                 "alone": one.points(one.alone), "together": one.points(one.together),
+                 "alone_at_highest": one.points(one.alone, highest=True)}
+                for one in promised
+            ],
         })  # fmt: skip
         return
     print(f"{made.label}: {made.study.question}")
@@ -241,13 +245,47 @@ def plan(options: argparse.Namespace) -> None:
         )
     if cost.load > cost.cores:
         print(f"the machine is busy: load {cost.load:.1f} on {cost.cores} cores; the estimate is too high")
-    if least is None:
-        print("one seed has no interval: no difference can be told from chance")
-    else:
-        print(
-            f"{n} seeds detect a difference of {least:.2g} points at 5 % with 80 % power, "
-            f"if the standard deviation is {sd.value:.2g} ({sd.source})"
-        )
+    _print_promises(promised, len(made.study.seeds), options.until_decided)
+
+
+def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
+    """Say what the verdicts of a study can show."""
+    from residuum import conduct
+    from residuum.analysis.claims import LEAST
+    from residuum.report.terminal import print_table
+
+    if not promised:
+        return
+    if n < LEAST:
+        print(f"{n} seed{'s' * (n > 1)} an arm support nothing: a verdict takes {LEAST}")
+        return
+    rows = []
+    for one in promised:
+        known = one.spread is not None
+        sd = f"{one.spread:.2g}" + (f" (≤ {one.highest:.2g})" if one.highest else "") if known else "unknown"
+        row = {"claim": one.claim.text, "measure": one.claim.measure, "sd": sd}
+        if one.claim.operator == "=":
+            shown = "–" if one.equal is None else f"{100 * one.equal:.0f} % if equal"
+            rows.append({**row, "beyond its margin by": shown, "if all claims are": ""})
+        else:
+            rows.append({**row, "beyond its margin by": _points(one, one.alone),
+                         "if all claims are": _points(one, one.together)})  # fmt: skip
+    how = f"{n} to {conduct.GROUPS * n} seeds over {conduct.GROUPS} looks" if grown else f"{n} seeds"
+    print(f"\nWhat {how} show with a probability of 80 %, after Holm's correction for {len(promised)} claims")
+    print_table(rows)
+    for source in dict.fromkeys(one.source for one in promised):
+        print(f"sd {source}" if source[:2] in ("of", "fr") else source)
+
+
+def _points(one: Any, sds: float) -> str:
+    from residuum.records.measures import measure
+
+    found, at_most = one.points(sds), one.points(sds, highest=True)
+    if found is None:
+        return f"{sds:.2g} sd"
+    unit = measure(one.claim.measure).unit
+    unit = "points" if unit == "%" else "%" if unit in ("s", "ms") and not one.claim.margin else unit
+    return f"{found:.2g} {unit}" + ("" if at_most is None else f" (≤ {at_most:.2g})")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -389,16 +427,34 @@ def power(options: argparse.Namespace) -> None:
     """`residuum study power STUDY --difference D`."""
     from residuum import conduct
     from residuum.analysis import power as analysis
+    from residuum.report.terminal import print_table
 
     if not 0 < options.difference < math.inf or (options.sd is not None and not 0 < options.sd < math.inf):
         raise InputError("--difference and --sd: numbers above 0, in points of the measure")
     made = _planned(options)
-    sd = conduct.Spread(options.sd, True, "given") if options.sd else conduct.spread(made, options.runs)
-    needed = analysis.seeds_needed(sd.value, options.difference, paired=sd.paired)
+    promised = conduct.promises(made, options.runs, sd=options.sd)
+    paired = made.study.compare.pair_by != "none"
+    asked = [one for one in promised if one.claim.operator != "="]
+    needed = [analysis.seeds(one, options.difference, len(promised), paired=paired) for one in asked]
     if options.json:
-        print_json({"seeds": needed, "sd": sd.value, "sd_source": sd.source})
+        print_json({"claims": [
+            {"claim": one.claim.text, "measure": one.claim.measure, "seeds": n, "seeds_at_most": most, "sd": one.spread,
+             "sd_source": one.source}
+            for one, (n, most) in zip(asked, needed, strict=True)
+        ]})  # fmt: skip
         return
-    print(
-        f"{needed} seeds an arm see a difference of {options.difference:g} points at 5 % with 80 % power, "
-        f"if the standard deviation is {sd.value:.2g} ({sd.source})"
-    )
+    known = [n for n, _ in needed if n is not None]
+    if known:
+        print(
+            f"Seeds an arm that support a claim with a probability of 80 % if the truth lies {options.difference:g} "
+            f"beyond its margin, at the first step of Holm's correction for {len(promised)} claims"
+        )
+        print_table([
+            {"claim": one.claim.text, "measure": one.claim.measure, "seeds": n, "at most": most or "–",
+             "sd": f"{one.spread:.2g} {one.source}"}
+            for one, (n, most) in zip(asked, needed, strict=True) if n is not None
+        ])  # fmt: skip
+        print(f"{max(known)} seeds show it in every claim of this table")
+    for one, (n, _) in zip(asked, needed, strict=True):
+        if n is None:
+            print(f"{one.claim.text} ({one.claim.measure}): {one.source}; give --sd")

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, log10
 from statistics import fmean, linear_regression, pstdev
+from typing import Literal
 
 from residuum.errors import unknown
 from residuum.records.record import RunRecord
 
 SETTLED = 1.0
 """Percentage points around the last error within which a curve counts as settled."""
+
+CHANCE = 0.001
+"""Probability of guesses at least as accurate as a run, from which on the run counts as one that did not train."""
 
 EXACT = 1e-54
 """Gradient norms below it are no measurements: single values of the gradient are then too small for float32."""
@@ -27,7 +31,10 @@ STEPWISE = ("multistep", "step", "plateau")
 class Measure:
     """One number of a run: its name, what it is, its unit, and which direction is better (None: neither).
 
-    `initial`: it is of the network before training.
+    `initial`: it is of the network before training. `untrained` says what it is worth of a run that did not train
+    (see `trained`): it counts as the worst there is, says nothing, or is a number like that of any other run. A loss
+    is the worst of a run that diverged, and at chance a number: losses do not all pile up at one value there.
+    `split` has the images on which a run must have trained.
     """
 
     name: str
@@ -36,6 +43,18 @@ class Measure:
     lower_is_better: bool | None
     of: Callable[[RunRecord], float | None]
     initial: bool = False
+    untrained: Literal["worst", "nothing", "as any"] = "as any"
+    split: Literal["train", "test"] = "test"
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a time, of which ratios count: means are geometric, and differences are in percent."""
+        return self.unit in ("s", "ms")
+
+    def trained(self, record: RunRecord) -> bool:
+        """Whether a run counts as one that trained where this measure is taken."""
+        at_chance_is_a_number = self.untrained == "as any" or self.unit == "nats"
+        return at_chance_is_a_number or has_trained(record, self.split) is not False
 
 
 def measure(name: str) -> Measure:
@@ -90,6 +109,32 @@ def _test(which: str, key: str) -> Callable[[RunRecord], float | None]:
     return of
 
 
+def has_trained(record: RunRecord, split: Literal["train", "test"] = "test") -> bool | None:
+    """Whether a run ended more accurate than guesses, which would be so in fewer than one of 1,000 cases.
+
+    Guesses always name the most frequent class of the test images; runs recorded before its share was (`chance`) are
+    held against one class of K. False of a run that diverged, None where too little is known.
+    """
+    if record.status == "diverged":
+        return False
+    last, classes = record.result.get("last"), len(record.data.get("classes", ()))
+    if not last or not (classes or "chance" in last):
+        return None
+    scores = last["test"] if split == "test" else vars(record.epochs[-1].train) if record.epochs else {}
+    if "n" not in scores:
+        return None
+    from scipy.special import bdtrc  # slow to import, for commands that only describe
+
+    right = round(scores["accuracy"] * scores["n"])
+    guessed = last["chance"] if "chance" in last else 1 / classes
+    return right > 0 and bool(bdtrc(right - 1, scores["n"], guessed) < CHANCE)
+
+
+def _trained(record: RunRecord) -> float | None:
+    found = has_trained(record)
+    return None if found is None else float(found)
+
+
 def _percent(accuracy: float, key: str) -> float:
     return 100 * accuracy if key == "accuracy" else 100 * (1 - accuracy)
 
@@ -115,8 +160,9 @@ def _curve(of: Callable[[list[float]], float | None]) -> Callable[[RunRecord], f
 
 
 def _gap(record: RunRecord) -> float | None:
-    held_out, train = MEASURES["held_out_error"].of(record), MEASURES["train_error"].of(record)
-    return None if held_out is None or train is None else held_out - train
+    """Of the same weights on both sides, and no augmentation; runs recorded before that was measured have none."""
+    held_out, clean = MEASURES["held_out_error"].of(record), (record.result.get("last") or {}).get("train_clean")
+    return None if held_out is None or clean is None else held_out - _percent(clean["accuracy"], "error")
 
 
 def _gap_growth(record: RunRecord) -> float | None:
@@ -212,28 +258,39 @@ def _result(key: str) -> Callable[[RunRecord], float | None]:
 
 
 _ALL = (
-    Measure("test_error", "test error of the last epoch", "%", True, _test("last", "error")),
-    Measure("selected_test_error", "test error of the selected epoch", "%", True, _test("selected", "error")),
-    Measure("test_accuracy", "test accuracy of the last epoch", "%", False, _test("last", "accuracy")),
-    Measure("test_loss", "test loss of the last epoch", "nats", True, _test("last", "loss")),
-    Measure("train_loss", "training loss of the last epoch, penalties included", "nats", True, _last("train", "loss")),
-    Measure("train_error", "training error of the last epoch", "%", True, _last("train", "error")),
-    Measure("validation_error", "validation error of the last epoch", "%", True, _last("validation", "error")),
+    Measure("test_error", "test error of the last epoch", "%", True, _test("last", "error"), untrained="worst"),
+    Measure("selected_test_error", "test error of the selected epoch", "%", True, _test("selected", "error"),
+            untrained="worst"),
+    Measure("test_accuracy", "test accuracy of the last epoch", "%", False, _test("last", "accuracy"),
+            untrained="worst"),
+    Measure("test_loss", "test loss of the last epoch", "nats", True, _test("last", "loss"), untrained="worst"),
+    Measure("train_loss", "training loss of the last epoch, penalties included", "nats", True, _last("train", "loss"),
+            untrained="worst"),
+    Measure("train_error", "training error of the last epoch", "%", True, _last("train", "error"), untrained="worst",
+            split="train"),
+    Measure("validation_error", "validation error of the last epoch", "%", True, _last("validation", "error"),
+            untrained="worst"),
     Measure("held_out_error", "error of the last epoch on validation images, or the observed test error without them",
-            "%", True, _curve(lambda errors: errors[-1])),
-    Measure("gap", "held-out error minus training error: how much it overfits", "points", True, _gap),
+            "%", True, _curve(lambda errors: errors[-1]), untrained="worst"),
+    Measure("trained", "whether the test accuracy of the last epoch is beyond chance (1) or not (0)", "share", False,
+            _trained, untrained="worst"),
+    Measure("gap", "held-out error minus error on the training images, unaugmented, both with the final weights: "
+            "how much it overfits", "points", True, _gap, untrained="nothing"),
     Measure("gap_growth", "how much held-out minus training error, as measured in training, grew in the second half: "
-            "whether it overfits late", "points", True, _gap_growth),
+            "whether it overfits late", "points", True, _gap_growth, untrained="nothing"),
     Measure("mean_held_out_error", "held-out error, mean of all epochs: low where training converges fast", "%", True,
-            _curve(fmean)),
+            _curve(fmean), untrained="worst"),
     Measure("roughness", "mean change of the held-out error from epoch to epoch in the second half", "points", True,
-            _curve(_roughness)),
+            _curve(_roughness), untrained="nothing"),
     Measure("converged_at", "share of the run from which the held-out error stays within 1 point of its last value",
-            "share", True, _curve(_converged_at)),
-    Measure("first_drop", "fall of the held-out error at the first drop of the rate", "points", None, _drop(1)),
-    Measure("second_drop", "fall of the held-out error at the second drop of the rate", "points", None, _drop(2)),
+            "share", True, _curve(_converged_at), untrained="nothing"),
+    Measure("first_drop", "fall of the held-out error at the first drop of the rate", "points", None, _drop(1),
+            untrained="nothing"),
+    Measure("second_drop", "fall of the held-out error at the second drop of the rate", "points", None, _drop(2),
+            untrained="nothing"),
     Measure("roughness_before_drop", "mean change of the held-out error from epoch to epoch in the second half "
-            "of the time before the first drop of the rate", "points", None, _roughness_before_drop),
+            "of the time before the first drop of the rate", "points", None, _roughness_before_drop,
+            untrained="nothing"),
     Measure("seconds", "time of the whole run", "s", True, _result("seconds")),
     Measure("seconds_per_epoch", "time of an epoch, evaluation included", "s", True, _seconds_per_epoch),
     Measure("milliseconds_per_update", "time of an update", "ms", True, _milliseconds_per_update),

@@ -179,9 +179,17 @@ MEANING = (
     "explains: the p-value stays below 5 % after Holm's correction for all claims of the study. Contradicted: the same "
     "on the other side. With '=', supported means within the margin and contradicted outside. Undecided: these runs do "
     "not tell, which is not evidence of no difference. Differences are left minus right, n counts pairs of the same "
-    "seed (or runs). The interval is the 95 % interval of that claim alone (at a look: at the look's level), while the "
-    "verdict answers for all claims at once: an interval may exclude 0 and its claim still be undecided. A verdict is "
-    "about these networks and data at this length of training."
+    "seed (or runs). The 95 % interval is that of the claim alone; the corrected interval agrees with the verdict: it "
+    "lies on one side of the margin exactly where the claim is decided. Below six pairs no permutation test can reach "
+    "5 %: a verdict then rests on differences being normal, which so few runs cannot show. A run that diverged or "
+    "ended no better than chance did not train; where there are such runs they count as the worst, and arms are "
+    "compared by ranks. A difference of means is one of runs that train: so few cannot tell how often others would "
+    "not, and how large a failure rate they leave open (Clopper and Pearson) stands beside. A verdict is about these "
+    "networks and data at this length of training."
+)
+LOOKED = (
+    "Where looks were planned, p has to be below the share of the 5 % that the look was given, and the corrected "
+    "interval is at that level."
 )
 
 
@@ -191,19 +199,21 @@ def _claims(results: Results) -> list[Block]:
     counts = [sum(one.verdict == word for one in results.verdicts) for word in tables.WORDS]
     summary = ", ".join(f"{count} {word}" for count, word in zip(counts, tables.WORDS, strict=True))
     claims = f"{len(results.verdicts)} claim{'' if len(results.verdicts) == 1 else 's'}"
-    return [Tabular(tables.verdicts(results), f"{claims}: {summary}."), Paragraph(MEANING)]
+    meaning = f"{MEANING} {LOOKED}" if results.looks else MEANING
+    return [Tabular(tables.filled(tables.verdicts(results)), f"{claims}: {summary}."), Paragraph(meaning)]
 
 
 def _arms(results: Results) -> list[Block]:
     caption = (
-        "Mean over seeds ± half the 95 % t interval; sd: standard deviation between seeds; n: runs with a value. Where "
-        "n is 1 there is no interval. "
+        "Mean over seeds ± half the 95 % t interval; sd: standard deviation between seeds; n: runs with a value. There "
+        "is no interval of one run, of runs that do not vary, or where some did not train. "
     ) + (
         f"{_capital(measure(results.plan.study.compare.measure).text)}."
         if results.plan.study.is_initial
-        else "The error is that of the last epoch, on the test set, which selects nothing."
+        else "Errors and accuracies are those of the last epoch, on the test set, which selects nothing."
     )
     blocks: list[Block] = [Tabular(tables.filled(tables.arms(results)), caption)]
+    blocks += _failures(results)
     asked = tables.asked(results)
     if asked is not None:
         blocks.append(Tabular(asked, "What else the claims are about, mean over seeds ± half the 95 % t interval."))
@@ -218,6 +228,25 @@ def _arms(results: Results) -> list[Block]:
         said = f" {every}: {'; '.join(shared)}." if shared else ""
         blocks.append(Tabular(table, f"{of} numbers beside ours, and what differs.{said}"))
     return blocks
+
+
+def _failures(results: Results) -> list[Block]:
+    """Who did not train: a table, or where all did, how much these runs leave open."""
+    ended = [one for one in results.failures if one.n and one.high is not None]
+    if not ended:
+        return []
+    if not any(one.failed for one in ended):
+        most = max(100 * one.high for one in ended if one.high is not None)
+        return [Paragraph(
+            "Every run that came to an end trained: its test accuracy is beyond chance (binomial test at 0.1 %). So "
+            f"few runs leave failure rates of up to {most:.0f} % open (95 % interval of Clopper and Pearson)."
+        )]  # fmt: skip
+    caption = (
+        "Runs that did not train: they diverged, or their test accuracy is not beyond chance (binomial test at 0.1 %). "
+        "The interval of the failure rate is exact (Clopper and Pearson); p: Boschloo's exact test of equal failure "
+        "rates, two-sided, exploratory and not corrected."
+    )
+    return [Tabular(tables.filled(tables.failures(results)), caption)]
 
 
 def _comparisons(results: Results) -> list[Block]:
@@ -238,11 +267,23 @@ def _comparisons(results: Results) -> list[Block]:
     shared = "".join(f" {_capital(limit)}." for limit in limits)
     if len(notes) == 1 and notes != {""}:
         table, shared = tables.without(table, "note"), f"{shared} In every row: {notes.pop()}."
-    caption = f"Difference in {what}, arm minus baseline, {how} Holm: corrected for all comparisons of this table."
+    caption = (
+        f"Difference in {what}, arm minus baseline, {how} p (Holm): where the difference is a claim of the study, that "
+        "of its verdict, corrected for all claims; the others are exploratory, and corrected for one another."
+    )
+    ranked = " Where runs did not train, the difference is the median of all between a run of each arm." * any(
+        one.p_ranks is not None for one in results.comparisons
+    )
+    caption += ranked
+    if "over seeds × images" in table.columns:
+        caption += (
+            " Over seeds × images: the 95 % interval over other seeds and other test images at once; † the difference "
+            "is smaller than so many test images can tell."
+        )
     blocks: list[Block] = [Tabular(table, caption + shared)]
     found = differences.data(results, tables.mark(results.plan))
     if found.rows:
-        text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds."
+        text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds.{ranked}"
         blocks.append(picture("differences", text, differences.draw(found)))
     return blocks
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
+from residuum.analysis.images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.config import RunConfig
 from residuum.records.measures import measure
@@ -94,6 +95,15 @@ def interval(low: float | None, high: float | None, digits: int = 2, sign: str =
     return NOTHING if low is None or high is None else f"{number(low, digits, sign)} to {number(high, digits, sign)}"
 
 
+def difference(
+    mean: float | None, low: float | None, high: float | None, digits: int, *, in_percent: bool
+) -> tuple[str, str]:
+    """A difference and its interval, in the unit of its measure or in percent."""
+    unit = " %" if in_percent else ""
+    cells = number(mean, digits, "+"), interval(low, high, digits, "+")
+    return cells[0] + unit * (cells[0] != NOTHING), cells[1] + unit * (cells[1] != NOTHING)
+
+
 def spread(summary: Summary | None, digits: int) -> str:
     """A mean with half its 95 % interval; with one run the mean alone."""
     if summary is None or summary.mean is None:
@@ -126,15 +136,20 @@ def of_arm(results: Results, name: str, arm: str) -> Summary | None:
 def measures_shown(results: Results) -> list[str]:
     """The measures in the table of arms: test error, what the study compares, and the selected epoch's where known.
 
-    Of a study that asks about untrained networks, what it compares alone.
+    Of a study that asks about untrained networks or about accuracy, what it compares alone.
     """
     study = results.plan.study
-    if study.is_initial:
+    if study.is_initial or in_accuracy(results):
         return [study.compare.measure]
     names = ["test_error", study.compare.measure]
     return list(
         dict.fromkeys([*names, *(["selected_test_error"] if "selected_test_error" in results.summaries else [])])
     )
+
+
+def in_accuracy(results: Results) -> bool:
+    """Whether a study is told in accuracies; every other is in errors, so that signs agree from table to table."""
+    return results.plan.study.compare.measure == "test_accuracy"
 
 
 def heading(name: str) -> str:
@@ -144,19 +159,22 @@ def heading(name: str) -> str:
 
 
 def verdicts(results: Results) -> Table:
-    """Every claim with its verdict, the difference behind it, and the reason in words."""
-    rows = [
-        (
-            WORDS[one.verdict], one.claim.text, _expected(one.claim), heading(one.claim.measure),
-            number(one.difference, digits(one.claim.measure), "+"),
-            interval(one.low, one.high, digits(one.claim.measure), "+"), str(one.n), chance(one.p_holm),
-            re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
-        )
-        for one in results.verdicts
-    ]  # fmt: skip
-    columns = ("verdict", "claim", "expected", "measure", "difference", "interval", "n", "p (Holm)", "reason")
-    kinds = tuple(one.verdict for one in results.verdicts)
-    return Table(columns, tuple(rows), ("difference", "interval", "n", "p (Holm)"), kinds)
+    """Every claim with its verdict, the difference behind it, what the verdict rests on, and the reason in words."""
+    rows = []
+    for one in results.verdicts:
+        places = digits(one.claim.measure)
+        low, high = one.corrected or (None, None)
+        rows.append((
+            WORDS[one.verdict], one.claim.text, f"{_expected(one.claim)}; {heading(one.claim.measure)}",
+            *difference(one.difference, one.low, one.high, places, in_percent=one.in_percent),
+            difference(None, low, high, places, in_percent=one.in_percent)[1],
+            chance(one.p_holm), f"{1 - one.level:.2g}",
+            one.rests_on or f"n = {one.n}", re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
+        ))  # fmt: skip
+    numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
+    columns = ("verdict", "claim", "expected", *numeric, "rests on", "reason")
+    found = Table(columns, tuple(rows), numeric, tuple(one.verdict for one in results.verdicts))
+    return found if results.looks else without(found, "needs p below")
 
 
 def _expected(claim: Any) -> str:
@@ -192,8 +210,11 @@ def arms(results: Results) -> Table:
 
 
 def asked(results: Results) -> Table | None:
-    """Every other measure that a claim is about, of every arm with its 95 % interval; None where there is none."""
-    shown = {*measures_shown(results), "parameters", "macs"}
+    """Every other measure that a claim is about, of every arm with its 95 % interval; None where there is none.
+
+    Accuracy is not shown beside error, which says the same with the other sign.
+    """
+    shown = {*measures_shown(results), "parameters", "macs", "test_error" if in_accuracy(results) else "test_accuracy"}
     names = [name for name in dict.fromkeys(claim.measure for claim in results.plan.study.claims) if name not in shown]
     if not names:
         return None
@@ -201,6 +222,21 @@ def asked(results: Results) -> Table | None:
                  for arm in results.plan.arms)  # fmt: skip
     heads = tuple(heading(name) for name in names)
     return Table(("arm", *heads), rows, heads)
+
+
+def failures(results: Results) -> Table:
+    """How many runs of each arm did not train, with the exact interval of that share, and against the baseline."""
+    rows = tuple(
+        (
+            one.arm, str(one.diverged), str(one.stuck), str(one.n),
+            NOTHING if one.low is None or one.high is None else f"{100 * one.low:.0f} to {100 * one.high:.0f} %",
+            one.baseline or NOTHING, chance(one.p),
+        )
+        for one in results.failures
+    )  # fmt: skip
+    numeric = ("diverged", "at chance", "runs", "failure rate, 95 % interval")
+    columns = ("arm", *numeric, "baseline", "p (Boschloo)")
+    return Table(columns, rows, (*numeric, "p (Boschloo)"))
 
 
 STATUSES = ("finished", "diverged", "failed", "running", "stopped", "missing")
@@ -286,47 +322,69 @@ def comparisons(results: Results) -> Table:
     places = digits(results.plan.study.compare.measure)
     rows = tuple(
         (
-            one.arm, one.baseline, number(one.mean, places, "+"), interval(one.low, one.high, places, "+"),
-            number(one.sd, places), number(one.effect, 2, "+"), chance(one.p_t), chance(one.p_permutation),
-            chance(one.p_holm), str(one.n), one.note or NOTHING,
+            one.arm, one.baseline, *difference(one.mean, one.low, one.high, places, in_percent=one.in_percent),
+            _over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
+            *map(chance, (one.p_t, one.p_permutation, one.p_ranks, one.p_holm)),
+            "claim" if one.is_claim else "exploratory", str(one.n), one.note or NOTHING,
         )
         for one in results.comparisons
     )  # fmt: skip
     paired = all(one.paired for one in results.comparisons)
-    columns = ("arm", "baseline", "difference", "95 % interval", "sd", "effect size",
-               "p (paired t)" if paired else "p (Welch t)", "p (sign-flip)" if paired else "p (permutation)",
-               "p (Holm)", "pairs" if paired else "n", "note")  # fmt: skip
-    return Table(columns, rows, columns[2:10])
+    tests = ("p (paired t)", "p (sign-flip)") if paired else ("p (Welch t)", "p (permutation)")
+    numbers = (
+        "difference",
+        "95 % interval",
+        "over seeds × images",
+        "sd",
+        "effect size",
+        *tests,
+        "p (ranks)",
+        "p (Holm)",
+    )
+    n = "pairs" if paired else "n"
+    return Table(("arm", "baseline", *numbers, "family", n, "note"), rows, (*numbers, n))
+
+
+def _over_images(found: SeedsAndImages | None) -> str:
+    """The interval over seeds and test images, with a mark where so many images cannot tell the sign."""
+    if found is None:
+        return NOTHING
+    return interval(found.low, found.high, 2, "+") + ("" if found.is_beyond_images else " †")
 
 
 def runs(results: Results) -> Table:
     """Every run that the study asked for."""
     rows = []
+    what = "accuracy" if in_accuracy(results) else "error"
+    names = ["test_accuracy"] if in_accuracy(results) else ["test_error", "selected_test_error"]
     for run in results.plan.runs:
         record = results.records.get(run.id)
-        error = [None if record is None else measure(name).of(record) for name in ("test_error", "selected_test_error")]
+        found = [None if record is None else measure(name).of(record) for name in names]
         seconds = None if record is None else measure("seconds").of(record)
         epochs = 0 if record is None else len(record.epochs)
-        rows.append((run.arm, str(run.seed), status(results, run), str(epochs), *map(number, error),
+        rows.append((run.arm, str(run.seed), status(results, run), str(epochs), *map(number, found),
                      number(seconds, 0), run.id, run.folder))  # fmt: skip
-    numeric = ("seed", "epochs", "test error, last epoch (%)", "selected epoch (%)", "seconds")
+    heads = [f"test {what}, last epoch (%)", "selected epoch (%)"][: len(names)]
+    numeric = ("seed", "epochs", *heads, "seconds")
     columns = ("arm", "seed", "status", *numeric[1:], "id", "folder")
     return Table(columns, tuple(rows), numeric, tuple(row[2] for row in rows))
 
 
 def images(results: Results) -> Table:
-    """Per-image comparisons of two runs of the same seed, by McNemar's exact test."""
+    """Per-image comparisons of two runs of the same seed, by McNemar's exact test; differences as in every table."""
+    what = "accuracy" if in_accuracy(results) else "error"
     columns = ("arm", "baseline", "seed", "only arm right", "only baseline right", "both right", "both wrong",
-               "difference (points)", "95 % interval", "p (McNemar)")  # fmt: skip
-    rows = tuple(
-        (
+               f"difference in {what} (points)", "95 % interval", "p (McNemar)")  # fmt: skip
+    rows = []
+    for arm, baseline, seed, pairs in results.images:
+        ends = (pairs.difference, pairs.low, pairs.high)
+        mean, low, high = ends if in_accuracy(results) else (-ends[0], -ends[2], -ends[1])
+        rows.append((
             arm, baseline, str(seed), f"{pairs.only_first_right:,}", f"{pairs.only_second_right:,}",
-            f"{pairs.both_right:,}", f"{pairs.both_wrong:,}", number(pairs.difference, 2, "+"),
-            interval(pairs.low, pairs.high, 2, "+"), chance(pairs.p),
-        )
-        for arm, baseline, seed, pairs in results.images
-    )  # fmt: skip
-    return Table(columns, rows, columns[2:])
+            f"{pairs.both_right:,}", f"{pairs.both_wrong:,}", number(mean + 0.0, 2, "+"),
+            interval(low, high, 2, "+"), chance(pairs.p),
+        ))  # fmt: skip
+    return Table(columns, tuple(rows), columns[2:])
 
 
 def troubles(results: Results) -> Table:

@@ -55,7 +55,8 @@ def data(results: Results, mark: str = "") -> Differences:
         if one.mean is not None
     )
     what = measure(results.plan.study.compare.measure)
-    unit = "points" if what.unit == "%" else what.unit
+    relative = any(one.in_percent for one in results.comparisons)
+    unit = "points" if what.unit == "%" else "%" if relative else what.unit
     baselines = {row.baseline for row in rows}
     return Differences(
         arms=tuple(arm.name for arm in results.plan.arms),
