@@ -50,14 +50,16 @@ def failures(studies: int) -> list[Row]:
             ("half stuck in both arms, which train alike: any verdict", (8.0, 8.0), (0.5, 0.5), "decided"),
             ('10 % stuck in a, so worse in the mean, else 0.64 better: "a < b"', (7.36, 8.0), (0.1, 0.0), "supported"),
             ("the same, of studies in which no run was stuck", (7.36, 8.0), (0.1, 0.0), "unseen"),
-            ('a never trains: "a > b"', (STUCK, 8.0), (1.0, 0.0), "contrary"),
+            ('10 % stuck in a, which else is 0.64 worse: "a > b"', (8.64, 8.0), (0.1, 0.0), "a > b"),
+            ('a never trains: "a > b"', (STUCK, 8.0), (1.0, 0.0), "a > b"),
+            ('a never trains: "a > 60"', (STUCK, 8.0), (1.0, 0.0), "a > 60"),
         ):
             shares = []
             for told in (False, True):
 
                 def one(random: np.random.Generator, means=means, stuck=stuck, wrong=wrong, told=told, n=n) -> bool:
                     a, b = (with_stuck(random, n, mean, part) for mean, part in zip(means, stuck, strict=True))
-                    word = judged(["a > b" if wrong == "contrary" else "a < b"], {"a": a, "b": b}, told=told)[0].verdict
+                    word = judged([wrong if ">" in wrong else "a < b"], {"a": a, "b": b}, told=told)[0].verdict
                     seen = bool((a == STUCK).any())
                     return {"decided": word != "undecided", "unseen": word == "supported" and not seen}.get(
                         wrong, word == "supported"
