@@ -468,15 +468,20 @@ def typical(monkeypatch, tmp_path):
     def ask(words, *, measured=False, cores=2, most=1):
         asked = []
 
-        def found(config, *limits):
-            asked.append(limits)
-            workers, threads, lanes = (1, 1, 8) if len(limits) == 2 else limits
+        def measured_(config, workers, threads, lanes):
+            asked.append((workers, threads, lanes))
             return Packing(workers, threads, lanes, 1, {(1, 1, 1): 4.0, (workers, threads, lanes): 9.0})
+
+        def fastest(config, cores, threads, largest):
+            found = measured_(config, 1, 1, 8)
+            asked[:] = [(cores, threads)]
+            assert {type(config), type(largest)} == {RunConfig}
+            return found
 
         monkeypatch.setattr(packing, "usable_cores", lambda: cores)
         monkeypatch.setattr(compute, "usual_threads", lambda: most)
-        monkeypatch.setattr(packing, "fastest", found)
-        monkeypatch.setattr(packing, "measured", found)
+        monkeypatch.setattr(packing, "fastest", fastest)
+        monkeypatch.setattr(packing, "measured", measured_)
         options = build_parser()[0].parse_args(["study", "run", str(path), *words])
         return command._packing(options, measured=measured), asked
 
@@ -516,7 +521,10 @@ def test_packing_is_measured_where_it_is_chosen_or_its_speed_is_of_interest(typi
         (["--workers", "0"], "--workers: '0' is neither a count from 1 to 64 nor auto"),
         (["--workers", "many"], "--workers: 'many' is neither a count from 1 to 64 nor auto"),
         (["--lanes", "0"], "--lanes: 0 is not a count from 1 to 64"),
-        (["--workers", "auto", "--lanes", "4"], "--lanes: --workers auto measures how many; give one of the two"),
+        (
+            ["--workers", "auto", "--lanes", "4"],
+            "--lanes: --workers auto finds the number of lanes itself; leave --lanes out",
+        ),
     ],
 )
 def test_workers_and_lanes_that_cannot_be_are_refused(typical, words, said):
