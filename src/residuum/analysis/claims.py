@@ -270,7 +270,7 @@ def _interval(found: _Evidence, level: float) -> tuple[float, float]:
 
 
 def _rests_on(found: _Evidence) -> str:
-    """As `3 pairs, rests on normality, permutation p 0.25, of runs that train (failure rates up to 71 % open)`.
+    """As `3 pairs, rests on normality, permutation p 0.25, failure rates up to 71 % open`.
 
     An exact test rests on the runs alone.
     """
@@ -279,7 +279,7 @@ def _rests_on(found: _Evidence) -> str:
     parts = [found.counted, *(["rests on normality"] if found.n < ENOUGH else [])]
     parts.append(f"permutation p {found.p_permutation:.2g}")
     if measure(found.claim.measure).untrained == "worst":
-        parts.append(f"of runs that train (failure rates up to {100 * clopper_pearson(0, found.n)[1]:.0f} % open)")
+        parts.append(f"failure rates up to {100 * clopper_pearson(0, found.n)[1]:.0f} % open")
     return ", ".join(parts)
 
 
