@@ -196,9 +196,7 @@ def test_two_pairs_or_runs_decide_nothing():
 
 def test_a_verdict_says_what_it_rests_on():
     (found,) = judge(["a > b"], two(PLAIN, RESIDUAL))
-    assert found.rests_on == (
-        "5 pairs, rests on normality, permutation p 0.062, failure rates up to 52 % open"
-    )
+    assert found.rests_on == ("5 pairs, rests on normality, permutation p 0.062, failure rates up to 52 % open")
     assert found.p_permutation == 2 / 2**5
     (found,) = judge(["a > b"], two([*PLAIN, 14.0], [*RESIDUAL, 7.1]))
     assert found.rests_on == "6 pairs, permutation p 0.031, failure rates up to 46 % open"
