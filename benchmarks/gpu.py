@@ -43,6 +43,7 @@ import torch.nn.functional as F
 from residuum import assemble, recipes, training
 from residuum.bench import operations, peak
 from residuum.config import RunConfig
+from residuum.engine.step import graphs
 from residuum.launchers.lanes import Lane, own_place, side_by_side
 from residuum.records.event import EpochDone, Note, StepDone
 
@@ -189,7 +190,8 @@ def shortcuts(size: Size) -> dict[str, float]:
                 x.grad = None
                 F.pad(way(x), (0, 0, 0, 0, 8, 8)).sum().backward()
 
-        repeat = captured(passes) if size is CARD else passes  # launches take longer than what is launched
+        # As a graph on a card: launches take longer than what is launched.
+        repeat = graphs()(lambda: None, passes) if size is CARD else passes
         times = []
         for _ in range(10):
             synchronize(size)
@@ -199,18 +201,6 @@ def shortcuts(size: Size) -> dict[str, float]:
             times.append((time.perf_counter() - began) / 20 * 1e6)
         took[name] = float(np.median(times))
     return took
-
-
-def captured(work: Callable[[], None]) -> Callable[[], object]:
-    """Work as a CUDA graph."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        work()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
 
 
 def synchronize(size: Size) -> None:

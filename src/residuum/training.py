@@ -94,12 +94,12 @@ def run(
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with storage.locked(folder):
-        run_folder.begin(folder, resolved, recipe)
+        id_ = run_folder.begin(folder, resolved, recipe)
         if (folder / run_folder.RESULT).exists():
             notes.append("the result was damaged; it is made again from the last saved state")
             with storage.storing(folder):
                 (folder / run_folder.RESULT).unlink()
-        yield from _compute(resolved, data, training, folder, notes)
+        yield from _compute(id_, resolved, data, training, folder, notes)
 
 
 def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
@@ -116,7 +116,7 @@ def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Ite
 
 
 def _compute(
-    config: RunConfig, data: assemble.Data, training: Training, folder: Path, notes: list[str]
+    id_: str, config: RunConfig, data: assemble.Data, training: Training, folder: Path, notes: list[str]
 ) -> Iterator[Event]:
     """The events of a run from its last saved state to its result, everything written on the way."""
     spe = training.batches.steps_per_epoch
@@ -141,9 +141,7 @@ def _compute(
             run_folder.retain(folder, config.save.keep, protected)
 
         done = progress.epoch * spe + progress.step
-        yield Started(
-            read_config(folder)[1]["id"], folder, training.epochs, spe, len(data.train_N), progress.epoch, done
-        )
+        yield Started(id_, folder, training.epochs, spe, len(data.train_N), progress.epoch, done)
         for line in [*notes, *problems, *_differences(before, here)]:
             yield Note(line)
         diverged = None

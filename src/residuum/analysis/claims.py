@@ -9,7 +9,16 @@ from typing import Literal
 from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.compare import difference, holm, holm_factors, label_p, sign_flip_p
 from residuum.analysis.estimate import LEVEL, Estimate, of_mean
-from residuum.analysis.failures import Rates, Signs, WorstRanks, clopper_pearson, count, did_not_train, said, scored
+from residuum.analysis.failures import (
+    Rates,
+    Signs,
+    WorstRanks,
+    clopper_pearson,
+    count,
+    said,
+    scored,
+    some_did_not_train,
+)
 from residuum.records.measures import measure
 from residuum.studies.study import Claim
 
@@ -95,7 +104,7 @@ def _evidence(claim: Claim, values: Callable[[str, str], Summary], paired: bool)
     left, right = values(claim.left, claim.measure), claim.right
     sides = [left, values(right, claim.measure)] if isinstance(right, str) else [left]
     what = measure(claim.measure)
-    lost = what.untrained != "as any" and any(did_not_train(one) for side in sides for one in side.values)
+    lost = what.untrained != "as any" and some_did_not_train(sides)
     obstacle = _obstacle(sides, worst=what.untrained == "worst")
     if not obstacle and claim.measure == "trained":
         return _trained(claim, sides)

@@ -11,7 +11,7 @@ import numpy as np
 
 from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.estimate import LEVEL, ROUNDING, Estimate, deviation, of_difference, of_mean
-from residuum.analysis.failures import WorstRanks, did_not_train, said, scored
+from residuum.analysis.failures import WorstRanks, said, scored, some_did_not_train
 from residuum.analysis.images import SeedsAndImages
 from residuum.records.measures import measure
 
@@ -87,7 +87,7 @@ class Difference:
 def difference(arm: Summary, baseline: Summary, *, paired: bool) -> Difference:
     """The difference of two arms: by seed if `paired`, else of their means (Welch); by ranks if runs did not train."""
     found, what = _difference(arm, baseline, paired), measure(arm.measure)
-    if what.untrained == "as any" or not any(did_not_train(one) for side in (arm, baseline) for one in side.values):
+    if what.untrained == "as any" or not some_did_not_train((arm, baseline)):
         return found
     ranks = None
     if what.untrained == "worst" and what.lower_is_better is not None:
@@ -132,7 +132,7 @@ def _compare(arm: Summary, baseline: Summary, *, paired: bool, level: float) -> 
     found = difference(arm, baseline, paired=paired)
     n, mean, sd = found.n, found.mean, found.sd
     p_permutation, smallest = None, 1.0
-    lost = any(did_not_train(one) for side in (arm, baseline) for one in side.values)
+    lost = some_did_not_train((arm, baseline))
     by_t = found.ranks is None and not (lost and measure(arm.measure).untrained == "nothing")
     if by_t and paired and n > 1:
         p_permutation, smallest = sign_flip_p([number for _, number in found.by_seed]), 2 / 2**n

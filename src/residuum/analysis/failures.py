@@ -5,7 +5,7 @@ left out, they would make their arm better than it is, and as numbers among othe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
@@ -67,6 +67,11 @@ def _ended(summary: Summary) -> list[Value]:
 def did_not_train(one: Value) -> bool:
     """Whether a run diverged, or ended no better than chance."""
     return one.status == "diverged" or (one.status == "finished" and not one.trained)
+
+
+def some_did_not_train(sides: Iterable[Summary]) -> bool:
+    """Whether a run of any of the arms did not train."""
+    return any(did_not_train(one) for side in sides for one in side.values)
 
 
 def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -276,10 +281,6 @@ class Rates:
         if self.other_n:
             return boschloo(self.other_trained, self.other_n, self.trained, self.n)
         return float(bdtr(self.trained, self.n, min(1.0, max(0.0, self.share + null))))
-
-    def p(self, null: float = 0.0) -> float:
-        """The two-sided p of "the shares are not the same"."""
-        return min(1.0, 2 * min(self.above(null), self.below(null)))
 
     @property
     def middle(self) -> float:

@@ -13,7 +13,7 @@ from residuum.analysis.aggregate import in_logarithms, percent
 from residuum.analysis.claims import LEAST
 from residuum.analysis.compare import difference
 from residuum.analysis.estimate import LEVEL, deviation
-from residuum.analysis.failures import did_not_train
+from residuum.analysis.failures import some_did_not_train
 from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records.measures import measure
@@ -113,7 +113,7 @@ def _spread(results: Results, claim: Claim, paired: bool) -> tuple[float | None,
     summaries = {one.arm: one for one in results.summaries.get(claim.measure, ())}
     names = [claim.left, *([claim.right] if isinstance(claim.right, str) else [])]
     sides = [summaries[name] for name in names if name in summaries]
-    if any(did_not_train(one) for side in sides for one in side.values):
+    if some_did_not_train(sides):
         return None, 0, 1.0, "some of its runs did not train, which no spread describes"
     if len(sides) == len(names):
         sides = (in_logarithms(sides) if _in_logarithms(claim) else None) or sides

@@ -14,7 +14,7 @@ from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.compare import Comparison, compare, holm
 from residuum.analysis.estimate import LEVEL
-from residuum.analysis.failures import Failures, count, did_not_train
+from residuum.analysis.failures import Failures, count, some_did_not_train
 from residuum.analysis.images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
@@ -212,7 +212,7 @@ def _two_way(
     """
     if arm.measure not in ("test_error", "test_accuracy") or min(arm.n, baseline.n) < 2:
         return None
-    if any(did_not_train(one) for side in (arm, baseline) for one in side.values):
+    if some_did_not_train((arm, baseline)):
         return None
     sides = [{one.seed: one.run for one in side.values if one.value is not None} for side in (arm, baseline)]
     if _is_paired(plan):

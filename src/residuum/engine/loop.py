@@ -52,16 +52,15 @@ def fit(training: Training, progress: Progress) -> Iterator[Event]:
                 yield StepDone(progress.epoch + 1, at, table.rates[number], row.loss, norm, order)
             clock = time.perf_counter()
 
-        yield from finish_epoch(training, progress)
+        yield from finish_epoch(training, progress, table.rates[-1])
 
 
-def finish_epoch(training: Training, progress: Progress) -> Iterator[Event]:
-    """Evaluate after the last update of an epoch and close it."""
+def finish_epoch(training: Training, progress: Progress, lr: float) -> Iterator[Event]:
+    """Evaluate after the last update of an epoch, whose rate was `lr`, and close it."""
     epoch, step = progress.epoch + 1, (progress.epoch + 1) * training.batches.steps_per_epoch
     if "test" in training.evaluate:
         yield TestRead("observed", epoch)
     clock = time.perf_counter()
-    lr = training.rate(step - 1, [scores.loss for scores in progress.validation])
     observed = [observe(epoch) for observe in training.observe]
     scored = {split: evaluate() for split, evaluate in training.evaluate.items()}
     train = Scores("train", progress.loss_sum / progress.images, progress.correct / progress.images, progress.images)

@@ -77,10 +77,11 @@ def folder_of(root: Path, config: RunConfig) -> Path:
     return root / f"{label}-{identity(config)}"
 
 
-def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> None:
+def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
     """Write the configuration into a run folder; where it stands already, only what is watched and saved from now on.
 
-    `id_` is the identity of something else than a configuration that was run, as of imported weights.
+    `id_` is the identity of something else than a configuration that was run, as of imported weights. Returns the id
+    that stands there: a folder of an earlier version keeps its own.
     """
     path, wanted = folder / CONFIG, config.model_dump(mode="json")
     if path.exists():
@@ -88,11 +89,13 @@ def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> None:
         changed = values | {section: wanted[section] for section in UNCOUNTED}
         if changed != values:
             storage.write_json(path, changed)
-        return
+        return str(values["id"])
     with storage.storing(folder):
         for name in ("checkpoints", "predictions"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-    storage.write_json(path, {"schema": SCHEMA, "id": id_ or identity(config), "recipe": recipe, **wanted})
+    id_ = id_ or identity(config)
+    storage.write_json(path, {"schema": SCHEMA, "id": id_, "recipe": recipe, **wanted})
+    return id_
 
 
 def add_environment(folder: Path, environment: Mapping[str, Any]) -> list[dict[str, Any]]:
