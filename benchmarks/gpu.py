@@ -191,7 +191,7 @@ def shortcuts(size: Size) -> dict[str, float]:
                 F.pad(way(x), (0, 0, 0, 0, 8, 8)).sum().backward()
 
         # As a graph on a card: launches take longer than what is launched.
-        repeat = graphs()(lambda: None, passes) if size is CARD else passes
+        repeat = graphs([])(lambda: None, passes) if size is CARD else passes
         times = []
         for _ in range(10):
             synchronize(size)

@@ -27,6 +27,7 @@ from residuum.engine.evaluate import logits_of
 from residuum.engine.kernels import settled, with_kernels
 from residuum.engine.live import Training
 from residuum.engine.scaling import Scale
+from residuum.engine.step import has_captured_form
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
@@ -251,7 +252,10 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         evaluate={split: scorer(split) for split in wanted},
         observe=_observers(config, network, data, on),
     )
-    return made, [*_unreached(config), *([note] if note else [])]
+    notes = [*_unreached(config), *([note] if note else [])]
+    if on.device.type == "cuda" and not has_captured_form(optimizer):
+        notes.append(f"updates are made one at a time, which is slow: this torch captures no {o.optimizer.name}")
+    return made, notes
 
 
 def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -> list[Callable[[int], Event]]:

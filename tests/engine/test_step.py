@@ -52,7 +52,7 @@ def made(**settings):
     return assemble.training(*assemble.resolve(RunConfig().changed(TINY | changes)))[0]
 
 
-def called():
+def called(_parameters):
     """A recorder that warms up as a capture does, and whose replays are calls."""
 
     def record(begin, work):
@@ -196,10 +196,18 @@ def test_blocks_end_where_the_state_has_to_be_whole(every, in_blocks, monkeypatc
     assert {number - 1 for number in range(every, 2 * STEPS + 1, every)} <= set(ends)
 
 
-@pytest.mark.parametrize("stop", range(1, 19))
+def test_a_block_is_handed_over_in_shares_between_which_other_runs_have_turns(in_blocks, monkeypatch):
+    monkeypatch.setattr(step, "SHARE", 2)
+    events = list(fit(made(), Progress()))
+    kinds = [event.steps if isinstance(event, Launched) else type(event).__name__[0] for event in events]
+    assert kinds == ["S", 2, 2, 1, *"SSSSSE", 2, 2, 2, *"SSSSSSE"]
+
+
+@pytest.mark.parametrize("stop", range(1, 21))
 def test_who_takes_the_untold_rows_may_stop_anywhere(stop, in_blocks, monkeypatch):
-    """Guards 1 to 3, 8: at a launch, within the rows of a block, at their end."""
+    """Guards 1 to 3, 8: at a launch, between two of a block, within its rows, at their end."""
     monkeypatch.setattr(step, "BLOCK", 4)
+    monkeypatch.setattr(step, "SHARE", 3)
     whole = made()
     expected = told(fit(whole, Progress()))
 
@@ -248,7 +256,7 @@ def test_what_cannot_be_captured_runs_one_update_at_a_time_and_one_line_says_so(
     def refusing(begin, work):
         raise RuntimeError("operation not permitted when stream is capturing\nwith a long explanation")
 
-    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda: refusing).block)
+    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda _: refusing).block)
     eager, single = made(), made()
     seen = list(fit(eager, Progress()))
     monkeypatch.undo()
@@ -267,7 +275,7 @@ def test_a_capture_that_failed_for_another_run_changes_no_bit_of_this_one(monkey
     def broken(begin, work):
         raise step.CannotCaptureError("a capture failed in this process")
 
-    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda: broken).block)
+    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda _: broken).block)
     training, seen = made(), []
     events = fit(training, Progress())
     with pytest.raises(step.CannotCaptureError):
@@ -291,7 +299,7 @@ def test_a_run_whose_own_capture_broke_the_process_goes_on_one_update_at_a_time(
             raise torch.OutOfMemoryError("CUDA out of memory")
         raise step.CannotCaptureError("a capture failed in this process: CUDA out of memory")
 
-    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda: breaking_down).block)
+    monkeypatch.setattr(loop, "updates", lambda training: step.Captured(training, lambda _: breaking_down).block)
     notes = [event.text for event in fit(made(), Progress()) if isinstance(event, Note)]
     assert len(notes) == 2
     assert "micro-batches of 5 images" in notes[0]
@@ -312,7 +320,7 @@ def test_memory_that_runs_out_in_a_capture_splits_the_batch_and_leaves_no_trace(
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return work
 
-        return step.Captured(training, lambda: record).block
+        return step.Captured(training, lambda _: record).block
 
     monkeypatch.setattr(loop, "updates", hungry)
     training, progress = made(), Progress()
@@ -396,7 +404,7 @@ def test_a_captured_update_takes_nothing_from_the_host_and_gives_nothing_back(se
             work()
         return work
 
-    updates, table = step.Captured(training, lambda: record), epoch.table(training, Progress())
+    updates, table = step.Captured(training, lambda _: record), epoch.table(training, Progress())
     assert list(updates.block(table, Progress())) == [], "the first update makes the optimizer's state, uncaptured"
     assert isinstance(next(updates.block(table, Progress(step=1))), Launched)
     assert watched.seen == []

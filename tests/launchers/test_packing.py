@@ -163,6 +163,15 @@ def test_updates_of_a_turn_are_those_that_were_told():
     assert [packing._updates(lane) for _ in range(4)] == [0, 2, 2, 1]
 
 
+def test_the_rate_of_lanes_is_from_telling_to_telling(monkeypatch):
+    """Of two lanes one tells four updates at its second, fourth and sixth turn, the other two at each: 1 s a turn."""
+    clock = iter(range(100))
+    monkeypatch.setattr(packing.time, "perf_counter", lambda: next(clock))
+    told = {"a": iter([0, 4] * 9), "b": iter([2] * 18)}
+    monkeypatch.setattr(packing, "_updates", lambda lane: next(told[lane]))
+    assert packing._updates_a_second(["a", "b"], 15.0) == pytest.approx(4 / 4 + 2 / 2)
+
+
 @pytest.mark.parametrize(
     ("visible", "device", "expected"),
     [("", "auto", ["0", "1"]), ("3,GPU-5", "cuda", ["3", "GPU-5"]), ("3, 5, 9", "auto", ["3", "5"]), ("3", "cpu", [])],

@@ -25,9 +25,9 @@ def fit(training: Training, progress: Progress) -> Iterator[Event]:
     """
     steps_per_epoch, sizes = training.batches.steps_per_epoch, training.batches.sizes
     training.network.train()
+    block = updates(training)
     if progress.epoch == progress.step == 0:
         yield from [observe(0) for observe in training.observe]
-    block = updates(training)
     while progress.epoch < training.epochs:
         clock = time.perf_counter()
         table = table_of(training, progress)

@@ -22,8 +22,11 @@ from residuum.engine.state import Progress
 from residuum.errors import InputError
 from residuum.records.event import Launched, Note
 
-BLOCK = 100
+BLOCK = 200
 """Updates at most that a device makes before the host looks at what came out: some tenths of a second of work."""
+SHARE = 10
+"""Updates of a block that a device is handed at a time. A queue that is full makes the host wait until there is room,
+and meanwhile it hands nothing to the other runs of its process: they take turns before that."""
 WARM_UP = 2
 """Updates before a capture, in which libraries claim their workspaces; the state is put back after them."""
 
@@ -52,9 +55,14 @@ Recorder = Callable[[Callable[[], None], Callable[[], None]], Callable[[], objec
 
 def updates(training: Training) -> Callable[[Epoch, Progress], Updates]:
     """How the updates of a run are made: captured on a GPU, one at a time elsewhere."""
-    if training.compute.device.type != "cuda":
-        return partial(eager, training)
-    return Captured(training, graphs).block
+    if training.compute.device.type == "cuda" and has_captured_form(training.optimizer):
+        return Captured(training, graphs).block
+    return partial(eager, training)
+
+
+def has_captured_form(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer on a GPU has the form that a graph can capture."""
+    return all(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
 
 
 def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
@@ -92,9 +100,8 @@ class Captured:
     made by `eager`, and a note says so.
     """
 
-    def __init__(self, training: Training, recorder: Callable[[], Recorder]) -> None:
+    def __init__(self, training: Training, recorder: Callable[[Sequence[Tensor]], Recorder]) -> None:
         self._training, self._recorder = training, recorder
-        self._record = recorder()
         steps, device = training.batches.steps_per_epoch, training.compute.device
         network, average = training.network, training.average
         self._buffers, self._parameters = flattened(network.buffers()), flattened(network.parameters())
@@ -115,9 +122,10 @@ class Captured:
         self._replays: dict[int, Callable[[], object]] = {}
         self._refused = False
         self._failed = False
+        self._record = recorder(training.parameters)
 
     def block(self, table: Epoch, progress: Progress) -> Updates:
-        """The updates up to the end of the block; the device is at work on them when `Launched` is said."""
+        """The updates up to the end of the block; the device is at work on those of which `Launched` is said."""
         training = self._training
         # The first update of an optimizer makes its state, which torch does in ways that no graph can repeat. That is
         # the first of a run, also where the state stands before it, unless half precision has left it out.
@@ -130,10 +138,12 @@ class Captured:
         if self._refused:
             return (yield from eager(training, table, progress))
         self._begin(start)
-        for size in sizes:
-            self._replays[size]()
         progress.untold = len(sizes)
-        yield Launched(len(sizes))
+        for first in range(0, len(sizes), SHARE):
+            share = sizes[first : first + SHARE]
+            for size in share:
+                self._replays[size]()
+            yield Launched(len(share))
         values = self._rows_S4[start : start + len(sizes)].tolist()
         return [Row(loss, norm, correct, bool(skipped)) for loss, norm, correct, skipped in values]
 
@@ -185,7 +195,8 @@ class Captured:
             if problem is None:
                 return
             self._replays.clear()
-            self._record = self._recorder()  # what failed may have left its pool in use
+            del self._record  # first, with all that it holds; what failed may have left its pool in use
+            self._record = self._recorder(self._training.parameters)
             if isinstance(problem, CannotCaptureError) and not self._failed:
                 raise problem  # another run's failure must not change the bits of this one
             self._failed = True
@@ -243,16 +254,25 @@ _failures: list[str] = []
 """Why captures could not be ended in this process. Torch's allocator is then left within one: there are no more."""
 
 
-def graphs() -> Recorder:
+def graphs(parameters: Sequence[Tensor]) -> Recorder:
     """What captures the graphs of one run. They share memory, so they must never run at the same time.
 
     They also share a stream to be captured on, which is the run's own: cuBLAS has one workspace for each stream, and
-    the graphs of runs side by side do run at the same time.
+    the graphs of runs side by side do run at the same time. Gradients of the parameters are left there by every pass,
+    for a pass that is captured must not leave them on the stream of one before it.
     """
-    return partial(_graph, torch.cuda.Stream(), torch.cuda.graph_pool_handle())  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    # Torch warns of the passes before the capture, whose gradients come from another stream: that is meant.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    with torch.cuda.stream(stream), torch.enable_grad():
+        # What accumulates a gradient belongs to the stream on which it was made, and lives while something holds it.
+        held = [torch.autograd.graph.get_gradient_edge(part).node for part in parameters]
+    return partial(_graph, stream, torch.cuda.graph_pool_handle(), held)
 
 
-def _graph(stream: Any, pool: Any, begin: Callable[[], None], work: Callable[[], None]) -> Callable[[], object]:
+def _graph(
+    stream: Any, pool: Any, _held: Sequence[object], begin: Callable[[], None], work: Callable[[], None]
+) -> Callable[[], object]:
     """The work captured in a CUDA graph, after a warm-up; gives the graph's replay."""
     if _failures:
         raise CannotCaptureError(f"a capture failed in this process, which takes a new process: {_failures[0]}")

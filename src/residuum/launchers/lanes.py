@@ -41,7 +41,8 @@ def turn(lane: Lane) -> Iterator[Event]:
             lane.over = True
             return
         if isinstance(event, Launched):
-            lane.under_way, served = event.steps, True
+            lane.under_way += event.steps
+            served = True
         elif isinstance(event, StepDone | Diverged):
             served = not lane.under_way
             lane.under_way = max(0, lane.under_way - 1)

@@ -223,17 +223,27 @@ def _measure(channel: Channel) -> None:
             warm += _updates(lane)
     channel.send("warm")
     window: float = channel.recv()
-    for lane in crew:  # what a GPU has done of the blocks before does not count
-        _updates(lane)
-    count, began = 0, time.perf_counter()
-    for lane in cycle(crew):
-        count += _updates(lane)
-        if (elapsed := time.perf_counter() - began) >= window and count >= LEAST:
-            break
+    speed = _updates_a_second(crew, window)
     memory = 0.0
     if training.compute.device.type == "cuda":
         memory = torch.cuda.max_memory_reserved() / torch.cuda.mem_get_info()[1]
-    channel.send((count * len(data.train_N) / training.batches.steps_per_epoch / elapsed, memory))
+    channel.send((speed * len(data.train_N) / training.batches.steps_per_epoch, memory))
+
+
+def _updates_a_second(crew: Sequence[Lane], window: float) -> float:
+    """How many updates lanes do together, over `window` seconds or as long as it takes each to tell some twice.
+
+    A GPU tells a block of them at a time: each lane's rate is from one telling to its last.
+    """
+    told: list[list[tuple[float, int]]] = [[] for _ in crew]
+    began = time.perf_counter()
+    for lane, mine in cycle(zip(crew, told, strict=True)):
+        done, now = _updates(lane), time.perf_counter()
+        mine += [(now, done)] if done else []
+        counted = sum(done for one in told for _, done in one[1:])
+        if now - began >= window and counted >= LEAST and all(len(one) > 1 for one in told):
+            break
+    return sum(sum(done for _, done in one[1:]) / (one[-1][0] - one[0][0]) for one in told)
 
 
 def _endless(training: Training) -> Generator[Event, None, None]:

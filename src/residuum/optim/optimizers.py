@@ -24,15 +24,20 @@ from residuum.registry import Table
 Groups = Sequence[dict[str, Any]]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 def _form(groups: Groups, *, fused: bool = True, capturable: bool = False) -> dict[str, Any]:
     """How torch is to compute an update of these parameters; `fused`, `capturable`: whether its optimizer has that."""
-    if not any(parameter.is_cuda for group in groups for parameter in group["params"]):
+    if not _on_gpu(groups):
         return {"foreach": True}
     if not fused:
         return {"foreach": True, "capturable": True}
     return {"fused": True} | ({"capturable": True} if capturable else {})
+
+
+def _on_gpu(groups: Groups) -> bool:
+    return any(parameter.is_cuda for group in groups for parameter in group["params"])
 
 
 def sgd(
@@ -59,7 +64,9 @@ def nesterov(groups: Groups, *, momentum: Annotated[float, Field(gt=0, lt=1)] = 
 
 def adagrad(groups: Groups, *, eps: Positive = 1e-10) -> torch.optim.Optimizer:
     """Adagrad (Duchi et al. 2011); customary learning rate 0.01. Weight decay is part of the gradient."""
-    return torch.optim.Adagrad(groups, eps=eps, **_form(groups))
+    # Before torch 2.13 it has no fused form on a GPU, and it never had a capturable one.
+    form = _form(groups) if TORCH >= (2, 13) else {"foreach": True}
+    return torch.optim.Adagrad(groups, eps=eps, **form)
 
 
 def adadelta(groups: Groups, *, rho: Share = 0.9, eps: Positive = 1e-6) -> torch.optim.Optimizer:
@@ -125,9 +132,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def __init__(
         self, groups: Groups, *, momentum: float, nesterov: bool, betas: tuple[float, float], eps: float
     ) -> None:
-        on_gpu = any(parameter.is_cuda for group in groups for parameter in group["params"])
-        settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "eps": eps, "capturable": on_gpu}
-        super().__init__(groups, settings)
+        settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "eps": eps}
+        super().__init__(groups, settings | {"capturable": _on_gpu(groups)})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
