@@ -63,8 +63,8 @@ class Size:
     workers: int
 
 
-CARD = Size("cuda", 50_000, 3, (2, 4, 8, 16), 10, 14)
-DRY = Size("cpu", 48, 2, (2,), 1, 0)
+CARD = Size("cuda", 50_000, 4, (2, 4, 8, 16), 10, 14)
+DRY = Size("cpu", 48, 3, (2,), 1, 0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def config(size: Size, data: Path, network: str, **settings: Any) -> RunConfig:
 
 
 def measure(size: Size, data: Path, network: str, form: str, lanes: int = 1, **settings: Any) -> Measured:
-    """Whole epochs of `lanes` runs side by side, the first of each left out."""
+    """Whole epochs of `lanes` runs side by side; the first, and the last with its end of a run, are left out."""
     began, first, notes = time.perf_counter(), 0.0, dict[str, None]()
     ends: dict[str, list[float]] = {}
     shares = []
@@ -142,8 +142,8 @@ def measure(size: Size, data: Path, network: str, form: str, lanes: int = 1, **s
             if isinstance(event, EpochDone):
                 ends.setdefault(name, []).append(time.perf_counter())
                 shares.append(1 - event.train.n / event.images_per_second / event.seconds)
-    whole = max(end[-1] for end in ends.values()) - max(end[0] for end in ends.values())
-    seconds = whole / (size.epochs - 1) / lanes
+    whole = max(end[-2] for end in ends.values()) - max(end[0] for end in ends.values())
+    seconds = whole / (size.epochs - 2) / lanes
     return Measured(network, form, lanes, seconds, first, float(np.median(shares)), tuple(notes))
 
 

@@ -24,7 +24,7 @@ from residuum.records.event import Launched, Note
 
 BLOCK = 200
 """Updates at most that a device makes before the host looks at what came out: some tenths of a second of work."""
-SHARE = 10
+SHARE = 1
 """Updates of a block that a device is handed at a time. A queue that is full makes the host wait until there is room,
 and meanwhile it hands nothing to the other runs of its process: they take turns before that."""
 WARM_UP = 2
