@@ -40,12 +40,13 @@ os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # a queue for each l
 import torch
 import torch.nn.functional as F
 
-from residuum import assemble, recipes, training
-from residuum.bench import operations, peak
+from residuum import recipes, training
+from residuum.conduct.launchers.lanes import Lane, own_place, side_by_side
 from residuum.config import RunConfig
 from residuum.engine.step import graphs
-from residuum.launchers.lanes import Lane, own_place, side_by_side
 from residuum.records.event import EpochDone, Note, StepDone
+from residuum.run import assemble
+from residuum.run.bench import operations, peak
 
 HERE = Path(__file__).parent
 TINY = {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]}

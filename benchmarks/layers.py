@@ -11,11 +11,12 @@ from itertools import islice
 from statistics import median
 from time import perf_counter
 
-from residuum import assemble, recipes
+from residuum import recipes
 from residuum.cli.options import data_settings
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.records.event import StepDone
+from residuum.run import assemble
 
 STEPS = 4
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from residuum.analysis.aggregate import Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
-from residuum.analysis.images import seeds_and_images
+from residuum.analysis.over_images import seeds_and_images
 from residuum.analysis.power import Trial, detectable_sds, spend
 from residuum.studies.study import Claim
 

@@ -84,7 +84,7 @@ def test_workers_of_a_study_share_the_threads_that_there_are(monkeypatch, tmp_pa
         return iter(())
 
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
-    monkeypatch.setattr("residuum.launchers.processes.launch", launch)
+    monkeypatch.setattr("residuum.conduct.launchers.processes.launch", launch)
     study = residuum.Study(name="one", question="?", base="quick", seeds=1, axes={"optim.lr": [0.02, 0.002]})
     residuum.run_study(study, SMALL, runs=tmp_path, workers=workers, threads=threads)
     assert (asked["workers"], asked["threads"], asked["lanes"]) == (workers, expected, 1)

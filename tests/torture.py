@@ -33,7 +33,7 @@ def command(root: Path, epochs: int) -> list[str]:
         "compute.threads": 1,
     }
     sets = [word for path, value in settings.items() for word in ("--set", f"{path}={value}")]
-    return [sys.executable, "-m", "residuum.cli", "train", "quick", *sets, "--runs", str(root), "--json"]
+    return [sys.executable, "-m", "residuum", "train", "quick", *sets, "--runs", str(root), "--json"]
 
 
 def contents(root: Path) -> dict[str, object]:

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from residuum import conduct, explaining, recipes, training
+from residuum import recipes, training
 from residuum.analysis.results import Results
 from residuum.analysis.results import results as read_results
+from residuum.conduct import conducting
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
-from residuum.predict import Which
 from residuum.records.attributions import Attributions
 from residuum.records.record import RUNS, RunRecord, record_of
-from residuum.studies import files
+from residuum.run import explaining
+from residuum.run.predict import Which
+from residuum.studies import parsing
 from residuum.studies.study import Study
 
 __all__ = ["Study", "explain", "load_run", "load_study", "run_study", "train"]
@@ -66,7 +68,7 @@ def load_study(name: str) -> Study:
     Raises:
         InputError: there is none, or something in it is not right; with line and key.
     """
-    return files.read(name)
+    return parsing.read(name)
 
 
 def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
@@ -87,9 +89,9 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.restricted(arms)
     if seeds is not None:
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
-    plan = conduct.plan(found, settings or {}, scale=scale)
+    plan = conducting.plan(found, settings or {}, scale=scale)
     threads = threads or max(1, usual_threads() // workers)
-    for _ in conduct.run(plan, Path(runs), workers=workers, threads=threads, lanes=lanes):
+    for _ in conducting.run(plan, Path(runs), workers=workers, threads=threads, lanes=lanes):
         pass
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass

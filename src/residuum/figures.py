@@ -11,9 +11,8 @@ from typing import Any, TypeVar, get_args
 
 from matplotlib.figure import Figure
 
-from residuum import assemble, explaining, pictures, predict, recipes
-from residuum import surface as surfacing
-from residuum.analysis import classes
+from residuum import pictures, recipes
+from residuum.analysis import per_class
 from residuum.analysis.results import Results
 from residuum.config import RunConfig
 from residuum.errors import InputError, unknown
@@ -27,19 +26,21 @@ from residuum.report.figures import (
     arm_history,
     attribution,
     batch_size,
-    compare,
     differences,
     gradient_flow,
+    run_curves,
     scatter,
     study_curves,
 )
 from residuum.report.figures import confusion as confusion_figure
-from residuum.report.figures import curves as curves_figure
 from residuum.report.figures import histograms as histograms_figure
-from residuum.report.figures import mistakes as mistakes_figure
-from residuum.report.figures import noise as noise_figure
+from residuum.report.figures import learning_curves as curves_figure
+from residuum.report.figures import loss_surface as surface_figure
+from residuum.report.figures import mistake_sheet as mistakes_figure
+from residuum.report.figures import noise_scale as noise_figure
 from residuum.report.figures import reliability as reliability_figure
-from residuum.report.figures import surface as surface_figure
+from residuum.run import assemble, explaining, predict
+from residuum.run import surface as surfacing
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def curves(*runs: Run) -> Drawing:
     records = _records(runs)
     if len(records) == 1:
         return Drawing(curves_figure.draw(curves_figure.data(records[0])))
-    return Drawing(compare.draw(compare.data(records)))
+    return Drawing(run_curves.draw(run_curves.data(records)))
 
 
 def confusion(*runs: Run) -> Drawing:
@@ -98,9 +99,9 @@ def reliability(*runs: Run) -> Drawing:
     return Drawing(reliability_figure.draw(reliability_figure.data(_predictions(runs))))
 
 
-def _predictions(runs: Sequence[Run]) -> dict[str, classes.Predictions]:
+def _predictions(runs: Sequence[Run]) -> dict[str, per_class.Predictions]:
     records = _records(runs)
-    return _named(records, [classes.read(record) for record in records])
+    return _named(records, [per_class.read(record) for record in records])
 
 
 def mistakes(run: Run, count: int = 18, data: str = "") -> Drawing:
@@ -108,7 +109,7 @@ def mistakes(run: Run, count: int = 18, data: str = "") -> Drawing:
     if not isinstance(count, int) or count < 1:
         raise InputError(f"count: {count!r} mistakes; a number from 1")
     records = _records([run])
-    found = _named(records, [classes.mistakes(classes.read(records[0]), count)])
+    found = _named(records, [per_class.mistakes(per_class.read(records[0]), count)])
     images = predict.test_images(records[0], "classes", records[0].result["last"]["epoch"], data).images_NCHW
     return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named(records, [images]))))
 

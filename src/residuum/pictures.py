@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from residuum.assemble import Data
 from residuum.config import RunConfig
 from residuum.data import gallery
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
@@ -16,14 +15,15 @@ from residuum.data.normalize import NORMALIZERS
 from residuum.errors import InputError
 from residuum.models import Network
 from residuum.models.activations import ACTIVATIONS, curve
-from residuum.models.outline import in_each_ordering, outline
+from residuum.models.outlining import in_each_ordering, outline
 from residuum.optim import SCHEDULES, Span, rates
 from residuum.registry import Choice
-from residuum.report.figures import activations as activation_figure
+from residuum.report.figures import activation_curves as activation_figure
 from residuum.report.figures import architecture
 from residuum.report.figures import augmentations as augmentation_figure
-from residuum.report.figures import schedules as schedule_figure
+from residuum.report.figures import schedule_curves as schedule_figure
 from residuum.report.figures.augmentations import Part, Row
+from residuum.run.assemble import Data
 
 STEPS_PER_EPOCH = 100
 """Updates in an epoch of a drawn schedule: enough for a smooth line, whatever the data set."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from residuum import assemble, optim
+from residuum import optim
 from residuum.config import RunConfig, identity
 from residuum.engine import metrics, state
 from residuum.engine.compute import compiles_deterministically
@@ -19,12 +19,12 @@ from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError
 from residuum.models.summary import activations, summarize
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.records.environment import environment
 from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Started, StepDone, TestRead
-from residuum.records.folder import Position, Writer
 from residuum.records.record import RunRecord, read_config, read_record
+from residuum.records.run_folder import Position, Writer
+from residuum.run import assemble
 
 
 def check(config: RunConfig) -> RunConfig:

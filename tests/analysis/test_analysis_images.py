@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from residuum.analysis.images import mcnemar, seeds_and_images
+from residuum.analysis.over_images import mcnemar, seeds_and_images
 from residuum.errors import InputError
 
 

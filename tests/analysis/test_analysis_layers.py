@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from residuum.analysis.layers import MASS, outer, profile, tensors
+from residuum.analysis.depth import MASS, outer, profile, tensors
 from residuum.errors import InputError
 from residuum.records.layers import BINS, Histograms
 

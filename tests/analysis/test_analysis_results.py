@@ -10,12 +10,11 @@ from scipy import stats
 
 from residuum.analysis.compare import holm
 from residuum.analysis.curves import bands
-from residuum.analysis.images import mcnemar
+from residuum.analysis.over_images import mcnemar
 from residuum.analysis.power import spend
 from residuum.analysis.results import results
 from residuum.config import identity
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Scores
 from residuum.records.record import read_record
 from residuum.studies import plan as plans

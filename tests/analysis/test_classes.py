@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 from sklearn import metrics
 
 from residuum import recipes
-from residuum.analysis import classes as analysis
-from residuum.analysis.classes import Predictions
+from residuum.analysis import per_class as analysis
+from residuum.analysis.per_class import Predictions
 from residuum.errors import InputError
 from residuum.records.record import RunRecord
 

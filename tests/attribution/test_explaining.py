@@ -12,18 +12,17 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
-from residuum import explaining, predict
 from residuum.data.datasets import digits
 from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.errors import InputError
 from residuum.models import build
 from residuum.recipes import quick
-from residuum.records import attributions
-from residuum.records import folder as run_folder
+from residuum.records import attributions, run_folder
 from residuum.records.attributions import Similarity
-from residuum.records.folder import Position
 from residuum.records.record import read_record
+from residuum.records.run_folder import Position
+from residuum.run import explaining, predict
 from residuum.training import train
 
 TINY = {
@@ -98,7 +97,7 @@ def test_numbers_and_files_give_the_same_maps_and_the_probabilities_of_a_predict
 
 
 def test_a_training_image_saved_as_a_file_gives_the_logits_of_the_training_data(record, tmp_path):
-    from residuum import assemble
+    from residuum.run import assemble
 
     data = assemble.resolve(record.config)[1]
     trained, numbers = predict.load(record), data.train_N[:4]
@@ -317,7 +316,7 @@ def test_weights_from_elsewhere_explain_what_they_are_given(record, tmp_path):
 
 
 def test_a_run_without_weights_or_data_is_one_line(record, tmp_path, monkeypatch):
-    from residuum import assemble
+    from residuum.run import assemble
 
     empty = tmp_path / "empty"
     run_folder.begin(empty, record.config, "quick")

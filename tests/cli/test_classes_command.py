@@ -106,7 +106,7 @@ def test_two_runs_side_by_side(run, trained, tmp_path):
 
 
 def test_without_the_images_the_rest_is_still_drawn(run, trained, tmp_path, monkeypatch):
-    from residuum import assemble
+    from residuum.run import assemble
 
     def missing(_config):
         raise InputError("the images are elsewhere")
@@ -124,7 +124,7 @@ def test_without_the_images_the_rest_is_still_drawn(run, trained, tmp_path, monk
 
 
 def test_data_says_where_the_images_lie(run, trained, tmp_path, monkeypatch):
-    from residuum import assemble
+    from residuum.run import assemble
 
     _, first, _ = trained
     asked, found = [], assemble.dataset_of(read_record(first).config.data)
@@ -168,7 +168,7 @@ def test_a_mistake_is_one_line(run, trained, tmp_path, words, message):
 
 
 def write_config(folder: Path, config: RunConfig):
-    from residuum.records import folder as run_folder
+    from residuum.records import run_folder
 
     folder.mkdir()
     run_folder.begin(folder, config, "quick")

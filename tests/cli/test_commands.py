@@ -109,8 +109,8 @@ def test_predict_sees_a_saved_test_image_as_evaluation_does(run):
     from safetensors.numpy import load_file
 
     from residuum.data.datasets import load
-    from residuum.predict import load as load_trained
-    from residuum.predict import logits
+    from residuum.run.predict import load as load_trained
+    from residuum.run.predict import logits
 
     said = train(run, "--set", "compute.precision=fp32")
     record = read_record(Path(said["folder"]))

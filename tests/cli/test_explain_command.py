@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residuum import explaining
 from residuum.cli import main
 from residuum.records.attributions import read
-from residuum.records.folder import checkpoints
 from residuum.records.record import find_runs, read_record
+from residuum.records.run_folder import checkpoints
+from residuum.run import explaining
 
 TINY = [
     "--set", 'data.dataset={name = "synthetic", size = 16, train = 96, test = 40}', "--set", "data.validation=24",

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from residuum import export, predict
 from residuum.cli import main
 from residuum.config import RunConfig
 from residuum.models import build
 from residuum.records.record import read_record
 from residuum.registry import Choice
+from residuum.run import predict, weights
 from residuum.training import train
 
 ort = pytest.importorskip("onnxruntime")
@@ -71,7 +71,7 @@ def test_weights_rebuild_the_network_from_the_file_alone(record, images_NCHW, ca
     channels, *size = described["shape"]
     network = build(Choice.of(described["model"]), channels, len(described["classes"]), tuple(size), 1).eval()
     network.load_state_dict(weights)
-    rebuilt = predict.Trained(network, predict.load(record).compute, export.Normalization.of(described["normalization"]),
+    rebuilt = predict.Trained(network, predict.load(record).compute, weights.Normalization.of(described["normalization"]),
                               tuple(described["classes"]), (channels, *size), 1)  # fmt: skip
     assert torch.equal(predict.logits(rebuilt, images_NCHW), predict.logits(predict.load(record), images_NCHW))
     first = path.read_bytes()
@@ -80,7 +80,7 @@ def test_weights_rebuild_the_network_from_the_file_alone(record, images_NCHW, ca
 
 
 def test_a_graph_that_differs_is_not_written(record, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(export.Deployed, "forward", lambda self, images: self.network(images.float() / 255) + 1)
+    monkeypatch.setattr(weights.Deployed, "forward", lambda self, images: self.network(images.float() / 255) + 1)
     assert main(["export", str(record.folder), "--format", "onnx", "--out", str(tmp_path / "net.onnx")]) == 2
     assert "off by" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from residuum import assemble, predict, surface
 from residuum.cli import main
 from residuum.config import RunConfig
 from residuum.data.batches import normalise_for_network
 from residuum.errors import InputError
 from residuum.records import surfaces
 from residuum.report import style
-from residuum.report.figures import surface as figures
+from residuum.report.figures import loss_surface as figures
+from residuum.run import assemble, predict, surface
 from residuum.training import train
 
 SETTINGS = {"dimensions": 2, "points": 3, "span": 0.5, "images": 20, "seed": 4}

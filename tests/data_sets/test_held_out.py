@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from residuum import assemble
 from residuum.config import RunConfig
 from residuum.data.dataset import Dataset, Split
 from residuum.data.normalize import NORMALIZERS, channel_statistics
+from residuum.run import assemble
 
 BASE = {
     "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4},

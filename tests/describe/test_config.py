@@ -213,7 +213,7 @@ def test_resnet_and_plain_exist_for_every_6n_plus_2(n):
 def test_the_describing_half_does_not_import_torch():
     code = (
         "import sys, residuum.config, residuum.recipes, residuum.registry, residuum.streams, residuum.records.record,"
-        "residuum.records.environment, residuum.report.terminal, residuum.report.figures.curves;"
+        "residuum.records.environment, residuum.cli.terminal, residuum.report.figures.learning_curves;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

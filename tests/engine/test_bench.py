@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from residuum import assemble, bench
-from residuum.bench import Benchmark, Speed, operations
 from residuum.config import RunConfig
+from residuum.run import assemble, bench
+from residuum.run.bench import Benchmark, Speed, operations
 
 
 def test_operations_are_three_passes_of_training_and_one_of_evaluation():

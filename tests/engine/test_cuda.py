@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from residuum import optim
+from residuum.conduct.launchers.lanes import Lane, own_place, side_by_side
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.mix import MIXES
 from residuum.engine import loop, state, step
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
-from residuum.launchers.lanes import Lane, own_place, side_by_side
 from residuum.models.activations import ACTIVATIONS
 from residuum.records.event import Diverged, Launched, Note, StepDone
 

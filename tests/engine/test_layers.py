@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from residuum.engine.compute import Compute
-from residuum.engine.layers import caught, histograms, look
+from residuum.engine.looking import caught, histograms, look
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records import layers as files

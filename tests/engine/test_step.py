@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from residuum import assemble, optim
+from residuum import optim
 from residuum.config import RunConfig
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.batches import row
@@ -30,6 +30,7 @@ from residuum.models.activations import ACTIVATIONS
 from residuum.models.blocks import ORDERINGS
 from residuum.models.shortcuts import SHORTCUTS
 from residuum.records.event import Diverged, EpochDone, Launched, LayersSeen, Note, StepDone
+from residuum.run import assemble
 
 TINY = {
     "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4},

@@ -10,8 +10,8 @@ import torch
 from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
-from residuum.launchers import processes
-from residuum.launchers.lanes import Lane, close_all, own_place, side_by_side, turn
+from residuum.conduct.launchers import processes
+from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side, turn
 from residuum.records import storage
 from residuum.records.event import EpochDone, Finished, Launched, Note, Started, StepDone
 from residuum.records.record import read_record

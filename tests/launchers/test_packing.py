@@ -5,13 +5,13 @@ from multiprocessing import Pipe
 import pytest
 import torch
 
-from residuum import assemble
+from residuum.conduct import packing
+from residuum.conduct.launchers.lanes import Lane, turn
+from residuum.conduct.packing import Packing, fastest, least_seconds, measured, packings, start_seconds, step_seconds
 from residuum.config import RunConfig
 from residuum.errors import InputError
-from residuum.launchers import packing
-from residuum.launchers.lanes import Lane, turn
-from residuum.launchers.packing import Packing, fastest, least_seconds, measured, packings, start_seconds, step_seconds
 from residuum.records.event import Diverged, Launched, StepDone
+from residuum.run import assemble
 
 TINY = {
     "data.dataset": {"name": "synthetic", "size": 8, "train": 40, "test": 20, "classes": 4},

@@ -14,12 +14,11 @@ import pytest
 from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
+from residuum.conduct.launchers import processes
+from residuum.conduct.launchers.processes import CRASH_LOG, JobEvent, JobFailed, JobRestarted, _next, launch
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
-from residuum.launchers import processes
-from residuum.launchers.processes import CRASH_LOG, JobEvent, JobFailed, JobRestarted, _next, launch
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.record import read_record
 
@@ -179,8 +178,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from residuum.config import RunConfig
-from residuum.launchers.local import StoppedError
-from residuum.launchers.processes import Job, launch
+from residuum.conduct.launchers.local import StoppedError
+from residuum.conduct.launchers.processes import Job, launch
 from residuum.records.event import EpochDone
 assert "torch" not in sys.modules
 jobs = [Job(str(n), RunConfig.of(values), "quick") for n, values in enumerate(json.loads(sys.argv[1]))]

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 from residuum import training
+from residuum.conduct.launchers.processes import Job
 from residuum.config import RunConfig
-from residuum.launchers.processes import Job
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 
 CLOCK = ("seconds", "images_per_second", "test_reads")
 

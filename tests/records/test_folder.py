@@ -4,10 +4,10 @@ import pytest
 
 from residuum import recipes
 from residuum.errors import InputError
-from residuum.records import folder as run_folder
+from residuum.records import run_folder
 from residuum.records.event import EpochDone, Scores, StepDone, TestRead
-from residuum.records.folder import Position
 from residuum.records.record import find_run, read_config, read_record
+from residuum.records.run_folder import Position
 
 
 @pytest.fixture

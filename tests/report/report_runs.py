@@ -7,7 +7,7 @@ from pathlib import Path
 
 from residuum.analysis.results import Results, results
 from residuum.config import identity
-from residuum.records import folder as run_folder
+from residuum.records import run_folder
 from residuum.records.event import EpochDone, Scores
 from residuum.studies import plan as plans
 from residuum.studies.plan import Plan, PlannedArm, PlannedRun

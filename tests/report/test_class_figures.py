@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from residuum.analysis import classes as analysis
-from residuum.analysis.classes import Mistake, Predictions
+from residuum.analysis import per_class as analysis
+from residuum.analysis.per_class import Mistake, Predictions
 from residuum.errors import InputError
 from residuum.report import style
-from residuum.report.figures import confusion, mistakes, reliability
+from residuum.report.figures import confusion, mistake_sheet, reliability
 
 
 def predictions(k, n=60, seed=0, right=2.0, labels=None, names=None):
@@ -51,7 +51,7 @@ def test_every_figure_is_drawn(name):
     for figure in (
         confusion.draw(confusion.data(runs)),
         reliability.draw(reliability.data(runs)),
-        mistakes.draw(mistakes.data(wrong, images)),
+        mistake_sheet.draw(mistake_sheet.data(wrong, images)),
     ):
         content = style.svg(figure)
         assert content.rstrip().endswith(b"</svg>")
@@ -172,11 +172,11 @@ def test_the_reliability_diagram_shows_the_bins():
 def test_the_gallery_shows_each_mistake_with_its_own_image():
     images_NCHW = np.arange(5 * 3 * 2 * 2, dtype=np.uint8).reshape(5, 3, 2, 2)
     wrong = (Mistake(4, "cat", "dog", 0.99987, 0.0001), Mistake(2, "dog", "cat", 0.5123, 0.4))
-    (panel,) = mistakes.data({"run": wrong}, {"run": images_NCHW})
+    (panel,) = mistake_sheet.data({"run": wrong}, {"run": images_NCHW})
     assert [tile.mistake for tile in panel.tiles] == list(wrong)
     assert panel.tiles[0].image.shape == (2, 2, 3)
     assert panel.tiles[0].image[1, 0].tolist() == images_NCHW[4, :, 1, 0].tolist()
-    axes = mistakes.draw((panel,)).axes
+    axes = mistake_sheet.draw((panel,)).axes
     assert [one.get_title() for one in axes[:2]] == ["cat\n→ dog\n>99.9%, no. 4", "dog\n→ cat\n51.2%, no. 2"]
     assert axes[1].images[0].get_array()[0, 1].tolist() == images_NCHW[2, :, 0, 1].tolist()
     assert not axes[2].images
@@ -184,13 +184,13 @@ def test_the_gallery_shows_each_mistake_with_its_own_image():
 
 def test_grey_images_are_shown_from_black_to_white():
     grey = np.full((1, 1, 3, 3), 100, np.uint8)
-    (panel,) = mistakes.data({"run": (Mistake(0, "3", "8", 1.0, 0.0),)}, {"run": grey})
-    axes, *_ = mistakes.draw((panel,)).axes
+    (panel,) = mistake_sheet.data({"run": (Mistake(0, "3", "8", 1.0, 0.0),)}, {"run": grey})
+    axes, *_ = mistake_sheet.draw((panel,)).axes
     assert axes.images[0].get_array().shape == (3, 3)
     assert axes.images[0].get_clim() == (0, 255)
     assert axes.get_title().endswith("100.0%, no. 0")
 
 
 def test_a_run_without_mistakes_says_so():
-    figure = mistakes.draw(mistakes.data({"run": ()}, {"run": np.zeros((1, 3, 2, 2), np.uint8)}))
+    figure = mistake_sheet.draw(mistake_sheet.data({"run": ()}, {"run": np.zeros((1, 3, 2, 2), np.uint8)}))
     assert figure.subfigs[0].get_suptitle() == "run: no mistakes"

@@ -12,18 +12,18 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 import residuum
-from residuum import explaining, predict, surface
-from residuum.analysis import classes
+from residuum.analysis import per_class
 from residuum.analysis.results import results
 from residuum.cli import main
 from residuum.data.datasets import DATASETS
 from residuum.errors import InputError
-from residuum.explaining import MISTAKES, explain_arms
 from residuum.records import attributions, mistakes, surfaces
 from residuum.records.record import read_record
 from residuum.registry import Choice
 from residuum.report import inside
-from residuum.report.blocks import Paragraph, Picture, Tabular
+from residuum.report.content import Paragraph, Picture, Tabular
+from residuum.run import explaining, predict, surface
+from residuum.run.explaining import MISTAKES, explain_arms
 
 SMALL = {"model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]}, "train.epochs": 1, "data.subset": 200,
          "compute.threads": 1}  # fmt: skip
@@ -109,7 +109,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(found, tmp_path):
 
 def test_the_mistakes_that_are_shown_are_the_surest_and_their_images_those_of_the_test_set(found, tmp_path):
     folder = tmp_path / looked_into(found).folder
-    surest = classes.mistakes(classes.read(read_record(folder)), MISTAKES)
+    surest = per_class.mistakes(per_class.read(read_record(folder)), MISTAKES)
     images = mistakes.read(folder)
     assert sorted(images) == sorted(one.index for one in surest)
     test = DATASETS.build(Choice(name="digits"), None).test
@@ -244,7 +244,7 @@ def test_an_arm_that_is_not_there_is_refused_and_one_left_out_is_forgotten():
 
 
 def test_a_closer_look_needs_no_torch():
-    code = "import sys, residuum.report.study; print('torch' in sys.modules)"
+    code = "import sys, residuum.report.study_page; print('torch' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "False"

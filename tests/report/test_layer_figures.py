@@ -14,7 +14,7 @@ from residuum.records.layers import BINS
 from residuum.report import style
 from residuum.report.figures import gradient_flow
 from residuum.report.figures import histograms as ridges
-from residuum.report.study import sections
+from residuum.report.study_page import sections
 from residuum.studies.study import Study
 
 DEEP = layers([1.0] * 60, [1.0] * 60, dead=[0.1] * 59)

@@ -9,9 +9,9 @@ from report_runs import leave, planned, read
 from residuum.errors import InputError
 from residuum.records.record import read_record
 from residuum.report import style
-from residuum.report.figures import batch_size, noise
-from residuum.report.study import sections
-from residuum.studies import files
+from residuum.report.figures import batch_size, noise_scale
+from residuum.report.study_page import sections
+from residuum.studies import parsing
 from residuum.studies.study import Study
 
 SEEN = ((0, 0.5, 20.0), (1, 0.1, 20.0), (2, -0.1, 20.0), (3, 0.01, 20.0))
@@ -41,23 +41,23 @@ def computed(root, made, seen=SEEN):
 def test_a_line_has_a_scale_where_a_gradient_is_seen(tmp_path):
     found = computed(tmp_path, study())
     records = [read_record(tmp_path / run.folder) for run in found.plan.runs[:2]]
-    first, _ = noise.data(records)
+    first, _ = noise_scale.data(records)
     assert (first.epochs, first.unseen, first.batch) == ((0, 1, 3), (2,), 32)
     np.testing.assert_allclose(first.scales, [20 * 32 / 0.5, 20 * 32 / 0.1, 20 * 32 / 0.01])
-    text = style.svg(noise.draw(noise.data(records))).decode()
+    text = style.svg(noise_scale.draw(noise_scale.data(records))).decode()
     assert "batch 32" in text
     assert "noise hides the gradient" in text
     (records[0].folder / "noise.jsonl").unlink()
     with pytest.raises(InputError, match=r"did not measure the noise; train it with --set monitor.noise=true"):
-        noise.data(records)
+        noise_scale.data(records)
 
 
 def test_noise_draws_from_nothing_one_epoch_and_no_gradient_at_all(tmp_path):
-    assert style.png(noise.draw(()))
+    assert style.png(noise_scale.draw(()))
     for number, seen in enumerate((SEEN[:1], SEEN[2:3])):
         found = computed(tmp_path / str(number), study(seeds=1), seen)
-        (line, *_) = noise.data([read_record(tmp_path / str(number) / found.plan.runs[0].folder)])
-        axes = noise.draw([line]).axes[0]
+        (line, *_) = noise_scale.data([read_record(tmp_path / str(number) / found.plan.runs[0].folder)])
+        axes = noise_scale.draw([line]).axes[0]
         crosses = [one for one in axes.lines if one.get_marker() == "x"]
         assert [len(one.get_xdata()) for one in crosses] == [len(line.unseen)]
         low, high = axes.get_ylim()
@@ -85,7 +85,7 @@ def test_lines_join_arms_that_differ_in_the_batch_size_alone():
     """In the shipped studies: others beside the baseline have its batch size and are on no line."""
 
     def series(name):
-        plan = planned(files.read(name), epochs=4)
+        plan = planned(parsing.read(name), epochs=4)
         sizes = {run.arm: run.config["train"]["batch_size"] for run in plan.runs}
         return batch_size._series(plan, sizes)
 

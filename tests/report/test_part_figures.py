@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from residuum import pictures, recipes
-from residuum.assemble import resolve
 from residuum.cli import main
 from residuum.config import RunConfig
 from residuum.data import gallery
@@ -19,12 +18,13 @@ from residuum.data.normalize import NORMALIZERS
 from residuum.models import MODELS, build
 from residuum.models.activations import ACTIVATIONS, curve
 from residuum.models.blocks import ORDERINGS
-from residuum.models.outline import in_each_ordering, outline
+from residuum.models.outlining import in_each_ordering, outline
 from residuum.models.summary import summarize
 from residuum.optim import SCHEDULES, Span, rates
 from residuum.registry import Choice
 from residuum.report import style
-from residuum.report.figures import activations, architecture, augmentations, choices, schedules
+from residuum.report.figures import activation_curves, architecture, augmentations, choices, schedule_curves
+from residuum.run.assemble import resolve
 
 SMALL = {"name": "staged_resnet", "blocks": [2, 3], "channels": [4, 6]}
 
@@ -229,10 +229,10 @@ def test_a_curve_is_the_function_and_its_derivative(name):
 
 @pytest.mark.parametrize("name", list(ACTIVATIONS))
 def test_derivatives_are_slopes_and_are_broken_only_where_they_jump(name):
-    drawn = activations.data(ACTIVATIONS.resolve(name), *curve(ACTIVATIONS.build(name), activations.POINTS))
-    gaps = activations.POINTS[np.isnan(drawn.slopes_N)]
+    drawn = activation_curves.data(ACTIVATIONS.resolve(name), *curve(ACTIVATIONS.build(name), activation_curves.POINTS))
+    gaps = activation_curves.POINTS[np.isnan(drawn.slopes_N)]
     np.testing.assert_allclose(gaps, {"relu": [0], "relu6": [0, 5.99], "leaky_relu": [0]}.get(name, []), atol=1e-9)
-    differences = np.diff(drawn.values_N) / np.diff(activations.POINTS)
+    differences = np.diff(drawn.values_N) / np.diff(activation_curves.POINTS)
     middle = (drawn.slopes_N[1:] + drawn.slopes_N[:-1]) / 2
     smooth = ~np.isnan(middle)
     assert np.abs(differences - middle)[smooth].max() < 0.01
@@ -258,7 +258,7 @@ def test_every_schedule_is_drawn_by_the_rates_that_train():
     span = Span(pictures.STEPS_PER_EPOCH, 12)
     assert list(drawn) == list(SCHEDULES)
     for name, values in drawn.items():
-        expected = rates(name, span, lr=0.3, validation_losses=schedules.example_losses(12))
+        expected = rates(name, span, lr=0.3, validation_losses=schedule_curves.example_losses(12))
         assert list(values) == expected, name
 
 
@@ -282,12 +282,12 @@ def test_recipes_are_drawn_with_their_own_rate_length_and_warm_up():
 
 
 def test_any_number_of_panels_is_drawn_and_no_more():
-    panel = schedules.data("it", SCHEDULES.resolve("constant"), [0.1], 1)
-    curves = curve(ACTIVATIONS.build("relu"), activations.POINTS)
+    panel = schedule_curves.data("it", SCHEDULES.resolve("constant"), [0.1], 1)
+    curves = curve(ACTIVATIONS.build("relu"), activation_curves.POINTS)
     for count in (0, 1, 2, 5):
         for figure in (
-            schedules.draw([panel] * count),
-            activations.draw([activations.data(Choice(name="relu"), *curves)] * count),
+            schedule_curves.draw([panel] * count),
+            activation_curves.draw([activation_curves.data(Choice(name="relu"), *curves)] * count),
         ):
             assert sum(axes.axison for axes in figure.axes) == 2 * count
             assert b"</svg>" in style.svg(figure)

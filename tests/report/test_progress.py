@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from residuum.launchers.processes import JobEvent
+from residuum.cli import progress
+from residuum.cli.progress import _Board, _Going, _note
+from residuum.conduct.launchers.processes import JobEvent
 from residuum.records.event import EpochDone, Finished, Scores, Started, StepDone
-from residuum.report import progress
-from residuum.report.progress import _Board, _Going, _note
 from residuum.studies.plan import PlannedRun
 
 

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from residuum import conduct
+from residuum.conduct import conducting
 from residuum.config import RunConfig
 from residuum.registry import Choice
 from residuum.report import protocols
-from residuum.studies import files
+from residuum.studies import parsing
 from residuum.studies.study import PROTOCOL, Protocol, Study
 
 OURS = Protocol(
@@ -73,7 +73,7 @@ def test_what_differs_is_told_key_by_key(known, expected):
 
 
 def test_the_selected_epoch_is_that_of_the_best_validation():
-    config = files.read("best-network").arms()[0].config
+    config = parsing.read("best-network").arms()[0].config
     ours = protocols.of_run(config, "selected_test_error")
     assert protocols.differences(Protocol(selection="best-on-validation"), ours) == {}
     assert protocols.differences(Protocol(selection="last"), ours) == {
@@ -110,10 +110,10 @@ OTHER = {
 """Another value of each key, of which no study makes use."""
 
 
-@pytest.mark.parametrize("name", files.names())
+@pytest.mark.parametrize("name", parsing.names())
 def test_our_own_protocol_makes_no_difference_and_each_changed_key_exactly_its_own(name):
     assert set(OTHER) == set(PROTOCOL)
-    for arm in files.read(name).arms():
+    for arm in parsing.read(name).arms():
         ours = protocols.of_run(arm.config, "test_error")
         assert set(ours.known) == set(PROTOCOL)
         assert protocols.differences(ours, ours) == {}
@@ -128,8 +128,8 @@ def test_our_own_protocol_makes_no_difference_and_each_changed_key_exactly_its_o
 def test_resolved_runs_of_the_reports_differ_from_their_own_protocols_only_as_stated():
     """The protocols of reports A and D, held against the runs that are to repeat them, every default written out."""
     for name, source in (("degradation", "report A"), ("report-d", "report D"), ("best-network", "report C")):
-        study = files.read(name)
-        plan = conduct.plan(study, {"data.dataset": {"name": "synthetic", "train": 40, "test": 10}})
+        study = parsing.read(name)
+        plan = conducting.plan(study, {"data.dataset": {"name": "synthetic", "train": 40, "test": 10}})
         for one in study.published:
             if one.source == source and one.arm != "without mixup":
                 run = next(run for run in plan.runs if run.arm == one.arm)

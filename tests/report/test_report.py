@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from residuum import recipes
+from residuum.cli.terminal import epoch_line, print_table, show
 from residuum.errors import InputError
 from residuum.records.event import Diverged, EpochDone, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord
 from residuum.report import style
-from residuum.report.figures import compare, curves
-from residuum.report.terminal import epoch_line, print_table, show
+from residuum.report.figures import learning_curves, run_curves
 
 
 def epoch(number, lr=0.1, validation=True, test=False, best=False):
@@ -41,26 +41,26 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_curves_are_drawn_and_written_in_both_forms(name, tmp_path):
-    paths = style.save(curves.draw(curves.data(CASES[name])), tmp_path / "curves")
+    paths = style.save(learning_curves.draw(learning_curves.data(CASES[name])), tmp_path / "curves")
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in paths[1].read_text()
 
 
 @pytest.mark.parametrize("names", [[], ["empty"], ["single", "empty"], ["normal", "normal", "single, test only"]])
 def test_several_runs_are_drawn_into_one_figure(names, tmp_path):
-    lines = compare.data([replace(CASES[name], id=str(number)) for number, name in enumerate(names)])
+    lines = run_curves.data([replace(CASES[name], id=str(number)) for number, name in enumerate(names)])
     assert len(lines) == len(names)
-    assert all(path.stat().st_size > 1000 for path in style.save(compare.draw(lines), tmp_path / "runs"))
+    assert all(path.stat().st_size > 1000 for path in style.save(run_curves.draw(lines), tmp_path / "runs"))
 
 
 def test_a_run_that_is_named_twice_is_refused():
     with pytest.raises(InputError, match="run id is named twice; name each run once"):
-        compare.data([CASES["normal"], CASES["normal"]])
+        run_curves.data([CASES["normal"], CASES["normal"]])
 
 
 def test_a_comparison_prefers_the_observed_test_error():
     names = ("normal", "single, test only", "empty")
-    both, test_only, none = compare.data([replace(CASES[name], id=name) for name in names])
+    both, test_only, none = run_curves.data([replace(CASES[name], id=name) for name in names])
     assert (both.held_out, both.error.values[0]) == ("test", pytest.approx(70))
     assert (test_only.held_out, none.error) == ("test", None)
     assert both.train_error.values[0] == pytest.approx(49)
@@ -68,13 +68,13 @@ def test_a_comparison_prefers_the_observed_test_error():
 
 def test_drawing_twice_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
-        style.save(curves.draw(curves.data(CASES["normal"])), tmp_path / name)
+        style.save(learning_curves.draw(learning_curves.data(CASES["normal"])), tmp_path / name)
     for suffix in ("png", "svg"):
         assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
 
 
 def test_the_curves_hold_the_numbers_of_the_record():
-    data = curves.data(CASES["normal"])
+    data = learning_curves.data(CASES["normal"])
     assert [curve.split for curve in data.loss] == ["train", "validation", "test"]
     assert data.loss[0].values[:3] == (2.0, 1.0, 2.0 / 3)
     assert data.error[1].values[0] == pytest.approx(60)
@@ -83,7 +83,7 @@ def test_the_curves_hold_the_numbers_of_the_record():
 
 
 def test_a_rate_that_falls_every_epoch_is_not_marked():
-    data = curves.data(record(*(epoch(n, lr=0.9**n) for n in range(1, 31))))
+    data = learning_curves.data(record(*(epoch(n, lr=0.9**n) for n in range(1, 31))))
     assert data.drops == ()
 
 
@@ -125,7 +125,7 @@ def test_a_table_shows_every_value(capsys):
 
 
 def test_a_figure_keeps_the_name_that_it_was_given(tmp_path):
-    figure = curves.draw(curves.data(CASES["single"]))
+    figure = learning_curves.draw(learning_curves.data(CASES["single"]))
     for asked, stem in (
         ("a", "a"),
         ("a.png", "a"),

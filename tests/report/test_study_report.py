@@ -20,15 +20,14 @@ from layer_records import layers
 from report_runs import DEPTHS, ERRORS, depths, finished, leave, planned, read
 from scipy import stats
 
-from residuum.analysis.images import ImagePairs
+from residuum.analysis.over_images import ImagePairs
 from residuum.analysis.results import results
 from residuum.errors import InputError, StorageError
 from residuum.records import layers as recorded
-from residuum.report import commands, style, tables
-from residuum.report import study as study_report
+from residuum.report import commands, study_page, style, tables
 from residuum.report.figures import arm_history, batch_size, differences, frame, scatter, study_curves
-from residuum.report.study import Picture, Tabular, sections, write
-from residuum.studies import files
+from residuum.report.study_page import Picture, Tabular, sections, write
+from residuum.studies import parsing
 from residuum.studies import plan as plans
 from residuum.studies.study import Study
 
@@ -49,7 +48,7 @@ def page(tmp_path, monkeypatch):
         return Picture(name, caption, b"png", f"<svg><text>{html.escape(figure.get_suptitle())}</text></svg>".encode())
 
     def made(results, root=None, folder=None):
-        monkeypatch.setattr(study_report, "picture", sketch)
+        monkeypatch.setattr(study_page, "picture", sketch)
         index = write(results, folder or tmp_path / "report", root=root or tmp_path)
         return {path.name: path.read_text() for path in index.parent.iterdir() if path.is_file()}
 
@@ -578,10 +577,11 @@ def test_markdown_tables_keep_their_columns():
 
 def test_a_run_is_computed_again_by_its_command(tmp_path):
     """The command line that the report prints resolves to the same id, for settings of all kinds and scaled."""
-    from residuum import cli, conduct, recipes
-    from residuum.assemble import resolve
+    from residuum import cli, recipes
     from residuum.cli.options import settings_of
+    from residuum.conduct import conducting
     from residuum.config import identity
+    from residuum.run.assemble import resolve
 
     study = Study(
         name="kinds", question="?", base="quick", seeds=[4],
@@ -602,7 +602,7 @@ def test_a_run_is_computed_again_by_its_command(tmp_path):
         "optim.optimizer.momentum": 0.8,
     }
     some = study.restricted(["as it is / resnet20", "steps / plain32"])
-    plans = [conduct.plan(study, {"data.validation": 0.25}, scale=0.4), conduct.plan(some, within)]
+    plans = [conducting.plan(study, {"data.validation": 0.25}, scale=0.4), conducting.plan(some, within)]
     data = None
     for plan, run in ((made, run) for made in plans for run in made.runs):
         words = shlex.split(commands.train_command(plan, run))
@@ -628,7 +628,7 @@ def test_commands_never_tell_where_the_data_lies(tmp_path):
 def test_commands_name_the_folder_of_the_runs_where_it_is_not_the_default(whole):
     _, found = whole
     for elsewhere, ending in ((True, " --runs RUNS"), (False, "")):
-        blocks = study_report._again(found, elsewhere)
+        blocks = study_page._again(found, elsewhere)
         lines = [*blocks[1].lines, *(cell for row in blocks[2].table.rows for cell in row[2:])]
         assert len(lines) == 2 + 2 * 18
         assert {line[line.find(" --runs") :] if " --runs" in line else "" for line in lines} == {ending}
@@ -638,11 +638,11 @@ def test_commands_name_the_folder_of_the_runs_where_it_is_not_the_default(whole)
 def test_a_file_that_is_named_like_a_shipped_study_is_still_a_file():
     own = depths(name="quickstart", base="quick")
     assert commands.study_command(planned(own)) == "residuum study run quickstart.toml --seeds 3"
-    assert commands.shipped(planned(files.read("quickstart"))) == files.read("quickstart")
+    assert commands.shipped(planned(parsing.read("quickstart"))) == parsing.read("quickstart")
 
 
 def test_the_command_of_a_shipped_study_names_what_was_left_out(tmp_path):
-    study = files.read("quickstart")
+    study = parsing.read("quickstart")
     plan = planned(study)
     assert commands.study_command(plan) == "residuum study run quickstart"
     fewer = replace(plan, study=study.changed({}, [0, 3]), arms=plan.arms[:2], scale=0.125)
@@ -687,7 +687,7 @@ def test_a_report_is_whole_and_stands_alone(printed):
 def test_both_forms_have_the_same_tables_and_figures(whole, printed, monkeypatch):
     _, found = whole
     folder, files = printed
-    monkeypatch.setattr(study_report, "picture", lambda name, caption, figure: Picture(name, caption, b"", b""))
+    monkeypatch.setattr(study_page, "picture", lambda name, caption, figure: Picture(name, caption, b"", b""))
     blocks = [block for section in sections(found) for block in section.blocks]
     seen = Page(files["index.html"])
     for block in blocks:
@@ -880,7 +880,7 @@ def test_a_report_needs_no_torch(whole, tmp_path):
     root, _ = whole
     code = (
         "import sys; from pathlib import Path; from residuum.analysis.results import results;"
-        "from residuum.report.study import write; from residuum.studies import plan;"
+        "from residuum.report.study_page import write; from residuum.studies import plan;"
         f"root = Path({str(root)!r}); found = results(plan.read(plan.find('twins', root)), root);"
         f"write(found, Path({str(tmp_path / 'report')!r}), root=root); assert 'torch' not in sys.modules"
     )

@@ -14,18 +14,20 @@ import numpy as np
 import pytest
 import torch
 
-from residuum import assemble, conduct, recipes
+from residuum import recipes
+from residuum.conduct import conducting
 from residuum.config import RunConfig
 from residuum.data.dataset import Dataset, Split
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.optim import SCHEDULES, Span
 from residuum.records.event import StepDone
-from residuum.studies import files
+from residuum.run import assemble
+from residuum.studies import parsing
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "studies.md"
-NAMES = files.names()
-READ = {name: files.read(name) for name in NAMES}
+NAMES = parsing.names()
+READ = {name: parsing.read(name) for name in NAMES}
 ARMS = {(name, arm.name): arm for name in NAMES for arm in READ[name].arms()}
 
 ASKED_FOR = {
@@ -212,7 +214,7 @@ HALF, DIGITS = stand_in(3, 16), stand_in(1, 8)
 def planned(name):
     """The plan of a study on a few images of CIFAR's shape; on the digits where it is about them."""
     few = {} if name in OF_DIGITS else {"data.dataset": {"name": "synthetic", "train": 40, "test": 10}}
-    return conduct.plan(READ[name], few)
+    return conducting.plan(READ[name], few)
 
 
 def planned_arm(study, name):
@@ -230,12 +232,12 @@ def test_every_study_that_was_asked_for_is_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_header_says_what_it_asks_how_long_it_takes_and_what_came_out(name):
-    lines = files.header(name).splitlines()
+    lines = parsing.header(name).splitlines()
     labels = [
         match[1] for line in lines if (match := re.match(r"(What it asks|Where from|How long|What came out): \S", line))
     ]
     assert labels == ["What it asks", "Where from", "How long", "What came out"]
-    assert max(map(len, files.source(name).splitlines())) <= 120
+    assert max(map(len, parsing.source(name).splitlines())) <= 120
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -303,7 +305,7 @@ def test_networks_of_the_budget_keep_to_it_and_use_it_up():
     arms = planned("budget").arms
     assert all(4_890_000 < arm.parameters < 5_000_000 for arm in arms)
     macs = [f"{round(arm.macs / 1e6):,}" for arm in arms]
-    header = " ".join(files.header("budget").split())
+    header = " ".join(parsing.header("budget").split())
     assert "{}, {}, {} and {} for C's; {}, {}, {} and {} for the others".format(*macs) in header
 
 
@@ -315,7 +317,7 @@ def test_study_can_be_planned_and_shortened(name):
     assert [arm.name for arm in plan.arms] == [arm.name for arm in READ[name].arms()]
     assert {arm.epochs for arm in plan.arms} == {epochs}
     for run in plan.runs:
-        short = conduct.shortened(RunConfig.of(run.config), 0.1)
+        short = conducting.shortened(RunConfig.of(run.config), 0.1)
         assert short.train.epochs == max(1, round(epochs / 10))
 
 
@@ -418,7 +420,7 @@ def days(name):
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - OF_DIGITS))
 def test_header_says_about_how_long_it_takes(name):
-    stated = int(re.search(r"How long: about (\d+) days on two CPU cores", files.header(name))[1])
+    stated = int(re.search(r"How long: about (\d+) days on two CPU cores", parsing.header(name))[1])
     assert stated == pytest.approx(days(name), rel=0.05, abs=0.5)
 
 
@@ -426,7 +428,7 @@ def rows():
     """The rows of the catalogue, as the files have them."""
     for name in NAMES:
         study = READ[name]
-        time = re.search(r"How long: about (\S+ \S+)", files.header(name))[1]
+        time = re.search(r"How long: about (\S+ \S+)", parsing.header(name))[1]
         size = f"{len(study.arms())} × {len(study.seeds)}"
         yield f"| [`{name}`](#{name}) | {study.question} | `{study.base}` | {size} | {len(study.claims)} | {len(study.published)} | {time} |"
 

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from residuum.errors import InputError
-from residuum.studies import files
+from residuum.studies import parsing
 from residuum.studies.study import Claim, Study, StudyError, flat
 
 TEXT = """\
@@ -46,7 +46,7 @@ def read(tmp_path):
     def of(text):
         path = tmp_path / "mine.toml"
         path.write_text(text)
-        return files.read(str(path))
+        return parsing.read(str(path))
 
     return of
 
@@ -280,15 +280,15 @@ def test_some_arms_keep_only_what_is_said_of_them(read):
 
 def test_unknown_study_and_unreadable_files(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        files.read(str(tmp_path / "none.toml"))
+        parsing.read(str(tmp_path / "none.toml"))
     (tmp_path / "latin.toml").write_bytes(b"question = '\xe9'")
     with pytest.raises(InputError, match="UTF-8"):
-        files.read(str(tmp_path / "latin.toml"))
+        parsing.read(str(tmp_path / "latin.toml"))
     with pytest.raises(InputError, match="unknown study 'quickstrt'; did you mean 'quickstart'"):
-        files.read("quickstrt")
+        parsing.read("quickstrt")
 
 
 def test_header_is_the_comment_at_the_head(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(TEXT)
-    assert files.header(str(path)) == "What it asks: whether shortcuts help.\nIt goes on here."
+    assert parsing.header(str(path)) == "What it asks: whether shortcuts help.\nIt goes on here."

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from residuum import assemble, optim, recipes
+from residuum import optim, recipes
 from residuum.cli import main
+from residuum.conduct.launchers.local import StoppedError, launch
 from residuum.config import RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.mix import MIXES
@@ -21,14 +22,13 @@ from residuum.engine import metrics
 from residuum.engine.compute import Compute
 from residuum.engine.state import from_bytes
 from residuum.errors import InputError, StorageError
-from residuum.launchers.local import StoppedError, launch
 from residuum.models.activations import ACTIVATIONS
-from residuum.predict import load
-from residuum.records import folder as run_folder
-from residuum.records import layers, storage
+from residuum.records import layers, run_folder, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.measures import measure
 from residuum.records.record import read_record
+from residuum.run import assemble
+from residuum.run.predict import load
 from residuum.training import check, resume, run, train
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -213,7 +213,7 @@ def test_a_run_that_was_trained_on_a_card_is_read_on_a_laptop(tmp_path):
     for precision in ("fp32", "tf32", "fp16", "bf16"):
         values["compute"] |= {"device": "cuda", "precision": precision, "kernels": "triton"}
         (record.folder / run_folder.CONFIG).write_text(json.dumps(values))
-        from residuum.predict import evaluate, load
+        from residuum.run.predict import evaluate, load
 
         elsewhere = read_record(record.folder)
         on = load(elsewhere).compute
@@ -427,7 +427,7 @@ def test_the_average_is_what_is_evaluated_and_what_is_reported(tmp_path):
     checkpoint, _ = run_folder.latest_checkpoint(record.folder)
     weights, average = (from_bytes(checkpoint.files[f"{name}.safetensors"]) for name in ("weights", "average"))
     assert any(not (weights[name] == average[name]).all() for name in weights)
-    from residuum.predict import evaluate
+    from residuum.run.predict import evaluate
 
     assert evaluate(record).plain() == record.result["last"]["test"]
 

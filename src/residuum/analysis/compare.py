@@ -12,7 +12,7 @@ import numpy as np
 from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.estimate import LEVEL, ROUNDING, Estimate, deviation, of_difference, of_mean
 from residuum.analysis.failures import WorstRanks, said, scored, some_did_not_train
-from residuum.analysis.images import SeedsAndImages
+from residuum.analysis.over_images import SeedsAndImages
 from residuum.records.measures import measure
 
 EXACT = 2**16

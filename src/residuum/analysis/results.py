@@ -9,16 +9,15 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.analysis import classes
+from residuum.analysis import per_class
 from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.compare import Comparison, compare, holm
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.failures import Failures, count, some_did_not_train
-from residuum.analysis.images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
+from residuum.analysis.over_images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
 from residuum.errors import InputError
-from residuum.records import folder as run_folder
-from residuum.records import shown, storage
+from residuum.records import run_folder, shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
 from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
@@ -243,9 +242,9 @@ def _on_images(plan: Plan, summary: Lookup, one: Verdict, scored: Callable[[str]
 
 
 def _scored(record: RunRecord) -> Scored | None:
-    if not classes.path_of(record, "last").exists():
+    if not per_class.path_of(record, "last").exists():
         return None
-    predictions = classes.read(record)
+    predictions = per_class.read(record)
     return predictions.right_N, predictions.labels_N
 
 

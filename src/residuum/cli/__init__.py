@@ -13,7 +13,19 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from residuum import __version__
-from residuum.cli import classes, data, explaining, exporting, layers, listing, models, runs, showing, study, surfacing
+from residuum.cli import (
+    classes,
+    data,
+    explain,
+    exporting,
+    inspecting,
+    listing,
+    models,
+    runs,
+    showing,
+    studying,
+    surfacing,
+)
 from residuum.errors import InputError, ResiduumError, unknown
 
 
@@ -88,6 +100,6 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         made[made_now.prog.removeprefix("residuum ")] = made_now
         return made_now
 
-    for group in (study, runs, listing, showing, classes, explaining, layers, data, models, surfacing, exporting):
+    for group in (studying, runs, listing, showing, classes, explain, inspecting, data, models, surfacing, exporting):
         group.add(command)
     return parser, made

@@ -22,7 +22,7 @@ from residuum.cli.options import (
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
-    from residuum.analysis.classes import Findings, Mistake, Predictions
+    from residuum.analysis.per_class import Findings, Mistake, Predictions
     from residuum.records.record import RunRecord
 
 
@@ -42,8 +42,8 @@ def add(command: Command) -> None:
 
 def classes(options: argparse.Namespace) -> None:
     """`residuum classes RUN [RUN]`."""
-    from residuum.analysis import classes as analysis
-    from residuum.analysis.images import mcnemar
+    from residuum.analysis import per_class as analysis
+    from residuum.analysis.over_images import mcnemar
 
     if not 0 <= options.mistakes <= 200:
         raise InputError(f"--mistakes: {options.mistakes} images; 0 to 200 fit into a figure")
@@ -77,8 +77,8 @@ def _draw_classes(
     options: argparse.Namespace,
 ) -> list[Path]:
     """Draw one run or two; the images of mistakes are left out with a note where the data set is not at hand."""
-    from residuum.predict import test_images
-    from residuum.report.figures import confusion, mistakes, reliability
+    from residuum.report.figures import confusion, mistake_sheet, reliability
+    from residuum.run.predict import test_images
 
     figures = {
         "confusion": confusion.draw(confusion.data(runs)),
@@ -90,7 +90,7 @@ def _draw_classes(
             for label, record in named.items():
                 epoch = record.result[options.which]["epoch"]
                 images[label] = test_images(record, "classes", epoch, options.data or "").images_NCHW
-            figures["mistakes"] = mistakes.draw(mistakes.data(wrong, images))
+            figures["mistakes"] = mistake_sheet.draw(mistake_sheet.data(wrong, images))
         except InputError as error:
             if options.data:
                 raise
@@ -103,7 +103,7 @@ def _draw_classes(
 
 def _print_classes(found: Sequence[Findings]) -> None:
     """The classes of one run, or of two side by side, as a table; and the commonest mistakes of each as another."""
-    from residuum.report.terminal import print_table
+    from residuum.cli.terminal import print_table
 
     numbers = [""] if len(found) == 1 else [" 1", " 2"]
     print_table([

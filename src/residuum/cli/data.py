@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from residuum.cli.options import Command, common, data_settings, print_json, set_option, times
 
 if TYPE_CHECKING:
-    from residuum.assemble import Data
+    from residuum.run.assemble import Data
 
 
 def add(command: Command) -> None:
@@ -33,16 +33,16 @@ def add(command: Command) -> None:
 
 def data_fetch(options: argparse.Namespace) -> None:
     """`residuum data fetch NAME`."""
+    from residuum.cli.terminal import show_download
     from residuum.data.download import fetch
-    from residuum.report.terminal import show_download
 
     show_download(fetch(options.name), sys.stdout)
 
 
 def data_check(options: argparse.Namespace) -> None:
     """`residuum data check DATA`."""
+    from residuum.cli.terminal import print_table
     from residuum.data.check import check
-    from residuum.report.terminal import print_table
 
     report = check(_dataset(options).dataset)
     if options.json:
@@ -78,8 +78,8 @@ def data_stats(options: argparse.Namespace) -> None:
 
 def _dataset(options: argparse.Namespace) -> Data:
     """The data set that a command names, with the split that its settings say; all images train by default."""
-    from residuum.assemble import resolve
     from residuum.config import RunConfig, parse_setting
+    from residuum.run.assemble import resolve
 
     settings = {"data.validation": 0, "data.normalize": "none", **data_settings(options.data)}
     return resolve(RunConfig().changed(settings | dict(map(parse_setting, options.set))))[1]

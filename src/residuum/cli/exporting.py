@@ -22,12 +22,12 @@ def add(command: Command) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """`residuum export RUN --format ...`."""
-    from residuum import export as exporting
     from residuum.records.record import find_run, read_record
+    from residuum.run import weights
 
     record = read_record(find_run(options.folder, options.runs))
     path = options.out or record.folder / "export" / f"{options.which}.{options.format}"
-    done = exporting.export(record, options.format, path, which=options.which, root=options.data or "")
+    done = weights.export(record, options.format, path, which=options.which, root=options.data or "")
     if options.json:
         print_json({"run": record.id, "file": str(done.path), "format": done.format, "difference": done.difference,
                     "images": done.images})  # fmt: skip

@@ -24,7 +24,7 @@ def add(command: Command) -> None:
 
 def list_things(options: argparse.Namespace) -> None:
     """`residuum list KIND`."""
-    from residuum.report.terminal import print_table
+    from residuum.cli.terminal import print_table
 
     kinds = _kinds()
     if not options.kind:

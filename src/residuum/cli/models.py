@@ -37,10 +37,10 @@ def add(command: Command) -> None:
 
 def models_search(options: argparse.Namespace) -> None:
     """`residuum models search`."""
+    from residuum.cli.terminal import print_table
     from residuum.config import short_name
     from residuum.models.search import Limits, Task, search
     from residuum.registry import Choice
-    from residuum.report.terminal import print_table
 
     flags = {"parameters": "max_params", "macs": "max_macs", "memory": "max_memory"}
     limits = Limits(**{part: _amount(flag, getattr(options, flag)) for part, flag in flags.items()})

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from residuum.cli.explaining import draw_predictions
+from residuum.cli.explain import draw_predictions
 from residuum.cli.options import (
     Command,
     common,
@@ -113,17 +113,17 @@ def resume(options: argparse.Namespace) -> None:
 
 def _go(events: Any, options: argparse.Namespace) -> None:
     """Run, show, draw the curves, and say what came out."""
-    from residuum.launchers.local import launch
-    from residuum.report.terminal import show as show_events
+    from residuum.cli.terminal import show as show_events
+    from residuum.conduct.launchers.local import launch
 
     record = show_events(launch(events), sys.stderr if options.json else sys.stdout)
     if record is None:
         return
     if record.epochs:
         from residuum.report import style
-        from residuum.report.figures import curves
+        from residuum.report.figures import learning_curves
 
-        paths = style.save(curves.draw(curves.data(record)), record.folder / "curves")
+        paths = style.save(learning_curves.draw(learning_curves.data(record)), record.folder / "curves")
         if not options.json:
             print(f"curves: {paths[0]}")
     if options.json:
@@ -132,9 +132,9 @@ def _go(events: Any, options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """`residuum evaluate RUN`."""
-    from residuum.predict import evaluate as evaluated
+    from residuum.cli.terminal import loss
     from residuum.records.record import find_run, read_record
-    from residuum.report.terminal import loss
+    from residuum.run.predict import evaluate as evaluated
 
     record = read_record(find_run(options.folder, options.runs))
     scores = evaluated(record, options.which, root=options.data or "")
@@ -146,9 +146,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """`residuum predict RUN IMAGE …`."""
-    from residuum.predict import load
-    from residuum.predict import predict as predicted
     from residuum.records.record import find_run, read_record
+    from residuum.run.predict import load
+    from residuum.run.predict import predict as predicted
 
     if options.top < 1:
         raise InputError(f"--top: {options.top} classes; at least 1")
@@ -177,7 +177,7 @@ def predict(options: argparse.Namespace) -> None:
 def draw(options: argparse.Namespace) -> None:
     """`residuum draw RUN …`."""
     from residuum.records.record import find_run, read_record
-    from residuum.report.figures import compare, noise
+    from residuum.report.figures import noise_scale, run_curves
 
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     for record in records:
@@ -185,15 +185,19 @@ def draw(options: argparse.Namespace) -> None:
             raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
         for line in record.damaged:
             print(f"note: run {record.id}: {line}", file=sys.stderr)
-    drawn = compare.draw(compare.data(records)) if options.of == "curves" else noise.draw(noise.data(records))
+    drawn = (
+        run_curves.draw(run_curves.data(records))
+        if options.of == "curves"
+        else noise_scale.draw(noise_scale.data(records))
+    )
     say_figures(save_figure(drawn, options.out or Path(options.of)), options)
 
 
 def import_weights(options: argparse.Namespace) -> None:
     """`residuum import-weights FILE …`."""
     from residuum.config import RunConfig, parse_setting
-    from residuum.predict import cifar10_without_images
-    from residuum.predict import import_weights as imported
+    from residuum.run.predict import cifar10_without_images
+    from residuum.run.predict import import_weights as imported
 
     mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
     data = data_settings(options.data) if options.data else {}
@@ -216,8 +220,8 @@ def _number(text: str) -> float:
 
 def bench(options: argparse.Namespace) -> None:
     """`residuum bench`."""
-    from residuum.bench import Benchmark
-    from residuum.bench import bench as measure
+    from residuum.run.bench import Benchmark
+    from residuum.run.bench import bench as measure
 
     if options.images < 640 or options.repeats < 1:
         raise InputError("--images and --repeats: at least 640 images, five batches, and one repeat")

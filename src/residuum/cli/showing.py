@@ -63,10 +63,10 @@ def add(command: Command) -> None:
 
 def show_model(options: argparse.Namespace) -> None:
     """`residuum show model NAME`."""
+    from residuum.cli.terminal import print_table
     from residuum.config import RunConfig, parse_setting
     from residuum.models import MODELS, build
     from residuum.models.summary import summarize
-    from residuum.report.terminal import print_table
 
     full_size = options.name.endswith("-imagenet")
     channels, height, width = shape = shape_of(options.input or ("3x224x224" if full_size else "3x32x32"))
@@ -102,9 +102,9 @@ def show_model(options: argparse.Namespace) -> None:
 
 def show_recipe(options: argparse.Namespace) -> None:
     """`residuum show recipe NAME`."""
+    from residuum.cli.terminal import print_table
     from residuum.config import parse_setting
     from residuum.recipes import recipe
-    from residuum.report.terminal import print_table
 
     settings = recipe(options.name).changed(dict(map(parse_setting, options.set))).settings()
     if options.json:
@@ -115,9 +115,9 @@ def show_recipe(options: argparse.Namespace) -> None:
 
 def show_run(options: argparse.Namespace) -> None:
     """`residuum show run RUN`."""
-    from residuum.records.folder import without_path
+    from residuum.cli.terminal import epoch_line, noise_lines, result_lines
     from residuum.records.record import find_run, read_record
-    from residuum.report.terminal import epoch_line, noise_lines, result_lines
+    from residuum.records.run_folder import without_path
 
     record = read_record(find_run(options.name, options.runs))
     try:
@@ -171,9 +171,9 @@ def show_schedules(options: argparse.Namespace) -> None:
 def show_augmentations(options: argparse.Namespace) -> None:
     """`residuum show augmentations [RECIPE]`."""
     from residuum import pictures
-    from residuum.assemble import resolve
     from residuum.config import RunConfig
     from residuum.recipes import recipe
+    from residuum.run.assemble import resolve
 
     settings = settings_of(options)
     digits = RunConfig().changed({"data.dataset": "digits", "data.validation": 0})

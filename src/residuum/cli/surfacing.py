@@ -43,7 +43,7 @@ def add(command: Command) -> None:
 
 def surface(options: argparse.Namespace) -> None:
     """`residuum surface RUN [RUN...]`."""
-    from residuum.report.figures import surface as figures
+    from residuum.report.figures import loss_surface as figures
 
     named = named_runs(options)
     view = figures.data({label: _computed(label, record, options) for label, record in named.items()})
@@ -69,9 +69,9 @@ def surface(options: argparse.Namespace) -> None:
 
 def _computed(label: str, record: RunRecord, options: argparse.Namespace) -> Surface:
     """The surface of a run, computed as far as it is not there; progress goes to standard error."""
-    from residuum import surface
+    from residuum.cli.terminal import counting
     from residuum.records import surfaces
-    from residuum.report.terminal import counting
+    from residuum.run import surface
 
     points = POINTS[options.dimensions] if options.points is None else options.points
     steps = surface.evaluate(

@@ -26,7 +26,7 @@ BLOCK = 200
 """Updates at most that a device makes before the host looks at what came out: some tenths of a second of work."""
 SHARE = 10
 """Updates of a block that a device is handed at a time. A queue that is full makes the host wait until there is room,
-and meanwhile it hands nothing to the other runs of its process: they take turns before that. An H200 queues about 35."""
+and meanwhile it hands nothing to the other runs of its process: they take turns before that. An H200 holds 35."""
 WARM_UP = 2
 """Updates before a capture, in which libraries claim their workspaces; the state is put back after them."""
 

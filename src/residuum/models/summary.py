@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from residuum.records.outline import Layer, Shape
+from residuum.networks.outlines import Layer, Shape
 
 
 @dataclass(frozen=True)

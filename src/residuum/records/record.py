@@ -12,8 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from residuum.config import READABLE, RunConfig, short_name
 from residuum.errors import InputError
-from residuum.records import folder as run_folder
-from residuum.records import shown, storage
+from residuum.records import run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from residuum import recipes
-from residuum.studies import files
+from residuum.studies import parsing
 from residuum.studies.plan import Plan, PlannedRun
 from residuum.studies.study import Study
 
@@ -31,7 +31,7 @@ def user_settings(plan: Plan) -> dict[str, Any]:
 def shipped(plan: Plan) -> Study | None:
     """The study of the package that a plan is of; None for a file that its user has, whatever its name."""
     name = plan.study.name
-    study = files.read(name) if name in files.names() else None
+    study = parsing.read(name) if name in parsing.names() else None
     known = {arm.name: arm.settings for arm in study.arms()} if study else {}
     same = all(known.get(arm.name) == arm.settings for arm in plan.arms)
     return study if study and same and study.base == plan.study.base else None

@@ -3,18 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from residuum.analysis import classes
-from residuum.analysis.classes import Findings
+from residuum.analysis import per_class
+from residuum.analysis.per_class import Findings
 from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import attributions, surfaces
 from residuum.records import mistakes as kept
-from residuum.records.folder import without_path
 from residuum.records.record import RunRecord
+from residuum.records.run_folder import without_path
 from residuum.records.surfaces import Grid, Surface
 from residuum.report import commands, tables
-from residuum.report.blocks import Block, Items, Paragraph, Section, Tabular, picture
-from residuum.report.figures import attribution, confusion, histograms, mistakes, reliability, surface
+from residuum.report.content import Block, Items, Paragraph, Section, Tabular, picture
+from residuum.report.figures import attribution, confusion, histograms, loss_surface, mistake_sheet, reliability
 from residuum.report.tables import Table
 
 
@@ -58,8 +58,8 @@ def _damaged(record: RunRecord, what: object, remedy: str) -> Paragraph:
 
 
 def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
-    predictions = classes.read(record)
-    found = classes.findings(predictions, 0)
+    predictions = per_class.read(record)
+    found = per_class.findings(predictions, 0)
     sure = found.calibration
     yield Paragraph(
         f"On {found.images:,} test images: accuracy {found.accuracy:.2%}, mean confidence {sure.confidence:.2%}, "
@@ -86,12 +86,12 @@ def _mistakes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         return
     images = kept.read(record.folder)
     try:
-        surest = classes.mistakes(classes.read(record), len(images))
+        surest = per_class.mistakes(per_class.read(record), len(images))
     except InputError:
         return  # what is wrong with the predictions was said above
     wrong = {label: [one for one in surest if one.index in images]}
     text = "The mistakes of which the network is surest: true → predicted, its probability, number of the image."
-    yield picture(f"mistakes-{number}", text, mistakes.draw(mistakes.data(wrong, {label: images})))
+    yield picture(f"mistakes-{number}", text, mistake_sheet.draw(mistake_sheet.data(wrong, {label: images})))
 
 
 def _scores(found: Findings) -> Table:
@@ -175,14 +175,14 @@ def _rank(same: Mapping[str, Surface]) -> tuple[int, bool, bool, bool, int, int]
 
 
 def _surface(found: Mapping[str, Surface]) -> Iterator[Block]:
-    grid, view = next(iter(found.values())).grid, surface.data(found)
+    grid, view = next(iter(found.values())).grid, loss_surface.data(found)
     which = "" if grid.which == "last" else f" of the {grid.which} epoch"
     over = (
         f"random directions (seed {grid.seed}), scaled filter by filter (Li et al. 2018), at the ends {grid.span:g} "
         f"times as long as the weights{which}; mean over the first {grid.images:,} training images"
     )
     if grid.dimensions == 1:
-        yield picture("surface", f"Loss and accuracy along one of the {over}.", surface.lines(view))
+        yield picture("surface", f"Loss and accuracy along one of the {over}.", loss_surface.lines(view))
     else:
-        yield picture("contours", f"The loss over two {over}. The cross is the network.", surface.contours(view))
-        yield picture("relief", "The same as a relief.", surface.relief(view))
+        yield picture("contours", f"The loss over two {over}. The cross is the network.", loss_surface.contours(view))
+        yield picture("relief", "The same as a relief.", loss_surface.relief(view))

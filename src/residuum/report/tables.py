@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
-from residuum.analysis.images import SeedsAndImages
+from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.config import RunConfig
 from residuum.records.measures import measure

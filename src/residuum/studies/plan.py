@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum.errors import InputError
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.studies.study import Study
 
 PLANS, PLAN, FAILED, LOOKS = "studies", "plan.json", "failed.json", "looks.json"

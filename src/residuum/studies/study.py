@@ -1,6 +1,6 @@
 """Study: one question as a value, with the arms that answer it, and what is claimed and published about it.
 
-A Study is written in Python as below or in TOML (`residuum.studies.files`); both are checked the same way.
+A Study is written in Python as below or in TOML (`residuum.studies.parsing`); both are checked the same way.
 
     Study(question="Do shortcuts help?", base="he2015", seeds=3, axes={"model": ["plain20", "resnet20"]},
           claims=[{"text": "Shortcuts help.", "expect": "resnet20 < plain20"}])

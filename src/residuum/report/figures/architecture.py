@@ -15,7 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.textpath import TextPath
 
-from residuum.records.outline import BlockOutline, Layer, Outline, Shape
+from residuum.networks.outlines import BlockOutline, Layer, Outline, Shape
 from residuum.report import style
 
 TEXTS = {

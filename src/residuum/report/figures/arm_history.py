@@ -16,7 +16,7 @@ from residuum.analysis.curves import Band
 from residuum.analysis.results import Results
 from residuum.report import style
 from residuum.report.figures import frame
-from residuum.report.figures.curves import LOOK
+from residuum.report.figures.learning_curves import LOOK
 from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, diverged_at_once
 
 COLUMNS = 5

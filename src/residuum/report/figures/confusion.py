@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from residuum.analysis import classes as analysis
-from residuum.analysis.classes import Predictions
+from residuum.analysis import per_class as analysis
+from residuum.analysis.per_class import Predictions
 from residuum.errors import InputError
 from residuum.report import style
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from residuum.analysis.layers import Profile, profile
+from residuum.analysis.depth import Profile, profile
 from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import layers as recorded

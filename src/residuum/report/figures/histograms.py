@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from residuum.analysis import layers as analysis
+from residuum.analysis import depth as analysis
 from residuum.records.layers import Histograms, Layers, Numbers
 from residuum.report import style
 from residuum.report.figures import frame

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from residuum.analysis.classes import Calibration, Predictions, calibration
+from residuum.analysis.per_class import Calibration, Predictions, calibration
 from residuum.report import style
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from residuum import predict
-from residuum.analysis import classes as analysis
+from residuum.analysis import per_class as analysis
 from residuum.attribution import METHODS
 from residuum.attribution.integrated_gradients import unshared
 from residuum.attribution.network import randomised
@@ -24,13 +23,13 @@ from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.errors import InputError, unknown
 from residuum.models import Network
-from residuum.predict import Trained, Which
-from residuum.records import folder as run_folder
-from residuum.records import mistakes
+from residuum.records import mistakes, run_folder
 from residuum.records.attributions import BY_EPOCH, REPORTED, Attributions, Maps, Similarity, path_of, read, write
-from residuum.records.folder import Position
 from residuum.records.record import RunRecord, read_record
+from residuum.records.run_folder import Position
 from residuum.registry import Choice
+from residuum.run import predict
+from residuum.run.predict import Trained, Which
 from residuum.studies.plan import Plan, is_complete
 
 MOST = 40

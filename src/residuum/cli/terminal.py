@@ -20,8 +20,8 @@ from rich.progress import (
 from rich.table import Table
 
 from residuum.records.event import Diverged, EpochDone, Event, Finished, NoiseSeen, Note, Scores, Started, StepDone
-from residuum.records.folder import checkpoints
 from residuum.records.record import RunRecord, read_record
+from residuum.records.run_folder import checkpoints
 
 
 def epoch_line(event: EpochDone) -> str:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from residuum import assemble, recipes
+from residuum import recipes
 from residuum.config import RunConfig
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.models.summary import summarize
 from residuum.records.event import EpochDone, Event
+from residuum.run import assemble
 
 PLAIN_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "plain_script.py"
 

@@ -14,19 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from residuum import assemble, optim
+from residuum import optim
 from residuum.analysis import power
 from residuum.analysis.power import Promise
 from residuum.analysis.results import results
-from residuum.config import RunConfig, identity
-from residuum.data import datasets
-from residuum.data.augment import AUGMENTATIONS
-from residuum.data.dataset import Dataset
-from residuum.data.normalize import NORMALIZERS
-from residuum.engine.compute import usual_threads
-from residuum.errors import InputError, unknown
-from residuum.launchers import processes
-from residuum.launchers.packing import (
+from residuum.conduct.launchers import processes
+from residuum.conduct.launchers.processes import Job, JobFailed, Said
+from residuum.conduct.packing import (
     Pace,
     Packing,
     cards,
@@ -35,11 +29,17 @@ from residuum.launchers.packing import (
     step_seconds,
     usable_cores,
 )
-from residuum.launchers.processes import Job, JobFailed, Said
+from residuum.config import RunConfig, identity
+from residuum.data import datasets
+from residuum.data.augment import AUGMENTATIONS
+from residuum.data.dataset import Dataset
+from residuum.data.normalize import NORMALIZERS
+from residuum.engine.compute import usual_threads
+from residuum.errors import InputError, unknown
 from residuum.models.summary import Summary, summarize
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.registry import Choice, Table
+from residuum.run import assemble
 from residuum.studies import plan as plans
 from residuum.studies.plan import Look, Plan, PlannedArm, PlannedRun
 from residuum.studies.study import Protocol, Study, StudyError, check_claims

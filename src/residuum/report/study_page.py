@@ -22,7 +22,7 @@ from residuum.errors import InputError
 from residuum.records import storage
 from residuum.records.measures import measure
 from residuum.report import commands, inside, tables
-from residuum.report.blocks import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
+from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, batch_size, differences, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
 

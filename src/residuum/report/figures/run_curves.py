@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from residuum.config import short_name
 from residuum.records.record import RunRecord, labels
 from residuum.report import style
-from residuum.report.figures import curves
+from residuum.report.figures import learning_curves
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Line:
     """One run: training loss and error, and the error on the images that `held_out` names."""
 
     label: str
-    loss: curves.Curve
-    train_error: curves.Curve
-    error: curves.Curve | None
+    loss: learning_curves.Curve
+    train_error: learning_curves.Curve
+    error: learning_curves.Curve | None
     held_out: str
 
 
@@ -36,10 +36,10 @@ def _label(record: RunRecord, records: Sequence[RunRecord]) -> str:
 
 
 def _line(record: RunRecord, label: str) -> Line:
-    found = curves.data(record)
+    found = learning_curves.data(record)
     errors = {curve.split: curve for curve in found.error}
     held_out = "test" if "test" in errors else "validation"
-    nothing = curves.Curve("train", (), ())
+    nothing = learning_curves.Curve("train", (), ())
     loss = next((curve for curve in found.loss if curve.split == "train"), nothing)
     return Line(label, loss, errors.get("train", nothing), errors.get(held_out), held_out)
 

@@ -21,7 +21,7 @@ from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS, Normalization
 from residuum.data.split import split
-from residuum.engine import layers, metrics, noise
+from residuum.engine import looking, metrics, noise
 from residuum.engine.compute import Compute, available_devices, chosen, compiled, compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.kernels import settled, with_kernels
@@ -274,7 +274,7 @@ def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -
 
     if config.monitor.histograms:
         ((images_NCHW, labels_N),) = batches(LOOKED_AT, LOOKED_AT)
-        made.append(lambda epoch: LayersSeen(layers.look(network, images_NCHW, labels_N, on, epoch)))
+        made.append(lambda epoch: LayersSeen(looking.look(network, images_NCHW, labels_N, on, epoch)))
     if config.monitor.noise:
         known = min(NOISE_IMAGES, len(data.train_N))
         size = min(NOISE_BATCH, known // 2)

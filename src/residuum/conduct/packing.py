@@ -10,16 +10,16 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from residuum import assemble
+from residuum.conduct.launchers.lanes import Lane, own_place, turn
+from residuum.conduct.launchers.processes import Channel, Process, start
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
 from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError
-from residuum.launchers.lanes import Lane, own_place, turn
-from residuum.launchers.processes import Channel, Process, start
 from residuum.records.event import Diverged, Event, StepDone
+from residuum.run import assemble
 
 WARM_UP = 2
 """Updates that do not count: kernels are chosen and memory is claimed in them."""

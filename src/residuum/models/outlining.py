@@ -8,7 +8,7 @@ from residuum.models import MODELS, Network
 from residuum.models.blocks import ORDERINGS, Block
 from residuum.models.shortcuts import Projection
 from residuum.models.summary import calls
-from residuum.records.outline import BlockOutline, Layer, Outline, Shape
+from residuum.networks.outlines import BlockOutline, Layer, Outline, Shape
 from residuum.registry import Choice
 
 

@@ -1,4 +1,4 @@
-"""`python -m residuum.cli` is the command `residuum`."""
+"""`python -m residuum` is the command `residuum`."""
 
 import sys
 

@@ -21,9 +21,9 @@ from residuum.cli.options import (
 from residuum.errors import InputError
 
 if TYPE_CHECKING:
-    from residuum.predict import Trained
     from residuum.records.attributions import Attributions
     from residuum.records.record import RunRecord
+    from residuum.run.predict import Trained
 
 
 def add(command: Command) -> None:
@@ -72,9 +72,9 @@ def explain(options: argparse.Namespace) -> None:
     if len(records) > 1 and not options.files:
         _check_same_images(*records)
 
-    from residuum import explaining
     from residuum.records import attributions
     from residuum.report.figures import attribution as figures
+    from residuum.run import explaining
 
     settings = {name: value for name in ("steps", "window", "stride") if (value := getattr(options, name)) is not None}
     asked: dict[str, Any] = {"target": options.target, "which": options.which, "root": options.data or ""}
@@ -165,8 +165,8 @@ def _plain(found: Attributions) -> dict[str, Any]:
 
 
 def _print(found: Attributions) -> None:
+    from residuum.cli.terminal import print_table
     from residuum.report.style import percent
-    from residuum.report.terminal import print_table
 
     settings = "".join(f", {name} {value}" for name, value in found.settings.items())
     print(f"{found.method}{settings}, weights of epoch {found.epochs[0]}, run {found.run}")
@@ -193,7 +193,7 @@ def _print(found: Attributions) -> None:
 
 def _print_epochs(record: RunRecord, by_epoch: Sequence[Attributions], images: int) -> None:
     """Say which images were followed over which epochs, and how to follow others."""
-    from residuum.explaining import kept_epochs
+    from residuum.run.explaining import kept_epochs
 
     kept = len([epoch for epoch in kept_epochs(record) if epoch])
     names, epochs = (", ".join(one.names[0] for one in by_epoch), ", ".join(map(str, by_epoch[0].epochs)))
@@ -209,9 +209,9 @@ def _correlation(mean: float | None, images: int, of: int) -> str:
 
 def draw_predictions(trained: Trained, options: argparse.Namespace, record: RunRecord) -> list[list[str]]:
     """Draw each predicted image file with its Grad-CAM; gives the paths of the figures, file by file."""
-    from residuum import explaining
     from residuum.registry import Choice
     from residuum.report.figures import attribution as figures
+    from residuum.run import explaining
 
     pictures = explaining.from_files(options.images, trained.shape)
     found = explaining.attribute(trained, pictures, Choice(name="grad-cam"), "predicted")

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from residuum.analysis.classes import Mistake
+from residuum.analysis.per_class import Mistake
 from residuum.report import style
 
 COLUMNS = 6

@@ -23,12 +23,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TypeAlias
 
+from residuum.conduct.launchers import local
+from residuum.conduct.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
 from residuum.config import RunConfig
 from residuum.errors import BusyError, InputError, ResiduumError, StorageError
-from residuum.launchers import local
-from residuum.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.records.event import Event, Finished, Launched, Note, Started, StepDone, TestRead
 
 RESTARTS = 3

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from residuum import assemble, predict
 from residuum.data.split import split
 from residuum.engine import metrics
 from residuum.errors import InputError
-from residuum.predict import Which
 from residuum.records import surfaces
 from residuum.records.record import RunRecord
 from residuum.records.surfaces import Grid
+from residuum.run import assemble, predict
+from residuum.run.predict import Which
 from residuum.streams import stream_seed
 
 

@@ -76,12 +76,12 @@ def _room(p: argparse.ArgumentParser, default: str) -> None:
 
 def show_all(options: argparse.Namespace) -> None:
     """`residuum study list`."""
-    from residuum.report.terminal import print_table
-    from residuum.studies import files
+    from residuum.cli.terminal import print_table
+    from residuum.studies import parsing
 
     rows = []
-    for name in files.names():
-        study = files.read(name)
+    for name in parsing.names():
+        study = parsing.read(name)
         rows.append({"study": name, "arms": len(study.arms()), "seeds": len(study.seeds), "question": study.question})
     if options.json:
         print_json(rows)
@@ -91,9 +91,9 @@ def show_all(options: argparse.Namespace) -> None:
 
 def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The study that a command names, with its seeds, and the settings that its options stand for."""
-    from residuum.studies import files
+    from residuum.studies import parsing
 
-    study = files.read(options.name)
+    study = parsing.read(options.name)
     if options.arms is not None:
         study = study.restricted(_arms(options.arms, [arm.name for arm in study.arms()]))
     if options.seeds is not None:
@@ -136,22 +136,22 @@ def seconds(text: str) -> float:
 
 def show(options: argparse.Namespace) -> None:
     """`residuum study show STUDY`."""
-    from residuum.conduct import resolved
+    from residuum.cli.terminal import print_table
+    from residuum.conduct.conducting import resolved
     from residuum.report import protocols
-    from residuum.report.terminal import print_table
-    from residuum.studies import files
+    from residuum.studies import parsing
 
     study, settings = _read(options)
     study = study.changed(settings)
     try:
         configs = resolved(study)
     except InputError as error:
-        raise files.located(options.name, error) from error
+        raise parsing.located(options.name, error) from error
     if options.json:
         arms = {name: config.model_dump(mode="json") for name, config in configs.items()}
         print_json({**study.model_dump(mode="json"), "resolved": arms})
         return
-    print(files.header(options.name) or study.question)
+    print(parsing.header(options.name) or study.question)
     print(f"\nbase recipe {study.base}, seeds {', '.join(map(str, study.seeds))}")
     print("\nArms, and the settings that set them apart")
     print_table([{"arm": arm.name, **arm.settings} for arm in study.arms()])
@@ -172,32 +172,32 @@ def show(options: argparse.Namespace) -> None:
 
 def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = False) -> Any:
     """The plan that a command's options describe: as much as the budget allows runs so packed, or the whole."""
-    from residuum import conduct
-    from residuum.studies import files
+    from residuum.conduct import conducting
+    from residuum.studies import parsing
 
     study, settings = _read(options)
     if options.budget is not None and options.scale is not None:
         raise InputError("--budget chooses the scale; give one of the two")
     try:
         if options.budget is not None and not whole:
-            return conduct.within(study, settings, seconds(options.budget), options.runs, packing)
-        return conduct.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
+            return conducting.within(study, settings, seconds(options.budget), options.runs, packing)
+        return conducting.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
     except InputError as error:
-        raise files.located(options.name, error) from error
+        raise parsing.located(options.name, error) from error
 
 
 def plan(options: argparse.Namespace) -> None:
     """`residuum study plan STUDY`."""
-    from residuum import conduct
-    from residuum.report.terminal import print_table
+    from residuum.cli.terminal import print_table
+    from residuum.conduct import conducting
     from residuum.studies import plan as plans
 
     asked = options.workers is not None or options.lanes is not None
     packing = _packing(options, measured=True) if asked else None
     made = _planned(options, packing)
-    cost = conduct.estimate(made, options.runs, packing=packing)
+    cost = conducting.estimate(made, options.runs, packing=packing)
     done = {one.id for one in made.runs if plans.is_complete(one, options.runs)}
-    promised = conduct.promises(made, options.runs, grown=options.until_decided)
+    promised = conducting.promises(made, options.runs, grown=options.until_decided)
     rows = []
     for arm in made.arms:
         mine = [one for one in made.runs if one.arm == arm.name]
@@ -205,7 +205,7 @@ def plan(options: argparse.Namespace) -> None:
             "arm": arm.name, "parameters": f"{arm.parameters:,}", "multiply-adds": f"{arm.macs:,}",
             "epochs": arm.epochs, "updates": f"{arm.epochs * arm.steps_per_epoch:,}",
             "runs": f"{sum(one.id in done for one in mine)} of {len(mine)} there",
-            "a run takes": conduct.duration(cost.run[arm.name]),
+            "a run takes": conducting.duration(cost.run[arm.name]),
         })  # fmt: skip
     if options.json:
         print_json({
@@ -235,8 +235,8 @@ def plan(options: argparse.Namespace) -> None:
     left = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute"
     how = f"{packing}, {cost.gain:.2g} × as fast as one at a time" if cost.gain != 1 else "one at a time"
     print(
-        f"{left}: about {conduct.duration(cost.remaining)} here, {how}, {cost.start:.0f} s of them to start "
-        f"(measured for {conduct.duration(cost.measured)}, ± {100 * cost.spread:.0f} % by the spread of the updates)"
+        f"{left}: about {conducting.duration(cost.remaining)} here, {how}, {cost.start:.0f} s of them to start "
+        f"(measured for {conducting.duration(cost.measured)}, ± {100 * cost.spread:.0f} % by the spread of the updates)"
     )
     if cost.scaled:
         print(
@@ -250,9 +250,9 @@ def plan(options: argparse.Namespace) -> None:
 
 def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
     """Say what the verdicts of a study can show."""
-    from residuum import conduct
     from residuum.analysis.claims import LEAST
-    from residuum.report.terminal import print_table
+    from residuum.cli.terminal import print_table
+    from residuum.conduct import conducting
 
     if not promised:
         return
@@ -270,7 +270,7 @@ def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
         else:
             rows.append({**row, "beyond its margin by": _points(one, one.alone),
                          "if all claims are": _points(one, one.together)})  # fmt: skip
-    how = f"{n} to {conduct.GROUPS * n} seeds over {conduct.GROUPS} looks" if grown else f"{n} seeds"
+    how = f"{n} to {conducting.GROUPS * n} seeds over {conducting.GROUPS} looks" if grown else f"{n} seeds"
     print(f"\nWhat {how} show with a probability of 80 %, after Holm's correction for {len(promised)} claims")
     print_table(rows)
     for source in dict.fromkeys(one.source for one in promised):
@@ -290,8 +290,8 @@ def _points(one: Any, sds: float) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """`residuum study run STUDY`."""
-    from residuum import conduct
-    from residuum.report import progress
+    from residuum.cli import progress
+    from residuum.conduct import conducting
     from residuum.studies import plan as plans
 
     packing = _packing(options, measured=options.budget is not None)
@@ -305,12 +305,12 @@ def run(options: argparse.Namespace) -> None:
         print(f"the budget cost {line}", file=stream)
     if options.until_decided:
         budget = None if options.budget is None else seconds(options.budget)
-        said = conduct.until_decided(made, options.runs, **room, budget=budget)
+        said = conducting.until_decided(made, options.runs, **room, budget=budget)
     else:
-        said = conduct.run(made, options.runs, **room)
+        said = conducting.run(made, options.runs, **room)
     failed = progress.show(said, options.runs, stream)
     if made.study.inside:
-        from residuum.explaining import explain_arms
+        from residuum.run.explaining import explain_arms
 
         for line in explain_arms(made, options.runs):
             print(line, file=stream)
@@ -324,8 +324,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _packing(options: argparse.Namespace, *, measured: bool) -> Any:
     """The packing that `--workers` and `--lanes` mean; `measured` says whether its speed is of interest."""
+    from residuum.conduct import packing
     from residuum.engine.compute import usual_threads
-    from residuum.launchers import packing
 
     cores, most = packing.usable_cores(), usual_threads()
     text, lanes = "1" if options.workers is None else options.workers, 1 if options.lanes is None else options.lanes
@@ -367,8 +367,8 @@ TRAINED = {"test error %": "test_error", "train loss": "train_loss"}
 def _came_out(label: str, options: argparse.Namespace) -> None:
     """Say what came out: the arms, then the verdicts."""
     from residuum.analysis.results import results
+    from residuum.cli.terminal import print_table
     from residuum.report.tables import READ_BEFORE, heading, of_arm
-    from residuum.report.terminal import print_table
     from residuum.studies import plan as plans
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
@@ -411,7 +411,7 @@ def _interval(summary: Any) -> str:
 def report(options: argparse.Namespace) -> None:
     """`residuum study report STUDY`."""
     from residuum.analysis.results import results
-    from residuum.report.study import write
+    from residuum.report.study_page import write
     from residuum.studies import plan as plans
 
     folder = plans.find(options.name, options.runs)
@@ -425,14 +425,14 @@ def report(options: argparse.Namespace) -> None:
 
 def power(options: argparse.Namespace) -> None:
     """`residuum study power STUDY --difference D`."""
-    from residuum import conduct
     from residuum.analysis import power as analysis
-    from residuum.report.terminal import print_table
+    from residuum.cli.terminal import print_table
+    from residuum.conduct import conducting
 
     if not 0 < options.difference < math.inf or (options.sd is not None and not 0 < options.sd < math.inf):
         raise InputError("--difference and --sd: numbers above 0, in points of the measure")
     made = _planned(options)
-    promised = conduct.promises(made, options.runs, sd=options.sd)
+    promised = conducting.promises(made, options.runs, sd=options.sd)
     paired = made.study.compare.pair_by != "none"
     asked = [one for one in promised if one.claim.operator != "="]
     needed = [analysis.seeds(one, options.difference, len(promised), paired=paired) for one in asked]

@@ -15,13 +15,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from residuum import predict
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError
-from residuum.predict import Trained, Which
 from residuum.records import storage
 from residuum.records.record import RunRecord
+from residuum.run import predict
+from residuum.run.predict import Trained, Which
 
 Format = Literal["safetensors", "onnx"]
 TOLERANCE = 1e-4

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from residuum import assemble
 from residuum.config import RunConfig, identity, short_name
 from residuum.data.batches import normalise_for_network
 from residuum.data.dataset import Dataset, Split
@@ -24,12 +23,12 @@ from residuum.engine.state import Progress
 from residuum.errors import InputError, unknown
 from residuum.models import build
 from residuum.models.foreign import load_foreign
-from residuum.records import folder as run_folder
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.records.environment import environment
 from residuum.records.event import Scores, TestRead
-from residuum.records.folder import Position
 from residuum.records.record import RunRecord, read_record
+from residuum.records.run_folder import Position
+from residuum.run import assemble
 
 Which = Literal["last", "selected"]
 

@@ -32,8 +32,8 @@ def add(command: Command) -> None:
 
 def layers(options: argparse.Namespace) -> None:
     """`residuum layers RUN [RUN...]`."""
+    from residuum.cli.terminal import print_table
     from residuum.report.figures import gradient_flow, histograms
-    from residuum.report.terminal import print_table
 
     named = named_runs(options)
     seen = {label: record.layers() for label, record in named.items()}

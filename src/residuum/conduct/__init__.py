@@ -1,0 +1,1 @@
+"""Many runs: planned, with their cost, and computed by launchers."""

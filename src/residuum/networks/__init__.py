@@ -1,0 +1,1 @@
+"""Networks as values: their outlines. Nothing here needs torch."""
