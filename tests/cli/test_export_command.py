@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from residuum.cli import main
 from residuum.config import RunConfig
+from residuum.data.normalize import Normalization
 from residuum.models import build
 from residuum.records.record import read_record
 from residuum.registry import Choice
@@ -71,7 +72,7 @@ def test_weights_rebuild_the_network_from_the_file_alone(record, images_NCHW, ca
     channels, *size = described["shape"]
     network = build(Choice.of(described["model"]), channels, len(described["classes"]), tuple(size), 1).eval()
     network.load_state_dict(weights)
-    rebuilt = predict.Trained(network, predict.load(record).compute, weights.Normalization.of(described["normalization"]),
+    rebuilt = predict.Trained(network, predict.load(record).compute, Normalization.of(described["normalization"]),
                               tuple(described["classes"]), (channels, *size), 1)  # fmt: skip
     assert torch.equal(predict.logits(rebuilt, images_NCHW), predict.logits(predict.load(record), images_NCHW))
     first = path.read_bytes()

@@ -233,7 +233,7 @@ def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tm
 POISON = """
 import os, signal
 from residuum import training
-from residuum.launchers import processes
+from residuum.conduct.launchers import processes
 from residuum.records.event import EpochDone
 
 sound = training.run
