@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum import conduct, explaining, recipes, training
-from residuum.analysis.results import Results
+from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
@@ -93,4 +93,6 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         pass
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass
-    return read_results(plan, Path(runs))
+    read = read_results(plan, Path(runs))
+    note_reading(read, Path(runs))
+    return read

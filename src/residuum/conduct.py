@@ -42,6 +42,7 @@ from residuum.records import storage
 from residuum.registry import Choice, Table
 from residuum.studies import plan as plans
 from residuum.studies.plan import Look, Plan, PlannedArm, PlannedRun
+from residuum.studies.prespecified import prespecify
 from residuum.studies.study import Protocol, Study, StudyError, check_claims
 
 PROTOCOL_TABLES: Mapping[str, Table[Any]] = {
@@ -389,8 +390,12 @@ def run(plan: Plan, root: Path, *, workers: int, threads: int, lanes: int = 1) -
     yield from _computed(plan, root, workers, threads, lanes)
 
 
-def _computed(plan: Plan, root: Path, workers: int, threads: int, lanes: int) -> Iterator[Said | Plan]:
+def _computed(
+    plan: Plan, root: Path, workers: int, threads: int, lanes: int, looks: Sequence[int] = ()
+) -> Iterator[Said | Plan]:
+    """Compute what is missing of a plan; what it promises, `looks` among it, is recorded before its first run."""
     yield plan
+    prespecify(plan, root, looks)
     folder = plans.write(plan, root)
     failed: dict[str, str] = {}
     storage.write_json(folder / plans.FAILED, failed)
@@ -417,12 +422,13 @@ def until_decided(
     stays decided, and at no look is its interval narrower than its share of the 5 % allows.
     """
     began, group = time.monotonic(), len(plan_.study.seeds)
+    sizes = [group * number for number in range(1, GROUPS + 1)]
     read_before = _read_before(plan_, root)
     looks: list[Look] = []
     decided: dict[str, str] = {}
     for number in range(1, GROUPS + 1):
         took = time.monotonic()
-        yield from _computed(plan_, root, workers, threads, lanes)
+        yield from _computed(plan_, root, workers, threads, lanes, sizes)
         took = time.monotonic() - took
         level = 1 - power.spend(number, GROUPS)
         for verdict in results(plan_, root, level=level).verdicts:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from residuum.analysis import classes
 from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
-from residuum.analysis.compare import Comparison, compare, holm
+from residuum.analysis.compare import Comparison, Family, compare, holm
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.failures import Failures, count, some_did_not_train
 from residuum.analysis.images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
@@ -21,7 +21,10 @@ from residuum.records import folder as run_folder
 from residuum.records import shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
+from residuum.studies import prespecified
 from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
+from residuum.studies.prespecified import Prespecified, Reading
+from residuum.studies.study import Claim
 
 SLOW = frozenset({"gradient_variation", "first_gradient", "gradient_per_layer"})
 """Measures that read a row for every update, or what layers were like: taken only where the study asks for them."""
@@ -39,7 +42,9 @@ class Results:
     `looks` are those of seeds added in groups; empty without any. `failures` counts the runs of each arm that did not
     train. `images` compares arm and baseline, seed by seed, where both left their predictions on the same test images;
     a difference is positive there where the arm has the greater accuracy. What cannot be read of a run beside its
-    record is missing there, and named in the record's `damaged`.
+    record is missing there, and named in the record's `damaged`. `prespecified` is what was promised before the first
+    run, None where nothing was, or where `altered` says what is wrong with the record of it; `unplanned` are readings
+    of the verdicts at other seeds than these.
     """
 
     plan: Plan
@@ -51,6 +56,14 @@ class Results:
     failures: tuple[Failures, ...]
     images: tuple[tuple[str, str, int, ImagePairs], ...]
     verdicts: tuple[Verdict, ...]
+    prespecified: Prespecified | None = None
+    altered: str = ""
+    unplanned: tuple[Reading, ...] = ()
+
+    @property
+    def dropped(self) -> tuple[Claim, ...]:
+        """The promised claims that the study no longer makes."""
+        return prespecified.dropped(self.plan.study, self.prespecified)
 
     def _repr_html_(self) -> str:
         """The results in a notebook: the verdicts, and the compared measure of every arm."""
@@ -114,7 +127,10 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     measures = [name for name in MEASURES if name in asked or name not in SLOW]
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
     scores = cache(lambda id_: read(_scored, id_))
-    judged = _verdicts(plan, summary, looks if level is None else (), LEVEL if level is None else level)
+    promised, altered = _promised(beside)
+    judged = _verdicts(
+        plan, summary, looks if level is None else (), LEVEL if level is None else level, promised, altered
+    )
     judged = tuple(_on_images(plan, summary, one, scores) for one in judged)
     comparisons = tuple(
         replace(
@@ -134,7 +150,24 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         images=images,
         failures=_failures(plan, summary),
         verdicts=judged,
+        prespecified=promised,
+        altered=altered,
+        unplanned=prespecified.unplanned(prespecified.readings(beside), study.seeds),
     )  # fmt: skip
+
+
+def note_reading(found: Results, root: Path) -> None:
+    """Record that results were read, if there are any; never fails, and looks that were planned are no readings."""
+    if any(record.result for record in found.records.values()):
+        prespecified.note_reading(found.plan, root, planned=bool(found.looks))
+
+
+def _promised(folder: Path) -> tuple[Prespecified | None, str]:
+    """What was promised before the first run, and what is wrong with the record of it."""
+    try:
+        return prespecified.read(folder), ""
+    except InputError as error:
+        return None, run_folder.without_path(folder, error)
 
 
 def _number(value: float | None) -> str:
@@ -162,7 +195,7 @@ def _comparisons(plan: Plan, summary: Lookup, judged: Sequence[Verdict]) -> tupl
     claimed = [_claimed(one, judged) for one in made]
     adjusted = holm([None if verdict else one.p for one, verdict in zip(made, claimed, strict=True)])
     return tuple(
-        replace(one, p_holm=verdict.p_holm if verdict else p, is_claim=verdict is not None)
+        replace(one, p_holm=verdict.p_holm if verdict else p, family=_family(verdict))
         for one, verdict, p in zip(made, claimed, adjusted, strict=True)
     )
 
@@ -175,6 +208,10 @@ def _claimed(one: Comparison, judged: Sequence[Verdict]) -> Verdict | None:
         if same and claim.operator != "=" and not claim.margin:
             return verdict
     return None
+
+
+def _family(verdict: Verdict | None) -> Family:
+    return "exploratory" if verdict is None else "exploratory claim" if verdict.exploratory else "claim"
 
 
 def _failures(plan: Plan, summary: Lookup) -> tuple[Failures, ...]:
@@ -249,16 +286,49 @@ def _scored(record: RunRecord) -> Scored | None:
     return predictions.right_N, predictions.labels_N
 
 
-def _verdicts(plan: Plan, summary: Lookup, looks: tuple[dict[str, Any], ...], level: float) -> tuple[Verdict, ...]:
+def _verdicts(
+    plan: Plan,
+    summary: Lookup,
+    looks: tuple[dict[str, Any], ...],
+    level: float,
+    promised: Prespecified | None,
+    altered: str,
+) -> tuple[Verdict, ...]:
+    """The verdict on every claim: those that were promised share one correction, those that came later another."""
+    study = plan.study
+    why = (altered,) * len(study.claims) if altered else prespecified.exploratory(study, promised)
+    parts = [[claim for claim, reason in zip(study.claims, why, strict=True) if bool(reason) == late]
+             for late in (False, True)]  # fmt: skip
+    # What was promised counts in the correction, even where the study no longer claims it so.
+    gone = max(0, len(promised.claims) - len(parts[0])) if promised else 0
+    judged = [*_judged(plan, parts[0], summary, looks, level, gone), *_judged(plan, parts[1], summary, looks, level)]
+    found = {one.claim.statement: one for one in judged}
+    return tuple(replace(found[claim.statement], exploratory=reason)
+                 for claim, reason in zip(study.claims, why, strict=True))  # fmt: skip
+
+
+def _judged(
+    plan: Plan,
+    claims: Sequence[Claim],
+    summary: Lookup,
+    looks: tuple[dict[str, Any], ...],
+    level: float,
+    dropped: int = 0,
+) -> tuple[Verdict, ...]:
     """The verdicts on all runs at `level`; or at each look on the seeds it had, where the first decision stands."""
-    claims, paired = plan.study.claims, _is_paired(plan)
+    paired = _is_paired(plan)
     if not looks:
-        return verdicts(claims, summary, paired=paired, level=level)
+        return verdicts(claims, summary, paired=paired, level=level, dropped=dropped)
     standing: tuple[Verdict, ...] = ()
     for look in looks:
-        fresh = verdicts(claims, _seen(summary, {*look["seeds"]}), paired=paired, level=look["level"])
+        seen = _seen(summary, {*look["seeds"]})
+        fresh = verdicts(claims, seen, paired=paired, level=look["level"], dropped=dropped)
         at = f"; look {look['look']} of {look['looks']}, where p has to be below {1 - look['level']:.2g}"
-        fresh = tuple(replace(one, reason=one.reason + at) for one in fresh)
+        early = look["look"] < look["looks"]
+        fresh = tuple(
+            replace(one, reason=one.reason + at, early=early and one.verdict != "undecided" and one.p is not None)
+            for one in fresh
+        )
         standing = tuple(
             old if old.verdict != "undecided" else new for old, new in zip(standing or fresh, fresh, strict=True)
         )

@@ -366,12 +366,14 @@ TRAINED = {"test error %": "test_error", "train loss": "train_loss"}
 
 def _came_out(label: str, options: argparse.Namespace) -> None:
     """Say what came out: the arms, then the verdicts."""
-    from residuum.analysis.results import results
+    from residuum.analysis.results import note_reading, results
+    from residuum.report import prespecified
     from residuum.report.tables import READ_BEFORE, heading, of_arm
     from residuum.report.terminal import print_table
     from residuum.studies import plan as plans
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
+    note_reading(found, options.runs)
     compared = found.plan.study.compare.measure
     if options.json:
         print_json({
@@ -381,9 +383,11 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
                           for one in found.summaries.get(measure, ())]
                 for measure in dict.fromkeys(("test_error", "held_out_error", "train_loss", compared))
             },
-            "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason}
-                         for one in found.verdicts],
+            "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason,
+                          "exploratory": one.exploratory, "early": one.early} for one in found.verdicts],
             "looks": found.looks,
+            "prespecified": found.prespecified.hash if found.prespecified else None,
+            "unplanned_looks": [list(one.seeds) for one in found.unplanned],
         })  # fmt: skip
         return
     shown = {heading(compared): compared} if found.plan.study.is_initial else TRAINED
@@ -393,7 +397,10 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
         for one in found.summaries.get(first, ())
     ])  # fmt: skip
     if found.verdicts:
-        print_table([{"verdict": one.verdict, "claim": one.claim.text, "why": one.reason} for one in found.verdicts])
+        print_table([{"verdict": one.verdict + " (exploratory)" * bool(one.exploratory), "claim": one.claim.text,
+                      "why": one.reason} for one in found.verdicts])  # fmt: skip
+        for line in prespecified.notes(found):
+            print(line)
     if found.looks and found.looks[0].get("read_before"):
         print(READ_BEFORE)
     where = [] if options.runs == RUNS else ["--runs", str(options.runs)]
@@ -410,13 +417,14 @@ def _interval(summary: Any) -> str:
 
 def report(options: argparse.Namespace) -> None:
     """`residuum study report STUDY`."""
-    from residuum.analysis.results import results
+    from residuum.analysis.results import note_reading, results
     from residuum.report.study import write
     from residuum.studies import plan as plans
 
     folder = plans.find(options.name, options.runs)
     found, out = results(plans.read(folder), options.runs), options.out or folder / "report"
     index = write(found, out, root=options.runs, elsewhere=options.runs != RUNS)
+    note_reading(found, options.runs)
     if options.json:
         print_json({"report": str(index)})
     else:

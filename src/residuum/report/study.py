@@ -21,7 +21,7 @@ from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import commands, inside, tables
+from residuum.report import commands, inside, prespecified, tables
 from residuum.report.blocks import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, batch_size, differences, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
@@ -107,6 +107,7 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
         Section("troubles", "What diverged, failed or is damaged", tuple(_troubles(results))),
+        Section("prespecified", "What was promised", tuple(prespecified.blocks(results))),
         Section("looks", "Looks until decided", tuple(_looks(results))),
         Section("again", "How to compute it again", tuple(_again(results, elsewhere))),
         Section("environment", "Environment", tuple(_environment(results))),
@@ -196,11 +197,10 @@ LOOKED = (
 def _claims(results: Results) -> list[Block]:
     if not results.plan.study.claims:
         return []
-    counts = [sum(one.verdict == word for one in results.verdicts) for word in tables.WORDS]
-    summary = ", ".join(f"{count} {word}" for count, word in zip(counts, tables.WORDS, strict=True))
-    claims = f"{len(results.verdicts)} claim{'' if len(results.verdicts) == 1 else 's'}"
     meaning = f"{MEANING} {LOOKED}" if results.looks else MEANING
-    return [Tabular(tables.filled(tables.verdicts(results)), f"{claims}: {summary}."), Paragraph(meaning)]
+    notes = [Paragraph(text) for text in prespecified.notes(results)]
+    table = Tabular(tables.filled(tables.verdicts(results)), f"{prespecified.family(results)}.")
+    return [table, *notes, Paragraph(meaning)]
 
 
 def _arms(results: Results) -> list[Block]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
+from residuum.analysis.claims import Verdict
 from residuum.analysis.images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.config import RunConfig
@@ -165,16 +166,30 @@ def verdicts(results: Results) -> Table:
         places = digits(one.claim.measure)
         low, high = one.corrected or (None, None)
         rows.append((
-            WORDS[one.verdict], one.claim.text, f"{_expected(one.claim)}; {heading(one.claim.measure)}",
+            WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory),
+            one.claim.text, f"{_expected(one.claim)}; {heading(one.claim.measure)}",
             *difference(one.difference, one.low, one.high, places, in_percent=one.in_percent),
             difference(None, low, high, places, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
-            one.rests_on or f"n = {one.n}", re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
+            _rests_on(results, one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
         ))  # fmt: skip
     numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
     columns = ("verdict", "claim", "expected", *numeric, "rests on", "reason")
     found = Table(columns, tuple(rows), numeric, tuple(one.verdict for one in results.verdicts))
     return found if results.looks else without(found, "needs p below")
+
+
+def _rests_on(results: Results, one: Verdict) -> str:
+    """What a verdict rests on, with what takes from it: that it was not promised, was read before, or stopped early."""
+    parts = [one.rests_on or f"n = {one.n}"]
+    number = len(results.unplanned)
+    if number and one.p is not None:
+        parts.append(f"after {number} unplanned look{'s' if number > 1 else ''}")
+    if one.early:
+        parts.append("decided at an early look: the difference is on average too large")
+    if one.exploratory:
+        parts.append(f"exploratory: {one.exploratory}")
+    return "; ".join(parts)
 
 
 def _expected(claim: Any) -> str:
@@ -325,7 +340,7 @@ def comparisons(results: Results) -> Table:
             one.arm, one.baseline, *difference(one.mean, one.low, one.high, places, in_percent=one.in_percent),
             _over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
             *map(chance, (one.p_t, one.p_permutation, one.p_ranks, one.p_holm)),
-            "claim" if one.is_claim else "exploratory", str(one.n), one.note or NOTHING,
+            one.family, str(one.n), one.note or NOTHING,
         )
         for one in results.comparisons
     )  # fmt: skip
