@@ -123,9 +123,7 @@ def _read_now(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[
     with storage.locked(folder):
         record = read_record(folder)
         epochs, steps = record.result["epochs"], record.result["steps"]
-        yield Started(
-            record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps
-        )
+        yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
         yield Note("this run is complete; the test set, which it had left unread, is read now")
         with run_folder.writing(folder) as writer:
             outcome = yield from _read_test(record.result, data, training, folder, writer)

@@ -47,18 +47,6 @@ def tiny(**parts) -> Study:
     return Study(**{**values, **parts, "set": {**TINY, **parts.get("set", {})}})
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Runs are computed in this process instead of in workers, which spares each test the start of some."""
-
-    def launch(jobs, root, **_):
-        for job in jobs:
-            for event in run(job.config, root, recipe=job.recipe):
-                yield JobEvent(job.id, event)
-
-    monkeypatch.setattr(conduct.processes, "launch", launch)
-
-
 def conducted(plan, root, workers=1):
     """Run a plan; returns the ids of the runs that were computed and of those that failed."""
     said = list(conduct.run(plan, root, workers=workers, threads=1))

@@ -9,19 +9,20 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.analysis import classes
+from residuum.analysis import classes, selection
 from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.compare import Comparison, Family, compare, holm
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.failures import Failures, count, some_did_not_train
 from residuum.analysis.images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
+from residuum.analysis.selection import OnTest, Selection
 from residuum.errors import InputError
 from residuum.records import folder as run_folder
 from residuum.records import shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
-from residuum.studies import prespecified
+from residuum.studies import chosen, prespecified
 from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
 from residuum.studies.prespecified import Prespecified, Reading
 from residuum.studies.study import Claim
@@ -44,7 +45,8 @@ class Results:
     a difference is positive there where the arm has the greater accuracy. What cannot be read of a run beside its
     record is missing there, and named in the record's `damaged`. `prespecified` is what was promised before the first
     run, None where nothing was, or where `altered` says what is wrong with the record of it; `unplanned` are readings
-    of the verdicts at other seeds than these.
+    of the verdicts at other seeds than these. `selection` is there in a study that chooses an arm by validation, whose
+    records here are blind: the test images are in the selection alone.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class Results:
     prespecified: Prespecified | None = None
     altered: str = ""
     unplanned: tuple[Reading, ...] = ()
+    selection: Selection | None = None
 
     @property
     def dropped(self) -> tuple[Claim, ...]:
@@ -104,24 +107,28 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     looks = _looks(beside / LOOKS, set(study.seeds))
     damaged: dict[str, dict[str, None]] = {}
 
-    def read(what: Callable[[RunRecord], T | None], id_: str) -> T | None:
+    # Who chooses by validation sees nothing of the test images before the one reading of them.
+    seen = {id_: record.blind() for id_, record in found.items()} if study.select == "validation" else found
+
+    def read(what: Callable[[RunRecord], T | None], id_: str, among: Mapping[str, RunRecord] = seen) -> T | None:
         """What is to be read of a run; None if it is not there or damaged, which is noted."""
         try:
-            return what(found[id_]) if id_ in found else None
+            return what(among[id_]) if id_ in found else None
         except InputError as error:
             line = run_folder.without_path(found[id_].folder, error)
             damaged.setdefault(id_, {})[line] = None
             return None
 
-    @cache
-    def summary(arm: str, measure: str) -> Summary:
+    def summed(arm: str, measure: str, among: Mapping[str, RunRecord]) -> Summary:
         values, what = [], MEASURES[measure]
         for run in plan.runs:
             if run.arm == arm:
                 status = "failed" if run.id in failed else found[run.id].status if run.id in found else "missing"
-                trained = read(what.trained, run.id) is not False
-                values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id), trained))
+                trained = read(what.trained, run.id, among) is not False
+                values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id, among), trained))
         return summarize(arm, measure, values)
+
+    summary = cache(lambda arm, measure: summed(arm, measure, seen))
 
     asked = {study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)}
     measures = [name for name in MEASURES if name in asked or name not in SLOW]
@@ -138,11 +145,13 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         )
         for one in _comparisons(plan, summary, judged)
     )
-    images = _images(plan, comparisons, scores)
+    images = _images(plan, comparisons, scores) if study.select == "none" else ()
+    errors = cache(lambda arm, measure: summed(arm, measure, found))
+    selection = None if study.select == "none" else _selection(plan, beside, found, summary, errors, scores)
     return Results(
         plan=plan,
         records={id_: replace(record, damaged=(*record.damaged, *damaged.get(id_, ())))
-                 for id_, record in found.items()},
+                 for id_, record in seen.items()},
         failed=failed,
         looks=looks,
         summaries={name: row for name, row in summaries.items() if any(one.n for one in row)},
@@ -153,7 +162,38 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         prespecified=promised,
         altered=altered,
         unplanned=prespecified.unplanned(prespecified.readings(beside), study.seeds),
+        selection=selection,
     )  # fmt: skip
+
+
+def _selection(
+    plan: Plan,
+    beside: Path,
+    found: Mapping[str, RunRecord],
+    summary: Lookup,
+    errors: Lookup,
+    scored: Callable[[str], Scored | None],
+) -> Selection:
+    """Which arm is chosen, and its reading of the test set; `errors` alone knows the test images."""
+    validation = [summary(arm.name, selection.JUDGED_BY) for arm in plan.arms]
+    missing = sum(run.id not in found or not found[run.id].result for run in plan.runs)
+    made, best = chosen.read(beside), selection.best(selection.means(validation))
+    if made is None:
+        return Selection(missing, best)
+    runs = {name: [run.id for run in plan.runs if run.arm == name] for name in (made.arm, made.baseline)}
+    kept = _seen(errors, {*made.seeds})
+    test = {name: kept(name, "test_error") for name in runs}
+    if any(one.value is None for side in test.values() for one in side.values if one.status == "finished"):
+        return Selection(missing, best, made)
+    arm, baseline, own = test[made.arm], test[made.baseline], {id_ for ids in runs.values() for id_ in ids}
+    compared = compare(arm, baseline, paired=_is_paired(plan)) if len(test) == 2 else None
+    read = OnTest(
+        errors=test,
+        comparison=compared and replace(compared, on_images=_two_way(plan, arm, baseline, scored)),
+        reads={name: sum(found[id_].test_reads for id_ in {*ids} if id_ in found) for name, ids in runs.items()},
+        others=sum(record.test_reads > 0 for id_, record in found.items() if id_ not in own),
+    )
+    return Selection(missing, best, made, read)
 
 
 def note_reading(found: Results, root: Path) -> None:

@@ -31,10 +31,11 @@ def blocks(results: Results) -> list[Block]:
     looks = f"looks at {_listed(said.looks)} seeds" if said.looks else "one test of all seeds"
     compared = _count(len(said.comparisons), "exploratory comparison") if said.comparisons else "no comparison"
     there = f" {said.complete} of its runs were there already, from elsewhere." if said.complete else ""
+    choice = f"an arm is chosen by {said.select} error; " if said.select != "none" else ""
     text = (
         f"Recorded before the first run, {said.time[:10]}, hash {said.hash}: {_count(n, 'claim')} with margins, in one "
-        f"family ({said.family}); {compared} on {said.measure.replace('_', ' ')}; {_seeds(said.seeds)}; {looks}; "
-        f"residuum {said.version}.{there}"
+        f"family ({said.family}); {choice}{compared} on {said.measure.replace('_', ' ')}; {_seeds(said.seeds)}; "
+        f"{looks}; residuum {said.version}.{there}"
     )
     same = not (results.dropped or results.unplanned or any(one.exploratory for one in results.verdicts))
     kept = f" Nothing of it has changed since, in {_count(total, 'run')}."

@@ -137,20 +137,29 @@ def of_arm(results: Results, name: str, arm: str) -> Summary | None:
 def measures_shown(results: Results) -> list[str]:
     """The measures in the table of arms: test error, what the study compares, and the selected epoch's where known.
 
-    Of a study that asks about untrained networks or about accuracy, what it compares alone.
+    Of a study that asks about untrained networks or about accuracy, what it compares alone. One that chooses an arm
+    knows validation errors only.
     """
     study = results.plan.study
     if study.is_initial or in_accuracy(results):
         return [study.compare.measure]
-    names = ["test_error", study.compare.measure]
+    names = [final(results, "error"), study.compare.measure]
     return list(
         dict.fromkeys([*names, *(["selected_test_error"] if "selected_test_error" in results.summaries else [])])
     )
 
 
+def final(results: Results, key: str) -> str:
+    """The measure of how the runs of a study ended, as `error` or `accuracy`: on the test set, or on validation images.
+
+    The latter where an arm is chosen by them.
+    """
+    return f"test_{key}" if results.selection is None else f"validation_{key}"
+
+
 def in_accuracy(results: Results) -> bool:
     """Whether a study is told in accuracies; every other is in errors, so that signs agree from table to table."""
-    return results.plan.study.compare.measure == "test_accuracy"
+    return results.plan.study.compare.measure == final(results, "accuracy")
 
 
 def heading(name: str) -> str:
@@ -229,7 +238,8 @@ def asked(results: Results) -> Table | None:
 
     Accuracy is not shown beside error, which says the same with the other sign.
     """
-    shown = {*measures_shown(results), "parameters", "macs", "test_error" if in_accuracy(results) else "test_accuracy"}
+    twin = final(results, "error" if in_accuracy(results) else "accuracy")
+    shown = {*measures_shown(results), "parameters", "macs", twin}
     names = [name for name in dict.fromkeys(claim.measure for claim in results.plan.study.claims) if name not in shown]
     if not names:
         return None
@@ -290,7 +300,8 @@ def published(results: Results) -> Table:
     rows = []
     numbers = {source: at for at, source in enumerate(sources(results), start=1)}
     for one in results.plan.study.published:
-        ours = of_arm(results, one.measure, one.arm)
+        name = one.measure if results.selection is None else measure(one.measure).held_out or one.measure
+        ours = of_arm(results, name, one.arm)
         mean = ours.mean if ours else None
         own = [text for text in protocol_differences(results, one) if text not in shared]
         rows.append((
@@ -322,6 +333,8 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
         said = found.get("epochs", f"{run.config['train']['epochs']} epochs here")
         found["epochs"] = f"{said} (×{plan.scale:.3g})"
     others = []
+    if results.selection is not None and measure(one.measure).held_out:
+        others.append("test images there, images held out of the training set here")
     where = run.config["data"]["root"].rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     if re.search(r"jpe?g", where, re.IGNORECASE):
         others.append(f"JPEG copy of the images here ({where})")
@@ -338,7 +351,7 @@ def comparisons(results: Results) -> Table:
     rows = tuple(
         (
             one.arm, one.baseline, *difference(one.mean, one.low, one.high, places, in_percent=one.in_percent),
-            _over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
+            over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
             *map(chance, (one.p_t, one.p_permutation, one.p_ranks, one.p_holm)),
             one.family, str(one.n), one.note or NOTHING,
         )
@@ -360,7 +373,7 @@ def comparisons(results: Results) -> Table:
     return Table(("arm", "baseline", *numbers, "family", n, "note"), rows, (*numbers, n))
 
 
-def _over_images(found: SeedsAndImages | None) -> str:
+def over_images(found: SeedsAndImages | None) -> str:
     """The interval over seeds and test images, with a mark where so many images cannot tell the sign."""
     if found is None:
         return NOTHING
@@ -371,7 +384,7 @@ def runs(results: Results) -> Table:
     """Every run that the study asked for."""
     rows = []
     what = "accuracy" if in_accuracy(results) else "error"
-    names = ["test_accuracy"] if in_accuracy(results) else ["test_error", "selected_test_error"]
+    names = [final(results, what), *([] if in_accuracy(results) or results.selection else ["selected_test_error"])]
     for run in results.plan.runs:
         record = results.records.get(run.id)
         found = [None if record is None else measure(name).of(record) for name in names]
@@ -379,7 +392,7 @@ def runs(results: Results) -> Table:
         epochs = 0 if record is None else len(record.epochs)
         rows.append((run.arm, str(run.seed), status(results, run), str(epochs), *map(number, found),
                      number(seconds, 0), run.id, run.folder))  # fmt: skip
-    heads = [f"test {what}, last epoch (%)", "selected epoch (%)"][: len(names)]
+    heads = [f"{names[0].replace('_', ' ')}, last epoch (%)", "selected epoch (%)"][: len(names)]
     numeric = ("seed", "epochs", *heads, "seconds")
     columns = ("arm", "seed", "status", *numeric[1:], "id", "folder")
     return Table(columns, tuple(rows), numeric, tuple(row[2] for row in rows))

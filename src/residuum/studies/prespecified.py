@@ -33,15 +33,16 @@ APART = ("data.root", "data.fingerprint", "train.seed", "compute.", "monitor.", 
 class Prespecified:
     """What a study promised before its first run.
 
-    `comparisons` are pairs of arm and baseline on `measure`, `arms` the settings of each arm that are not the default,
-    `looks` the numbers of seeds of planned looks (empty: one test at the end), `version` that of the code, `complete`
-    how many of the runs were there already, computed for something else.
+    `select` says by what an arm is chosen, `comparisons` are pairs of arm and baseline on `measure`, `arms` the
+    settings of each arm that are not the default, `looks` the numbers of seeds of planned looks (empty: one test at the
+    end), `version` that of the code, `complete` how many of the runs were there already, computed for something else.
     """
 
     time: str
     version: str
     claims: tuple[Claim, ...]
     family: str
+    select: str
     comparisons: tuple[tuple[str, str], ...]
     measure: str
     pair_by: str
@@ -74,6 +75,7 @@ def prespecify(plan: Plan, root: Path, looks: Sequence[int] = ()) -> None:
         "version": here["packages"]["residuum"],
         "claims": [claim.model_dump(mode="json") for claim in study.claims],
         "family": FAMILY,
+        "select": study.select,
         "comparisons": list(pairs),
         "measure": study.compare.measure,
         "pair_by": study.compare.pair_by,
