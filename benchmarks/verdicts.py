@@ -1,6 +1,6 @@
 """What the verdicts of studies are worth, simulated: false verdicts, error under Holm, coverage, power as promised.
 
-    python benchmarks/verdicts.py [--studies 2000]
+    python benchmarks/verdicts.py [--studies 2000] [--only READINGS]
 
 Every study is judged by `residuum.analysis.claims.verdicts` itself. "Before" is what was judged until runs that do not
 train were told apart: a t test of all finished runs, whatever they did.
@@ -13,8 +13,10 @@ import numpy as np
 
 from residuum.analysis.aggregate import Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
+from residuum.analysis.estimate import LEVEL
 from residuum.analysis.over_images import seeds_and_images
 from residuum.analysis.power import Trial, detectable_sds, spend
+from residuum.analysis.stopping import error, exaggeration
 from residuum.studies.study import Claim
 
 SD, STUCK = 0.16, 90.0
@@ -27,10 +29,12 @@ def arm(name: str, errors_S: np.ndarray, *, told: bool = True) -> Summary:
     return summarize(name, "test_error", values)
 
 
-def judged(expects: list[str], arms: dict[str, np.ndarray], *, told: bool = True, margin: float = 0.0) -> list[Verdict]:
+def judged(
+    expects: list[str], arms: dict[str, np.ndarray], *, told: bool = True, margin: float = 0.0, level: float = LEVEL
+) -> list[Verdict]:
     claims = [Claim(text=str(at), expect=expect, margin=margin) for at, expect in enumerate(expects)]
     made = {name: arm(name, errors_S, told=told) for name, errors_S in arms.items()}
-    return list(verdicts(claims, lambda name, _: made[name], paired=True))
+    return list(verdicts(claims, lambda name, _: made[name], paired=True, level=level))
 
 
 def with_stuck(random: np.random.Generator, n: int, mean: float, share: float) -> np.ndarray:
@@ -100,6 +104,62 @@ def looks(studies: int) -> list[Row]:
 
     return [("four looks at 3, 6, 9 and 12 seeds, nothing there: any verdict", "at most 5 %",
              f"{100 * share(one, studies):.1f} %")]  # fmt: skip
+
+
+def readings(studies: int) -> list[Row]:
+    """Studies without anything to find that are read at 5 % each time seeds were added."""
+    rows: list[Row] = []
+    for sizes in ((3, 6), (3, 6, 9), (3, 6, 9, 12)):
+
+        def one(random: np.random.Generator, sizes=sizes) -> bool:
+            a, b = random.normal(8, SD, sizes[-1]), random.normal(8, SD, sizes[-1])
+            return any(judged(["a < b"], {"a": a[:n], "b": b[:n]})[0].verdict != "undecided" for n in sizes)
+
+        said = error(sizes, [0.05] * len(sizes))
+        rows.append((f"read at {', '.join(map(str, sizes))} seeds, nothing there: any verdict",
+                     f"{100 * said:.1f} %", f"{100 * share(one, studies):.1f} %"))  # fmt: skip
+    return rows
+
+
+def early_stops(studies: int) -> list[Row]:
+    """The estimate of a true difference in studies that a look before the last one ended."""
+    rows: list[Row] = []
+    sizes, levels = (3, 6, 9, 12), [spend(look, 4) for look in (1, 2, 3, 4)]
+    for shift in (0.5, 0.75, 1.0, 2.0):
+        random, found = np.random.default_rng(0), []
+        for _ in range(studies):
+            a, b = random.normal(8 + shift * SD * 2**0.5, SD, 12), random.normal(8, SD, 12)
+            for n, level in zip(sizes[:-1], levels[:-1], strict=True):
+                (one,) = judged(["a > b"], {"a": a[:n], "b": b[:n]}, level=1 - level)
+                if one.verdict != "undecided":
+                    assert one.difference is not None
+                    found.append(one.difference / (shift * SD * 2**0.5))
+                    break
+        said = exaggeration(sizes, levels, shift)
+        rows.append((f"true difference {shift:g} sd, {100 * len(found) / studies:.0f} % stop early",
+                     "–" if said is None else f"{said:.2f} ×", f"{np.mean(found):.2f} ×"))  # fmt: skip
+    return rows
+
+
+def late_claims(studies: int) -> list[Row]:
+    """Five promised claims with nothing to them, and five that were added once the data were there."""
+    rows: list[Row] = []
+    for n in (3, 5, 10):
+        promised, late = [f"{one} > base" for one in "abcde"], [f"{one} > base" for one in "fghij"]
+
+        def one(random: np.random.Generator, n=n, promised=promised, late=late) -> tuple[bool, bool]:
+            arms = {name: random.normal(8.0, SD, n) for name in ("base", *"abcdefghij")}
+            picked = sorted(late, key=lambda expect: -abs(np.mean(arms[expect[0]] - arms["base"])))[:1]
+            return tuple(
+                any(found.verdict != "undecided" for found in judged(part, arms)) for part in (promised, picked)
+            )
+
+        random = np.random.default_rng(0)
+        kept, added = np.mean([one(random) for _ in range(studies)], axis=0)
+        rows += [(f"n = {n}, any of five promised claims", "at most 5 %", f"{100 * kept:.1f} %"),
+                 (f"n = {n}, the most striking of five others, claimed afterwards: exploratory", "nothing",
+                  f"{100 * added:.1f} %")]  # fmt: skip
+    return rows
 
 
 def coverage(studies: int) -> list[Row]:
@@ -172,15 +232,22 @@ def promise(studies: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--studies", type=int, default=2000)
-    studies = parser.parse_args().studies
+    parser.add_argument("--only", default="", help="the sections whose title begins so")
+    options = parser.parse_args()
+    studies = options.studies
     for title, heads, made in (
         ("Runs that do not train", ("study", "before", "now"), failures),
         ("Holm's correction", ("study", "promised", "found"), family),
         ("Looks", ("study", "promised", "found"), looks),
+        ("Readings that were not planned", ("study", "said in the report", "found"), readings),
+        ("Estimates after an early stop", ("study", "said in the report", "found"), early_stops),
+        ("Claims that came later", ("study", "promised", "found"), late_claims),
         ("Coverage", ("interval", "promised", "found"), coverage),
         ("Seeds and images", ("interval", "promised", "found"), images),
         ("Power", ("claim", "promised", "found"), promise),
     ):
+        if not title.lower().startswith(options.only.lower()):
+            continue
         print(f"\n{title}\n\n| {' | '.join(heads)} |\n|---|---:|---:|")
         for row in made(studies):
             print(f"| {' | '.join(row)} |", flush=True)

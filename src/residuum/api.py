@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum import recipes, training
-from residuum.analysis.results import Results
+from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
 from residuum.conduct import conducting
 from residuum.config import RunConfig
@@ -95,4 +95,6 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         pass
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass
-    return read_results(plan, Path(runs))
+    read = read_results(plan, Path(runs))
+    note_reading(read, Path(runs))
+    return read

@@ -24,7 +24,7 @@ SCHEMA = 2
 READABLE = (1, 2)
 """Versions of run folders that can be read and gone on with."""
 
-YOUNGER = (("monitor", "histograms"), ("monitor", "noise"), ("compute", "deterministic"),
+YOUNGER = (("monitor", "histograms"), ("monitor", "noise"), ("monitor", "final_test"), ("compute", "deterministic"),
            ("compute", "kernels"))  # fmt: skip
 """Settings that came after version 1 of the schema, in which what is saved and watched still counted."""
 
@@ -128,6 +128,9 @@ class MonitorConfig(Part):
 
     test: bool = Field(
         default=False, description="also record the test curve; it is marked as observed and selects nothing"
+    )
+    final_test: bool = Field(
+        default=True, description="score the test set after the last epoch; false leaves it unread until this is true"
     )
     histograms: bool = Field(
         default=False, description="also record histograms of every layer before training and after each epoch"

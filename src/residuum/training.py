@@ -3,12 +3,13 @@
 `run` is the same as a stream of events; the command line shows them, `train` only waits for the end.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from residuum import optim
 from residuum.config import RunConfig, identity
@@ -84,7 +85,8 @@ def run(
     resolved, data = assemble.resolve(config)
     folder = folder or run_folder.folder_of(root, resolved)
     if run_folder.is_complete(folder) and not fresh:
-        yield from _found_complete(folder, resolved, data)
+        unread = resolved.monitor.final_test and run_folder.is_unread(folder)
+        yield from (_read_now if unread else _found_complete)(folder, resolved, data)
         return
     # Everything that can be refused is refused before the first file is written.
     training, notes = assemble.training(resolved, data)
@@ -107,11 +109,26 @@ def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Ite
     epochs, steps = record.result["epochs"], record.result["steps"]
     yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
     yield Note(f"this run is complete; nothing was computed (its record: {folder}; --fresh computes it anew)")
-    asked, had = config.monitor.model_dump(), record.config.monitor.model_dump()
+    asked, had = (one.monitor.model_dump(exclude={"final_test"}) for one in (config, record.config))
     if lacking := [f"monitor.{name}" for name, wanted in asked.items() if wanted and not had[name]]:
         yield Note(f"it was computed without {' and '.join(lacking)}; --fresh computes it anew with that")
     for line in record.damaged:
         yield Note(line)
+    yield Finished(folder, record.result["status"])
+
+
+def _read_now(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
+    """Score a complete run on the test set that it left unread; nothing is trained."""
+    training, _ = assemble.training(config, data)
+    with storage.locked(folder):
+        record = read_record(folder)
+        epochs, steps = record.result["epochs"], record.result["steps"]
+        yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
+        yield Note("this run is complete; the test set, which it had left unread, is read now")
+        with run_folder.writing(folder) as writer:
+            outcome = yield from _read_test(record.result, data, training, folder, writer)
+        reads = {"test_reads": run_folder.count_test_reads(folder)}
+        storage.write_json(folder / run_folder.RESULT, {**record.result, **outcome, **reads})
     yield Finished(folder, record.result["status"])
 
 
@@ -164,7 +181,9 @@ def _compute(
                 save()
             outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": _diverged(diverged)}
         else:
-            outcome = yield from _score(data, training, folder, writer, progress)
+            outcome = {"diverged": None, **_outcome(data, training, folder, progress)}
+            if config.monitor.final_test:
+                outcome |= yield from _read_test(outcome, data, training, folder, writer)
     cost = summarize(training.network, data.shape)
     result = {
         "status": "diverged" if diverged else "finished",
@@ -201,38 +220,64 @@ def _differences(before: list[dict[str, Any]], here: dict[str, Any]) -> list[str
     return [f"resumed with another {', '.join(changed)} than it began with: not bit for bit the run it would have been"]
 
 
-def _score(
-    data: assemble.Data, training: Training, folder: Path, writer: Writer, progress: Progress
-) -> Generator[Event, None, dict[str, Any]]:
-    """Score the saved weights on the test set: those of the last epoch, and those that validation selected.
+def _weights(training: Training, folder: Path, epoch: int) -> None:
+    """Load the saved weights of an epoch.
 
-    They are read back from the disk, so the figures are those of the files that a user has in hand. `chance` is the
-    accuracy of always naming the most frequent class, `train_clean` the scores on the training images in use, which are
-    neither augmented nor, as during an epoch, met by weights that still move.
+    They are read back from the disk, so that figures are those of the files that a user has in hand.
     """
-    outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": None}
-    reads: list[tuple[Literal["last", "selected"], int]] = [("last", progress.epoch), ("selected", progress.best)]
-    for which, epoch in reads:
-        if epoch == 0:
+    checkpoint = run_folder.read_checkpoint(folder, Position(epoch, 0))
+    state.load_weights(training.network, state.evaluated(checkpoint.files))
+
+
+def _outcome(data: assemble.Data, training: Training, folder: Path, progress: Progress) -> dict[str, Any]:
+    """What the saved weights come to without the test set: those of the last epoch, and those validation selected.
+
+    `train_clean` are the scores on the training images in use, which are neither augmented nor, as during an epoch, met
+    by weights that still move. `held_out_chance` is the accuracy on the validation images of always naming their most
+    frequent class.
+    """
+    outcome: dict[str, Any] = {"last": None, "selected": None}
+    for which, epoch in (("last", progress.epoch), ("selected", progress.best)):
+        if epoch:
+            validation = progress.validation[epoch - 1].plain() if progress.validation else None
+            outcome[which] = {"epoch": epoch, "validation": validation}
+    train = data.dataset.train
+    _weights(training, folder, progress.epoch)
+    logits_NK = assemble.train_logits(training.network, data, training.compute)
+    clean = metrics.scores("train", logits_NK, torch.from_numpy(train.labels_N[data.train_N]))
+    outcome["last"]["train_clean"] = clean.plain()
+    if len(data.validation_N):
+        outcome["last"]["held_out_chance"] = _chance(torch.from_numpy(train.labels_N[data.validation_N]))
+    return outcome
+
+
+def _read_test(
+    outcome: Mapping[str, Any], data: assemble.Data, training: Training, folder: Path, writer: Writer
+) -> Generator[Event, None, dict[str, Any]]:
+    """What the saved weights of an outcome come to on the test set, the reading of which is counted.
+
+    `chance` is the accuracy of always naming the most frequent class.
+    """
+    scored: dict[str, Any] = {}
+    labels_N = torch.from_numpy(data.dataset.test.labels_N)
+    reads: tuple[Literal["last", "selected"], ...] = ("last", "selected")
+    for which in reads:
+        if outcome[which] is None:
             continue
-        read = TestRead(which, epoch)
+        _weights(training, folder, outcome[which]["epoch"])
+        read = TestRead(which, outcome[which]["epoch"])
         writer.write(read)
         yield read
-        checkpoint = run_folder.read_checkpoint(folder, Position(epoch, 0))
-        state.load_weights(training.network, state.evaluated(checkpoint.files))
         logits_NK = assemble.test_logits(training.network, data.dataset, data.normalization, training.compute)
-        labels_N = torch.from_numpy(data.dataset.test.labels_N)
         tensors = {"logits_NK": logits_NK, "labels_N": labels_N}
         storage.write_file(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
         test = metrics.scores("test", logits_NK, labels_N)
-        validation = progress.validation[epoch - 1].plain() if progress.validation else None
-        chance = int(torch.bincount(labels_N).max()) / len(labels_N)
-        outcome[which] = {"epoch": epoch, "test": test.plain(), "chance": chance, "validation": validation}
-        if which == "last":
-            logits_NK = assemble.train_logits(training.network, data, training.compute)
-            train_labels_N = torch.from_numpy(data.dataset.train.labels_N[data.train_N])
-            outcome[which]["train_clean"] = metrics.scores("train", logits_NK, train_labels_N).plain()
-    return outcome
+        scored[which] = {**outcome[which], "test": test.plain(), "chance": _chance(labels_N)}
+    return scored
+
+
+def _chance(labels_N: Tensor) -> float:
+    return int(torch.bincount(labels_N).max()) / len(labels_N)
 
 
 def _diverged(event: Diverged) -> dict[str, Any]:

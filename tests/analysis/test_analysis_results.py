@@ -12,13 +12,14 @@ from residuum.analysis.compare import holm
 from residuum.analysis.curves import bands
 from residuum.analysis.over_images import mcnemar
 from residuum.analysis.power import spend
-from residuum.analysis.results import results
+from residuum.analysis.results import note_reading, results
 from residuum.config import identity
 from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Scores
 from residuum.records.record import read_record
 from residuum.studies import plan as plans
 from residuum.studies.plan import Plan, PlannedArm, PlannedRun
+from residuum.studies.prespecified import PRESPECIFIED, prespecify, readings
 from residuum.studies.study import Study
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
@@ -155,15 +156,15 @@ def test_a_hypothesis_has_one_corrected_p(tmp_path):
         compute(plan, tmp_path, "resnet44", seed, error - 0.3 * seed)
     found = results(plan, tmp_path)
     claimed, *others = found.comparisons
-    assert (claimed.is_claim, claimed.p) == (True, pytest.approx(found.verdicts[0].p))
+    assert (claimed.family, claimed.p) == ("claim", pytest.approx(found.verdicts[0].p))
     assert claimed.p_holm == found.verdicts[0].p_holm > claimed.p
-    assert [one.is_claim for one in others] == [False, False]
+    assert [one.family for one in others] == ["exploratory", "exploratory"]
     assert [one.p_holm for one in others] == holm([one.p for one in others])
     # A claim with a margin is another hypothesis; one that cannot be judged yet has no p, and gives the comparison none.
     only = results(planned(claims=claims[1:2]), tmp_path).comparisons[0]
-    assert (only.is_claim, only.p_holm) == (False, only.p_t)
+    assert (only.family, only.p_holm) == ("exploratory", only.p_t)
     waiting = results(planned(seeds=4), tmp_path)
-    assert (waiting.comparisons[0].is_claim, waiting.comparisons[0].p_holm) == (True, None)
+    assert (waiting.comparisons[0].family, waiting.comparisons[0].p_holm) == ("claim", None)
 
 
 def test_runs_that_stay_at_chance_are_found_and_judged(tmp_path):
@@ -295,6 +296,90 @@ def test_what_no_look_decided_is_judged_at_the_level_of_the_last(tmp_path):
     fewer = results(replace(planned(seeds=4), label="small"), tmp_path)  # written anew since: the looks are not its own
     assert fewer.looks == ()
     assert fewer.verdicts[0].level == 0.95
+
+
+def three_arms(root, claims, promised):
+    """A complete study of three arms that first made other claims than it makes now."""
+    changes = {"axes": {"model": ["plain20", "resnet20", "resnet32"]}}
+    prespecify(planned(claims=promised, **changes), root)
+    plan = planned(claims=claims, **changes)
+    for seed, errors in enumerate([(10.0, 8.1, 7.9), (10.3, 8.2, 8.0), (9.8, 8.15, 8.05), (10.1, 8.0, 7.9)][:3]):
+        for arm, error in zip(("plain20", "resnet20", "resnet32"), errors, strict=True):
+            compute(plan, root, arm, seed, error)
+    return results(plan, root)
+
+
+HELP = {"text": "They help.", "expect": "resnet20 < plain20"}
+DEEPER = {"text": "Deeper helps.", "expect": "resnet32 < plain20"}
+
+
+def test_a_claim_that_came_later_takes_no_part_in_the_correction_of_the_promised_ones(tmp_path):
+    both = three_arms(tmp_path / "both", [HELP, DEEPER], [HELP, DEEPER])
+    assert [one.exploratory for one in both.verdicts] == ["", ""]
+    assert [one.family for one in both.comparisons] == ["claim", "claim"]
+    one, late = three_arms(tmp_path / "late", [HELP, DEEPER], [HELP]).verdicts
+    assert (one.exploratory, one.p_holm) == ("", one.p)
+    assert (late.exploratory, late.p_holm) == ("claimed after the first run, until then a comparison", late.p)
+    assert {one.p, late.p} == {verdict.p for verdict in both.verdicts}
+    assert max(verdict.p_holm / verdict.p for verdict in both.verdicts) == pytest.approx(2)
+    found = three_arms(tmp_path / "again", [DEEPER, HELP], [HELP])
+    assert [verdict.claim.text for verdict in found.verdicts] == ["Deeper helps.", "They help."]
+    assert {one.arm: one.family for one in found.comparisons} == {"resnet20": "claim", "resnet32": "exploratory claim"}
+    assert {one.arm: one.p_holm for one in found.comparisons}["resnet32"] == late.p_holm
+
+
+def test_a_promised_claim_that_is_dropped_or_changed_still_counts(tmp_path):
+    alone = three_arms(tmp_path / "alone", [HELP], [HELP]).verdicts[0]
+    left = three_arms(tmp_path / "left", [HELP], [HELP, DEEPER])
+    assert [one.text for one in left.dropped] == ["Deeper helps."]
+    assert left.verdicts[0].p_holm == pytest.approx(2 * alone.p_holm)
+    changed = three_arms(tmp_path / "changed", [HELP, {**DEEPER, "margin": 1.0}], [HELP, DEEPER])
+    assert changed.verdicts[0].p_holm == pytest.approx(2 * alone.p_holm)
+    assert changed.verdicts[1].exploratory == "promised otherwise: resnet32 < plain20 (test error)"
+    assert changed.verdicts[1].p_holm == changed.verdicts[1].p
+
+
+def test_an_altered_record_makes_every_claim_exploratory(tmp_path):
+    three_arms(tmp_path, [HELP], [HELP])
+    path = plans.folder_of(tmp_path, "small") / PRESPECIFIED
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "seeds": [0, 1, 2, 3]}))
+    found = results(planned(), tmp_path)
+    assert found.prespecified is None
+    assert found.altered.startswith("prespecified.json was changed since it was written: its hash is ")
+    assert [one.exploratory for one in found.verdicts] == [found.altered]
+    assert str(tmp_path) not in found.altered
+
+
+def test_readings_before_seeds_were_added_are_unplanned_looks(tmp_path):
+    three, six = planned(), planned(seeds=6)
+    complete(three, tmp_path)
+    plans.write(three, tmp_path)
+    note_reading(results(three, tmp_path), tmp_path)
+    assert results(three, tmp_path).unplanned == ()
+    assert [one.seeds for one in results(six, tmp_path).unplanned] == [(0, 1, 2)]
+
+
+def test_reading_a_study_without_results_or_at_a_planned_look_is_no_reading(tmp_path):
+    empty = planned()
+    plans.write(empty, tmp_path / "empty")
+    note_reading(results(empty, tmp_path / "empty"), tmp_path / "empty")
+    assert readings(plans.folder_of(tmp_path / "empty", "small")) == ()
+    plan = grown(tmp_path, [8.0, 8.01, 7.99, 12.0, 7.0, 11.0])
+    note_reading(results(plan, tmp_path), tmp_path)
+    assert [one.planned for one in readings(plans.folder_of(tmp_path, "small"))] == [True]
+    assert results(planned(seeds=9), tmp_path).unplanned == ()
+
+
+def test_what_an_early_look_decided_is_marked(tmp_path):
+    (found,) = results(grown(tmp_path / "early", [8.0, 8.01, 7.99, 12.0, 7.0, 11.0]), tmp_path / "early").verdicts
+    assert (found.verdict, found.early) == ("supported", True)
+    (found,) = results(grown(tmp_path / "open", [8.0, 9.9, 9.0, 9.5, 9.6, 9.1]), tmp_path / "open").verdicts
+    assert (found.verdict, found.early) == ("undecided", False)
+    last = grown(tmp_path / "last", [8.0, 8.01, 7.99, 12.0, 7.0, 11.0])
+    path = plans.folder_of(tmp_path / "last", "small") / plans.LOOKS
+    storage.write_json(path, [{**row, "looks": row["look"]} for row in storage.read_json(path)][:1])
+    assert not results(last, tmp_path / "last").verdicts[0].early
 
 
 def test_curves_are_means_and_bands_of_the_runs_that_reached_each_epoch(tmp_path):

@@ -41,7 +41,7 @@ CURVE = [
     ("name", "value"),
     [
         ("test_error", 10), ("test_accuracy", 90), ("test_loss", 0.5), ("train_loss", 1.2), ("train_error", 12),
-        ("validation_error", 24), ("held_out_error", 24), ("gap", 19), ("gap_growth", 12 - (25 - 30)),
+        ("validation_error", 24), ("validation_accuracy", 76), ("validation_loss", 2.4), ("held_out_error", 24), ("gap", 19), ("gap_growth", 12 - (25 - 30)),
         ("mean_held_out_error", (70 + 40 + 25 + 27 + 24.5 + 24) / 6), ("roughness", (2.5 + 0.5) / 2),
         ("converged_at", 5 / 6), ("first_drop", 15), ("second_drop", 2.5), ("seconds", 60),
         ("activation_memory", 4 * 1000 * 128 / 1e6),
@@ -176,3 +176,27 @@ def test_a_gradient_that_is_no_number_to_rely_on_is_none_and_does_not_bend_the_s
     (tmp_path / "few").mkdir()
     few = with_layers(tmp_path / "few", [first, 1e-4, 1e-2, 1.0])
     assert MEASURES["gradient_per_layer"].of(few) is None, "two layers are a line, whatever they have"
+
+
+@pytest.mark.parametrize(("right", "chance", "trained"), [(40, 0.25, 1), (25, 0.25, 0), (40, 0.4, 0)])
+def test_a_run_that_left_the_test_set_unread_is_held_against_its_validation_images(right, chance, trained):
+    scores = {"accuracy": right / 100, "n": 100}
+    unread = record(CURVE, last={"validation": scores, "held_out_chance": chance})
+    assert MEASURES["trained"].of(unread) == trained
+    assert MEASURES["validation_error"].trained(unread) == bool(trained)
+    read = {"validation": scores, "held_out_chance": chance, "test": {"accuracy": 0.9, "n": 100}, "chance": 0.1}
+    assert MEASURES["trained"].of(record(CURVE, last=read)) == 1
+    assert MEASURES["trained"].of(record(CURVE, last=read).blind()) == trained
+
+
+def test_a_blind_record_says_nothing_of_the_test_images():
+    seen = record(CURVE, selected={"epoch": 6, "test": {"accuracy": 0.95}, "chance": 0.1, "validation": None})
+    blind = seen.blind()
+    assert blind.epochs[0].test is None
+    assert blind.epochs[0].validation == seen.epochs[0].validation
+    assert blind.result["selected"] == {"epoch": 6, "validation": None}
+    of_test = [name for name, one in MEASURES.items() if one.held_out]
+    assert of_test == ["test_error", "selected_test_error", "test_accuracy", "test_loss"]
+    assert [MEASURES[name].of(blind) for name in of_test] == [None] * 4
+    assert all(MEASURES[MEASURES[name].held_out].of(blind) is not None for name in of_test)
+    assert MEASURES["held_out_error"].of(blind) == 24

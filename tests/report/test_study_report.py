@@ -674,8 +674,8 @@ def test_a_report_is_whole_and_stands_alone(printed):
     assert {link[1:] for link in read_page.links if link.startswith("#")} <= set(read_page.ids)
     assert "<script" not in text
     titles = ["Verdicts", "What was run", "Arms", "Comparisons with the baseline", "Learning curves",
-              "Accuracy and cost", "History of each arm", "Every run", "How to compute it again",
-              "Environment"]  # fmt: skip
+              "Accuracy and cost", "History of each arm", "Every run", "What was promised",
+              "How to compute it again", "Environment"]  # fmt: skip
     assert re.findall(r"<h2>(.*?)</h2>", text) == titles
     assert re.findall(r"^## (.*)$", files["report.md"], re.MULTILINE) == titles
     for said in ("18 of 18 runs are complete", "✓ supported", "Somebody 2015", "Some processor",

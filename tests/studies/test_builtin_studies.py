@@ -22,6 +22,7 @@ from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.optim import SCHEDULES, Span
 from residuum.records.event import StepDone
+from residuum.records.measures import MEASURES
 from residuum.run import assemble
 from residuum.studies import parsing
 
@@ -58,24 +59,24 @@ FINDINGS = [
     # C1, on all four networks: converged by epoch 35 of 50, deeper is better, SGD about 8 points above Ada* but overfits
     # more, Adagrad like Adadelta, momentum like Nesterov's; the choice.
     *[("optimizers", f"{name} / {net} < 0.7", "converged_at", 0.0) for name in OPTIMIZERS for net in FOUR],
-    *[("optimizers", f"{name} / {deep} < {name} / {flat}", "test_error", 0.0)
+    *[("optimizers", f"{name} / {deep} < {name} / {flat}", "validation_error", 0.0)
       for name in OPTIMIZERS for flat, deep in pairwise(FOUR)],
-    *[("optimizers", f"{name} / {net} > momentum / {net}", "test_error", 7.5)
+    *[("optimizers", f"{name} / {net} > momentum / {net}", "validation_error", 7.5)
       for name in ("Adagrad", "Adadelta") for net in FOUR],
     *[("optimizers", f"momentum / {net} > {name} / {net}", "gap", 0.0)
       for name in ("Adagrad", "Adadelta") for net in FOUR],
-    *[("optimizers", f"Adagrad / {net} = Adadelta / {net}", "test_error", 1.0) for net in FOUR],
-    *[("optimizers", f"momentum / {net} = Nesterov / {net}", "test_error", 0.5) for net in FOUR],
-    ("optimizers", "Nesterov / resnet24c < momentum / resnet24c", "test_error", -0.3),
-    *[("optimizer-rates", f"{name}, rate {rate} > momentum, rate 0.1", "test_error", 7.5)
+    *[("optimizers", f"Adagrad / {net} = Adadelta / {net}", "validation_error", 1.0) for net in FOUR],
+    *[("optimizers", f"momentum / {net} = Nesterov / {net}", "validation_error", 0.5) for net in FOUR],
+    ("optimizers", "Nesterov / resnet24c < momentum / resnet24c", "validation_error", -0.3),
+    *[("optimizer-rates", f"{name}, rate {rate} > momentum, rate 0.1", "validation_error", 7.5)
       for name, rates in (("Adagrad", (0.0025, 0.01, 0.04)), ("Adadelta", (0.25, 1.0, 4.0))) for rate in rates],
-    *[("optimizer-rates", f"momentum, rate {rate} = Nesterov, rate {rate}", "test_error", 0.5)
+    *[("optimizer-rates", f"momentum, rate {rate} = Nesterov, rate {rate}", "validation_error", 0.5)
       for rate in (0.025, 0.1, 0.4)],
     # C2: exponential converges fastest and most steadily.
     *[("schedules", f"exponential < {other}", measure, 0.0) for other in ("step", "warm restarts", "plateau")
       for measure in ("converged_at", "mean_held_out_error", "roughness")],
     # C3: L2 1e-3; L1 is slow, penalties lower the gap, L2 still overfits late.
-    *[("regularization", f"L2 1e-3 < {other}", "test_error", 0.0)
+    *[("regularization", f"L2 1e-3 < {other}", "validation_error", 0.0)
       for other in ("none", "L2 1e-4", "L2 1e-2", "L1 1e-6", "L1 1e-5", "L1 1e-4")],
     *[("regularization", f"{other} < none", "gap", 0.0)
       for other in ("L1 1e-6", "L1 1e-5", "L1 1e-4", "L2 1e-4", "L2 1e-3", "L2 1e-2")],
@@ -84,11 +85,11 @@ FINDINGS = [
     ("regularization", "L2 1e-3 > 1", "gap", 0.0),
     ("regularization", "L2 1e-3 > 1", "gap_growth", 0.0),
     # C4: none clearly beats ReLU, and some cost more. C5: small differences, the original best.
-    *[("activations", f"{other} > relu", "test_error", -0.5) for other in ("relu6", "leaky_relu", "elu", "swish")],
+    *[("activations", f"{other} > relu", "validation_error", -0.5) for other in ("relu6", "leaky_relu", "elu", "swish")],
     *[("activations", f"{other} > relu", "milliseconds_per_update", 0.0) for other in ("elu", "swish")],
-    *[("block-order", f"{other} = original", "test_error", 1.0)
+    *[("block-order", f"{other} = original", "validation_error", 1.0)
       for other in ("bn_after_addition", "relu_before_addition", "relu_only_preactivation", "full_preactivation")],
-    *[("block-order", f"original < {other}", "test_error", 0.0)
+    *[("block-order", f"original < {other}", "validation_error", 0.0)
       for other in ("bn_after_addition", "relu_before_addition", "relu_only_preactivation", "full_preactivation")],
     # C7: better with mixup; 93.71 without augmentation, in both readings, and 94.43.
     ("best-network", "with mixup < without mixup", "test_error", 0.0),
@@ -121,7 +122,7 @@ FINDINGS = [
     ("batch-size", "batch 32 > batch 1024", "seconds_per_epoch", 0.0),
     ("batch-size", "batch 32 > batch 1024", "gradient_variation", 0.0),
     ("batch-size", "batch 32 < batch 1024", "train_error", 0.0),
-    ("batch-size", "batch 32 < batch 1024", "test_error", 0.0),
+    ("batch-size", "batch 32 < batch 1024", "validation_error", 0.0),
 ]  # fmt: skip
 
 # What is published: study, source, measure, then a value for each arm.
@@ -307,6 +308,35 @@ def test_networks_of_the_budget_keep_to_it_and_use_it_up():
     macs = [f"{round(arm.macs / 1e6):,}" for arm in arms]
     header = " ".join(parsing.header("budget").split())
     assert "{}, {}, {} and {} for C's; {}, {}, {} and {} for the others".format(*macs) in header
+
+
+TUNING = {
+    "optimizers", "optimizer-rates", "schedules", "regularization", "activations", "block-order", "augmentation",
+    "learning-rate", "batch-size", "normalization",
+}  # fmt: skip
+
+
+def test_studies_that_tune_choose_by_validation_and_no_other_chooses():
+    assert {name for name in NAMES if READ[name].select == "validation"} == TUNING
+
+
+@pytest.mark.parametrize("name", sorted(TUNING))
+def test_no_run_of_a_study_that_tunes_reads_the_test_set(name):
+    """5,000 images are held out of every arm, which all that is asked is about; the network sees no test image."""
+    study, plan = READ[name], planned(name)
+    assert {ARMS[name, arm.name].config.data.validation for arm in plan.arms} == {0.1}
+    assert {(run.config["monitor"]["test"], run.config["monitor"]["final_test"]) for run in plan.runs} == {
+        (False, False)
+    }
+    assert {arm.evaluated for arm in plan.arms} == {4}
+    assert not any(MEASURES[one.measure].held_out for one in (study.compare, *study.claims))
+    assert not study.inside
+    assert "test error" not in " ".join(claim.text for claim in study.claims)
+
+
+def test_runs_of_other_studies_read_it_at_their_end():
+    others = [run for name in sorted({*NAMES} - TUNING) for run in planned(name).runs]
+    assert all(run.config["monitor"]["final_test"] for run in others)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,6 +26,7 @@ from residuum.records.event import EpochDone, Finished
 from residuum.records.record import read_record
 from residuum.report.tables import READ_BEFORE
 from residuum.studies import plan as plans
+from residuum.studies import prespecified
 from residuum.studies.study import Study
 from residuum.training import run, train
 
@@ -44,18 +45,6 @@ def tiny(**parts) -> Study:
     values = {"name": "tiny", "question": "?", "base": "quick", "seeds": 2, "set": TINY,
               "axes": {"model.shortcut": ["none", "identity"]}, "compare": {"baseline": {"model.shortcut": "none"}}}  # fmt: skip
     return Study(**{**values, **parts, "set": {**TINY, **parts.get("set", {})}})
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """Runs are computed in this process instead of in workers, which spares each test the start of some."""
-
-    def launch(jobs, root, **_):
-        for job in jobs:
-            for event in run(job.config, root, recipe=job.recipe):
-                yield JobEvent(job.id, event)
-
-    monkeypatch.setattr(conducting.processes, "launch", launch)
 
 
 def conducted(plan, root, workers=1):
@@ -582,6 +571,53 @@ def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here,
     looks.write_text(json.dumps(older))
     assert results(two, tmp_path / "same").looks == tuple(older)
     assert [look.read_before for look in looked(two, tmp_path / "same")] == [False]
+
+
+def test_what_a_study_promises_is_on_record_before_its_first_run(here, tmp_path):
+    plan = conducting.plan(tiny(claims=[{"text": "?", "expect": "identity < none"}], set={"train.epochs": 1}), {})
+    saying = conducting.run(plan, tmp_path, workers=1, threads=1)
+    next(one for one in saying if isinstance(one, JobEvent))
+    said = prespecified.read(plans.folder_of(tmp_path, "tiny"))
+    assert not any(plans.is_complete(run, tmp_path) for run in plan.runs)
+    assert (said.claims, said.seeds, said.looks, said.complete) == (plan.study.claims, (0, 1), (), 0)
+    assert said.comparisons == (("identity", "none"),)
+    saying.close()
+    conducted(conducting.plan(tiny(seeds=1, set={"train.epochs": 1}), {}), tmp_path)
+    assert prespecified.read(plans.folder_of(tmp_path, "tiny")) == said
+    looked(conducting.plan(tiny(name="grown", seeds=1, set={"train.epochs": 1}), {}), tmp_path)
+    assert prespecified.read(plans.folder_of(tmp_path, "grown")).looks == (1, 2, 3, 4)
+
+
+def test_seeds_that_are_added_after_a_reading_are_an_unplanned_look_and_those_of_looks_are_not(here, tmp_path, capsys):
+    path, runs = tmp_path / "tiny.toml", ["--runs", str(tmp_path / "runs")]
+    claims = [{"text": "It helps.", "expect": "identity < none"}]
+    path.write_text(toml(tiny(claims=claims, set={"train.epochs": 1})))
+
+    def run(*words):
+        assert main(["study", "run", str(path), *words, *runs]) == 0
+        return capsys.readouterr().out
+
+    assert "Unplanned look" not in run("--seeds", "3")
+    assert "Unplanned look" not in run("--seeds", "3")
+    said = run("--seeds", "4")
+    assert "Unplanned look: the verdicts were read at 3 seeds (0, 1, 2)" in said
+    assert "read at 3 and 4 seeds decide it" in said
+    assert main(["study", "report", "tiny", *runs]) == 0
+    text = (tmp_path / "runs" / "studies" / "tiny" / "report" / "report.md").read_text()
+    assert text.count("Unplanned look: the verdicts were read at 3 seeds") == 2
+    assert "after 1 unplanned look" in text
+    assert "Not promised: 1 seed (3)" in text
+    capsys.readouterr()
+    path.write_text(toml(tiny(claims=[*claims, {"text": "New.", "expect": "identity < none", "margin": 1.0}],
+                              set={"train.epochs": 1})))  # fmt: skip
+    said = run("--seeds", "4", "--json")
+    verdicts = json.loads(said.splitlines()[-1])["verdicts"]
+    assert [one["exploratory"] for one in verdicts] == ["", "claimed after the first run, until then a comparison"]
+    path = tmp_path / "other.toml"
+    path.write_text(toml(tiny(claims=claims, set={"train.epochs": 1})))
+    said = run("--until-decided", "--seeds", "2", "--runs", str(tmp_path / "other"))
+    assert "look 4 of 4" in said
+    assert "nplanned look" not in said
 
 
 def test_a_claim_between_arms_that_resolve_to_one_run_is_refused_before_anything_runs():

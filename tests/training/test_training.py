@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -13,7 +14,9 @@ import pytest
 import torch
 
 from residuum import optim, recipes
+from residuum.analysis import per_class
 from residuum.cli import main
+from residuum.cli.terminal import result_lines
 from residuum.conduct.launchers.local import StoppedError, launch
 from residuum.config import RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
@@ -410,6 +413,52 @@ def test_every_reading_of_the_test_set_is_counted(tmp_path):
     assert [row["why"] for row in rows] == ["observed", "observed", "last", "selected"]
     assert record.result["test_reads"] == record.test_reads == 4
     assert train(tiny(monitor__test=False, data__validation=0), tmp_path).result["test_reads"] == 1
+
+
+def test_a_run_can_leave_the_test_set_unread_and_is_the_same_run(tmp_path):
+    whole = train(tiny(), tmp_path / "whole")
+    left = train(tiny(monitor__final_test=False), tmp_path / "left")
+    assert (left.id, left.steps()) == (whole.id, whole.steps())
+    assert (left.test_reads, left.result["test_reads"]) == (0, 0)
+    assert not (left.folder / run_folder.TEST_READS).read_bytes()
+    assert not [*(left.folder / "predictions").iterdir()]
+    assert left.result["last"] == {
+        key: value for key, value in whole.result["last"].items() if key not in ("test", "chance")
+    }
+    assert whole.blind().result["last"] == left.result["last"]
+    assert [measure(name).of(left) for name in ("test_error", "selected_test_error", "test_accuracy", "test_loss")] == [
+        None
+    ] * 4
+    assert (
+        measure("validation_error").of(left)
+        == measure("validation_error").of(whole)
+        == 100 - measure("validation_accuracy").of(left)
+    )
+    (line,) = result_lines(left)
+    assert line.startswith("validation loss ")
+    assert line.endswith("the test set was left unread (monitor.final_test=false)")
+    with pytest.raises(InputError, match="has left the test set unread"):
+        per_class.read(left)
+
+    # Asked for later, it is read then, once, and nothing is trained.
+    assert train(tiny(monitor__final_test=False), tmp_path / "left").test_reads == 0
+    seen = list(run(tiny(), tmp_path / "left"))
+    assert not any(isinstance(event, EpochDone | StepDone) for event in seen)
+    now = read_record(left.folder)
+    clock = {"seconds": 0.0}
+    assert now.result | clock == whole.result | clock
+    assert (now.test_reads, now.steps()) == (2, left.steps())
+    assert per_class.read(now).accuracy == whole.result["last"]["test"]["accuracy"]
+    assert train(tiny(), tmp_path / "left").test_reads == 2
+
+
+def test_a_run_without_its_weights_is_not_counted_as_read(tmp_path):
+    left = train(tiny(monitor__final_test=False), tmp_path)
+    for _, path in run_folder.checkpoints(left.folder):
+        shutil.rmtree(path)
+    with pytest.raises(InputError, match="is missing"):
+        train(tiny(), tmp_path)
+    assert read_record(left.folder).test_reads == 0
 
 
 def test_selected_is_the_epoch_with_the_best_validation_accuracy(tmp_path):

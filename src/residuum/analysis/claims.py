@@ -42,7 +42,9 @@ class Verdict:
     which the test alone would decide the claim, and `p_holm` the same after Holm's correction for all claims of the
     study. `corrected` is the interval that agrees with `p_holm`: it lies on one side of the margin exactly where the
     claim is decided at `level`. `rests_on` says in a few words on what the verdict stands. Times are compared by their
-    ratio, where the claim has no margin in seconds: the difference is then `in_percent`.
+    ratio, where the claim has no margin in seconds: the difference is then `in_percent`. `exploratory` says why the
+    claim is none of those that were promised; empty where it is. `early`: it was decided at a planned look before the
+    last one, so its difference is on average too large.
     """
 
     claim: Claim
@@ -59,6 +61,8 @@ class Verdict:
     p_permutation: float | None = None
     rests_on: str = ""
     in_percent: bool = False
+    exploratory: str = ""
+    early: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,12 @@ class _Evidence:
 
 
 def verdicts(
-    claims: Sequence[Claim], values: Callable[[str, str], Summary], *, paired: bool, level: float = LEVEL
+    claims: Sequence[Claim],
+    values: Callable[[str, str], Summary],
+    *,
+    paired: bool,
+    level: float = LEVEL,
+    dropped: int = 0,
 ) -> tuple[Verdict, ...]:
     """The verdict on each claim; `values` gives the summary of an arm and a measure.
 
@@ -90,13 +99,14 @@ def verdicts(
     `A = B` that is within or outside ± the margin: two one-sided tests (Schuirmann 1987), each at half the level.
     Where runs did not train (they diverged, or stayed at chance), they are the worst of all and arms are compared by
     ranks; the means then have to agree. An arm with a failed or missing run is not judged by the runs that are left.
-    Counts, which no seed changes, are compared as they are.
+    Counts, which no seed changes, are compared as they are. `dropped` claims of the family are no longer made and count
+    all the same: leaving one out must not help the others.
     """
     found = [_evidence(claim, values, paired) for claim in claims]
     # A claim that cannot be judged yet counts as one: what is decided now must stand when its runs are there.
-    ones = [1.0 if one.obstacle else one.p for one in found]
+    ones = [*(1.0 if one.obstacle else one.p for one in found), *[1.0] * dropped]
     tested = sum(p is not None for p in ones)
-    corrections = zip(found, holm(ones), holm_factors(ones), strict=True)
+    corrections = zip(found, holm(ones), holm_factors(ones), strict=False)
     return tuple(_verdict(one, p, factor or 1.0, tested, level) for one, p, factor in corrections)
 
 

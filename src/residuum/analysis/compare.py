@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,8 @@ EXACT = 2**16
 
 RESAMPLES = 19_999
 """Random rearrangements that are drawn where there are more."""
+
+Family = Literal["claim", "exploratory claim", "exploratory"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Comparison:
         p_ranks: where runs did not train, the worst-rank test's, which then stands alone; `mean` is a median then.
         on_images: the same difference over seeds and test images, where every run left its predictions.
         p_holm: the p of the test (t, or ranks) after Holm's correction: that of the claim where the study claims which
-            of the two is better (`is_claim`), else for all other comparisons; None until that was applied.
+            of the two is better, else for all other comparisons; None until that was applied.
+        family: with what it was corrected: the promised claims, claims that came later, or other comparisons.
         note: what a reader must know of this comparison: pairs left out and why, why there is no interval.
         limit: how small the p of so few runs can get by permutation, where that is not below 5 %; else empty.
     """
@@ -58,7 +61,7 @@ class Comparison:
     note: str
     limit: str
     p_ranks: float | None = None
-    is_claim: bool = False
+    family: Family = "exploratory"
     in_percent: bool = False
     on_images: SeedsAndImages | None = None
 

@@ -90,6 +90,8 @@ def read(record: RunRecord, which: Which = "last") -> Predictions:
     """
     path = path_of(record, which)
     if not path.exists():
+        if record.result.get("last") and "test" not in record.result["last"]:
+            raise InputError(f"{record.folder} has left the test set unread (monitor.final_test=false)")
         if which == "selected" and record.result.get("last"):
             raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
         raise InputError(

@@ -147,7 +147,7 @@ class Trial:
 
 
 @lru_cache(maxsize=16)
-def _draws(test: Trial, claims: int) -> tuple[tuple[Any, Any, Any], ...]:
+def draws(test: Trial, claims: int) -> tuple[tuple[Any, Any, Any], ...]:
     """mean_DC, error_DC and df_DC of simulated differences without any effect, at each look; the sd of one is 1."""
     shape, random = (DRAWS, claims, test.sizes[-1]), np.random.default_rng(0)
     first, found = random.normal(size=shape), []
@@ -166,7 +166,7 @@ def supported(test: Trial, shift: float = 0.0, *, together: bool = False, margin
     """
     claims = test.claims if together else 1
     found = np.zeros((DRAWS, claims), dtype=bool)
-    for level, (mean, error, df) in zip(test.levels, _draws(test, claims), strict=True):
+    for level, (mean, error, df) in zip(test.levels, draws(test, claims), strict=True):
         if margin is None:
             t = (mean + shift) / error
             p, right_side = 2 * stdtr(df, -np.abs(t)), t > 0

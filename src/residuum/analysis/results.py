@@ -9,18 +9,22 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.analysis import per_class
+from residuum.analysis import per_class, selection
 from residuum.analysis.aggregate import Status, Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
-from residuum.analysis.compare import Comparison, compare, holm
+from residuum.analysis.compare import Comparison, Family, compare, holm
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.failures import Failures, count, some_did_not_train
 from residuum.analysis.over_images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
+from residuum.analysis.selection import OnTest, Selection
 from residuum.errors import InputError
 from residuum.records import run_folder, shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
+from residuum.studies import chosen, prespecified
 from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
+from residuum.studies.prespecified import Prespecified, Reading
+from residuum.studies.study import Claim
 
 SLOW = frozenset({"gradient_variation", "first_gradient", "gradient_per_layer"})
 """Measures that read a row for every update, or what layers were like: taken only where the study asks for them."""
@@ -38,7 +42,10 @@ class Results:
     `looks` are those of seeds added in groups; empty without any. `failures` counts the runs of each arm that did not
     train. `images` compares arm and baseline, seed by seed, where both left their predictions on the same test images;
     a difference is positive there where the arm has the greater accuracy. What cannot be read of a run beside its
-    record is missing there, and named in the record's `damaged`.
+    record is missing there, and named in the record's `damaged`. `prespecified` is what was promised before the first
+    run, None where nothing was, or where `altered` says what is wrong with the record of it; `unplanned` are readings
+    of the verdicts at other seeds than these. `selection` is there in a study that chooses an arm by validation, whose
+    records here are blind: the test images are in the selection alone.
     """
 
     plan: Plan
@@ -50,6 +57,15 @@ class Results:
     failures: tuple[Failures, ...]
     images: tuple[tuple[str, str, int, ImagePairs], ...]
     verdicts: tuple[Verdict, ...]
+    prespecified: Prespecified | None = None
+    altered: str = ""
+    unplanned: tuple[Reading, ...] = ()
+    selection: Selection | None = None
+
+    @property
+    def dropped(self) -> tuple[Claim, ...]:
+        """The promised claims that the study no longer makes."""
+        return prespecified.dropped(self.plan.study, self.prespecified)
 
     def _repr_html_(self) -> str:
         """The results in a notebook: the verdicts, and the compared measure of every arm."""
@@ -90,30 +106,37 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     looks = _looks(beside / LOOKS, set(study.seeds))
     damaged: dict[str, dict[str, None]] = {}
 
-    def read(what: Callable[[RunRecord], T | None], id_: str) -> T | None:
+    # Who chooses by validation sees nothing of the test images before the one reading of them.
+    seen = {id_: record.blind() for id_, record in found.items()} if study.select == "validation" else found
+
+    def read(what: Callable[[RunRecord], T | None], id_: str, among: Mapping[str, RunRecord] = seen) -> T | None:
         """What is to be read of a run; None if it is not there or damaged, which is noted."""
         try:
-            return what(found[id_]) if id_ in found else None
+            return what(among[id_]) if id_ in found else None
         except InputError as error:
             line = run_folder.without_path(found[id_].folder, error)
             damaged.setdefault(id_, {})[line] = None
             return None
 
-    @cache
-    def summary(arm: str, measure: str) -> Summary:
+    def summed(arm: str, measure: str, among: Mapping[str, RunRecord]) -> Summary:
         values, what = [], MEASURES[measure]
         for run in plan.runs:
             if run.arm == arm:
                 status = "failed" if run.id in failed else found[run.id].status if run.id in found else "missing"
-                trained = read(what.trained, run.id) is not False
-                values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id), trained))
+                trained = read(what.trained, run.id, among) is not False
+                values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id, among), trained))
         return summarize(arm, measure, values)
+
+    summary = cache(lambda arm, measure: summed(arm, measure, seen))
 
     asked = {study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)}
     measures = [name for name in MEASURES if name in asked or name not in SLOW]
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
     scores = cache(lambda id_: read(_scored, id_))
-    judged = _verdicts(plan, summary, looks if level is None else (), LEVEL if level is None else level)
+    promised, altered = _promised(beside)
+    judged = _verdicts(
+        plan, summary, looks if level is None else (), LEVEL if level is None else level, promised, altered
+    )
     judged = tuple(_on_images(plan, summary, one, scores) for one in judged)
     comparisons = tuple(
         replace(
@@ -121,11 +144,13 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         )
         for one in _comparisons(plan, summary, judged)
     )
-    images = _images(plan, comparisons, scores)
+    images = _images(plan, comparisons, scores) if study.select == "none" else ()
+    errors = cache(lambda arm, measure: summed(arm, measure, found))
+    selection = None if study.select == "none" else _selection(plan, beside, found, summary, errors, scores)
     return Results(
         plan=plan,
         records={id_: replace(record, damaged=(*record.damaged, *damaged.get(id_, ())))
-                 for id_, record in found.items()},
+                 for id_, record in seen.items()},
         failed=failed,
         looks=looks,
         summaries={name: row for name, row in summaries.items() if any(one.n for one in row)},
@@ -133,7 +158,55 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
         images=images,
         failures=_failures(plan, summary),
         verdicts=judged,
+        prespecified=promised,
+        altered=altered,
+        unplanned=prespecified.unplanned(prespecified.readings(beside), study.seeds),
+        selection=selection,
     )  # fmt: skip
+
+
+def _selection(
+    plan: Plan,
+    beside: Path,
+    found: Mapping[str, RunRecord],
+    summary: Lookup,
+    errors: Lookup,
+    scored: Callable[[str], Scored | None],
+) -> Selection:
+    """Which arm is chosen, and its reading of the test set; `errors` alone knows the test images."""
+    validation = [summary(arm.name, selection.JUDGED_BY) for arm in plan.arms]
+    missing = sum(run.id not in found or not found[run.id].result for run in plan.runs)
+    made, best = chosen.read(beside), selection.best(selection.means(validation))
+    if made is None:
+        return Selection(missing, best)
+    runs = {name: [run.id for run in plan.runs if run.arm == name] for name in (made.arm, made.baseline)}
+    kept = _seen(errors, {*made.seeds})
+    test = {name: kept(name, "test_error") for name in runs}
+    if any(one.value is None for side in test.values() for one in side.values if one.status == "finished"):
+        return Selection(missing, best, made)
+    arm, baseline, own = test[made.arm], test[made.baseline], {id_ for ids in runs.values() for id_ in ids}
+    compared = compare(arm, baseline, paired=_is_paired(plan)) if len(test) == 2 else None
+    read = OnTest(
+        errors=test,
+        comparison=compared and replace(compared, on_images=_two_way(plan, arm, baseline, scored)),
+        reads={name: sum(found[id_].test_reads for id_ in {*ids} if id_ in found) for name, ids in runs.items()},
+        others=sum(record.test_reads > 0 for id_, record in found.items() if id_ not in own),
+    )
+    return Selection(missing, best, made, read)
+
+
+def note_reading(found: Results, root: Path) -> None:
+    """Record that results were read, if there are any; never fails, and looks that were planned are no readings."""
+    if any(record.result for record in found.records.values()):
+        prespecified.note_reading(found.plan, root, planned=bool(found.looks))
+
+
+def _promised(folder: Path) -> tuple[Prespecified | None, str]:
+    """What was promised before the first run, and what is wrong with the record of it."""
+    try:
+        return prespecified.read(folder), ""
+    except InputError as error:
+        return None, run_folder.without_path(folder, error)
 
 
 def _number(value: float | None) -> str:
@@ -161,7 +234,7 @@ def _comparisons(plan: Plan, summary: Lookup, judged: Sequence[Verdict]) -> tupl
     claimed = [_claimed(one, judged) for one in made]
     adjusted = holm([None if verdict else one.p for one, verdict in zip(made, claimed, strict=True)])
     return tuple(
-        replace(one, p_holm=verdict.p_holm if verdict else p, is_claim=verdict is not None)
+        replace(one, p_holm=verdict.p_holm if verdict else p, family=_family(verdict))
         for one, verdict, p in zip(made, claimed, adjusted, strict=True)
     )
 
@@ -174,6 +247,10 @@ def _claimed(one: Comparison, judged: Sequence[Verdict]) -> Verdict | None:
         if same and claim.operator != "=" and not claim.margin:
             return verdict
     return None
+
+
+def _family(verdict: Verdict | None) -> Family:
+    return "exploratory" if verdict is None else "exploratory claim" if verdict.exploratory else "claim"
 
 
 def _failures(plan: Plan, summary: Lookup) -> tuple[Failures, ...]:
@@ -248,16 +325,49 @@ def _scored(record: RunRecord) -> Scored | None:
     return predictions.right_N, predictions.labels_N
 
 
-def _verdicts(plan: Plan, summary: Lookup, looks: tuple[dict[str, Any], ...], level: float) -> tuple[Verdict, ...]:
+def _verdicts(
+    plan: Plan,
+    summary: Lookup,
+    looks: tuple[dict[str, Any], ...],
+    level: float,
+    promised: Prespecified | None,
+    altered: str,
+) -> tuple[Verdict, ...]:
+    """The verdict on every claim: those that were promised share one correction, those that came later another."""
+    study = plan.study
+    why = (altered,) * len(study.claims) if altered else prespecified.exploratory(study, promised)
+    parts = [[claim for claim, reason in zip(study.claims, why, strict=True) if bool(reason) == late]
+             for late in (False, True)]  # fmt: skip
+    # What was promised counts in the correction, even where the study no longer claims it so.
+    gone = max(0, len(promised.claims) - len(parts[0])) if promised else 0
+    judged = [*_judged(plan, parts[0], summary, looks, level, gone), *_judged(plan, parts[1], summary, looks, level)]
+    found = {one.claim.statement: one for one in judged}
+    return tuple(replace(found[claim.statement], exploratory=reason)
+                 for claim, reason in zip(study.claims, why, strict=True))  # fmt: skip
+
+
+def _judged(
+    plan: Plan,
+    claims: Sequence[Claim],
+    summary: Lookup,
+    looks: tuple[dict[str, Any], ...],
+    level: float,
+    dropped: int = 0,
+) -> tuple[Verdict, ...]:
     """The verdicts on all runs at `level`; or at each look on the seeds it had, where the first decision stands."""
-    claims, paired = plan.study.claims, _is_paired(plan)
+    paired = _is_paired(plan)
     if not looks:
-        return verdicts(claims, summary, paired=paired, level=level)
+        return verdicts(claims, summary, paired=paired, level=level, dropped=dropped)
     standing: tuple[Verdict, ...] = ()
     for look in looks:
-        fresh = verdicts(claims, _seen(summary, {*look["seeds"]}), paired=paired, level=look["level"])
+        seen = _seen(summary, {*look["seeds"]})
+        fresh = verdicts(claims, seen, paired=paired, level=look["level"], dropped=dropped)
         at = f"; look {look['look']} of {look['looks']}, where p has to be below {1 - look['level']:.2g}"
-        fresh = tuple(replace(one, reason=one.reason + at) for one in fresh)
+        early = look["look"] < look["looks"]
+        fresh = tuple(
+            replace(one, reason=one.reason + at, early=early and one.verdict != "undecided" and one.p is not None)
+            for one in fresh
+        )
         standing = tuple(
             old if old.verdict != "undecided" else new for old, new in zip(standing or fresh, fresh, strict=True)
         )

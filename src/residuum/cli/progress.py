@@ -129,7 +129,8 @@ def _note(board: _Board, said: JobEvent, name: str) -> str:
         board.done.add(key)
         board.computed += board.work[key] * (1 - one.begun_at / one.steps)
         took = time.monotonic() - one.started
-        return f"{len(board.done)}/{len(board.runs)} {name}: {event.status} in {took:.1f} s | {one.state}"
+        state = f" | {one.state}" if one.state else ""  # none where nothing was trained
+        return f"{len(board.done)}/{len(board.runs)} {name}: {event.status} in {took:.1f} s{state}"
     elif isinstance(event, StepDone | EpochDone | Diverged) and key in board.going:
         one = board.going[key]
         if isinstance(event, StepDone):

@@ -153,6 +153,7 @@ def show(options: argparse.Namespace) -> None:
         return
     print(parsing.header(options.name) or study.question)
     print(f"\nbase recipe {study.base}, seeds {', '.join(map(str, study.seeds))}")
+    print(_selects(study))
     print("\nArms, and the settings that set them apart")
     print_table([{"arm": arm.name, **arm.settings} for arm in study.arms()])
     every = [config.settings() for config in configs.values()]
@@ -168,6 +169,16 @@ def show(options: argparse.Namespace) -> None:
         print_table([{"source": one.source, "arm": one.arm, "measure": one.measure, "value": one.value,
                       "bound": one.bound, "protocol": protocols.described(study.protocol_of(one))}
                      for one in study.published])  # fmt: skip
+
+
+def _selects(study: Any) -> str:
+    """Whether a study chooses an arm, and by what, in a line."""
+    if study.select == "none":
+        return "selects nothing: every arm is judged, and read on the test set at the end of each run"
+    return (
+        "selects an arm by validation error; the test set stays unread until all runs are there, and is then read "
+        f"once, for that arm and its baseline ({study.compare.baseline or 'none among these arms'})"
+    )
 
 
 def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = False) -> Any:
@@ -210,6 +221,7 @@ def plan(options: argparse.Namespace) -> None:
     if options.json:
         print_json({
             "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
+            "select": made.study.select,
             "arms": [{**vars(arm), "settings": dict(arm.settings), "seconds": cost.run[arm.name]} for arm in made.arms],
             "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
             "seconds": cost.total, "seconds_left": cost.remaining, "seconds_of_start": cost.start, "error": cost.spread,
@@ -225,6 +237,7 @@ def plan(options: argparse.Namespace) -> None:
         })  # fmt: skip
         return
     print(f"{made.label}: {made.study.question}")
+    print(_selects(made.study))
     print_table(rows)
     for line in made.gave_up:
         print(f"the budget cost {line}")
@@ -360,18 +373,16 @@ def _sizes(options: argparse.Namespace) -> tuple[Any, Any]:
     return RunConfig.of(runs[len(runs) // 2].config), RunConfig.of(runs[-1].config)
 
 
-TRAINED = {"test error %": "test_error", "train loss": "train_loss"}
-"""What is printed of each arm of a study that asks about trained networks."""
-
-
 def _came_out(label: str, options: argparse.Namespace) -> None:
     """Say what came out: the arms, then the verdicts."""
-    from residuum.analysis.results import results
+    from residuum.analysis.results import note_reading, results
     from residuum.cli.terminal import print_table
-    from residuum.report.tables import READ_BEFORE, heading, of_arm
+    from residuum.report import prespecified, selection
+    from residuum.report.tables import READ_BEFORE, final, heading, of_arm
     from residuum.studies import plan as plans
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
+    note_reading(found, options.runs)
     compared = found.plan.study.compare.measure
     if options.json:
         print_json({
@@ -379,23 +390,35 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
             "arms": {
                 measure: [{"arm": one.arm, "n": one.n, "mean": one.mean, "low": one.low, "high": one.high}
                           for one in found.summaries.get(measure, ())]
-                for measure in dict.fromkeys(("test_error", "held_out_error", "train_loss", compared))
+                for measure in dict.fromkeys((final(found, "error"), "held_out_error", "train_loss", compared))
             },
-            "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason}
-                         for one in found.verdicts],
+            "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason,
+                          "exploratory": one.exploratory, "early": one.early} for one in found.verdicts],
             "looks": found.looks,
+            "prespecified": found.prespecified.hash if found.prespecified else None,
+            "unplanned_looks": [list(one.seeds) for one in found.unplanned],
+            "chosen": found.selection.chosen.arm if found.selection and found.selection.chosen else None,
+            "test_error": {name: one.mean for name, one in found.selection.test.errors.items()}
+            if found.selection and found.selection.test else None,
         })  # fmt: skip
         return
-    shown = {heading(compared): compared} if found.plan.study.is_initial else TRAINED
+    error = final(found, "error")
+    trained = {f"{error.replace('_', ' ')} %": error, "train loss": "train_loss"}
+    shown = {heading(compared): compared} if found.plan.study.is_initial else trained
     first, *_ = shown.values()
     print_table([
         {"arm": one.arm, "n": one.n, **{text: _interval(of_arm(found, name, one.arm)) for text, name in shown.items()}}
         for one in found.summaries.get(first, ())
     ])  # fmt: skip
     if found.verdicts:
-        print_table([{"verdict": one.verdict, "claim": one.claim.text, "why": one.reason} for one in found.verdicts])
+        print_table([{"verdict": one.verdict + " (exploratory)" * bool(one.exploratory), "claim": one.claim.text,
+                      "why": one.reason} for one in found.verdicts])  # fmt: skip
+        for line in prespecified.notes(found):
+            print(line)
     if found.looks and found.looks[0].get("read_before"):
         print(READ_BEFORE)
+    if found.selection:
+        print(selection.state(found))
     where = [] if options.runs == RUNS else ["--runs", str(options.runs)]
     print(f"`{shlex.join(['residuum', 'study', 'report', label, *where])}` writes the report")
 
@@ -410,13 +433,14 @@ def _interval(summary: Any) -> str:
 
 def report(options: argparse.Namespace) -> None:
     """`residuum study report STUDY`."""
-    from residuum.analysis.results import results
+    from residuum.analysis.results import note_reading, results
     from residuum.report.study_page import write
     from residuum.studies import plan as plans
 
     folder = plans.find(options.name, options.runs)
     found, out = results(plans.read(folder), options.runs), options.out or folder / "report"
     index = write(found, out, root=options.runs, elsewhere=options.runs != RUNS)
+    note_reading(found, options.runs)
     if options.json:
         print_json({"report": str(index)})
     else:

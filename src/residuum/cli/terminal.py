@@ -59,6 +59,10 @@ def result_lines(record: RunRecord) -> list[str]:
     if result["status"] == "imported":
         return ["weights from elsewhere: `residuum evaluate` scores them"]
     last, selected = result["last"], result["selected"]
+    if "test" not in last:
+        held_out = last["validation"]
+        said = f"validation loss {loss(held_out['loss'])} acc {held_out['accuracy']:.4f}" if held_out else "finished"
+        return [f"{said} (last epoch, {last['epoch']}); the test set was left unread (monitor.final_test=false)"]
     test = last["test"]
     lines = [f"test loss {loss(test['loss'])} acc {test['accuracy']:.4f} (last epoch, {last['epoch']})"]
     if selected is None:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,7 @@ from residuum import optim
 from residuum.analysis import power
 from residuum.analysis.power import Promise
 from residuum.analysis.results import results
+from residuum.analysis.selection import JUDGED_BY, means
 from residuum.conduct.launchers import processes
 from residuum.conduct.launchers.processes import Job, JobFailed, Said
 from residuum.conduct.packing import (
@@ -40,8 +42,11 @@ from residuum.models.summary import Summary, summarize
 from residuum.records import run_folder, storage
 from residuum.registry import Choice, Table
 from residuum.run import assemble
+from residuum.studies import chosen
 from residuum.studies import plan as plans
+from residuum.studies.chosen import Chosen
 from residuum.studies.plan import Look, Plan, PlannedArm, PlannedRun
+from residuum.studies.prespecified import prespecify
 from residuum.studies.study import Protocol, Study, StudyError, check_claims
 
 PROTOCOL_TABLES: Mapping[str, Table[Any]] = {
@@ -267,7 +272,7 @@ def estimate(plan: Plan, root: Path, *, seconds: float = 20.0, packing: Packing 
         each[arm.name] = pace.setup + arm.epochs * epoch
     start = start_seconds(usual_threads())
     gain = packing.gain if packing else 1.0
-    todo = [each[run.arm] for run in plan.runs if not plans.is_complete(run, root)]
+    todo = [each[run.arm] for run in plan.runs if not run_folder.is_complete(root / run.folder)]
     return Estimate(
         run=each,
         start=start,
@@ -387,15 +392,28 @@ def run(plan: Plan, root: Path, *, workers: int, threads: int, lanes: int = 1) -
             f"go on with --until-decided, or remove {looks}"
         )
     yield from _computed(plan, root, workers, threads, lanes)
+    yield from _read_test_set(plan, root, workers, threads, lanes)
 
 
-def _computed(plan: Plan, root: Path, workers: int, threads: int, lanes: int) -> Iterator[Said | Plan]:
+def _computed(
+    plan: Plan, root: Path, workers: int, threads: int, lanes: int, looks: Sequence[int] = ()
+) -> Iterator[Said | Plan]:
+    """Compute what is missing of a plan; what it promises, `looks` among it, is recorded before its first run."""
     yield plan
-    folder = plans.write(plan, root)
+    prespecify(plan, root, looks)
+    plans.write(plan, root)
+    yield from _launched(plan, plan.runs, root, workers, threads, lanes)
+
+
+def _launched(
+    plan: Plan, runs: Sequence[PlannedRun], root: Path, workers: int, threads: int, lanes: int
+) -> Iterator[Said]:
+    """Compute what is not there of some runs of a plan; those that fail now are written down beside it."""
+    folder = plans.folder_of(root, plan.label)
     failed: dict[str, str] = {}
     storage.write_json(folder / plans.FAILED, failed)
     work = {arm.name: arm.work for arm in plan.arms}
-    todo = [one for one in plan.runs if not plans.is_complete(one, root)]
+    todo = [one for one in runs if not plans.is_complete(one, root)]
     todo.sort(key=lambda one: (plan.study.seeds.index(one.seed), -work[one.arm]))
     # Two arms may ask for the same run, as the baseline of two questions.
     jobs = {one.id: Job(one.id, RunConfig.of(one.config), plan.study.base) for one in todo}
@@ -408,6 +426,44 @@ def _computed(plan: Plan, root: Path, workers: int, threads: int, lanes: int) ->
         yield said
 
 
+def _read_test_set(plan: Plan, root: Path, workers: int, threads: int, lanes: int) -> Iterator[Said]:
+    """Read the test set for the arm that validation has chosen and for its baseline, once all runs are there.
+
+    The choice is written down before, and stands: more seeds choose no other arm, and are not read.
+    """
+    if plan.study.select == "none":
+        return
+    made = _chosen(plan, root)
+    if made is None:
+        return
+    asked = [one for one in plan.runs if one.arm in (made.arm, made.baseline) and one.seed in made.seeds]
+    reading = [replace(one, config={**one.config, "monitor": {**one.config["monitor"], "final_test": True}})
+               for one in asked if run_folder.is_complete(root / one.folder)]  # fmt: skip
+    if not all(plans.is_complete(one, root) for one in reading):
+        yield from _launched(plan, reading, root, workers, threads, lanes)
+
+
+def _chosen(plan: Plan, root: Path) -> Chosen | None:
+    """The choice that was made, or is made now; None where runs are missing, or there is nothing to choose."""
+    found = results(plan, root)
+    assert found.selection is not None
+    stands, best, arms = found.selection.chosen, found.selection.best, plan.study.arms()
+    if stands is not None or best is None or found.selection.missing or not plan.study.compare.baseline:
+        return stands
+    baseline = plan.study.baseline_of(next(arm for arm in arms if arm.name == best), arms)
+    made = Chosen(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        arm=best,
+        baseline=baseline.name if baseline else best,
+        seeds=plan.study.seeds,
+        validation=means(found.summaries[JUDGED_BY]),
+        runs=len(found.records),
+        read_before=sum(record.test_reads > 0 for record in found.records.values()),
+    )
+    chosen.write(made, plans.folder_of(root, plan.label))
+    return made
+
+
 def until_decided(
     plan_: Plan, root: Path, *, workers: int, threads: int, budget: float | None, lanes: int = 1
 ) -> Iterator[Said | Plan | Look]:
@@ -417,12 +473,13 @@ def until_decided(
     stays decided, and at no look is its interval narrower than its share of the 5 % allows.
     """
     began, group = time.monotonic(), len(plan_.study.seeds)
+    sizes = [group * number for number in range(1, GROUPS + 1)]
     read_before = _read_before(plan_, root)
     looks: list[Look] = []
     decided: dict[str, str] = {}
     for number in range(1, GROUPS + 1):
         took = time.monotonic()
-        yield from _computed(plan_, root, workers, threads, lanes)
+        yield from _computed(plan_, root, workers, threads, lanes, sizes)
         took = time.monotonic() - took
         level = 1 - power.spend(number, GROUPS)
         for verdict in results(plan_, root, level=level).verdicts:
@@ -433,9 +490,10 @@ def until_decided(
         yield looks[-1]
         spent = time.monotonic() - began
         if len(decided) == len(plan_.study.claims) or (budget is not None and spent + took > budget):
-            return
+            break
         if number < GROUPS:
             plan_ = with_seeds(plan_, group)
+    yield from _read_test_set(plan_, root, workers, threads, lanes)
 
 
 def _read_before(plan: Plan, root: Path) -> bool:

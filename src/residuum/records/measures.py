@@ -34,7 +34,8 @@ class Measure:
     `initial`: it is of the network before training. `untrained` says what it is worth of a run that did not train
     (see `trained`): it counts as the worst there is, says nothing, or is a number like that of any other run. A loss
     is the worst of a run that diverged, and at chance a number: losses do not all pile up at one value there.
-    `split` has the images on which a run must have trained.
+    `split` has the images on which a run must have trained. `held_out` is the measure that is the same on validation
+    images; only measures of the test images have one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Measure:
     initial: bool = False
     untrained: Literal["worst", "nothing", "as any"] = "as any"
     split: Literal["train", "test"] = "test"
+    held_out: str = ""
 
     @property
     def is_time(self) -> bool:
@@ -102,7 +104,7 @@ def drop_times(record: RunRecord) -> list[float]:
 def _test(which: str, key: str) -> Callable[[RunRecord], float | None]:
     def of(record: RunRecord) -> float | None:
         scored = record.result.get(which)
-        if not scored:
+        if not scored or "test" not in scored:
             return None
         return float(scored["test"]["loss"]) if key == "loss" else _percent(scored["test"]["accuracy"], key)
 
@@ -113,20 +115,25 @@ def has_trained(record: RunRecord, split: Literal["train", "test"] = "test") -> 
     """Whether a run ended more accurate than guesses, which would be so in fewer than one of 1,000 cases.
 
     Guesses always name the most frequent class of the test images; runs recorded before its share was (`chance`) are
-    held against one class of K. False of a run that diverged, None where too little is known.
+    held against one class of K. A run that left the test set unread is judged by its validation images. False of a run
+    that diverged, None where too little is known.
     """
     if record.status == "diverged":
         return False
     last, classes = record.result.get("last"), len(record.data.get("classes", ()))
-    if not last or not (classes or "chance" in last):
+    if not last or not (classes or "chance" in last or "held_out_chance" in last):
         return None
-    scores = last["test"] if split == "test" else vars(record.epochs[-1].train) if record.epochs else {}
+    read = "test" in last
+    scores = (last["test"] if read else last["validation"] or {}) if split == "test" else {}
+    if split == "train" and record.epochs:
+        scores = vars(record.epochs[-1].train)
     if "n" not in scores:
         return None
     from scipy.special import bdtrc  # slow to import, for commands that only describe
 
     right = round(scores["accuracy"] * scores["n"])
-    guessed = last["chance"] if "chance" in last else 1 / classes
+    chance = "chance" if read else "held_out_chance"
+    guessed = last[chance] if chance in last else 1 / classes
     return right > 0 and bool(bdtrc(right - 1, scores["n"], guessed) < CHANCE)
 
 
@@ -258,22 +265,28 @@ def _result(key: str) -> Callable[[RunRecord], float | None]:
 
 
 _ALL = (
-    Measure("test_error", "test error of the last epoch", "%", True, _test("last", "error"), untrained="worst"),
+    Measure("test_error", "test error of the last epoch", "%", True, _test("last", "error"), untrained="worst",
+            held_out="validation_error"),
     Measure("selected_test_error", "test error of the selected epoch", "%", True, _test("selected", "error"),
-            untrained="worst"),
+            untrained="worst", held_out="validation_error"),
     Measure("test_accuracy", "test accuracy of the last epoch", "%", False, _test("last", "accuracy"),
-            untrained="worst"),
-    Measure("test_loss", "test loss of the last epoch", "nats", True, _test("last", "loss"), untrained="worst"),
+            untrained="worst", held_out="validation_accuracy"),
+    Measure("test_loss", "test loss of the last epoch", "nats", True, _test("last", "loss"), untrained="worst",
+            held_out="validation_loss"),
     Measure("train_loss", "training loss of the last epoch, penalties included", "nats", True, _last("train", "loss"),
             untrained="worst"),
     Measure("train_error", "training error of the last epoch", "%", True, _last("train", "error"), untrained="worst",
             split="train"),
     Measure("validation_error", "validation error of the last epoch", "%", True, _last("validation", "error"),
             untrained="worst"),
+    Measure("validation_accuracy", "validation accuracy of the last epoch", "%", False,
+            _last("validation", "accuracy"), untrained="worst"),
+    Measure("validation_loss", "validation loss of the last epoch", "nats", True, _last("validation", "loss"),
+            untrained="worst"),
     Measure("held_out_error", "error of the last epoch on validation images, or the observed test error without them",
             "%", True, _curve(lambda errors: errors[-1]), untrained="worst"),
-    Measure("trained", "whether the test accuracy of the last epoch is beyond chance (1) or not (0)", "share", False,
-            _trained, untrained="worst"),
+    Measure("trained", "whether the test accuracy of the last epoch (where the test set is unread, the validation "
+            "accuracy) is beyond chance (1) or not (0)", "share", False, _trained, untrained="worst"),
     Measure("gap", "held-out error minus error on the training images, unaugmented, both with the final weights: "
             "how much it overfits", "points", True, _gap, untrained="nothing"),
     Measure("gap_growth", "how much held-out minus training error, as measured in training, grew in the second half: "

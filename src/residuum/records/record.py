@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,14 @@ class RunRecord:
         """One row an update: step, learning rate, loss, gradient norm, hash of the image order."""
         return storage.read_rows(self.folder / run_folder.STEPS)
 
+    def blind(self) -> RunRecord:
+        """This record without anything that it says of the test images, for those who must not know yet."""
+        result = dict(self.result)
+        for which in ("last", "selected"):
+            if result.get(which):
+                result[which] = {key: value for key, value in result[which].items() if key not in ("test", "chance")}
+        return replace(self, epochs=tuple(replace(row, test=None) for row in self.epochs), result=result)
+
     def _repr_html_(self) -> str:
         """The run in a notebook."""
         config, rows = self.config, [("status", self.status)]
@@ -60,8 +68,8 @@ class RunRecord:
         rows.append(("recipe, seed", f"{self.recipe or '–'}, {config.train.seed}"))
         rows.append(("epochs", f"{len(self.epochs)} of {config.train.epochs}"))
         for which in ("last", "selected"):
-            if scored := self.result.get(which):
-                test = scored["test"]
+            if test := (self.result.get(which) or {}).get("test"):
+                scored = self.result[which]
                 text = f"loss {float(test['loss']):.3f}, accuracy {test['accuracy']:.2%} (epoch {scored['epoch']})"
                 rows.append((f"test, {which} epoch", text))
         if "parameters" in self.result:

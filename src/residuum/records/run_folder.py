@@ -119,6 +119,12 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
+def is_unread(folder: Path) -> bool:
+    """Whether a complete run has left the test set unread, which it would otherwise have scored at its end."""
+    last = storage.read_json(folder / RESULT).get("last")
+    return bool(last) and "test" not in last
+
+
 def count_test_reads(folder: Path) -> int:
     """How often the test set was read by the run in a folder. A damaged row counts: it stands for a reading, too."""
     return len(storage.read_lines(folder / TEST_READS))

@@ -21,7 +21,7 @@ from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import commands, inside, tables
+from residuum.report import commands, inside, prespecified, selection, tables
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, batch_size, differences, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
@@ -102,11 +102,13 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
     )
     made = (
         Section("claims", "Verdicts", tuple(_claims(results))),
+        Section("selection", "The arm that validation chose", tuple(selection.blocks(results))),
         *((layers, *arms) if results.plan.study.is_initial else (*arms, *_trained(results), layers)),
         *inside.sections(results, elsewhere=elsewhere),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
         Section("troubles", "What diverged, failed or is damaged", tuple(_troubles(results))),
+        Section("prespecified", "What was promised", tuple(prespecified.blocks(results))),
         Section("looks", "Looks until decided", tuple(_looks(results))),
         Section("again", "How to compute it again", tuple(_again(results, elsewhere))),
         Section("environment", "Environment", tuple(_environment(results))),
@@ -196,11 +198,10 @@ LOOKED = (
 def _claims(results: Results) -> list[Block]:
     if not results.plan.study.claims:
         return []
-    counts = [sum(one.verdict == word for one in results.verdicts) for word in tables.WORDS]
-    summary = ", ".join(f"{count} {word}" for count, word in zip(counts, tables.WORDS, strict=True))
-    claims = f"{len(results.verdicts)} claim{'' if len(results.verdicts) == 1 else 's'}"
     meaning = f"{MEANING} {LOOKED}" if results.looks else MEANING
-    return [Tabular(tables.filled(tables.verdicts(results)), f"{claims}: {summary}."), Paragraph(meaning)]
+    notes = [Paragraph(text) for text in prespecified.notes(results)]
+    table = Tabular(tables.filled(tables.verdicts(results)), f"{prespecified.family(results)}.")
+    return [table, *notes, Paragraph(meaning)]
 
 
 def _arms(results: Results) -> list[Block]:
@@ -211,6 +212,8 @@ def _arms(results: Results) -> list[Block]:
         f"{_capital(measure(results.plan.study.compare.measure).text)}."
         if results.plan.study.is_initial
         else "Errors and accuracies are those of the last epoch, on the test set, which selects nothing."
+        if results.selection is None
+        else "Errors and accuracies are those of the last epoch, on images held out of the training set."
     )
     blocks: list[Block] = [Tabular(tables.filled(tables.arms(results)), caption)]
     blocks += _failures(results)
@@ -233,16 +236,18 @@ def _arms(results: Results) -> list[Block]:
 def _failures(results: Results) -> list[Block]:
     """Who did not train: a table, or where all did, how much these runs leave open."""
     ended = [one for one in results.failures if one.n and one.high is not None]
+    held = tables.final(results, "accuracy").partition("_")[0]
     if not ended:
         return []
     if not any(one.failed for one in ended):
         most = max(100 * one.high for one in ended if one.high is not None)
         return [Paragraph(
-            "Every run that came to an end trained: its test accuracy is beyond chance (binomial test at 0.1 %). So "
+            f"Every run that came to an end trained: its {held} accuracy is beyond chance (binomial test at 0.1 %). So "
             f"few runs leave failure rates of up to {most:.0f} % open (95 % interval of Clopper and Pearson)."
         )]  # fmt: skip
     caption = (
-        "Runs that did not train: they diverged, or their test accuracy is not beyond chance (binomial test at 0.1 %). "
+        f"Runs that did not train: they diverged, or their {held} accuracy is not beyond chance (binomial test at "
+        "0.1 %). "
         "The interval of the failure rate is exact (Clopper and Pearson); p: Boschloo's exact test of equal failure "
         "rates, two-sided, exploratory and not corrected."
     )

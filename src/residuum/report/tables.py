@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
+from residuum.analysis.claims import Verdict
 from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.config import RunConfig
@@ -136,20 +137,29 @@ def of_arm(results: Results, name: str, arm: str) -> Summary | None:
 def measures_shown(results: Results) -> list[str]:
     """The measures in the table of arms: test error, what the study compares, and the selected epoch's where known.
 
-    Of a study that asks about untrained networks or about accuracy, what it compares alone.
+    Of a study that asks about untrained networks or about accuracy, what it compares alone. One that chooses an arm
+    knows validation errors only.
     """
     study = results.plan.study
     if study.is_initial or in_accuracy(results):
         return [study.compare.measure]
-    names = ["test_error", study.compare.measure]
+    names = [final(results, "error"), study.compare.measure]
     return list(
         dict.fromkeys([*names, *(["selected_test_error"] if "selected_test_error" in results.summaries else [])])
     )
 
 
+def final(results: Results, key: str) -> str:
+    """The measure of how the runs of a study ended, as `error` or `accuracy`: on the test set, or on validation images.
+
+    The latter where an arm is chosen by them.
+    """
+    return f"test_{key}" if results.selection is None else f"validation_{key}"
+
+
 def in_accuracy(results: Results) -> bool:
     """Whether a study is told in accuracies; every other is in errors, so that signs agree from table to table."""
-    return results.plan.study.compare.measure == "test_accuracy"
+    return results.plan.study.compare.measure == final(results, "accuracy")
 
 
 def heading(name: str) -> str:
@@ -165,16 +175,30 @@ def verdicts(results: Results) -> Table:
         places = digits(one.claim.measure)
         low, high = one.corrected or (None, None)
         rows.append((
-            WORDS[one.verdict], one.claim.text, f"{_expected(one.claim)}; {heading(one.claim.measure)}",
+            WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory),
+            one.claim.text, f"{_expected(one.claim)}; {heading(one.claim.measure)}",
             *difference(one.difference, one.low, one.high, places, in_percent=one.in_percent),
             difference(None, low, high, places, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
-            one.rests_on or f"n = {one.n}", re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
+            _rests_on(results, one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
         ))  # fmt: skip
     numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
     columns = ("verdict", "claim", "expected", *numeric, "rests on", "reason")
     found = Table(columns, tuple(rows), numeric, tuple(one.verdict for one in results.verdicts))
     return found if results.looks else without(found, "needs p below")
+
+
+def _rests_on(results: Results, one: Verdict) -> str:
+    """What a verdict rests on, with what takes from it: that it was not promised, was read before, or stopped early."""
+    parts = [one.rests_on or f"n = {one.n}"]
+    number = len(results.unplanned)
+    if number and one.p is not None:
+        parts.append(f"after {number} unplanned look{'s' if number > 1 else ''}")
+    if one.early:
+        parts.append("decided at an early look: the difference is on average too large")
+    if one.exploratory:
+        parts.append(f"exploratory: {one.exploratory}")
+    return "; ".join(parts)
 
 
 def _expected(claim: Any) -> str:
@@ -214,7 +238,8 @@ def asked(results: Results) -> Table | None:
 
     Accuracy is not shown beside error, which says the same with the other sign.
     """
-    shown = {*measures_shown(results), "parameters", "macs", "test_error" if in_accuracy(results) else "test_accuracy"}
+    twin = final(results, "error" if in_accuracy(results) else "accuracy")
+    shown = {*measures_shown(results), "parameters", "macs", twin}
     names = [name for name in dict.fromkeys(claim.measure for claim in results.plan.study.claims) if name not in shown]
     if not names:
         return None
@@ -275,7 +300,8 @@ def published(results: Results) -> Table:
     rows = []
     numbers = {source: at for at, source in enumerate(sources(results), start=1)}
     for one in results.plan.study.published:
-        ours = of_arm(results, one.measure, one.arm)
+        name = one.measure if results.selection is None else measure(one.measure).held_out or one.measure
+        ours = of_arm(results, name, one.arm)
         mean = ours.mean if ours else None
         own = [text for text in protocol_differences(results, one) if text not in shared]
         rows.append((
@@ -307,6 +333,8 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
         said = found.get("epochs", f"{run.config['train']['epochs']} epochs here")
         found["epochs"] = f"{said} (×{plan.scale:.3g})"
     others = []
+    if results.selection is not None and measure(one.measure).held_out:
+        others.append("test images there, images held out of the training set here")
     where = run.config["data"]["root"].rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     if re.search(r"jpe?g", where, re.IGNORECASE):
         others.append(f"JPEG copy of the images here ({where})")
@@ -323,9 +351,9 @@ def comparisons(results: Results) -> Table:
     rows = tuple(
         (
             one.arm, one.baseline, *difference(one.mean, one.low, one.high, places, in_percent=one.in_percent),
-            _over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
+            over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
             *map(chance, (one.p_t, one.p_permutation, one.p_ranks, one.p_holm)),
-            "claim" if one.is_claim else "exploratory", str(one.n), one.note or NOTHING,
+            one.family, str(one.n), one.note or NOTHING,
         )
         for one in results.comparisons
     )  # fmt: skip
@@ -345,7 +373,7 @@ def comparisons(results: Results) -> Table:
     return Table(("arm", "baseline", *numbers, "family", n, "note"), rows, (*numbers, n))
 
 
-def _over_images(found: SeedsAndImages | None) -> str:
+def over_images(found: SeedsAndImages | None) -> str:
     """The interval over seeds and test images, with a mark where so many images cannot tell the sign."""
     if found is None:
         return NOTHING
@@ -356,7 +384,7 @@ def runs(results: Results) -> Table:
     """Every run that the study asked for."""
     rows = []
     what = "accuracy" if in_accuracy(results) else "error"
-    names = ["test_accuracy"] if in_accuracy(results) else ["test_error", "selected_test_error"]
+    names = [final(results, what), *([] if in_accuracy(results) or results.selection else ["selected_test_error"])]
     for run in results.plan.runs:
         record = results.records.get(run.id)
         found = [None if record is None else measure(name).of(record) for name in names]
@@ -364,7 +392,7 @@ def runs(results: Results) -> Table:
         epochs = 0 if record is None else len(record.epochs)
         rows.append((run.arm, str(run.seed), status(results, run), str(epochs), *map(number, found),
                      number(seconds, 0), run.id, run.folder))  # fmt: skip
-    heads = [f"test {what}, last epoch (%)", "selected epoch (%)"][: len(names)]
+    heads = [f"{names[0].replace('_', ' ')}, last epoch (%)", "selected epoch (%)"][: len(names)]
     numeric = ("seed", "epochs", *heads, "seconds")
     columns = ("arm", "seed", "status", *numeric[1:], "id", "folder")
     return Table(columns, tuple(rows), numeric, tuple(row[2] for row in rows))

@@ -75,8 +75,10 @@ class Look:
 
 
 def is_complete(run: PlannedRun, root: Path) -> bool:
-    """Whether a run is in the store, whichever study asked for it."""
-    return run_folder.is_complete(root / run.folder)
+    """Whether a run is in the store, whichever study asked for it, with the test set read if it is to be."""
+    folder = root / run.folder
+    reads = run.config["monitor"].get("final_test", True)
+    return run_folder.is_complete(folder) and not (reads and run_folder.is_unread(folder))
 
 
 def folder_of(root: Path, label: str) -> Path:

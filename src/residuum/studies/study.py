@@ -24,6 +24,8 @@ from residuum.registry import describe
 
 OPERATORS = (" > ", " < ", " = ")
 SEED = "train.seed"
+READS_TEST = ("monitor.test", "monitor.final_test")
+"""Settings by which a run reads the test set."""
 MEANT = {"metric": "measure"}
 """Keys that people write for another one."""
 
@@ -212,6 +214,8 @@ class Study(_Part):
 
     The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell; of these,
     `only` keeps those that it names, unless it is empty. `inside` names the arms whose networks the report looks into.
+    `select` says whether an arm is chosen: with `validation` runs leave the test set unread, arms are judged by images
+    held out, and the test set is read once, for the arm with the lowest mean validation error and its baseline.
     `sources` says once how all numbers of a source were made; a published number says what is particular in its own.
 
     Raises:
@@ -228,6 +232,7 @@ class Study(_Part):
     named: tuple[NamedArm, ...] = Field(default=(), alias="arms")
     only: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
+    select: Literal["none", "validation"] = "none"
     compare: Compare = Compare()
     claims: tuple[Claim, ...] = ()
     sources: dict[Name, Protocol] = {}
@@ -260,6 +265,11 @@ class Study(_Part):
         """The arms in the order of the file: named arms first to last, axes turning from the last."""
         return tuple(arm for arm in self._all_arms() if not self.only or arm.name in self.only)
 
+    @property
+    def _unread(self) -> dict[str, bool]:
+        """The settings that leave the test set unread, where an arm is to be chosen."""
+        return dict.fromkeys(READS_TEST, False) if self.select == "validation" else {}
+
     def _all_arms(self) -> tuple[Arm, ...]:
         cells = [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
         made = []
@@ -271,7 +281,7 @@ class Study(_Part):
                 places: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.settings, ("set",))
                 places |= dict.fromkeys(own, ("arms", number, "set")) | dict.fromkeys(cell, ("axes",))
                 # All at once, so that a network on an axis does not undo what an arm sets of it.
-                config = _changed(recipes.recipe(self.base), {**self.settings, **own, **cell}, places)
+                config = _changed(recipes.recipe(self.base), {**self._unread, **self.settings, **own, **cell}, places)
                 made.append(Arm(name or "base", {**own, **cell}, cell, config))
         return tuple(made)
 
@@ -449,6 +459,35 @@ def _check(study: Study) -> None:
             if value not in study.axes[path]:
                 values = ", ".join(json.dumps(other) for other in study.axes[path])
                 raise StudyError(("compare", "baseline", path), f"{value!r} is not on this axis, which has {values}")
+    if study.select == "validation":
+        _check_unread(study)
+
+
+def _check_unread(study: Study) -> None:
+    """Check that a study which chooses an arm by validation can do so, and asks nothing of the test set before.
+
+    Raises:
+        StudyError: it cannot, or does.
+    """
+    why = "which select = 'validation' leaves unread until an arm is chosen"
+    places: dict[tuple[str | int, ...], Settings] = {("set",): study.settings, ("axes",): study.axes}
+    places |= {("arms", number, "set"): one.settings for number, one in enumerate(study.named)}
+    for place, settings in places.items():
+        for path in READS_TEST:
+            if path in settings:
+                raise StudyError((*place, path), f"{path} is about the test set, {why}")
+    if study.inside:
+        raise StudyError(("inside",), f"what a network knows is shown on the test set, {why}")
+    for arm in study.arms():
+        if not arm.config.data.validation:
+            raise StudyError(("select",), f"arm {arm.name!r} holds no images out to be judged by: set data.validation")
+    asked: list[tuple[tuple[str | int, ...], str]] = [(("compare", "measure"), study.compare.measure)]
+    asked += [(("claims", number, "measure"), claim.measure) for number, claim in enumerate(study.claims)]
+    for place, name in asked:
+        if other := measure(name).held_out:
+            raise StudyError(place, f"{name!r} is of the test set, {why}; did you mean {other!r}?")
+    if not study.compare.baseline and not study.only:
+        raise StudyError(("compare", "baseline"), "the chosen arm is held against a baseline: name an arm")
 
 
 def check_claims(study: Study, configs: Mapping[str, RunConfig]) -> None:

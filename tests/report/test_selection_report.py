@@ -1,0 +1,120 @@
+"""What a report says of the arm that validation chose, from fabricated runs whose test and validation errors disagree."""
+
+import json
+import re
+
+import pytest
+from report_runs import DEPTHS, depths, leave, planned, read
+
+from residuum.report import selection, tables
+from residuum.report.study_page import sections
+from residuum.studies import chosen
+from residuum.studies import plan as plans
+from residuum.studies.chosen import Chosen
+
+VALIDATION = {"compare": {"baseline": "resnet20", "measure": "validation_error"}, "select": "validation",
+              "set": {"data.validation": 5000},
+              "claims": [{"text": "Plain gets worse.", "expect": "plain56 > plain20", "measure": "validation_error"}]}  # fmt: skip
+ERRORS = dict(zip(DEPTHS, (9.5, 13.5, 20.0, 8.5, 7.0, 6.5), strict=True))
+MADE = Chosen(
+    "2026-01-02T03:04:05+00:00", "resnet110", "resnet20", (0, 1, 2), {"resnet110": 7.15, "resnet20": 9.35}, 18, 0
+)
+
+
+def study(root, *, read_of=("resnet110", "resnet20"), missing=0, made=MADE, reads_of=None, **changes):
+    """A study of which some runs are missing, some arms were read on the test set, and a choice was made or not."""
+    plan = planned(depths(**{**VALIDATION, **changes}))
+    for run in plan.runs[: len(plan.runs) - missing]:
+        leave(root, run, ERRORS[run.arm] * (1 + 0.01 * run.seed**2), observed=True)
+        path = root / run.folder / "result.json"
+        result = json.loads(path.read_text())
+        result["last"] |= {"validation": {"accuracy": 0.9, "n": 5000}, "held_out_chance": 0.1, "chance": 0.1}
+        if run.arm in read_of:
+            (root / run.folder / "test_reads.jsonl").write_text('{"why": "last", "epoch": 12}\n')
+        else:
+            del result["last"]["test"]
+        path.write_text(json.dumps(result))
+    folder = plans.write(plan, root)
+    if made:
+        chosen.write(made, folder)
+    return read(plan, root)
+
+
+def told(found):
+    (section,) = (one for one in sections(found) if one.id == "selection")
+    return section.blocks
+
+
+def test_the_reading_is_a_table_of_its_own_with_its_paired_difference(tmp_path):
+    found = study(tmp_path)
+    table, text = told(found)
+    assert table.table.columns == (
+        "arm", "role", "validation error (%)", "test error (%)", "difference", "95 % interval", "n", "readings",
+    )  # fmt: skip
+    test = found.selection.test
+    ends = tables.interval(test.comparison.low, test.comparison.high, 2, "+")
+    assert [row[:3] for row in table.table.rows] == [("resnet110", "chosen", "7.15"), ("resnet20", "baseline", "9.35")]
+    assert table.table.rows[0][3].startswith("6.61 ± ")
+    assert table.table.rows[0][4:] == (tables.number(-2 * (1 + 0.05 / 3), 2, "+"), ends, "3", "3")
+    assert table.table.rows[1][4:] == ("–", "–", "3", "3")
+    assert table.caption.startswith(
+        "The only reading of the test set (2026-01-02), with the weights of the last epoch."
+    )
+    assert (
+        text.text
+        == f"{selection.HOW} A validation error that was the lowest of several is too low on average; the test error is not."
+    )
+
+
+def test_nothing_else_in_the_report_is_of_the_test_set(tmp_path):
+    """Though the runs have an observed test curve on record, and those of two arms their test errors."""
+    found = study(tmp_path)
+    others = [block for one in sections(found) if one.id != "selection" for block in one.blocks]
+    words = " ".join([*(getattr(one, "caption", "") for one in others), *(getattr(one, "text", "") for one in others)])
+    assert not re.search(r"test (error|accuracy|loss)", words.replace("Published numbers", ""))
+    cells = {cell for one in others if hasattr(one, "table") for row in one.table.rows for cell in row}
+    assert not [cell for cell in cells if cell.startswith("6.61")]
+    heads = {column for one in others if hasattr(one, "table") for column in one.table.columns}
+    assert "validation error, last epoch (%)" in heads
+    assert not [head for head in heads if "test" in head]
+    assert all(row.test is None for record in found.records.values() for row in record.epochs)
+
+
+def test_a_published_test_error_beside_held_out_images_is_said_to_be_one(tmp_path):
+    found = study(tmp_path, made=None)
+    (row,) = tables.published(found).rows
+    columns = tables.published(found).columns
+    assert (
+        "test images there, images held out of the training set here" in row[columns.index("differences in protocol")]
+    )
+    # 110 % of the error at the last epoch, as such runs leave it.
+    assert row[columns.index("ours")].startswith(tables.number(1.1 * 8.5 * (1 + 0.05 / 3)))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"missing": 4, "made": None}, "The test set is still unread: 4 of 18 runs are not there yet."),
+        ({"made": None}, "The test set is still unread: the command that ran the study, given again, chooses an arm and reads it."),
+        ({"read_of": ("resnet20",)}, "Chosen by validation error: resnet110 (7.15 %). The test set is not read for it in every run yet"),
+    ],
+)  # fmt: skip
+def test_a_report_before_the_reading_says_how_far_it_is(made, says, tmp_path):
+    (text,) = told(study(tmp_path, **made))
+    assert text.text.startswith(f"{selection.HOW} {says}")
+
+
+def test_what_was_read_elsewhere_and_another_choice_by_now_are_told(tmp_path):
+    before = Chosen(**{**vars(MADE), "read_before": 5})
+    _, text = told(study(tmp_path / "before", made=before, read_of=("resnet110", "resnet20", "plain20")))
+    assert "Of the 18 runs 5 had been read on the test set before, outside of this study" in text.text
+    _, text = told(study(tmp_path / "since", read_of=("resnet110", "resnet20", "plain20")))
+    assert "Since then the test set was read for 3 runs of other arms, outside of this study." in text.text
+    other = Chosen(**{**vars(MADE), "arm": "resnet56", "validation": {"resnet56": 7.0, "resnet20": 9.35}})
+    _, text = told(study(tmp_path / "other", made=other, read_of=("resnet56", "resnet20")))
+    assert "resnet110 would be chosen. The choice stands: the test set is not read again." in text.text
+
+
+def test_a_study_that_chooses_nothing_has_no_such_section(tmp_path):
+    plan = planned(depths())
+    assert "selection" not in [one.id for one in sections(read(plan, tmp_path))]
