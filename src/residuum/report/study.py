@@ -297,7 +297,7 @@ def _comparisons(results: Results) -> list[Block]:
             for row in found.rows if row.low is not None and row.high is not None
         )  # fmt: skip
         text = f"{text.rstrip()}{ranked}"
-        blocks.append(picture("differences", text, differences.draw(found)))
+        blocks.append(picture("differences", text, differences.draw(found), differences.draw(found, narrow=True)))
     return blocks
 
 
@@ -334,12 +334,12 @@ def _curves(results: Results, curves: study_curves.Curves) -> list[Block]:
         (AT_ONCE, any(panel.at_once for panel in panels)),
     ]
     text = f"Training loss and error against epoch. {''.join(text for text, so in said if so)}{remark}".strip()
-    blocks: list[Block] = [picture("curves", text, study_curves.draw(found))]
+    blocks: list[Block] = [picture("curves", text, study_curves.draw(found), study_curves.draw(found, narrow=True))]
     apart = study_curves.families(results, curves, tables.mark(results.plan))
     if apart is not None:
         titles = " left, ".join(panel.title for panel in apart.rows[0])
         text = f"The same, {titles} right, in the same frames; the other family in grey."
-        blocks.append(picture("families", text, study_curves.draw(apart)))
+        blocks.append(picture("families", text, study_curves.draw(apart), study_curves.draw(apart, narrow=True)))
     return blocks
 
 
@@ -357,7 +357,7 @@ def _cost(results: Results) -> list[Block]:
     if any(frame.departures(point.y_interval or (), panel.extent.low, panel.extent.high)
            for panel in found.panels for point in panel.points):  # fmt: skip
         text += " A triangle at an edge: the interval goes on beyond what an accuracy can be."
-    return [picture("cost", text, scatter.draw(found))]
+    return [picture("cost", text, scatter.draw(found), scatter.draw(found, narrow=True))]
 
 
 def _batch_size(results: Results) -> list[Block]:
@@ -373,7 +373,7 @@ def _batch_size(results: Results) -> list[Block]:
         "and an interval that reaches 0 ends in a triangle. Times compare arms only where they were computed "
         "on the same machine under the same load."
     ) + (noise if any(panel.measure == "noise_scale" for panel in found.panels) else "")
-    return [picture("batch-size", text, batch_size.draw(found))]
+    return [picture("batch-size", text, batch_size.draw(found), batch_size.draw(found, narrow=True))]
 
 
 def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
@@ -384,7 +384,7 @@ def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
         f"Loss and accuracy of each arm. {BAND}{DEPARTED}Training values are measured while training, on augmented "
         "images; under mixup or cutmix the accuracy is weighted by the shares of the labels."
     )
-    return [picture("histories", text, arm_history.draw(found))]
+    return [picture("histories", text, arm_history.draw(found), arm_history.draw(found, narrow=True))]
 
 
 GROUPED = "Points by layer are means of neighbouring layers where a network is deep. "
@@ -400,7 +400,12 @@ LAYERS = {
 def _layers(results: Results) -> list[Block]:
     said = "On the same few training images each time; lines are medians over seeds, bands reach from end to end."
     return [
-        picture(name, LAYERS[name] + (GROUPED if flow.is_grouped else "") + said, gradient_flow.draw(flow))
+        picture(
+            name,
+            LAYERS[name] + (GROUPED if flow.is_grouped else "") + said,
+            gradient_flow.draw(flow),
+            gradient_flow.draw(flow, narrow=True),
+        )
         for name, flow in gradient_flow.of_study(results, tables.mark(results.plan)).items()
     ]
 
@@ -510,11 +515,11 @@ def _anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def _inline(svg: bytes, name: str) -> str:
-    """An SVG file as part of a page: without its own size, and with ids that no other figure of the page has."""
+def _inline(svg: bytes, name: str, label: str) -> str:
+    """An SVG file as part of a page, which gives it its size, and with ids that no other figure of the page has."""
     text = svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     size = r'width="([\d.]+)pt" height="[\d.]+pt"'
-    return re.sub(size, rf'style="max-width:\1pt" role="img" aria-label="{name}"', text, count=1)
+    return re.sub(size, rf'style="--width: \1pt" role="img" aria-label="{label}"', text, count=1)

@@ -94,15 +94,19 @@ def _accuracy(band: Band) -> Band:
                 turned(band.low), band.n)  # fmt: skip
 
 
-def draw(histories: Histories) -> Figure:
+def draw(histories: Histories, *, narrow: bool = False) -> Figure:
     """Loss above and accuracy below for every arm, all in frames of the same scale.
 
-    The frames are drawn by hand in one pair of axes that counts inches: forty axes of their own take seconds.
+    `narrow`: for a phone, two arms beside each other. The frames are drawn by hand in one pair of axes that counts
+    inches: forty axes of their own take seconds.
     """
-    arms, rows = histories.arms, max(1, len(histories.rows))
-    columns = max(2, *map(len, histories.rows), 0)
+    arms, rows_shown = histories.arms, histories.rows
+    if narrow:
+        rows_shown = tuple(row[at : at + 2] for row in rows_shown for at in range(0, len(row), 2))
+    rows, columns = max(1, len(rows_shown)), max(2, *map(len, rows_shown), 0)
+    wide = (frame.NARROW - LEFT) / 2 - GAP if narrow else WIDE
     above = ABOVE + (0.22 if histories.mark else 0)  # the mark has a line of its own
-    width, height = LEFT + columns * (WIDE + GAP), above + rows * BLOCK + BELOW
+    width, height = LEFT + columns * (wide + GAP), above + rows * BLOCK + BELOW
     last = max((band.epochs[-1] for history in arms for band in history.accuracy), default=1)
     first = 0 if last > 1 else -1  # a single epoch stands in the middle of its frame
     with style.styled():
@@ -110,12 +114,12 @@ def draw(histories: Histories) -> Figure:
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
         axes.set_axis_off()
         for (down, across), history in (
-            ((down, across), history) for down, row in enumerate(histories.rows) for across, history in enumerate(row)
+            ((down, across), history) for down, row in enumerate(rows_shown) for across, history in enumerate(row)
         ):
-            x = LEFT + across * (WIDE + GAP)
+            x = LEFT + across * (wide + GAP)
             y = height - above - down * BLOCK
-            axes.text(x + WIDE / 2, y + 0.06, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
-            upper = Box(x, y - HIGH, first, last if last > 1 else 3, histories.top)
+            axes.text(x + wide / 2, y + 0.06, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
+            upper = Box(x, y - HIGH, wide, first, last if last > 1 else 3, histories.top)
             lower = replace(upper, y=y - 2 * HIGH - GAP, top=100.0)
             for box, bands, label in ((upper, history.loss, "loss (nats)"), (lower, history.accuracy, "accuracy (%)")):
                 _draw_frame(axes, box, label if across == 0 else "", below=box is lower)
@@ -150,13 +154,14 @@ class Box:
 
     x: float
     y: float
+    wide: float
     first: int
     last: int
     top: float
 
     def across(self, epoch: float) -> float:
         """Where an epoch lies."""
-        return self.x + WIDE * (epoch - self.first) / (self.last - self.first)
+        return self.x + self.wide * (epoch - self.first) / (self.last - self.first)
 
     def up(self, value: float) -> float:
         """Where a value lies."""
@@ -166,10 +171,10 @@ class Box:
 def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
     values = [value for value in MaxNLocator(4).tick_values(0, box.top) if 0 <= value <= box.top]
     epochs = [epoch for epoch in MaxNLocator(3, integer=True).tick_values(0, box.last) if 0 <= epoch <= box.last]
-    grid = [[(box.x, box.up(value)), (box.x + WIDE, box.up(value))] for value in values]
+    grid = [[(box.x, box.up(value)), (box.x + box.wide, box.up(value))] for value in values]
     grid += [[(box.across(epoch), box.y), (box.across(epoch), box.y + HIGH)] for epoch in epochs]
     axes.add_collection(LineCollection(grid, colors="0.88", linewidths=0.6), autolim=False)
-    edge = [[(box.x, box.y + HIGH), (box.x, box.y), (box.x + WIDE, box.y)]]
+    edge = [[(box.x, box.y + HIGH), (box.x, box.y), (box.x + box.wide, box.y)]]
     axes.add_collection(LineCollection(edge, colors="black", linewidths=0.8), autolim=False)
     if label:
         axes.text(box.x - 0.5, box.y + HIGH / 2, label, rotation=90, ha="center", va="center", fontsize=9)
@@ -178,7 +183,7 @@ def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
     if below:
         for epoch in epochs:
             axes.text(box.across(epoch), box.y - 0.05, f"{epoch:.0f}", ha="center", va="top", fontsize=8)
-        axes.text(box.x + WIDE / 2, box.y - 0.22, "epoch", ha="center", va="top", fontsize=9)
+        axes.text(box.x + box.wide / 2, box.y - 0.22, "epoch", ha="center", va="top", fontsize=9)
 
 
 def _draw_at_once(axes: Axes, box: Box) -> None:
@@ -200,7 +205,7 @@ def _draw_band(axes: Axes, box: Box, band: Band) -> None:
         low, high = ([box.up(value) for value in edge] for edge in (band.low, band.high))
         artists.append(axes.fill_between(xs, low, high, where=enough, color=colour, alpha=0.2, linewidth=0))
     for artist in artists:
-        artist.set_clip_path(Rectangle((box.x, box.y - 0.03), WIDE + 0.03, HIGH + 0.03, transform=axes.transData))
+        artist.set_clip_path(Rectangle((box.x, box.y - 0.03), box.wide + 0.03, HIGH + 0.03, transform=axes.transData))
     for edge, hollow in (*((end, True) for end in ends(band)), (band.mean, False)):
         frame.mark_departures(axes, xs, [box.up(value) for value in edge], frame.Extent(box.y, box.y + HIGH), colour,
                               hollow=hollow)  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from statistics import median
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -86,20 +87,32 @@ def _ends(row: Row) -> list[float]:
     return [row.mean, *row.each, *(end for end in (row.low, row.high) if end is not None)]
 
 
-def draw(differences: Differences) -> Figure:
+def draw(differences: Differences, *, narrow: bool = False) -> Figure:
     """Large marks are means with their intervals, small dots single seeds; numbers stand on the right.
 
-    An interval that goes on beyond the frame ends in a triangle.
+    An interval that goes on beyond the frame ends in a triangle. `narrow`: for a phone, with names and numbers above
+    the rows.
     """
     rows = differences.rows
     looks = dict(zip(differences.arms, style.arms(len(differences.arms)), strict=True))
     with style.styled():
-        figure = Figure(figsize=(9.5, 1.3 + 0.36 * max(1, len(rows))), layout="constrained")
+        width, high = (frame.NARROW, 0.62) if narrow else (9.5, 0.36)
+        figure = Figure(figsize=(width, 1.3 + high * max(1, len(rows))), layout="constrained")
         axes = figure.subplots()
-        frame.show(axes, "x", differences.extent)
+        frame.show(axes, "x", differences.extent, 0.12 if narrow else 0.07)
         for at, row in enumerate(rows):
             look = looks[row.arm]
-            axes.text(1.03, at, _numbers(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+            if narrow:
+                said: dict[str, Any] = {
+                    "transform": axes.get_yaxis_transform(),
+                    "va": "center",
+                    "fontsize": 9,
+                    "bbox": {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+                }
+                axes.text(0.0, at - 0.46, _name(row, differences), **said)
+                axes.text(0.0, at - 0.2, _numbers(row), color="0.35", **said)
+            else:
+                axes.text(1.03, at, _numbers(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9)
             if row.low is not None and row.high is not None:
                 axes.plot([row.low, row.high], [at, at], color=look.colour, linewidth=2, solid_capstyle="butt")
                 for end in (row.low, row.high):
@@ -109,11 +122,12 @@ def draw(differences: Differences) -> Figure:
             axes.plot([row.mean], [at], color=look.colour, marker=look.marker, markersize=8, markeredgecolor="white",
                       markeredgewidth=0.5)  # fmt: skip
         axes.axvline(0, color="black", linewidth=1)
-        axes.set_yticks(range(len(rows)), [_name(row, differences) for row in rows])
-        axes.set_ylim(len(rows) - 0.5 if rows else 0.5, -0.5)
+        names = [] if narrow else [_name(row, differences) for row in rows]
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(rows) - 0.5 if rows else 0.5, -1.0 if narrow else -0.5)
         axes.grid(visible=False, axis="y")
         against = f" from {style.literal(style.short(differences.baseline, LONGEST))}" if differences.baseline else ""
-        axes.set_xlabel(f"{differences.label}{against}   {differences.better}".rstrip())
+        axes.set_xlabel(f"{differences.label}{chr(10) if narrow else ''}{against}   {differences.better}".strip())
         frame.mark(figure, differences.mark)
     return figure
 

@@ -16,6 +16,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from residuum.report import style
 
+NARROW = 4.2
+"""Inches: the width of a figure for a phone, where text of the usual size is then as large as that of the page."""
+
+
+def cells(figure: Figure, lengths: Sequence[int], *, narrow: bool = False, **settings: Any) -> list[list[Axes]]:
+    """Axes for rows of so many panels; on a phone all one below the other, where what they share is said at each."""
+    rows, columns = max(1, len(lengths)), max((*lengths, 1))
+    if narrow:
+        stack = iter(figure.subplots(max(1, sum(lengths)), 1, squeeze=False)[:, 0])
+        return [[next(stack) for _ in range(length)] for length in lengths]
+    grid = figure.subplots(rows, columns, squeeze=False, **settings)
+    for row, length in zip(grid, lengths, strict=False):
+        for axes in row[length:]:
+            axes.set_axis_off()
+    return [list(row[:length]) for row, length in zip(grid, lengths, strict=False)]
+
+
 PAD = 4
 """Points between axes and titles."""
 
@@ -70,19 +87,18 @@ class Extent:
         span, near = high - low, np.clip(place, low, high)
         return near + np.sign(place - near) * span * (10 ** np.minimum(np.abs(place - near) / span, 300) - 1)
 
-    @property
-    def ticks(self) -> list[float]:
-        """Round numbers along the axis, none so close to the next that their texts would touch."""
+    def ticks(self, apart: float = 0.07) -> list[float]:
+        """Round numbers along the axis, outside of the window with that share of it between one and the next."""
         low, high = self.window or (self.low, self.high)
         found = [float(tick) for tick in MaxNLocator(5, steps=ROUND).tick_values(low, high) if low <= tick <= high]
         whole = float(self.place(self.high) - self.place(self.low))
         # 1, 2 and 5 times powers of ten first, and what else is round where there is still room.
-        for apart, digits in ((0.07, (1, 2, 5)), (0.13, range(1, 10))) if self.window else ():
+        for room, digits in ((apart, (1, 2, 5)), (0.13, range(1, 10))) if self.window else ():
             powers = {digit * 10.0**power for digit in digits for power in range(-12, 16)}
             beyond = [tick for one in powers | {0.0} for tick in (one, -one)
                       if self.low <= tick < low or high < tick <= self.high]  # fmt: skip
             for tick in sorted(beyond, key=lambda tick: abs(tick - (low + high) / 2)):
-                if all(abs(float(self.place(tick) - self.place(other))) >= apart * whole for other in found):
+                if all(abs(float(self.place(tick) - self.place(other))) >= room * whole for other in found):
                     found.append(tick)
         return sorted(found)
 
@@ -108,13 +124,13 @@ def _ends(values: Iterable[float], low: float, high: float) -> tuple[float, floa
     return (min(finite), max(finite)) if finite else None
 
 
-def show(axes: Axes, along: Literal["x", "y"], shown: Extent) -> None:
-    """Give an axis its extent; what lies outside of the window has a grey ground, which says so."""
+def show(axes: Axes, along: Literal["x", "y"], shown: Extent, apart: float = 0.07) -> None:
+    """Give an axis its extent, with ticks `apart`; what lies outside of the window has a grey ground, which says so."""
     axis, limits = (axes.xaxis, axes.set_xlim) if along == "x" else (axes.yaxis, axes.set_ylim)
     if shown.window:
         scale = axes.set_xscale if along == "x" else axes.set_yscale
         scale("function", functions=(shown.place, shown.value))
-        axis.set_major_locator(FixedLocator(shown.ticks))
+        axis.set_major_locator(FixedLocator(shown.ticks(apart)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
         span = axes.axvspan if along == "x" else axes.axhspan
@@ -204,16 +220,23 @@ def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
                       handlelength=3)  # fmt: skip
 
 
-def beside(axes: Axes, handles: Mapping[str, Any]) -> None:
-    """A legend to the right of the last axes of a row."""
+def beside(axes: Axes, handles: Mapping[str, Any], *, narrow: bool = False) -> None:
+    """A legend to the right of the last axes of a row; on a phone below them."""
     labels = [style.literal(style.short(name, 30)) for name in handles]
-    axes.legend(list(handles.values()), labels, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9,
-                handlelength=3)  # fmt: skip
+    columns = legend_rows(list(handles), NARROW)[0] if narrow else 1
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)} if narrow else {
+        "loc": "center left", "bbox_to_anchor": (1.01, 0.5)}  # fmt: skip
+    axes.legend(list(handles.values()), labels, **place, ncols=columns, fontsize=9, handlelength=3)
 
 
 def mark(figure: Figure, text: str) -> None:
     """The mark of a scaled or changed study, above everything that the figure shows."""
     if text:
         figure.suptitle(
-            style.literal(style.short(text, 90)), fontsize=9, fontweight="bold", color="#A33B00", x=0.995, ha="right"
+            style.literal(style.short(text, 90 if figure.get_figwidth() > NARROW else 44)),
+            fontsize=9,
+            fontweight="bold",
+            color="#A33B00",
+            x=0.995,
+            ha="right",
         )

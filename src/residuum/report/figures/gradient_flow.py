@@ -153,28 +153,28 @@ def _shown(row: Sequence[Panel]) -> bool:
     return any(panel.quantity is not DEAD or line.high_P.any() for panel in row for line in panel.lines.values())
 
 
-def draw(flow: Flow) -> Figure:
+def draw(flow: Flow, *, narrow: bool = False) -> Figure:
     """One line a run or arm; over several seeds the line is their median and the band reaches from end to end.
 
     On a logarithmic axis a value of exactly 0 is a triangle at the lower edge, one that is not finite a cross at the
-    upper one.
+    upper one. `narrow`: for a phone, one panel below the other.
     """
     looks = dict(zip(flow.labels, style.arms(len(flow.labels)), strict=True))
     drawn = [label for label in flow.labels if any(label in panel.lines for row in flow.rows for panel in row)]
     rows, columns = max(1, len(flow.rows)), max((len(row) for row in flow.rows), default=1)
-    width = max(6.0, 4.6 * columns)
+    width, high = max(6.0, 4.6 * columns), rows
+    if narrow:
+        width, high = frame.NARROW, max(1, sum(map(len, flow.rows)))
     _, legend_rows = frame.legend_rows(drawn, width)
     with style.styled():
-        figure = Figure(figsize=(width, 0.4 + 2.7 * rows + frame.ROW * legend_rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
-        for cells, row in zip(grid, flow.rows, strict=False):
+        figure = Figure(figsize=(width, 0.4 + 2.7 * high + frame.ROW * legend_rows), layout="constrained")
+        grid = frame.cells(figure, [len(row) for row in flow.rows], narrow=narrow, sharey="row")
+        for cells, row in zip(grid, flow.rows, strict=True):
             lines = [line for panel in row for line in panel.lines.values()]
             values = np.concatenate([[], *(part for line in lines for part in (line.median_P, line.high_P))])
-            for axes in cells[len(row) :]:
-                axes.set_axis_off()
-            for axes, panel in zip(cells, row, strict=False):
+            for at, (axes, panel) in enumerate(zip(cells, row, strict=True)):
                 _draw_panel(axes, panel, values, looks)
-            cells[0].set_ylabel(row[0].quantity.label)
+                axes.set_ylabel(panel.quantity.label if narrow or not at else "")
         handles: dict[str, Any] = {label: frame.handle(looks[label]) for label in drawn}
         frame.legend(figure, handles)
         frame.mark(figure, flow.mark)

@@ -77,21 +77,21 @@ def _panel(label: str, points: Sequence[Point]) -> Panel:
     return Panel(label, tuple(points), frame.extent(near, every, 0.0, 100.0))
 
 
-def draw(scatter: Scatter) -> Figure:
+def draw(scatter: Scatter, *, narrow: bool = False) -> Figure:
     """One point an arm with its intervals, labelled where there is room for all labels, else named in a legend.
 
-    An interval that goes on beyond the axis ends in a triangle.
+    An interval that goes on beyond the axis ends in a triangle. `narrow`: for a phone.
     """
     looks = dict(zip(scatter.arms, style.arms(len(scatter.arms)), strict=True))
     drawn = [arm for arm in scatter.arms if any(p.arm == arm for panel in scatter.panels for p in panel.points)]
     columns = max(1, len(scatter.panels))
-    width = 4.75 * columns if columns > 1 else 6.5
+    width = frame.NARROW if narrow else 4.75 * columns if columns > 1 else 6.5
     _, rows = frame.legend_rows(drawn, width)
     with style.styled():
         for direct in (len(drawn) <= DIRECT, False):
-            height = 3.6 + (0 if direct else frame.ROW * rows)
+            height = 3.6 * (columns if narrow else 1) + (0 if direct else frame.ROW * rows)
             figure = Figure(figsize=(width, height), layout="constrained")
-            grid = figure.subplots(1, columns, squeeze=False)[0]
+            (grid,) = frame.cells(figure, [len(scatter.panels)], narrow=narrow)
             for panel, axes in zip(scatter.panels, grid, strict=False):
                 _draw_panel(axes, panel, looks)
             frame.mark(figure, scatter.mark)

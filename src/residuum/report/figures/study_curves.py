@@ -202,10 +202,10 @@ def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str, *,
     )
 
 
-def draw(curves: StudyCurves) -> Figure:
+def draw(curves: StudyCurves, *, narrow: bool = False) -> Figure:
     """One line an arm with its band; a cross where a run of it diverged, a thin vertical line where the rate drops.
 
-    Triangles at an edge: the band goes on beyond the axis (hollow), or the curve does (filled).
+    Triangles at an edge: the band goes on beyond the axis (hollow), or the curve does (filled). `narrow`: for a phone.
     """
     looks = dict(zip(curves.arms, style.arms(len(curves.arms)), strict=True))
     panels = [panel for row in curves.rows for panel in row]
@@ -217,17 +217,21 @@ def draw(curves: StudyCurves) -> Figure:
     columns, rows = max((len(row) for row in curves.rows), default=0) or 1, max(1, len(curves.rows))
     width = (4.0 if curves.grouped else 4.75) * columns + 2.2 * curves.grouped if columns < 3 else 12.5
     height = (2.6 if curves.grouped else 3.5) * rows
+    if narrow:
+        # Legends of rows have a line for two arms or so.
+        lines = [frame.legend_rows([b.arm for b in row[-1].bands], frame.NARROW)[1] for row in curves.rows if row]
+        width, height = frame.NARROW, 2.9 * max(1, len(panels)) + frame.ROW * sum(lines) * curves.grouped
     _, legend_rows = frame.legend_rows(list(drawn), width)
     with style.styled():
         figure = Figure(figsize=(width, height + frame.ROW * legend_rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
-        for row, cells in zip(curves.rows, grid, strict=False):
+        grid = frame.cells(figure, [len(row) for row in curves.rows], narrow=narrow, sharex=True)
+        for row, cells in zip(curves.rows, grid, strict=True):
             for panel, axes in zip(row, cells, strict=False):
                 _draw_panel(figure, axes, panel, curves, looks)
             if curves.grouped:
-                frame.beside(cells[-1], _handles(row, curves, looks))
+                frame.beside(cells[-1], _handles(row, curves, looks), narrow=narrow)
         last = max((band.epochs[-1] for panel in panels for band in panel.bands), default=1)
-        for axes in grid[-1]:
+        for axes in [axes for row in (grid if narrow else grid[-1:]) for axes in row]:
             axes.set_xlim(0, last + max(0.5, 0.03 * last))
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=frame.ROUND))
