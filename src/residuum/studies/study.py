@@ -306,7 +306,7 @@ class Study(_Part):
                 for arm in self.arms()]  # fmt: skip
         made = shown.table(f"{self.question} Recipe {self.base}, seeds {seeds}.", ("arm", "settings"), arms)
         if self.claims:
-            rows = [(claim.text, claim.expect, claim.measure) for claim in self.claims]
+            rows = [(claim.text, claim.formula, claim.measure) for claim in self.claims]
             made += shown.table("Claims", ("claim", "expected", "measure"), rows)
         return made
 

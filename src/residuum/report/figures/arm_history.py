@@ -102,7 +102,7 @@ def draw(histories: Histories, *, narrow: bool = False) -> Figure:
     """
     arms, rows_shown = histories.arms, histories.rows
     if narrow:
-        rows_shown = tuple(row[at : at + 2] for row in rows_shown for at in range(0, len(row), 2))
+        rows_shown = tuple(arms[at : at + 2] for at in range(0, len(arms), 2))
     rows, columns = max(1, len(rows_shown)), max(2, *map(len, rows_shown), 0)
     wide = (frame.NARROW - LEFT) / 2 - GAP if narrow else WIDE
     above = ABOVE + (0.22 if histories.mark else 0)  # the mark has a line of its own
@@ -118,7 +118,7 @@ def draw(histories: Histories, *, narrow: bool = False) -> Figure:
         ):
             x = LEFT + across * (wide + GAP)
             y = height - above - down * BLOCK
-            axes.text(x + wide / 2, y + 0.06, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
+            axes.text(x + wide / 2, y + 0.09, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
             upper = Box(x, y - HIGH, wide, first, last if last > 1 else 3, histories.top)
             lower = replace(upper, y=y - 2 * HIGH - GAP, top=100.0)
             for box, bands, label in ((upper, history.loss, "loss (nats)"), (lower, history.accuracy, "accuracy (%)")):
@@ -199,13 +199,15 @@ def _draw_band(axes: Axes, box: Box, band: Band) -> None:
     marker = "o" if len(xs) <= 10 else None
     (line,) = axes.plot(xs, ys, dash, color=colour, linewidth=1.2, marker=marker, markersize=3, scalex=False,
                         scaley=False)  # fmt: skip
-    artists: list[Artist] = [line]
+    # A line at the edge keeps its width; a band ends there.
+    parts: list[tuple[Artist, float]] = [(line, 0.03)]
     enough = [n >= FEWEST for n in band.n]
     if any(enough):
         low, high = ([box.up(value) for value in edge] for edge in (band.low, band.high))
-        artists.append(axes.fill_between(xs, low, high, where=enough, color=colour, alpha=0.2, linewidth=0))
-    for artist in artists:
-        artist.set_clip_path(Rectangle((box.x, box.y - 0.03), box.wide + 0.03, HIGH + 0.03, transform=axes.transData))
+        parts.append((axes.fill_between(xs, low, high, where=enough, color=colour, alpha=0.2, linewidth=0), 0.0))
+    for part, room in parts:
+        frame_ = Rectangle((box.x, box.y - room), box.wide + 0.03, HIGH + room, transform=axes.transData)
+        part.set_clip_path(frame_)
     for edge, hollow in (*((end, True) for end in ends(band)), (band.mean, False)):
         frame.mark_departures(axes, xs, [box.up(value) for value in edge], frame.Extent(box.y, box.y + HIGH), colour,
                               hollow=hollow)  # fmt: skip
