@@ -570,6 +570,8 @@ def test_the_page_has_each_figure_of_arms_in_a_broad_and_a_narrow_form_and_table
         ("optimizers", {"Adagrad": 4, "Adadelta": 4, "momentum": 4, "Nesterov": 4}),
         ("report-d", {"residual, part 1 of 2": 4, "residual, part 2 of 2": 4, "plain": 3}),
         ("augmentation", {"part 1 of 2": 5, "part 2 of 2": 5}),  # nine arms, and the baseline twice
+        ("regularization", {"part 1 of 2": 4, "part 2 of 2": 4}),  # six of them and the baseline
+        ("resnet18-lab", {"part 1 of 3": 6, "part 2 of 3": 6, "part 3 of 3": 6}),
     ],
 )
 def test_arms_are_grouped_by_what_sets_them_apart(name, expected, tmp_path):
@@ -578,10 +580,11 @@ def test_arms_are_grouped_by_what_sets_them_apart(name, expected, tmp_path):
     assert {title: len(members) for title, members in made} == expected
     every = [arm for _, members in made for arm in members]
     assert {*every} == {arm.name for arm in found.plan.arms}
-    if name == "augmentation":
-        assert [members[0] for _, members in made] == ["none", "none"]
-    else:
-        assert len(every) == len({*every})
+    baseline = found.plan.study.compare.baseline
+    if made[0][0].startswith("part"):
+        assert {members[0] for _, members in made} == {baseline}
+        every = [arm for arm in every if arm != baseline]
+    assert len(every) == len({*every})
 
 
 # Tables

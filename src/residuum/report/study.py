@@ -258,7 +258,7 @@ PAIRS = (
 def _comparisons(results: Results) -> list[Block]:
     if not results.comparisons:
         return []
-    what = tables.heading(results.plan.study.compare.measure)
+    found = differences.data(results, tables.mark(results.plan))
     paired = all(one.paired for one in results.comparisons)
     how = (
         "paired by seed: same images in the same order, same augmentation. Effect size: mean difference over the "
@@ -274,9 +274,9 @@ def _comparisons(results: Results) -> list[Block]:
     if len(notes) == 1 and notes != {""}:
         table, shared = tables.without(table, "note"), f"{shared} In every row: {notes.pop()}."
     caption = (
-        f"Difference in {what}, arm minus baseline, {how} {PAIRS} p (Holm): where the difference is a "
-        "claim of the study, that of its verdict, corrected for all claims; the others are exploratory, and corrected "
-        "for one another."
+        f"{_capital(found.label)}, arm minus baseline, {how} {PAIRS} p (Holm): where the difference is a claim of the "
+        "study, that of its verdict, corrected for all claims; the others are exploratory, and corrected for one "
+        "another."
     )
     ranked = " Where runs did not train, the difference is the median of all between a run of each arm." * any(
         one.p_ranks is not None for one in results.comparisons
@@ -288,9 +288,8 @@ def _comparisons(results: Results) -> list[Block]:
             "is smaller than so many test images can tell."
         )
     blocks: list[Block] = [Tabular(table, caption + shared)]
-    found = differences.data(results, tables.mark(results.plan))
     if found.rows:
-        text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds. "
+        text = f"{_capital(found.label)}, with 95 % intervals. Small dots are single seeds. "
         text += LOGARITHMIC.format("rows") * bool(found.extent.window)
         text += "A triangle at an edge: the interval goes on beyond it." * any(
             found.extent.low > row.low or row.high > found.extent.high

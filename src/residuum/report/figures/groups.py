@@ -15,7 +15,7 @@ def groups(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
     The arms of one name or one value of the first axis, else networks of a kind: plain, residual, bottleneck. Where
     none of these tells arms apart they stand together as in the file, with the baseline in each group to hold them
-    against. No group has more than six arms, the baseline aside.
+    against. No group has more than six arms.
     """
     study = results.plan.study
     arms = study.arms()
@@ -29,7 +29,7 @@ def groups(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
     found = []
     for title, names in members.items():
         others = [name for name in names if name != baseline]
-        parts = -(-len(others) // MOST)
+        parts = -(-len(others) // (MOST - bool(baseline)))
         ends = [round(at * len(others) / parts) for at in range(parts + 1)]
         for number, (first, last) in enumerate(pairwise(ends), start=1):
             words = ["" if alike else title, f"part {number} of {parts}" if parts > 1 else ""]
