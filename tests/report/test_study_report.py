@@ -332,6 +332,7 @@ def test_the_cost_is_in_millions_of_parameters_and_in_minutes(whole):
         assert point.x == pytest.approx(seconds[point.arm].mean / 60)
         low, high = seconds[point.arm].interval
         assert point.x_interval == pytest.approx((max(0.0, low) / 60, high / 60))
+    assert [axes.get_xlim()[0] >= 0 for axes in scatter.draw(scatter.data(found)).axes] == [True, True]
 
 
 def test_labels_cover_neither_each_other_nor_points(tmp_path):

@@ -127,6 +127,7 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.12)
+    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))  # no cost is below 0
     axes.set_xlabel(panel.label)
     axes.set_ylabel("test accuracy (%)")
 
