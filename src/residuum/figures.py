@@ -201,7 +201,7 @@ def _check_results(results: Any) -> None:
 
 
 def study(results: Results) -> Drawing:
-    """Learning curves of the arms of a study, with seed bands."""
+    """Learning curves of the arms of a study with pointwise bands over seeds; of more than six arms in groups."""
     _check_results(results)
     bands, mark = study_curves.of_arms(results), tables.mark(results.plan)
     return Drawing(study_curves.draw(study_curves.data(results, bands, mark)))
@@ -215,7 +215,7 @@ def study_histories(results: Results) -> Drawing:
 
 
 def study_differences(results: Results) -> Drawing:
-    """The difference of each arm of a study from its baseline, with 95 % intervals."""
+    """The differences of the arms that a study compares, with 95 % intervals."""
     _check_results(results)
     return Drawing(differences.draw(differences.data(results, tables.mark(results.plan))))
 

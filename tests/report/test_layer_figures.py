@@ -197,6 +197,31 @@ def test_arms_of_a_study_are_lines_over_their_seeds(tmp_path):
     assert all(b"resnet20" in block.svg for block in section.blocks)
 
 
+def test_a_share_of_channels_ends_at_100_percent():
+    (*_, row) = gradient_flow.data({"run": [layers([1.0, 1.0, 1.0], dead=(0.5, 1.0))]}).rows
+    figure = gradient_flow.draw(gradient_flow.data({"run": [layers([1.0, 1.0, 1.0], dead=(0.5, 1.0))]}))
+    assert row[0].quantity is gradient_flow.DEAD
+    assert figure.axes[-1].get_ylim() == (0, 1)
+    half = gradient_flow.draw(gradient_flow.data({"run": [layers([1.0, 1.0, 1.0], dead=(0.25, 0.5))]}))
+    assert half.axes[-1].get_ylim() == (0, pytest.approx(0.54))
+
+
+def test_more_than_six_arms_have_a_row_for_each_kind_of_network(tmp_path):
+    models = ["plain20", "plain56", "plain110", "resnet20", "resnet56", "resnet110", "bottleneck56"]
+    plan = planned(Study(name="many", question="?", base="he2015", seeds=1, axes={"model": models}), epochs=1)
+    for run in plan.runs:
+        leave(tmp_path, run, 20, drops=())
+        recorded.write(tmp_path / run.folder, layers([1, 2, 3], epoch=0))
+    flow = gradient_flow.of_study(read(plan, tmp_path))["gradient-flow"]
+    assert flow.labels == tuple(models)
+    assert [(row[0].title, tuple(row[0].lines)) for row in flow.rows] == [
+        ("plain: at initialisation", ("plain20", "plain56", "plain110")),
+        ("residual: at initialisation", ("resnet20", "resnet56", "resnet110")),
+        ("bottleneck: at initialisation", ("bottleneck56",)),
+    ]
+    assert [len(gradient_flow.draw(flow, narrow=narrow).axes) for narrow in (False, True)] == [6, 6]
+
+
 def test_a_study_without_recorded_layers_has_no_such_figure(tmp_path):
     plan = planned(Study(**STUDY), epochs=2)
     leave(tmp_path, plan.runs[0], 20)

@@ -53,6 +53,19 @@ def test_several_runs_are_drawn_into_one_figure(names, tmp_path):
     assert all(path.stat().st_size > 1000 for path in style.save(run_curves.draw(lines), tmp_path / "runs"))
 
 
+@pytest.mark.parametrize(("error", "top"), [(0.999, 100.0), (0.2, 21.0)])
+def test_the_axis_of_an_error_is_from_0_to_100_at_most(error, top):
+    """Of a network that learns nothing the points lie at the edge, and the room above them ended at 105 %."""
+    flat = [replace(epoch(n), train=Scores("train", 2.0, 1 - error, 9), validation=Scores("validation", 2.0, 1.0, 9))
+            for n in range(1, 5)]  # fmt: skip
+    single = learning_curves.draw(learning_curves.data(record(*flat)))
+    several = run_curves.draw(run_curves.data([record(*flat)]))
+    for figure in (single, several):
+        assert figure.axes[1].get_ylabel() == "error (%)"
+        assert figure.axes[1].get_ylim() == (0, pytest.approx(top))
+        assert figure.axes[0].get_ylim()[0] == 0
+
+
 def test_a_run_that_is_named_twice_is_refused():
     with pytest.raises(InputError, match="run id is named twice; name each run once"):
         run_curves.data([CASES["normal"], CASES["normal"]])

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layer_records import layers
+from matplotlib.text import Text
 from report_runs import DEPTHS, ERRORS, depths, finished, leave, planned, read
 from scipy import stats
 
@@ -26,6 +27,7 @@ from residuum.errors import InputError, StorageError
 from residuum.records import layers as recorded
 from residuum.report import commands, study_page, style, tables
 from residuum.report.figures import arm_history, batch_size, differences, frame, scatter, study_curves
+from residuum.report.figures.groups import groups
 from residuum.report.study_page import Picture, Tabular, sections, write
 from residuum.studies import parsing
 from residuum.studies import plan as plans
@@ -44,7 +46,7 @@ def whole(tmp_path_factory):
 def page(tmp_path, monkeypatch):
     """Writes a report and gives the texts of its files. Figures are made but not rendered: that takes seconds."""
 
-    def sketch(name, caption, figure):
+    def sketch(name, caption, figure, narrow=None):
         return Picture(name, caption, b"png", f"<svg><text>{html.escape(figure.get_suptitle())}</text></svg>".encode())
 
     def made(results, root=None, folder=None):
@@ -174,15 +176,24 @@ def test_names_are_shown_letter_by_letter(tmp_path):
     assert style.short(NASTY[0], 48) in " ".join(ET.fromstring(style.svg(FIGURES["curves"](found))).itertext())
 
 
-def test_an_arm_that_learned_nothing_is_named_beside_the_frame(whole):
+def test_an_arm_that_learned_nothing_is_within_the_frame_and_the_others_keep_most_of_it(whole):
     _, found = whole
     curves = study_curves.data(found, study_curves.of_arms(found))
     loss, error = curves.rows[0]
     assert [panel.label for panel in (loss, error)] == ["training loss (nats)", "test error (%), observed"]
-    assert loss.above == error.above == ("plain110",)
-    assert 14 < error.top < 75  # the others fill the frame
+    (failing,) = (band for band in error.bands if band.arm == "plain110")
+    assert 91 < max(failing.mean) < 93 < error.extent.high <= 100
+    assert error.extent.low == 0
+    assert error.extent.window is None  # from 45 % after the first epoch to 90 is no distance
+
+    def flat(arm, error):
+        return (replace(failing, arm=arm, mean=(error,) * 12, low=(error,) * 12, high=(error + 1,) * 12),)
+
+    late = {arm: flat(arm, 60.0 if arm == "plain110" else 8.0) for arm in DEPTHS}
+    (near,) = study_curves.data(found, late).rows[0]
+    assert near.extent.window == (0, pytest.approx(8.4))
+    assert 60 < near.extent.high < 80
     assert all(axes.get_xlim() == (0, 12.5) for axes in study_curves.draw(curves).axes)
-    assert "above the frame: plain110" in style.svg(study_curves.draw(curves)).decode()
     assert list(curves.drops) == pytest.approx([12 * 81 / 164, 12 * 122 / 164])  # as the schedule has them
     assert set(curves.drops.values()) == {DEPTHS}
 
@@ -204,7 +215,7 @@ def test_an_arm_that_diverged_at_once_is_in_the_legend_with_a_cross_at_the_top(t
     assert [panel.at_once for panel in data.rows[0]] == [("plain56", "plain110")] * 2
     figure = study_curves.draw(data)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[-2:] == ["plain56 (diverged at once)", "plain110 (diverged at once)"]
+    assert labels[-3:-1] == ["plain56 (diverged at once)", "plain110 (diverged at once)"]
     colours = {arm: look.colour for arm, look in zip(DEPTHS, style.arms(6), strict=True)}
     figure.draw_without_rendering()
     for axes in figure.axes:
@@ -239,7 +250,7 @@ def test_an_arm_is_lost_at_once_only_if_no_run_of_it_has_an_epoch(tmp_path):
     data = study_curves.data(found, study_curves.of_arms(found))
     assert data.broken == {"plain110": (0, 2)}
     crosses = [line.get_xydata()[0] for line in study_curves.draw(data).axes[0].lines if line.get_marker() == "x"]
-    assert tuple(crosses[0]) == (0, data.rows[0][0].top)
+    assert tuple(crosses[0]) == (0, data.rows[0][0].extent.high)
 
 
 def test_arms_that_all_diverged_at_once_are_named_without_a_figure(tmp_path, page):
@@ -262,17 +273,20 @@ def test_the_frame_of_histories_cuts_towering_losses_alone_and_says_so(tmp_path)
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         found = read(plan, root)
         made = arm_history.data(found, study_curves.of_arms(found))
-        return made.top, [text.get_text() for text in arm_history.draw(made).axes[0].texts]
+        (axes,) = arm_history.draw(made).axes
+        marks = [line for line in axes.lines if line.get_marker() == "^"]
+        return made.top, [line for line in marks if line.get_markerfacecolor() != "white"]
 
     falling = (2.4, 0.5, 0.05, 0.02)
-    top, texts = histories(tmp_path / "usual", falling, (3.0, 0.6, 0.1, 0.1))
+    top, marks = histories(tmp_path / "usual", falling, (3.0, 0.6, 0.1, 0.1))
+    assert (top, marks) == (pytest.approx(1.05 * 3.0), [])
+    top, marks = histories(tmp_path / "towering", falling, (4e6, 3.0, 0.1, 0.1))
     assert top == pytest.approx(1.05 * 3.0)
-    assert "▴ higher" not in texts
-    top, texts = histories(tmp_path / "towering", falling, (4e6, 3.0, 0.1, 0.1))
-    assert top == pytest.approx(1.05 * 3.0)
-    assert texts.count("▴ higher") == 2
+    # One in the frame of each arm, at its upper edge and its first epoch.
+    assert [mark.get_markerfacecolor() for mark in marks] == [style.TEST] * 2
+    assert len({mark.get_ydata()[0] for mark in marks}) == 1
     # A short run on hard images, whose losses hardly fall.
-    top, texts = histories(tmp_path / "short", (2.1, 1.8, 1.7, 1.6), (1.5, 1.4, 1.2, 1.2))
+    top, marks = histories(tmp_path / "short", (2.1, 1.8, 1.7, 1.6), (1.5, 1.4, 1.2, 1.2))
     assert top == pytest.approx(1.05 * 2.1)
 
 
@@ -291,8 +305,8 @@ def test_families_are_residual_left_and_plain_right_in_the_same_frames(whole):
     assert [panel.title for panel in apart.rows[0]] == ["residual", "plain"]
     for row in apart.rows:
         assert [sorted({band.arm for band in panel.bands}) for panel in row] == [sorted(DEPTHS[3:]), sorted(DEPTHS[:3])]
-        assert row[0].top == row[1].top
-    assert [[panel.above for panel in row] for row in apart.rows] == [[(), ("plain110",)]] * 2
+        assert row[0].extent == row[1].extent
+        assert {band.arm for band in row[0].behind} == {*DEPTHS[:3]}
 
 
 def test_families_follow_the_axis_of_the_baseline_and_need_two_of_two(tmp_path):
@@ -317,15 +331,16 @@ def test_the_cost_is_in_millions_of_parameters_and_in_minutes(whole):
         assert point.x == pytest.approx(seconds[point.arm].mean / 60)
         low, high = seconds[point.arm].interval
         assert point.x_interval == pytest.approx((max(0.0, low) / 60, high / 60))
+    assert [axes.get_xlim()[0] >= 0 for axes in scatter.draw(scatter.data(found)).axes] == [True, True]
 
 
-def test_labels_cover_neither_each_other_nor_points(whole):
-    _, found = whole
+def test_labels_cover_neither_each_other_nor_points(tmp_path):
+    found = finished(planned(depths()), tmp_path, {**ERRORS, "plain110": 16.0})
     figure = scatter.draw(scatter.data(found))
     assert not figure.legends  # six arms are labelled where they stand
     for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in axes.texts]
-        assert len(boxes) == 5  # plain110 is far below
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text() != "logarithmic"]
+        assert len(boxes) == 6
         marks = [line.get_window_extent() for line in axes.lines]
         assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
         assert not any(one.overlaps(two) for one in boxes for two in marks)
@@ -347,14 +362,229 @@ def test_a_legend_has_as_many_columns_as_fit():
     assert frame.legend_rows([], 9.5) == (1, 0)
 
 
-def test_a_difference_far_out_is_an_arrow_at_the_edge(whole):
+def test_the_largest_differences_are_within_the_frame(whole):
     _, found = whole
     data = differences.data(found)
-    assert [row.arm for row in data.rows] == [arm for arm in DEPTHS if arm != "resnet20"]
-    assert [row.arm for row in data.beyond] == ["plain110"]
-    assert differences.draw(data).axes[0].get_xlim()[1] < 10
-    spread = differences.data(replace(found, comparisons=tuple(one for one in found.comparisons if one.n)[:2]))
-    assert spread.beyond == ()
+    assert [(row.arm, row.baseline) for row in data.rows] == [
+        *((arm, "resnet20") for arm in DEPTHS if arm != "resnet20"), ("plain56", "plain20"), ("resnet56", "plain56"),
+        ("resnet110", "plain110"),
+    ]  # fmt: skip
+    ends = [end for row in data.rows for end in (row.low, row.mean, row.high) if end is not None]
+    low, high = differences.draw(data).axes[0].get_xlim()
+    assert (low, high) == (data.extent.low, data.extent.high)
+    assert -100 <= low < min(ends) < -83
+    assert 81 < max(ends) < high <= 100
+    # Those that are not far out are drawn in proportion: the largest of them are plain56 and its twin.
+    first, last = data.extent.window
+    assert -12 < first < -6.5
+    assert 5 < last < 9
+    plain = differences.data(replace(found, comparisons=tuple(one for one in found.comparisons if one.n)[:2]))
+    assert plain.extent.window is None
+    assert not [text for text in differences.draw(plain).axes[0].texts if text.get_text() == "logarithmic"]
+
+
+def test_an_interval_of_a_difference_ends_in_a_triangle_at_100_points(whole):
+    _, found = whole
+    one = replace(found.comparisons[0], mean=-40.0, low=-130.0, high=50.0, differences=((0, -70.0), (1, -10.0)))
+    data = differences.data(replace(found, comparisons=(one,)))
+    assert data.extent.low == -100
+    assert 50 < data.extent.high < 60
+    (axes,) = differences.draw(data).axes
+    marks = [line for line in axes.lines if line.get_marker() in ("<", ">")]
+    assert [(mark.get_marker(), *map(list, mark.get_data())) for mark in marks] == [("<", [-100], [0])]
+
+
+@pytest.mark.parametrize(
+    ("near", "every", "ends", "expected"),
+    [
+        ([0, 10], [5], (0, 100), (0, 10.5, None)),
+        ([0, 10], [20], (0, 100), (0, 21, None)),
+        ([0, 99], [99.5], (0, 100), (0, 100, None)),
+        ([0, 10], [60], (0, 100), (0, 73.4, (0, 10.5))),
+        ([0, 10], [90], (0, 100), (0, 100, (0, 10.5))),
+        ([90, 94], [10, 104], (0, 100), (0, 100, (89.8, 94.2))),
+        ([0, 1], [float("nan"), float("inf")], (0, 100), (0, 1.05, None)),
+        ([], [], (0, 100), (0, 1.05, None)),
+        ([5, 5], [5], (0, 100), (2.5, 7.5, None)),
+    ],
+)  # fmt: skip
+def test_an_axis_shows_every_value_and_nothing_that_cannot_be(near, every, ends, expected):
+    found = frame.extent(near, every, *ends)
+    assert (found.low, found.high) == (pytest.approx(expected[0], abs=0.06), pytest.approx(expected[1], rel=0.01))
+    assert found.window == (expected[2] and pytest.approx(expected[2]))
+
+
+def test_outside_of_its_window_an_axis_is_logarithmic_and_its_ticks_do_not_touch():
+    shown = frame.Extent(-100, 100, (-6, 4))
+    assert [float(shown.place(value)) for value in (-6, 0, 4)] == [-6, 0, 4]
+    assert float(shown.place(4 + 90)) == pytest.approx(4 + 10 * 1)  # nine spans beyond are one span away
+    assert float(shown.place(-6 - 990)) == pytest.approx(-6 - 10 * 2)
+    values = np.linspace(-100, 100, 41)
+    np.testing.assert_allclose(shown.value(shown.place(values)), values)
+    ticks = shown.ticks()
+    assert {-100, -50, -20, -2, 0, 20, 50, 100} <= {*ticks}
+    assert min(b - a for a, b in itertools.pairwise(shown.place(ticks))) >= 2
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 5, 9], ()),
+        ([0, 10], ()),
+        ([-1, 5, 11, 14, 12, 5, 10.5], ((0, 0), (3, 10), (6, 10))),
+        ([-1, 12], ((0, 0), (1, 10))),
+        ([float("nan"), float("inf")], ((1, 10),)),
+    ],
+)
+def test_a_curve_leaves_a_frame_once_for_each_stretch_beyond_an_edge(values, expected):
+    assert frame.departures(values, 0, 10) == expected
+
+
+def spread_out(root, errors):
+    """A study of two arms whose seeds end so far apart that intervals reach beyond what an error can be."""
+    plan = planned(depths(axes={"model": ["plain20", "resnet20"]}, claims=[], published=[]))
+    for run in plan.runs:
+        leave(root, run, errors[run.seed] * (1 if run.arm == "plain20" else 0.5))
+    return read(plan, root)
+
+
+def test_no_axis_of_an_error_or_accuracy_goes_beyond_0_and_100_and_what_does_is_marked(tmp_path):
+    found = spread_out(tmp_path, (2.0, 30.0, 96.0))
+    curves = study_curves.of_arms(found)
+    low, high = curves["plain20"][-1].low, curves["plain20"][-1].high
+    assert min(low) < 0
+    assert max(high) > 100
+    drawn = study_curves.draw(study_curves.data(found, curves))
+    loss, error = drawn.axes
+    assert error.get_ylim()[0] == 0
+    assert 60 < error.get_ylim()[1] <= 100
+    marks = {(line.get_marker(), line.get_ydata()[0]) for line in error.lines if line.get_marker() in ("^", "v")
+             and line.get_markerfacecolor() == "white"}  # fmt: skip
+    assert ("v", 0) in marks
+    assert ("^", error.get_ylim()[1]) in marks
+    assert loss.get_ylim()[0] == 0
+    names = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert names[-2:] == ["95 % interval, pointwise", "goes on beyond the axis"]
+    cost = scatter.draw(scatter.data(found)).axes[0]
+    assert (cost.get_ylim()[0], cost.get_ylim()[1]) == (0, 100)
+    ends = {(line.get_marker(), line.get_ydata()[0]) for line in cost.lines if line.get_markerfacecolor() == "white"}
+    assert ends == {("v", 0), ("^", 100)}
+    history = arm_history.draw(arm_history.data(found, curves))
+    assert "goes on beyond the axis" in [text.get_text() for text in history.legends[0].get_texts()]
+    # The frames of the accuracy: the lower ones, of 0 to 100 %.
+    edges = [line.get_ydata()[0] for line in history.axes[0].lines if line.get_markerfacecolor() == "white"]
+    lower = min(edges)
+    assert {round(edge - lower, 6) for edge in edges if edge - lower < arm_history.HIGH + 0.1} == {0, arm_history.HIGH}
+
+
+def test_bands_that_stay_within_are_not_marked(whole):
+    _, found = whole
+    drawn = study_curves.draw(study_curves.data(found, study_curves.of_arms(found)))
+    assert max(study_curves.of_arms(found)["plain110"][-1].high) < 98
+    assert [text.get_text() for text in drawn.legends[0].get_texts()][-1] == "95 % interval, pointwise"
+    assert not [line for axes in drawn.axes for line in axes.lines if line.get_markerfacecolor() == "white"]
+
+
+def many_arms(root, study, error=lambda arm: 8.0):
+    plan = planned(study, epochs=4)
+    for run in {run.id: run for run in plan.runs}.values():
+        leave(root, run, error(run.arm))
+    return read(plan, root)
+
+
+def test_more_than_six_arms_stand_in_panels_by_their_kind_in_the_frames_of_all(tmp_path):
+    found = many_arms(tmp_path, parsing.read("degradation"), lambda arm: 60.0 if arm == "plain110" else 8.0)
+    members = {"plain": ("plain20", "plain56", "plain110"), "residual": ("resnet20", "resnet56", "resnet110"),
+               "bottleneck": ("bottleneck56", "bottleneck110", "bottleneck83", "bottleneck164")}  # fmt: skip
+    assert dict(groups(found)) == members
+    curves = study_curves.of_arms(found)
+    data = study_curves.data(found, curves)
+    assert [row[0].title for row in data.rows] == [*members]
+    for row, arms in zip(data.rows, members.values(), strict=True):
+        for panel, first in zip(row, data.rows[0], strict=True):
+            assert tuple(band.arm for band in panel.bands) == arms
+            assert len(panel.behind) == 10 - len(arms)
+            assert panel.extent == first.extent
+    figure = study_curves.draw(data)
+    assert [axes.get_ylim() for axes in figure.axes[::2]] == [(0, data.rows[0][0].extent.high)] * 3
+    legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes[1::2]]
+    assert legends == [list(arms) for arms in members.values()]
+    assert study_curves.families(found, curves) is None
+    histories = arm_history.data(found, curves)
+    assert [tuple(history.arm for history in row) for row in histories.rows] == list(members.values())
+
+
+def test_six_arms_stand_in_one_panel(whole):
+    _, found = whole
+    assert groups(found) == (("", DEPTHS),)
+    curves = study_curves.data(found, study_curves.of_arms(found))
+    assert (len(curves.rows), curves.grouped) == (1, False)
+
+
+def texts(figure):
+    """All texts of a figure that are seen, those of its axes and legends too."""
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+@pytest.mark.parametrize("name", ["twins", "degradation"])
+def test_on_a_phone_panels_stand_below_one_another_in_text_that_can_be_read(name, whole, tmp_path):
+    """On 390 pixels a figure of 4.2 inches is shown nine tenths as large: 8 points are then 9.5 pixels."""
+    found = whole[1] if name == "twins" else many_arms(tmp_path, parsing.read("degradation"))
+    curves = study_curves.of_arms(found)
+    shown = study_curves.data(found, curves)
+    panels = sum(map(len, shown.rows))
+    for figure, count in (
+        (study_curves.draw(shown, narrow=True), panels),
+        (differences.draw(differences.data(found), narrow=True), 1),
+        (scatter.draw(scatter.data(found), narrow=True), len(scatter.data(found).panels)),
+        (arm_history.draw(arm_history.data(found, curves), narrow=True), 1),
+    ):
+        assert figure.get_figwidth() == pytest.approx(frame.NARROW)
+        assert len(figure.axes) == count
+        figure.draw_without_rendering()
+        places = [axes.get_position() for axes in figure.axes]
+        assert all(above.y0 > below.y1 for above, below in itertools.pairwise(places))
+        assert min(text.get_fontsize() for text in texts(figure)) >= 8
+        # Nothing is wider than the phone, and no panel is a sliver.
+        drawn = figure.get_tightbbox()
+        assert -0.02 <= drawn.x0 < drawn.x1 <= frame.NARROW + 0.02
+        assert all(place.width > 0.6 for place in places)
+
+
+def test_the_page_has_each_figure_of_arms_in_a_broad_and_a_narrow_form_and_tables_in_boxes_of_their_own(printed):
+    text = printed[1]["index.html"]
+    names = ["differences", "curves", "families", "cost", "histories"]
+    assert re.findall(r'<div class="wide broad" tabindex="0"><svg .*?aria-label="(.*?)"', text) == names
+    assert re.findall(r'<div class="narrow"><svg .*?aria-label="(.*?)"', text) == names
+    widths = [float(one) for one in re.findall(r'<div class="narrow"><svg [^>]*--width: ([\d.]+)pt', text)]
+    assert widths == [pytest.approx(72 * frame.NARROW)] * 5
+    assert text.count("<table") == text.count('<div class="wide" tabindex="0"><table')
+    assert "@media screen and (max-width: 40rem)" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("shortcuts", {"depth = 20": 4, "depth = 56": 4}),
+        ("learning-rate", {"constant": 3, "decay": 3, "cyclical": 3}),
+        ("optimizers", {"Adagrad": 4, "Adadelta": 4, "momentum": 4, "Nesterov": 4}),
+        ("report-d", {"residual, part 1 of 2": 4, "residual, part 2 of 2": 4, "plain": 3}),
+        ("augmentation", {"part 1 of 2": 5, "part 2 of 2": 5}),  # nine arms, and the baseline twice
+        ("regularization", {"part 1 of 2": 4, "part 2 of 2": 4}),  # six of them and the baseline
+        ("resnet18-lab", {"part 1 of 3": 6, "part 2 of 3": 6, "part 3 of 3": 6}),
+    ],
+)
+def test_arms_are_grouped_by_what_sets_them_apart(name, expected, tmp_path):
+    found = read(planned(parsing.read(name)), tmp_path)
+    made = groups(found)
+    assert {title: len(members) for title, members in made} == expected
+    every = [arm for _, members in made for arm in members]
+    assert {*every} == {arm.name for arm in found.plan.arms}
+    baseline = found.plan.study.compare.baseline
+    if made[0][0].startswith("part"):
+        assert {members[0] for _, members in made} == {baseline}
+        every = [arm for arm in every if arm != baseline]
+    assert len(every) == len({*every})
 
 
 # Tables
@@ -374,7 +604,12 @@ def test_the_table_of_arms_holds_means_intervals_and_counts(whole):
 def test_the_table_of_comparisons_holds_the_differences(whole):
     _, found = whole
     table = tables.comparisons(found)
-    (one,) = (one for one in found.comparisons if one.arm == "plain56")
+    one = next(one for one in found.comparisons if one.arm == "plain56")
+    assert [row[:2] for row in table.rows][5:] == [
+        ("plain56", "plain20"),
+        ("resnet56", "plain56"),
+        ("resnet110", "plain110"),
+    ]  # a claim, and twins
     assert cells(table, "plain56", "baseline", "difference", "95 % interval", "pairs", "p (sign-flip)") == [
         "resnet20", "+5.08", tables.interval(one.low, one.high, 2, "+"), "3", "0.250",
     ]  # fmt: skip
@@ -673,7 +908,7 @@ def test_a_report_is_whole_and_stands_alone(printed):
     assert not [link for link in read_page.links if not link.startswith(("#", "figures/"))]
     assert {link[1:] for link in read_page.links if link.startswith("#")} <= set(read_page.ids)
     assert "<script" not in text
-    titles = ["Verdicts", "What was run", "Arms", "Comparisons with the baseline", "Learning curves",
+    titles = ["Verdicts", "What was run", "Arms", "Comparisons", "Learning curves",
               "Accuracy and cost", "History of each arm", "Every run", "What was promised",
               "How to compute it again", "Environment"]  # fmt: skip
     assert re.findall(r"<h2>(.*?)</h2>", text) == titles
@@ -687,7 +922,7 @@ def test_a_report_is_whole_and_stands_alone(printed):
 def test_both_forms_have_the_same_tables_and_figures(whole, printed, monkeypatch):
     _, found = whole
     folder, files = printed
-    monkeypatch.setattr(study_page, "picture", lambda name, caption, figure: Picture(name, caption, b"", b""))
+    monkeypatch.setattr(study_page, "picture", lambda name, caption, *figures: Picture(name, caption, b"", b""))
     blocks = [block for section in sections(found) for block in section.blocks]
     seen = Page(files["index.html"])
     for block in blocks:
@@ -796,9 +1031,7 @@ def test_nothing_run_all_diverged_and_nothing_to_compare(tmp_path, page):
             assert said.count("diverged") > 18
             assert "18 of 18 runs are complete" in said
         if name == "single":
-            assert not {"Verdicts", "Comparisons with the baseline"} & set(
-                re.findall("<h2>(.*?)</h2>", files["index.html"])
-            )
+            assert not {"Verdicts", "Comparisons"} & set(re.findall("<h2>(.*?)</h2>", files["index.html"]))
 
 
 def test_names_cannot_break_the_page(tmp_path, page):
@@ -819,14 +1052,14 @@ def test_looks_and_images_are_told(whole, page):
     root, found = whole
     looks = ({"look": 1, "looks": 4, "seeds": [0, 1], "level": 0.999, "decided": {}},
              {"look": 2, "looks": 4, "seeds": [0, 1, 2], "level": 0.98, "decided": {"Plain gets worse.": "supported"}})  # fmt: skip
-    pairs = ImagePairs(30, 10, 900, 60, 0.00222, 2.0, 0.75, 3.25)
+    pairs = ImagePairs(30, 10, 900, 60, 0.00222, 2.0, 0.75, 3.25, p_holm=0.0333)
     said = replace(found, looks=looks, images=(("plain20", "resnet20", 1, pairs),))
     assert tables.looks(said).rows == (
         ("1 of 4", "2", "0.0010", "0.0010", "none yet"),
         ("2 of 4", "3", "0.0200", "0.0210", "✓ supported: Plain gets worse."),
     )
     assert tables.images(said).rows == (
-        ("plain20", "resnet20", "1", "30", "10", "900", "60", "−2.00", "−3.25 to −0.75", "0.002"),
+        ("plain20", "resnet20", "1", "30", "10", "900", "60", "−2.00", "−3.25 to −0.75", "0.033"),
     )  # fmt: skip
     text = page(said, root)["index.html"]
     assert "Looks until decided" in text
@@ -834,6 +1067,7 @@ def test_looks_and_images_are_told(whole, page):
     again = replace(said, looks=({**looks[0], "read_before": True}, looks[1]))
     assert Page(page(again, root)["index.html"]).text.count(tables.READ_BEFORE) == 1
     assert re.search(r"<details><summary>Image by image", text)
+    assert "corrected for all rows of this table together (Holm)" in text
 
 
 # The folder

@@ -245,6 +245,48 @@ def test_claims_that_say_the_same(one, other, same):
         assert Claim(**{"text": "?", "expect": one, "margin": 0.5, **changed}).statement != made[0]
 
 
+@pytest.mark.parametrize(
+    ("expect", "measure", "margin", "formula"),
+    [
+        ("a < b", "test_error", 0, "a < b"),
+        ("a < b", "test_error", -2, "a − b < 2 points"),
+        ("a < b", "test_error", 10, "a − b < −10 points"),
+        ("a > b", "seconds", 1.5, "a − b > 1.5 s"),
+        ("a > b", "test_error", -0.5, "a − b > −0.5 points"),
+        ("a = b", "test_accuracy", 0.5, "a − b = 0 ± 0.5 points"),
+        ("a = b", "parameters", 3000, "a − b = 0 ± 3,000"),
+        ("a > 60", "test_error", 0, "a > 60 %"),
+        ("a < 60", "test_error", 2, "a < 58 %"),
+        ("a > 0", "first_drop", 2, "a > 2 points"),
+        ("a < 0.7", "converged_at", 0, "a < 0.7"),
+        ("a = 90", "test_accuracy", 1, "a = 90 ± 1 %"),
+        ("a < -0.5", "gradient_per_layer", 0, "a < −0.5 decades"),
+    ],
+)
+def test_a_claim_reads_as_a_formula_with_its_number_and_unit(expect, measure, margin, formula):
+    assert Claim(text="?", expect=expect, measure=measure, margin=margin).formula == formula
+
+
+def test_what_claims_name_and_twins_are_compared_beside_the_baseline(read):
+    """Plain-56 against ResNet-56 is what the study of degradation asks, and its baseline is another network."""
+    pairs = parsing.read("degradation").compared()
+    assert pairs[:9] == tuple((arm, "plain20") for arm in (
+        "plain56", "plain110", "resnet20", "resnet56", "resnet110", "bottleneck56", "bottleneck110", "bottleneck83",
+        "bottleneck164"))  # fmt: skip
+    assert pairs[9:] == (
+        ("resnet56", "resnet20"), ("resnet110", "resnet56"), ("plain110", "plain56"), ("resnet56", "plain56"),
+        ("resnet110", "plain110"),
+    )  # fmt: skip
+    alone = parsing.read("degradation").restricted(["plain56", "resnet56"]).compared()
+    assert alone == (("resnet56", "plain56"),)  # it needs no baseline
+    widths = parsing.read("report-d").compared()
+    assert ("resnet56", "plain56") in widths
+    assert not any({*pair} == {"resnet20, batch 128", "plain20"} for pair in widths)  # they differ in the batch as well
+    assert parsing.read("shortcuts").compared()[:3] == tuple(
+        (f"depth=20, {name}", "depth=20, none") for name in ("identity", "projection", "all_projection")
+    )
+
+
 def test_seeds_are_no_setting_of_a_command(read):
     with pytest.raises(InputError, match=r"^--set train\.seed: the seeds of a study are given by --seeds$"):
         read(TEXT).changed({"train.seed": 3})

@@ -16,7 +16,8 @@ class ImagePairs:
     """How two runs did on the same images: counts of images, and McNemar's test of equal accuracy.
 
     `difference` is the accuracy of the first minus that of the second in points, `low` and `high` its 95 % interval.
-    They speak of these two runs on other images like these, not of other seeds.
+    `p_holm` is p corrected for all pairs of runs that a table shows, None of a pair by itself. They speak of these two
+    runs on other images like these, not of other seeds.
     """
 
     only_first_right: int
@@ -27,6 +28,7 @@ class ImagePairs:
     difference: float
     low: float
     high: float
+    p_holm: float | None = None
 
 
 def mcnemar(first_right_N: np.ndarray[Any, Any], second_right_N: np.ndarray[Any, Any]) -> ImagePairs:

@@ -224,13 +224,10 @@ def _is_paired(plan: Plan) -> bool:
 
 
 def _comparisons(plan: Plan, summary: Lookup, judged: Sequence[Verdict]) -> tuple[Comparison, ...]:
-    """Each arm against its baseline. What is a claim has that claim's p; Holm's correction is over all the others."""
-    arms, measure, made = plan.study.arms(), plan.study.compare.measure, []
-    for arm in arms:
-        baseline = plan.study.baseline_of(arm, arms)
-        if baseline is not None:
-            sides = summary(arm.name, measure), summary(baseline.name, measure)
-            made.append(compare(*sides, paired=_is_paired(plan)))
+    """Every pair that the study compares. What is a claim has that claim's p; Holm's correction is over the others."""
+    measure = plan.study.compare.measure
+    made = [compare(summary(arm, measure), summary(other, measure), paired=_is_paired(plan))
+            for arm, other in plan.study.compared()]  # fmt: skip
     claimed = [_claimed(one, judged) for one in made]
     adjusted = holm([None if verdict else one.p for one, verdict in zip(made, claimed, strict=True)])
     return tuple(
@@ -268,7 +265,7 @@ def _failures(plan: Plan, summary: Lookup) -> tuple[Failures, ...]:
 def _images(
     plan: Plan, comparisons: tuple[Comparison, ...], scored: Callable[[str], Scored | None]
 ) -> tuple[tuple[str, str, int, ImagePairs], ...]:
-    """The runs of each comparison, seed by seed, image by image."""
+    """The runs of each comparison, seed by seed, image by image; p is corrected for all of them together."""
     ids = {(run.arm, run.seed): run.id for run in plan.runs}
     made = []
     for one in comparisons:
@@ -276,7 +273,9 @@ def _images(
             first, second = (scored(ids[name, seed]) for name in (one.arm, one.baseline))
             if first is not None and second is not None and np.array_equal(first[1], second[1]):
                 made.append((one.arm, one.baseline, seed, mcnemar(first[0], second[0])))
-    return tuple(made)
+    adjusted = holm([pairs.p for *_, pairs in made])
+    return tuple((arm, baseline, seed, replace(pairs, p_holm=p))
+                 for (arm, baseline, seed, pairs), p in zip(made, adjusted, strict=True))  # fmt: skip
 
 
 def _two_way(

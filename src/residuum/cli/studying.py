@@ -162,8 +162,7 @@ def show(options: argparse.Namespace) -> None:
     print_table([{"setting": path, "value": json.dumps(value)} for path, value in shared.items()])
     if study.claims:
         print("Claims")
-        print_table([{"claim": one.text, "expects": one.expect, "measure": one.measure, "margin": one.margin}
-                     for one in study.claims])  # fmt: skip
+        print_table([{"claim": one.text, "expects": one.formula, "measure": one.measure} for one in study.claims])
     if study.published:
         print("Published")
         print_table([{"source": one.source, "arm": one.arm, "measure": one.measure, "value": one.value,

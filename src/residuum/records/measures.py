@@ -49,6 +49,11 @@ class Measure:
     held_out: str = ""
 
     @property
+    def shown(self) -> str:
+        """Its name in words, as heads of columns and axes have it."""
+        return self.name.replace("_", " ")
+
+    @property
     def is_time(self) -> bool:
         """Whether it is a time, of which ratios count: means are geometric, and differences are in percent."""
         return self.unit in ("s", "ms")

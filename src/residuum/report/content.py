@@ -40,12 +40,13 @@ class Tabular:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure by the name of its files, drawn once in each form."""
+    """A figure by the name of its files, drawn once in each form; `narrow` is the SVG for a phone, if there is one."""
 
     name: str
     caption: str
     png: bytes
     svg: bytes
+    narrow: bytes = b""
 
 
 Block = Paragraph | Items | Commands | Tabular | Picture
@@ -60,8 +61,9 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def picture(name: str, caption: str, figure: Figure) -> Picture:
+def picture(name: str, caption: str, figure: Figure, narrow: Figure | None = None) -> Picture:
     """A figure in both forms; it is laid out once, so the second form has the places of the first."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    return Picture(name, caption, style.png(figure), style.svg(figure))
+    for one in (figure, *([narrow] if narrow else [])):
+        one.draw_without_rendering()
+        one.set_layout_engine("none")
+    return Picture(name, caption, style.png(figure), style.svg(figure), style.svg(narrow) if narrow else b"")

@@ -23,7 +23,7 @@ from residuum.records import storage
 from residuum.records.measures import measure
 from residuum.report import commands, inside, prespecified, selection, tables
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
-from residuum.report.figures import arm_history, batch_size, differences, gradient_flow, scatter, study_curves
+from residuum.report.figures import arm_history, batch_size, differences, frame, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
 
 FILES = ("index.html", "report.md", "tables.csv", "tables.tex", "figures")
@@ -98,7 +98,7 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
     arms = (
         Section("what", "What was run", tuple(_what(results))),
         Section("arms", "Arms", tuple(_arms(results))),
-        Section("comparisons", "Comparisons with the baseline", tuple(_comparisons(results))),
+        Section("comparisons", "Comparisons", tuple(_comparisons(results))),
     )
     made = (
         Section("claims", "Verdicts", tuple(_claims(results))),
@@ -254,10 +254,16 @@ def _failures(results: Results) -> list[Block]:
     return [Tabular(tables.filled(tables.failures(results)), caption)]
 
 
+PAIRS = (
+    "Compared are all arms with the baseline of the study, the pairs that its claims name, and twins: networks that "
+    "differ in having shortcuts alone."
+)
+
+
 def _comparisons(results: Results) -> list[Block]:
     if not results.comparisons:
         return []
-    what = tables.heading(results.plan.study.compare.measure)
+    found = differences.data(results, tables.mark(results.plan))
     paired = all(one.paired for one in results.comparisons)
     how = (
         "paired by seed: same images in the same order, same augmentation. Effect size: mean difference over the "
@@ -273,8 +279,9 @@ def _comparisons(results: Results) -> list[Block]:
     if len(notes) == 1 and notes != {""}:
         table, shared = tables.without(table, "note"), f"{shared} In every row: {notes.pop()}."
     caption = (
-        f"Difference in {what}, arm minus baseline, {how} p (Holm): where the difference is a claim of the study, that "
-        "of its verdict, corrected for all claims; the others are exploratory, and corrected for one another."
+        f"{_capital(found.label)}, arm minus baseline, {how} {PAIRS} p (Holm): where the difference is a claim of the "
+        "study, that of its verdict, corrected for all claims; the others are exploratory, and corrected for one "
+        "another."
     )
     ranked = " Where runs did not train, the difference is the median of all between a run of each arm." * any(
         one.p_ranks is not None for one in results.comparisons
@@ -286,10 +293,15 @@ def _comparisons(results: Results) -> list[Block]:
             "is smaller than so many test images can tell."
         )
     blocks: list[Block] = [Tabular(table, caption + shared)]
-    found = differences.data(results, tables.mark(results.plan))
     if found.rows:
-        text = f"Difference in {what}, with 95 % intervals. Small dots are single seeds.{ranked}"
-        blocks.append(picture("differences", text, differences.draw(found)))
+        text = f"{_capital(found.label)}, with 95 % intervals. Small dots are single seeds. "
+        text += LOGARITHMIC.format("rows") * bool(found.extent.window)
+        text += "A triangle at an edge: the interval goes on beyond it." * any(
+            found.extent.low > row.low or row.high > found.extent.high
+            for row in found.rows if row.low is not None and row.high is not None
+        )  # fmt: skip
+        text = f"{text.rstrip()}{ranked}"
+        blocks.append(picture("differences", text, differences.draw(found), differences.draw(found, narrow=True)))
     return blocks
 
 
@@ -297,8 +309,13 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-BAND = "Lines are means over seeds, bands 95 % t intervals where at least three runs reached the epoch. "
-CROWDED = "With so many arms the bands are in the history of each arm below. "
+BAND = (
+    "Lines are means over seeds, bands pointwise 95 % t intervals where at least three runs reached the epoch: each "
+    "covers the mean of its epoch, not the whole curve. "
+)
+DEPARTED = "Triangles at an edge: the band goes on beyond the axis (hollow), or the curve does (filled). "
+LOGARITHMIC = "On grey ground distances are drawn by their logarithm, so that all {} are within the frame. "
+GROUPED_ARMS = "Each row has some of the arms in the frame of all, the others in grey. "
 MARKS = "Thin vertical lines mark drops of the learning rate; a cross marks where a run diverged. "
 AT_ONCE = "An arm that diverged at once, before an epoch ended, has a cross at epoch 0 and no curve. "
 
@@ -311,15 +328,22 @@ def _curves(results: Results, curves: study_curves.Curves) -> list[Block]:
         return [Paragraph(f"No run has finished an epoch yet.{lost}")]
     observed = any(panel.label == study_curves.LABELS["test", "error"] for row in found.rows for panel in row)
     remark = "The observed test error is recorded for this figure and selects nothing." if observed else ""
-    crowded = CROWDED if any(len(panel.bands) > study_curves.CROWD for row in found.rows for panel in row) else ""
-    at_once = AT_ONCE if any(panel.at_once for row in found.rows for panel in row) else ""
-    text = f"Training loss and error against epoch. {BAND}{crowded}{MARKS}{at_once}{remark}".strip()
-    blocks: list[Block] = [picture("curves", text, study_curves.draw(found))]
+    panels = [panel for row in found.rows for panel in row]
+    said = [
+        (GROUPED_ARMS, found.grouped),
+        (BAND, True),
+        (DEPARTED, any(study_curves.departs(panel.extent, band) for panel in panels for band in panel.bands)),
+        (LOGARITHMIC.format("curves"), any(panel.extent.window for panel in panels)),
+        (MARKS, True),
+        (AT_ONCE, any(panel.at_once for panel in panels)),
+    ]
+    text = f"Training loss and error against epoch. {''.join(text for text, so in said if so)}{remark}".strip()
+    blocks: list[Block] = [picture("curves", text, study_curves.draw(found), study_curves.draw(found, narrow=True))]
     apart = study_curves.families(results, curves, tables.mark(results.plan))
     if apart is not None:
         titles = " left, ".join(panel.title for panel in apart.rows[0])
-        text = f"The same, {titles} right, in the same frames."
-        blocks.append(picture("families", text, study_curves.draw(apart)))
+        text = f"The same, {titles} right, in the same frames; the other family in grey."
+        blocks.append(picture("families", text, study_curves.draw(apart), study_curves.draw(apart, narrow=True)))
     return blocks
 
 
@@ -332,7 +356,12 @@ def _cost(results: Results) -> list[Block]:
         f"Test accuracy of the last epoch against {costs}, with 95 % intervals. Times compare arms only where they "
         "were computed on the same machine under the same load."
     )
-    return [picture("cost", text, scatter.draw(found))]
+    if any(panel.extent.window for panel in found.panels):
+        text += f" {LOGARITHMIC.format('arms').rstrip()}"
+    if any(frame.departures(point.y_interval or (), panel.extent.low, panel.extent.high)
+           for panel in found.panels for point in panel.points):  # fmt: skip
+        text += " A triangle at an edge: the interval goes on beyond what an accuracy can be."
+    return [picture("cost", text, scatter.draw(found), scatter.draw(found, narrow=True))]
 
 
 def _batch_size(results: Results) -> list[Block]:
@@ -348,7 +377,7 @@ def _batch_size(results: Results) -> list[Block]:
         "and an interval that reaches 0 ends in a triangle. Times compare arms only where they were computed "
         "on the same machine under the same load."
     ) + (noise if any(panel.measure == "noise_scale" for panel in found.panels) else "")
-    return [picture("batch-size", text, batch_size.draw(found))]
+    return [picture("batch-size", text, batch_size.draw(found), batch_size.draw(found, narrow=True))]
 
 
 def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
@@ -356,10 +385,10 @@ def _histories(results: Results, curves: study_curves.Curves) -> list[Block]:
     if not found.arms:
         return []
     text = (
-        f"Loss and accuracy of each arm. {BAND}Training values are measured while training, on augmented "
+        f"Loss and accuracy of each arm. {BAND}{DEPARTED}Training values are measured while training, on augmented "
         "images; under mixup or cutmix the accuracy is weighted by the shares of the labels."
     )
-    return [picture("histories", text, arm_history.draw(found))]
+    return [picture("histories", text, arm_history.draw(found), arm_history.draw(found, narrow=True))]
 
 
 GROUPED = "Points by layer are means of neighbouring layers where a network is deep. "
@@ -375,7 +404,12 @@ LAYERS = {
 def _layers(results: Results) -> list[Block]:
     said = "On the same few training images each time; lines are medians over seeds, bands reach from end to end."
     return [
-        picture(name, LAYERS[name] + (GROUPED if flow.is_grouped else "") + said, gradient_flow.draw(flow))
+        picture(
+            name,
+            LAYERS[name] + (GROUPED if flow.is_grouped else "") + said,
+            gradient_flow.draw(flow),
+            gradient_flow.draw(flow, narrow=True),
+        )
         for name, flow in gradient_flow.of_study(results, tables.mark(results.plan)).items()
     ]
 
@@ -392,8 +426,8 @@ def _images(results: Results) -> list[Block]:
         return []
     caption = (
         "Predictions of two runs of the same seed on the same test images (last epoch). McNemar's exact test asks "
-        "whether the images that only one of the two gets right are split evenly; it compares these two networks, "
-        "not the arms."
+        "whether the images that only one of the two gets right are split evenly; its p is corrected for all rows of "
+        "this table together (Holm). It compares these two networks, not the arms."
     )
     return [Tabular(tables.images(results), caption, folded=True)]
 
@@ -485,11 +519,11 @@ def _anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def _inline(svg: bytes, name: str) -> str:
-    """An SVG file as part of a page: without its own size, and with ids that no other figure of the page has."""
+def _inline(svg: bytes, name: str, label: str) -> str:
+    """An SVG file as part of a page, which gives it its size, and with ids that no other figure of the page has."""
     text = svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     size = r'width="([\d.]+)pt" height="[\d.]+pt"'
-    return re.sub(size, rf'style="max-width:\1pt" role="img" aria-label="{name}"', text, count=1)
+    return re.sub(size, rf'style="--width: \1pt" role="img" aria-label="{label}"', text, count=1)

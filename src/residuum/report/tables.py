@@ -165,7 +165,7 @@ def in_accuracy(results: Results) -> bool:
 def heading(name: str) -> str:
     """A measure's name and unit as the head of a column."""
     what = measure(name)
-    return f"{what.name.replace('_', ' ')} ({what.unit})"
+    return f"{what.shown} ({what.unit})"
 
 
 def verdicts(results: Results) -> Table:
@@ -174,10 +174,11 @@ def verdicts(results: Results) -> Table:
     for one in results.verdicts:
         places = digits(one.claim.measure)
         low, high = one.corrected or (None, None)
+        mean, around = difference(one.difference, one.low, one.high, places, in_percent=one.in_percent)
         rows.append((
             WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory),
-            one.claim.text, f"{_expected(one.claim)}; {heading(one.claim.measure)}",
-            *difference(one.difference, one.low, one.high, places, in_percent=one.in_percent),
+            one.claim.text, f"{measure(one.claim.measure).shown}: {one.claim.formula}",
+            mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}", around,
             difference(None, low, high, places, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
             _rests_on(results, one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
@@ -201,8 +202,10 @@ def _rests_on(results: Results, one: Verdict) -> str:
     return "; ".join(parts)
 
 
-def _expected(claim: Any) -> str:
-    return f"{claim.expect}, margin {claim.margin:g}" if claim.margin else claim.expect
+def _unit(name: str) -> str:
+    """The unit of a difference of a measure, with the space before it; none of counts, shares and ratios."""
+    unit = measure(name).unit
+    return {"%": " points", "share": "", "ratio": "", "count": ""}.get(unit, f" {unit}")
 
 
 def arms(results: Results) -> Table:
@@ -346,7 +349,7 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
 
 
 def comparisons(results: Results) -> Table:
-    """Every arm against its baseline: difference, 95 % interval, effect size, p-values, and what is to be noted."""
+    """Every pair that is compared: difference, 95 % interval, effect size, p-values, and what is to be noted."""
     places = digits(results.plan.study.compare.measure)
     rows = tuple(
         (
@@ -402,7 +405,7 @@ def images(results: Results) -> Table:
     """Per-image comparisons of two runs of the same seed, by McNemar's exact test; differences as in every table."""
     what = "accuracy" if in_accuracy(results) else "error"
     columns = ("arm", "baseline", "seed", "only arm right", "only baseline right", "both right", "both wrong",
-               f"difference in {what} (points)", "95 % interval", "p (McNemar)")  # fmt: skip
+               f"difference in {what} (points)", "95 % interval", "p (McNemar, Holm)")  # fmt: skip
     rows = []
     for arm, baseline, seed, pairs in results.images:
         ends = (pairs.difference, pairs.low, pairs.high)
@@ -410,7 +413,7 @@ def images(results: Results) -> Table:
         rows.append((
             arm, baseline, str(seed), f"{pairs.only_first_right:,}", f"{pairs.only_second_right:,}",
             f"{pairs.both_right:,}", f"{pairs.both_wrong:,}", number(mean + 0.0, 2, "+"),
-            interval(low, high, 2, "+"), chance(pairs.p),
+            interval(low, high, 2, "+"), chance(pairs.p_holm),
         ))  # fmt: skip
     return Table(columns, tuple(rows), columns[2:])
 

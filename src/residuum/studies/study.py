@@ -86,7 +86,7 @@ class Compare(_Part):
     """What every arm is compared with, on which measure, and how runs are paired.
 
     `baseline` is an arm's name, or axis settings: then an arm is compared with the one that has those values on those
-    axes and its own on the others. Empty: nothing is compared.
+    axes and its own on the others. Empty: there is none, and only what claims name and twins are compared.
     """
 
     baseline: str | Settings = ""
@@ -133,12 +133,36 @@ class Claim(_Part):
             sides.reverse()
         return (*sides, self.operator == "=", self.measure, self.margin)
 
+    @property
+    def formula(self) -> str:
+        """What is expected as people read it, as `resnet56 − resnet20 < 2 points`: the margin is on the number's side.
+
+        Of the difference left - right, which is also what tables print; a number has the unit of the measure.
+        """
+        left, right, sign = self.left, self.right, -1 if self.operator == "<" else 1
+        unit = {"%": " points" if isinstance(right, str) else " %", "share": "", "ratio": "", "count": ""}.get(
+            measure(self.measure).unit, f" {measure(self.measure).unit}"
+        )
+        if self.operator == "=":
+            what, middle = (f"{left} − {right}", "0") if isinstance(right, str) else (left, f"{right:,g}")
+            return _minus(f"{what} = {middle} ± {self.margin:,g}{unit}")
+        if isinstance(right, float):
+            return _minus(f"{left} {self.operator} {right + sign * self.margin + 0.0:,g}{unit}")
+        if not self.margin:
+            return f"{left} {self.operator} {right}"
+        return f"{left} − {right} {self.operator} {_minus(f'{sign * self.margin:,g}')}{unit}"
+
     def _parts(self) -> tuple[str, str, str]:
         found = [operator for operator in OPERATORS if operator in self.expect]
         if len(found) != 1 or self.expect.count(found[0]) != 1:
             raise InputError(f"{self.expect!r} is not of the form 'arm > arm', with >, < or = between spaces")
         left, right = self.expect.split(found[0])
         return left.strip(), found[0].strip(), right.strip()
+
+
+def _minus(text: str) -> str:
+    """A text with a true minus sign before its numbers."""
+    return re.sub(r"(?<!\S)-(?=\d)", "−", text)
 
 
 def _count_or_share(value: float) -> float:
@@ -292,7 +316,7 @@ class Study(_Part):
                 for arm in self.arms()]  # fmt: skip
         made = shown.table(f"{self.question} Recipe {self.base}, seeds {seeds}.", ("arm", "settings"), arms)
         if self.claims:
-            rows = [(claim.text, claim.expect, claim.measure) for claim in self.claims]
+            rows = [(claim.text, claim.formula, claim.measure) for claim in self.claims]
             made += shown.table("Claims", ("claim", "expected", "measure"), rows)
         return made
 
@@ -306,6 +330,23 @@ class Study(_Part):
             same = [other for other in arms if other.cell == cell]
             found = next((o for o in same if not self.named or o.name.partition(" / ")[0] == name), None)
         return None if found is None or found.name == arm.name else found
+
+    def compared(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of arms that are compared, each once: with the baseline, those that claims name, and twins.
+
+        Twins are a network with shortcuts and the one that differs from it in having none. First the arm, then what it
+        is held against; a pair that stands there already is not turned round.
+        """
+        arms = self.arms()
+        pairs = [(arm.name, base.name) for arm in arms if (base := self.baseline_of(arm, arms)) is not None]
+        pairs += [(claim.left, claim.right) for claim in self.claims if isinstance(claim.right, str)]
+        bare = {_without_shortcut(arm): arm.name for arm in arms if _shortcut(arm) == "none"}
+        pairs += [(arm.name, bare[key]) for arm in arms
+                  if _shortcut(arm) not in (None, "none") and (key := _without_shortcut(arm)) in bare]  # fmt: skip
+        found: dict[frozenset[str], tuple[str, str]] = {}
+        for pair in pairs:
+            found.setdefault(frozenset(pair), pair)
+        return tuple(found.values())
 
     def changed(self, settings: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Self:
         """This study with settings of every arm changed, over what the study says, and with other seeds if given."""
@@ -339,6 +380,17 @@ class Study(_Part):
         if isinstance(self.compare.baseline, str) and self.compare.baseline not in arms:
             values["compare"]["baseline"] = ""
         return type(self)(**values)
+
+
+def _shortcut(arm: Arm) -> str | None:
+    """The shortcut of an arm's network by its name; None of a kind of network that has no choice of it."""
+    found = arm.config.model.model_dump(mode="json").get("shortcut")
+    return found["name"] if isinstance(found, Mapping) else found
+
+
+def _without_shortcut(arm: Arm) -> str:
+    values = arm.config.model_dump(mode="json")
+    return json.dumps({**values, "model": {**values["model"], "shortcut": None}}, sort_keys=True)
 
 
 def _label(path: str, value: Any) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from statistics import median
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -16,12 +17,13 @@ from residuum.analysis.curves import Band
 from residuum.analysis.results import Results
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.report.figures.groups import groups
 from residuum.report.figures.learning_curves import LOOK
-from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, diverged_at_once
+from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, departs, diverged_at_once, ends
 
 COLUMNS = 5
 TOWERING = 5.0
-"""A loss of so many times that at which training usually begins is cut off, which is said."""
+"""A loss of so many times that at which training usually begins is cut off, which is marked."""
 
 
 @dataclass(frozen=True)
@@ -35,26 +37,41 @@ class History:
 
 @dataclass(frozen=True)
 class Histories:
-    """What the figure shows: the arms that were run, and how high the frame of the loss is."""
+    """What the figure shows: rows of the arms that were run, and how high the frame of the loss is.
 
-    arms: tuple[History, ...]
+    Of more than six arms each row is of a group, or of a part of one.
+    """
+
+    rows: tuple[tuple[History, ...], ...]
     top: float
     mark: str
+
+    @property
+    def arms(self) -> tuple[History, ...]:
+        """The arms of all rows."""
+        return tuple(history for row in self.rows for history in row)
 
 
 def data(results: Results, found: Curves, mark: str = "") -> Histories:
     """Loss and accuracy of every arm that has epochs, or that diverged before one ended; mean over its seeds."""
     at_once = diverged_at_once(results)
-    made = tuple(
-        History(
+    made = {
+        arm: History(
             arm,
             tuple(band for band in bands if band.quantity == "loss"),
             tuple(_accuracy(band) for band in bands if band.quantity == "error"),
         )
         for arm, bands in found.items()
         if bands or (arm in at_once and any(found.values()))
-    )
-    return Histories(made, _top(made), mark)
+    }
+    rest = dict(made)  # the baseline may be in several groups, and has one history
+    parts = [[rest.pop(arm) for arm in members if arm in rest] for _, members in groups(results)]
+    rows = []
+    for part in parts:
+        count = -(-len(part) // COLUMNS)
+        columns = -(-len(part) // count) if count else 1
+        rows += [tuple(part[at : at + columns]) for at in range(0, len(part), columns)]
+    return Histories(tuple(rows), _top(tuple(made.values())), mark)
 
 
 def _top(made: Sequence[History]) -> float:
@@ -77,40 +94,51 @@ def _accuracy(band: Band) -> Band:
                 turned(band.low), band.n)  # fmt: skip
 
 
-def draw(histories: Histories) -> Figure:
+def draw(histories: Histories, *, narrow: bool = False) -> Figure:
     """Loss above and accuracy below for every arm, all in frames of the same scale.
 
-    The frames are drawn by hand in one pair of axes that counts inches: forty axes of their own take seconds.
+    `narrow`: for a phone, two arms beside each other. The frames are drawn by hand in one pair of axes that counts
+    inches: forty axes of their own take seconds.
     """
-    arms = histories.arms
-    rows = max(1, -(-len(arms) // COLUMNS))
-    columns = max(2, -(-len(arms) // rows))
+    arms, rows_shown = histories.arms, histories.rows
+    if narrow:
+        rows_shown = tuple(arms[at : at + 2] for at in range(0, len(arms), 2))
+    rows, columns = max(1, len(rows_shown)), max(2, *map(len, rows_shown), 0)
+    wide = (frame.NARROW - LEFT) / 2 - GAP if narrow else WIDE
     above = ABOVE + (0.22 if histories.mark else 0)  # the mark has a line of its own
-    width, height = LEFT + columns * (WIDE + GAP), above + rows * BLOCK + BELOW
+    width, height = LEFT + columns * (wide + GAP), above + rows * BLOCK + BELOW
     last = max((band.epochs[-1] for history in arms for band in history.accuracy), default=1)
     first = 0 if last > 1 else -1  # a single epoch stands in the middle of its frame
     with style.styled():
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
         axes.set_axis_off()
-        for number, history in enumerate(arms):
-            x = LEFT + number % columns * (WIDE + GAP)
-            y = height - above - number // columns * BLOCK
-            axes.text(x + WIDE / 2, y + 0.06, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
-            upper = Box(x, y - HIGH, first, last if last > 1 else 3, histories.top)
+        for (down, across), history in (
+            ((down, across), history) for down, row in enumerate(rows_shown) for across, history in enumerate(row)
+        ):
+            x = LEFT + across * (wide + GAP)
+            y = height - above - down * BLOCK
+            axes.text(x + wide / 2, y + 0.09, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
+            upper = Box(x, y - HIGH, wide, first, last if last > 1 else 3, histories.top)
             lower = replace(upper, y=y - 2 * HIGH - GAP, top=100.0)
             for box, bands, label in ((upper, history.loss, "loss (nats)"), (lower, history.accuracy, "accuracy (%)")):
-                _draw_frame(axes, box, label if number % columns == 0 else "", below=box is lower)
+                _draw_frame(axes, box, label if across == 0 else "", below=box is lower)
                 for band in bands:
                     _draw_band(axes, box, band)
-                if any(max(band.mean) > box.top or max(_drawn(band)) > box.top for band in bands):
-                    axes.text(x + WIDE, box.y + HIGH - 0.02, "▴ higher", ha="right", va="top", fontsize=7, color="0.3")
             if not history.loss:
                 _draw_at_once(axes, upper)
         splits = {band.split: None for history in arms for band in history.accuracy}
-        if splits:
-            lines = [axes.plot([], [], LOOK[name][1], color=LOOK[name][0])[0] for name in splits]
-            figure.legend(lines, [LOOK[name][2] for name in splits], loc="lower center", ncols=3, fontsize=9)
+        handles: dict[str, Any] = {LOOK[name][2]: axes.plot([], [], LOOK[name][1], color=LOOK[name][0])[0]
+                                   for name in splits}  # fmt: skip
+        every = [(band, 100.0) for history in arms for band in history.accuracy]
+        every += [(band, histories.top) for history in arms for band in history.loss]
+        if any(n >= FEWEST for band, _ in every for n in band.n):
+            handles[frame.BAND_NAME] = frame.BAND
+        if any(departs(frame.Extent(0.0, top), band) for band, top in every):
+            handles[frame.DEPARTED_NAME] = frame.DEPARTED
+        if handles:
+            columns, _ = frame.legend_rows(list(handles), width)
+            figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=columns, fontsize=9)
         frame.mark(figure, histories.mark)
     return figure
 
@@ -126,13 +154,14 @@ class Box:
 
     x: float
     y: float
+    wide: float
     first: int
     last: int
     top: float
 
     def across(self, epoch: float) -> float:
         """Where an epoch lies."""
-        return self.x + WIDE * (epoch - self.first) / (self.last - self.first)
+        return self.x + self.wide * (epoch - self.first) / (self.last - self.first)
 
     def up(self, value: float) -> float:
         """Where a value lies."""
@@ -142,10 +171,10 @@ class Box:
 def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
     values = [value for value in MaxNLocator(4).tick_values(0, box.top) if 0 <= value <= box.top]
     epochs = [epoch for epoch in MaxNLocator(3, integer=True).tick_values(0, box.last) if 0 <= epoch <= box.last]
-    grid = [[(box.x, box.up(value)), (box.x + WIDE, box.up(value))] for value in values]
+    grid = [[(box.x, box.up(value)), (box.x + box.wide, box.up(value))] for value in values]
     grid += [[(box.across(epoch), box.y), (box.across(epoch), box.y + HIGH)] for epoch in epochs]
     axes.add_collection(LineCollection(grid, colors="0.88", linewidths=0.6), autolim=False)
-    edge = [[(box.x, box.y + HIGH), (box.x, box.y), (box.x + WIDE, box.y)]]
+    edge = [[(box.x, box.y + HIGH), (box.x, box.y), (box.x + box.wide, box.y)]]
     axes.add_collection(LineCollection(edge, colors="black", linewidths=0.8), autolim=False)
     if label:
         axes.text(box.x - 0.5, box.y + HIGH / 2, label, rotation=90, ha="center", va="center", fontsize=9)
@@ -154,7 +183,7 @@ def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
     if below:
         for epoch in epochs:
             axes.text(box.across(epoch), box.y - 0.05, f"{epoch:.0f}", ha="center", va="top", fontsize=8)
-        axes.text(box.x + WIDE / 2, box.y - 0.22, "epoch", ha="center", va="top", fontsize=9)
+        axes.text(box.x + box.wide / 2, box.y - 0.22, "epoch", ha="center", va="top", fontsize=9)
 
 
 def _draw_at_once(axes: Axes, box: Box) -> None:
@@ -164,21 +193,21 @@ def _draw_at_once(axes: Axes, box: Box) -> None:
     axes.text(x + 0.14, y, "diverged at once", va="center", fontsize=9)
 
 
-def _drawn(band: Band) -> list[float]:
-    """The upper edge of a band where it is drawn."""
-    return [high for high, n in zip(band.high, band.n, strict=True) if n >= FEWEST] or [0.0]
-
-
 def _draw_band(axes: Axes, box: Box, band: Band) -> None:
     colour, dash, _ = LOOK[band.split]
     xs, ys = [box.across(epoch) for epoch in band.epochs], [box.up(value) for value in band.mean]
     marker = "o" if len(xs) <= 10 else None
     (line,) = axes.plot(xs, ys, dash, color=colour, linewidth=1.2, marker=marker, markersize=3, scalex=False,
                         scaley=False)  # fmt: skip
-    artists: list[Artist] = [line]
+    # A line at the edge keeps its width; a band ends there.
+    parts: list[tuple[Artist, float]] = [(line, 0.03)]
     enough = [n >= FEWEST for n in band.n]
     if any(enough):
         low, high = ([box.up(value) for value in edge] for edge in (band.low, band.high))
-        artists.append(axes.fill_between(xs, low, high, where=enough, color=colour, alpha=0.2, linewidth=0))
-    for artist in artists:
-        artist.set_clip_path(Rectangle((box.x, box.y - 0.03), WIDE + 0.03, HIGH + 0.03, transform=axes.transData))
+        parts.append((axes.fill_between(xs, low, high, where=enough, color=colour, alpha=0.2, linewidth=0), 0.0))
+    for part, room in parts:
+        frame_ = Rectangle((box.x, box.y - room), box.wide + 0.03, HIGH + room, transform=axes.transData)
+        part.set_clip_path(frame_)
+    for edge, hollow in (*((end, True) for end in ends(band)), (band.mean, False)):
+        frame.mark_departures(axes, xs, [box.up(value) for value in edge], frame.Extent(box.y, box.y + HIGH), colour,
+                              hollow=hollow)  # fmt: skip

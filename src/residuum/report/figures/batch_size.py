@@ -94,18 +94,19 @@ def _series(plan: Plan, sizes: Mapping[str, int]) -> dict[str, str]:
     return {arm.name: lines[arm.name] for arm in plan.arms if arm.name in lines}
 
 
-def draw(batches: Batches) -> Figure:
+def draw(batches: Batches, *, narrow: bool = False) -> Figure:
     """A panel a measure, both axes logarithmic, one point an arm.
 
-    A dotted line shows where the noise scale would be the batch size.
+    A dotted line shows where the noise scale would be the batch size. `narrow`: for a phone.
     """
     looks = dict(zip(batches.series, style.arms(len(batches.series)), strict=True))
     columns = max(1, len(batches.panels))
-    width = max(6.0, 3.6 * columns)
+    width, high = (frame.NARROW, columns) if narrow else (max(6.0, 3.6 * columns), 1)
     _, rows = frame.legend_rows(batches.series, width)
     with style.styled():
-        figure = Figure(figsize=(width, 3.4 + frame.ROW * rows), layout="constrained")
-        for axes, panel in zip(figure.subplots(1, columns, squeeze=False)[0], batches.panels, strict=False):
+        figure = Figure(figsize=(width, 3.4 * high + frame.ROW * rows), layout="constrained")
+        (grid,) = frame.cells(figure, [len(batches.panels)], narrow=narrow)
+        for axes, panel in zip(grid, batches.panels, strict=True):
             _draw_panel(axes, panel, looks)
         if len(looks) > 1:
             frame.legend(figure, {name: frame.handle(look) for name, look in looks.items()})

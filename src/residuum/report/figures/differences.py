@@ -1,12 +1,12 @@
 """Differences from the baseline: a forest plot, one row a comparison."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import median
+from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 
 from residuum.analysis.results import Results
 from residuum.records.measures import measure
@@ -15,7 +15,7 @@ from residuum.report.figures import frame
 
 LONGEST = 44
 FAR = 5.0
-"""Times the median difference from which a row may lie beyond the frame."""
+"""Times the median difference from which a row may lie outside of what is drawn in proportion."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class Row:
 class Differences:
     """What the figure shows; `arms` are all arms of the study. Positive: the arm's measure is larger.
 
-    Rows `beyond` the frame are so far away that all others would lie on one another.
+    The frame holds every row; where some are so far away that all others would lie on one another, it is in proportion
+    for these alone. `baseline` is empty where rows have several.
     """
 
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
-    beyond: tuple[Row, ...]
+    extent: frame.Extent
     label: str
     better: str
     baseline: str
@@ -48,7 +49,7 @@ class Differences:
 
 
 def data(results: Results, mark: str = "") -> Differences:
-    """The comparisons of a study that have a difference; `baseline` is empty where they have several."""
+    """The comparisons of a study that have a difference."""
     rows = tuple(
         Row(one.arm, one.baseline, one.mean, one.low, one.high, one.n, tuple(value for _, value in one.differences))
         for one in results.comparisons
@@ -61,7 +62,7 @@ def data(results: Results, mark: str = "") -> Differences:
     return Differences(
         arms=tuple(arm.name for arm in results.plan.arms),
         rows=rows,
-        beyond=_beyond(rows),
+        extent=_extent(rows, 100.0 if what.unit == "%" else inf),
         label=f"difference in {what.name.replace('_', ' ')} ({unit})",
         better={True: "← better", False: "better →", None: ""}[what.lower_is_better],
         baseline=baselines.pop() if len(baselines) == 1 else "",
@@ -69,53 +70,66 @@ def data(results: Results, mark: str = "") -> Differences:
     )
 
 
-def _beyond(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows that are far out and also far from all the rest: a group of large differences is none of them."""
+def _extent(rows: Sequence[Row], most: float) -> frame.Extent:
+    """Rows that are far out and also far from all the rest are not drawn in proportion; a group of large ones is."""
     usual = FAR * median(abs(row.mean) for row in rows) if rows else 0.0
     near = [row for row in rows if abs(row.mean) <= usual]
-    reach = max((abs(end) for row in near for end in (row.mean, row.low, row.high) if end is not None), default=0.0)
-    far = tuple(row for row in rows if row not in near)
-    return far if far and reach and min(abs(row.mean) for row in far) > 3 * reach else ()
+    reach = max((abs(end) for row in near for end in _ends(row)), default=0.0)
+    far = [row for row in rows if row not in near]
+    alone = far and reach and min(abs(row.mean) for row in far) > 3 * reach
+    every = [end for row in rows for end in _ends(row)]
+    return frame.extent([0.0, *(end for row in near for end in _ends(row))] if alone else [0.0, *every], every,
+                        -most, most)  # fmt: skip
 
 
-def draw(differences: Differences) -> Figure:
-    """Large marks are means with their intervals, small dots single seeds; numbers stand on the right."""
+def _ends(row: Row) -> list[float]:
+    """All that is drawn of a row."""
+    return [row.mean, *row.each, *(end for end in (row.low, row.high) if end is not None)]
+
+
+def draw(differences: Differences, *, narrow: bool = False) -> Figure:
+    """Large marks are means with their intervals, small dots single seeds; numbers stand on the right.
+
+    An interval that goes on beyond the frame ends in a triangle. `narrow`: for a phone, with names and numbers above
+    the rows.
+    """
     rows = differences.rows
     looks = dict(zip(differences.arms, style.arms(len(differences.arms)), strict=True))
     with style.styled():
-        figure = Figure(figsize=(9.5, 1.3 + 0.36 * max(1, len(rows))), layout="constrained")
+        width, high = (frame.NARROW, 0.62) if narrow else (9.5, 0.36)
+        figure = Figure(figsize=(width, 1.3 + high * max(1, len(rows))), layout="constrained")
         axes = figure.subplots()
+        frame.show(axes, "x", differences.extent, 0.12 if narrow else 0.07)
         for at, row in enumerate(rows):
             look = looks[row.arm]
-            axes.text(1.03, at, _numbers(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9)
-            if row in differences.beyond:
-                continue
+            if narrow:
+                said: dict[str, Any] = {
+                    "transform": axes.get_yaxis_transform(),
+                    "va": "center",
+                    "fontsize": 9,
+                    "bbox": {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+                }
+                axes.text(0.0, at - 0.46, _name(row, differences), **said)
+                axes.text(0.0, at - 0.2, _numbers(row), color="0.35", **said)
+            else:
+                axes.text(1.03, at, _numbers(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9)
             if row.low is not None and row.high is not None:
                 axes.plot([row.low, row.high], [at, at], color=look.colour, linewidth=2, solid_capstyle="butt")
+                for end in (row.low, row.high):
+                    frame.mark_departures(axes, [at], [end], differences.extent, look.colour, "x")
             if len(row.each) > 1:
                 axes.plot(row.each, [at + 0.26] * len(row.each), ".", color="0.45", markersize=4)
             axes.plot([row.mean], [at], color=look.colour, marker=look.marker, markersize=8, markeredgecolor="white",
                       markeredgewidth=0.5)  # fmt: skip
         axes.axvline(0, color="black", linewidth=1)
-        if differences.beyond:
-            _cut(axes, differences, looks)
-        axes.set_yticks(range(len(rows)), [_name(row, differences) for row in rows])
-        axes.set_ylim(len(rows) - 0.5 if rows else 0.5, -0.5)
+        names = [] if narrow else [_name(row, differences) for row in rows]
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(rows) - 0.5 if rows else 0.5, -1.0 if narrow else -0.5)
         axes.grid(visible=False, axis="y")
         against = f" from {style.literal(style.short(differences.baseline, LONGEST))}" if differences.baseline else ""
-        axes.set_xlabel(f"{differences.label}{against}   {differences.better}".rstrip())
+        axes.set_xlabel(f"{differences.label}{chr(10) if narrow else ''}{against}   {differences.better}".strip())
         frame.mark(figure, differences.mark)
     return figure
-
-
-def _cut(axes: Axes, differences: Differences, looks: Mapping[str, style.Look]) -> None:
-    """An arrow at the edge of the frame for each row beyond it."""
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high)
-    for row in differences.beyond:
-        right = row.mean > 0
-        axes.plot([high if right else low], [differences.rows.index(row)], color=looks[row.arm].colour,
-                  marker=CARETRIGHTBASE if right else CARETLEFTBASE, markersize=9, clip_on=False)  # fmt: skip
 
 
 def _name(row: Row, differences: Differences) -> str:

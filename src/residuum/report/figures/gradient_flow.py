@@ -16,6 +16,7 @@ from residuum.records import layers as recorded
 from residuum.records.layers import Layers, Numbers
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.report.figures.groups import MOST, groups
 
 WIDE = 30.0
 """Responses of which the largest layer's are this many times the smallest's stand on a logarithmic axis."""
@@ -90,8 +91,9 @@ def data(runs: Mapping[str, Sequence[Layers]]) -> Flow:
 def of_study(results: Results, mark: str = "") -> dict[str, Flow]:
     """Arms of a study over their seeds, by the name of the figure: gradients, responses, dead channels.
 
-    A row for each named arm where there are axes as well, else one row. All at initialisation and after the last epoch
-    of each run, responses then by size as well. Empty where no run recorded its layers; what is damaged is left out.
+    A row for each named arm where there are axes as well, or for each group of more than six arms, else one row. All
+    at initialisation and after the last epoch of each run, responses then by size as well. Empty where no run recorded
+    its layers; what is damaged is left out.
     """
     start, end = (_recorded(results, last=last) for last in (False, True))
     families: dict[str, dict[str, str]] = {}
@@ -99,7 +101,12 @@ def of_study(results: Results, mark: str = "") -> dict[str, Flow]:
         title, _, label = arm.rpartition(" / ")
         families.setdefault(title, {})[label] = arm
     labels = tuple(dict.fromkeys(label for members in families.values() for label in members))
-    if len(families) == 1:  # the arms then look as in the other figures
+    alone = len(families) == 1
+    if alone and len(start) > MOST:
+        apart = ((title, {arm.rpartition(" / ")[2]: arm for arm in members if arm in start})
+                 for title, members in groups(results))  # fmt: skip
+        families = {title: members for title, members in apart if members}
+    if alone:  # the arms then look as in the other figures
         labels = tuple(arm.name.rpartition(" / ")[2] for arm in results.plan.arms)
 
     def panel(title: str, members: Mapping[str, str], quantity: Quantity, seen: Mapping[str, list[Layers]]) -> Panel:
@@ -146,28 +153,28 @@ def _shown(row: Sequence[Panel]) -> bool:
     return any(panel.quantity is not DEAD or line.high_P.any() for panel in row for line in panel.lines.values())
 
 
-def draw(flow: Flow) -> Figure:
+def draw(flow: Flow, *, narrow: bool = False) -> Figure:
     """One line a run or arm; over several seeds the line is their median and the band reaches from end to end.
 
     On a logarithmic axis a value of exactly 0 is a triangle at the lower edge, one that is not finite a cross at the
-    upper one.
+    upper one. `narrow`: for a phone, one panel below the other.
     """
     looks = dict(zip(flow.labels, style.arms(len(flow.labels)), strict=True))
     drawn = [label for label in flow.labels if any(label in panel.lines for row in flow.rows for panel in row)]
     rows, columns = max(1, len(flow.rows)), max((len(row) for row in flow.rows), default=1)
-    width = max(6.0, 4.6 * columns)
+    width, high = max(6.0, 4.6 * columns), rows
+    if narrow:
+        width, high = frame.NARROW, max(1, sum(map(len, flow.rows)))
     _, legend_rows = frame.legend_rows(drawn, width)
     with style.styled():
-        figure = Figure(figsize=(width, 0.4 + 2.7 * rows + frame.ROW * legend_rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
-        for cells, row in zip(grid, flow.rows, strict=False):
+        figure = Figure(figsize=(width, 0.4 + 2.7 * high + frame.ROW * legend_rows), layout="constrained")
+        grid = frame.cells(figure, [len(row) for row in flow.rows], narrow=narrow, sharey="row")
+        for cells, row in zip(grid, flow.rows, strict=True):
             lines = [line for panel in row for line in panel.lines.values()]
             values = np.concatenate([[], *(part for line in lines for part in (line.median_P, line.high_P))])
-            for axes in cells[len(row) :]:
-                axes.set_axis_off()
-            for axes, panel in zip(cells, row, strict=False):
+            for at, (axes, panel) in enumerate(zip(cells, row, strict=True)):
                 _draw_panel(axes, panel, values, looks)
-            cells[0].set_ylabel(row[0].quantity.label)
+                axes.set_ylabel(panel.quantity.label if narrow or not at else "")
         handles: dict[str, Any] = {label: frame.handle(looks[label]) for label in drawn}
         frame.legend(figure, handles)
         frame.mark(figure, flow.mark)
@@ -186,7 +193,8 @@ def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, s
         axes.set_ylim(low / room, high * room)
         frame.decades(axes.yaxis)
     else:
-        axes.set_ylim(0, 1.08 * (positive.max() if len(positive) else 1.0))
+        top = 1.08 * (positive.max() if len(positive) else 1.0)
+        axes.set_ylim(0, min(1.0, top) if panel.quantity is DEAD else top)
     if panel.quantity is DEAD:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     for number, (label, line) in enumerate(panel.lines.items()):

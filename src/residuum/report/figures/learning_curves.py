@@ -10,6 +10,7 @@ from residuum.records.event import EpochDone
 from residuum.records.measures import drop_times
 from residuum.records.record import RunRecord
 from residuum.report import style
+from residuum.report.figures import frame
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def draw(curves: Curves) -> Figure:
             if lines:
                 axes.legend()
             axes.set_ylabel(label)
-            axes.set_ylim(bottom=0)
+            frame.from_zero(axes, label)
         for axes in grid[1]:
             axes.plot(curves.rate.epochs, curves.rate.values, color="0.35", drawstyle="steps-mid")
             axes.set_yscale("log" if min(curves.rate.values, default=0) > 0 else "linear")

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from residuum.config import short_name
 from residuum.records.record import RunRecord, labels
 from residuum.report import style
-from residuum.report.figures import learning_curves
+from residuum.report.figures import frame, learning_curves
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def draw(lines: Sequence[Line]) -> Figure:
         for axes, label in ((left, "training loss (nats)"), (right, "error (%)")):
             axes.set_ylabel(label)
             axes.set_xlabel("epoch")
-            axes.set_ylim(bottom=0)
+            frame.from_zero(axes, label)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if lines:
                 axes.legend()

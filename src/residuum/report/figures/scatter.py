@@ -16,7 +16,7 @@ from residuum.report.figures import frame
 DIRECT = 8
 """Up to this many arms are labelled at their points, more in a legend."""
 OUTSIDE = 3.0
-"""An arm with this many times the median error would press all others together."""
+"""An arm with this many times the median error would press all others together, drawn in proportion."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; arms whose accuracy is far below the others' lie `below` the frame."""
+    """One pair of axes; where some arms are far less accurate than the others, only these are drawn in proportion."""
 
     label: str
     points: tuple[Point, ...]
-    below: tuple[str, ...]
+    extent: frame.Extent
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,27 @@ def data(results: Results, mark: str = "") -> Scatter:
 
 def _panel(label: str, points: Sequence[Point]) -> Panel:
     usual = median(100 - point.y for point in points) if points else 0.0
-    return Panel(label, tuple(points), tuple(point.arm for point in points if 100 - point.y > OUTSIDE * usual))
+    ends = {point.arm: [point.y, *(point.y_interval or ())] for point in points}
+    near = [end for point in points if 100 - point.y <= OUTSIDE * usual for end in ends[point.arm]]
+    every = [end for found in ends.values() for end in found]
+    return Panel(label, tuple(points), frame.extent(near, every, 0.0, 100.0))
 
 
-def draw(scatter: Scatter) -> Figure:
-    """One point an arm with its intervals, labelled where there is room for all labels, else named in a legend."""
+def draw(scatter: Scatter, *, narrow: bool = False) -> Figure:
+    """One point an arm with its intervals, labelled where there is room for all labels, else named in a legend.
+
+    An interval that goes on beyond the axis ends in a triangle. `narrow`: for a phone.
+    """
     looks = dict(zip(scatter.arms, style.arms(len(scatter.arms)), strict=True))
     drawn = [arm for arm in scatter.arms if any(p.arm == arm for panel in scatter.panels for p in panel.points)]
     columns = max(1, len(scatter.panels))
-    width = 4.75 * columns if columns > 1 else 6.5
+    width = frame.NARROW if narrow else 4.75 * columns if columns > 1 else 6.5
     _, rows = frame.legend_rows(drawn, width)
     with style.styled():
         for direct in (len(drawn) <= DIRECT, False):
-            height = 3.6 + (0 if direct else frame.ROW * rows)
+            height = 3.6 * (columns if narrow else 1) + (0 if direct else frame.ROW * rows)
             figure = Figure(figsize=(width, height), layout="constrained")
-            grid = figure.subplots(1, columns, squeeze=False)[0]
+            (grid,) = frame.cells(figure, [len(scatter.panels)], narrow=narrow)
             for panel, axes in zip(scatter.panels, grid, strict=False):
                 _draw_panel(axes, panel, looks)
             frame.mark(figure, scatter.mark)
@@ -100,37 +106,37 @@ def draw(scatter: Scatter) -> Figure:
 
 
 def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
-    inside = [point for point in panel.points if point.arm not in panel.below]
-    for point in inside:
+    points = panel.points
+    frame.show(axes, "y", panel.extent)
+    for point in points:
         look = looks[point.arm]
         if point.y_interval:
             axes.plot([point.x] * 2, point.y_interval, color=look.colour, linewidth=1.2, alpha=0.7)
+            # An interval by t may reach beyond what an accuracy can be.
+            for end in point.y_interval:
+                frame.mark_departures(axes, [point.x], [end], panel.extent, look.colour)
         if point.x_interval:
             axes.plot(point.x_interval, [point.y] * 2, color=look.colour, linewidth=1.2, alpha=0.7)
         axes.plot([point.x], [point.y], color=look.colour, marker=look.marker, markersize=8, markeredgecolor="white",
                   markeredgewidth=0.5)  # fmt: skip
-    if inside and max(point.x for point in inside) > 8 * min(point.x for point in inside) > 0:
+    if points and max(point.x for point in points) > 8 * min(point.x for point in points) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.margins(0.12)
-    # An interval by t may reach beyond what an accuracy can be.
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, 0), min(high, 100))
+    axes.margins(x=0.12)
+    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))  # no cost is below 0
     axes.set_xlabel(panel.label)
     axes.set_ylabel("test accuracy (%)")
-    if panel.below:
-        frame.note(axes, f"below the frame: {frame.listed(panel.below)}")
 
 
 def _label(axes: Axes, panel: Panel) -> bool:
     """Write each arm's name beside its point so that it covers nothing; False if there is no room for one."""
     frame_ = axes.get_window_extent()
     taken = [line.get_window_extent().padded(1) for line in axes.lines]
-    points = sorted((p for p in panel.points if p.arm not in panel.below), key=lambda point: -point.y)
+    points = sorted(panel.points, key=lambda point: -point.y)
     for point in points:
         for across, up in PLACES:
             text = axes.annotate(style.literal(style.short(point.arm, 28)), (point.x, point.y), (across, up),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from statistics import median
 from typing import Any
 
@@ -16,6 +17,7 @@ from residuum.analysis.results import Results
 from residuum.records.measures import drop_times
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.report.figures.groups import MOST, groups, named
 
 LABELS = {
     ("train", "loss"): "training loss (nats)",
@@ -26,13 +28,13 @@ Curves = Mapping[str, tuple[Band, ...]]
 """The bands of each arm, as `of_arms` gives them."""
 
 SETTLING = 0.05
-"""The share of the epochs, from the start, that does not decide how high the frame is."""
-CROWD = 8
-"""So many bands in one pair of axes can be told apart; with more, each arm's own history has them."""
+"""The share of the epochs, from the start, that does not decide what is drawn in proportion."""
 FEWEST = 3
 """Of two runs the 95 % interval is 12.7 standard errors to each side: drawn, it would cover everything else."""
 FAILING = 2.0
 """An arm that ends this many times above where the others stood so early has learned next to nothing."""
+TOWERING = 100.0
+"""A loss of so many times what is drawn in proportion is beyond the frame, and marked."""
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 10, "markeredgewidth": 2.5}
 """How a run that diverged is marked."""
 MOST_DROPS = 6
@@ -41,7 +43,7 @@ MOST_DROPS = 6
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: a band for each arm, up to `top`; arms that end above it are `above` the frame.
+    """One pair of axes: a band for each arm, in a frame of that extent; `behind` are the other arms, for comparison.
 
     `at_once` are arms without a band, since every run of theirs diverged before an epoch ended.
     """
@@ -49,9 +51,9 @@ class Panel:
     title: str
     label: str
     bands: tuple[Band, ...]
-    top: float
-    above: tuple[str, ...]
+    extent: frame.Extent
     at_once: tuple[str, ...]
+    behind: tuple[Band, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class StudyCurves:
     """What the figure shows: rows of panels. `arms` are all arms of the study, which fixes how each looks.
 
     `drops` are times in epochs at which the rate dropped, with the arms whose rate it was; `broken` are the arms of
-    which a run diverged, with the epochs that such runs completed.
+    which a run diverged, with the epochs that such runs completed. `grouped`: each row has arms of its own, and a
+    legend of them.
     """
 
     arms: tuple[str, ...]
@@ -67,23 +70,43 @@ class StudyCurves:
     drops: Mapping[float, tuple[str, ...]]
     broken: Mapping[str, tuple[int, ...]]
     mark: str
+    grouped: bool = False
 
 
 def data(results: Results, found: Curves, mark: str = "") -> StudyCurves:
-    """Training loss, then validation error and observed test error where they were recorded, side by side."""
+    """Training loss, then validation error and observed test error where they were recorded, side by side.
+
+    Of more than six arms a row for each group, all in the frames of the whole.
+    """
     at_once = diverged_at_once(results)
-    panels = (_panel(found, split, quantity, at_once) for split, quantity in LABELS)
-    return _curves(results, (tuple(panel for panel in panels if panel.bands),), mark)
+    whole = [panel for split, quantity in LABELS if (panel := _panel(found, split, quantity, at_once)).bands]
+    parts = groups(results)
+    if len(parts) == 1:
+        return _curves(results, (tuple(whole),), mark)
+    rows = (tuple(_part(panel, "" if at else title, members) for at, panel in enumerate(whole))
+            for title, members in parts)  # fmt: skip
+    rows_shown = tuple(row for row in rows if any(panel.bands or panel.at_once for panel in row))
+    return _curves(results, rows_shown, mark, grouped=True)
+
+
+def _part(whole: Panel, title: str, members: Sequence[str]) -> Panel:
+    """Some arms of a panel in the frame of all of them."""
+    return replace(
+        whole, title=title, bands=tuple(band for band in whole.bands if band.arm in members),
+        behind=tuple(band for band in whole.bands if band.arm not in members),
+        at_once=tuple(arm for arm in whole.at_once if arm in members),
+    )  # fmt: skip
 
 
 def families(results: Results, found: Curves, mark: str = "") -> StudyCurves | None:
     """Training loss above, error below, one family of arms a column: residual left, plain right.
 
-    None where the arms are not two families of at least two, or one has no curve yet. The error is the observed test
+    None where the arms are not two families of at least two, one has no curve yet, or the arms are too many for one
+    panel and therefore stand in groups anyway. The error is the observed test
     error if every curve has it, else validation.
     """
     columns = split(results)
-    if not columns or not all(any(found[arm] for arm in members) for _, members in columns):
+    if not columns or len(found) > MOST or not all(any(found[arm] for arm in members) for _, members in columns):
         return None
     arms = [arm for arm, curves in found.items() if curves]
     observed = {arm for arm in arms if any(band.split == "test" for band in found[arm])}
@@ -92,13 +115,8 @@ def families(results: Results, found: Curves, mark: str = "") -> StudyCurves | N
     rows: list[tuple[Panel, ...]] = []
     for which, quantity in (("train", "loss"), error):
         whole = _panel(found, which, quantity, at_once)
-        parts = []
-        for title, members in columns:
-            part = _panel({arm: found[arm] for arm in members}, which, quantity, at_once)
-            above = tuple(arm for arm in whole.above if arm in members)
-            # Both columns have the frame of the whole: they are there to be compared.
-            parts.append(replace(part, title="" if rows else title, top=whole.top, above=above))
-        rows.append(tuple(parts))
+        # Both columns have the frame of the whole: they are there to be compared.
+        rows.append(tuple(_part(whole, "" if rows else title, members) for title, members in columns))
     return _curves(results, tuple(rows), mark)
 
 
@@ -130,7 +148,7 @@ def split(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
     plan = results.plan
     plain: dict[str, bool] = {}
     for run in plan.runs:
-        plain[run.arm] = _named(run.config["model"].get("shortcut")) == "none"
+        plain[run.arm] = named(run.config["model"].get("shortcut")) == "none"
     found = {"residual": [arm for arm, bare in plain.items() if not bare],
              "plain": [arm for arm, bare in plain.items() if bare]}  # fmt: skip
     baseline = plan.study.compare.baseline
@@ -139,47 +157,29 @@ def split(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
         others = [other for other in plan.study.axes[path] if other != value]
         cells = {arm.name: arm.cell[path] for arm in plan.study.arms()}
         if len(others) == 1:
-            found = {f"{path.rpartition('.')[2]} = {_named(one)}": [arm for arm in cells if cells[arm] == one]
+            found = {f"{path.rpartition('.')[2]} = {named(one)}": [arm for arm in cells if cells[arm] == one]
                      for one in (*others, value)}  # fmt: skip
     if len(found) != 2 or min(map(len, found.values())) < 2:
         return ()
     return tuple((title, tuple(arms)) for title, arms in found.items())
 
 
-def _named(value: object) -> str:
-    return str(value.get("name", value) if isinstance(value, Mapping) else value)
-
-
 def _panel(found: Mapping[str, Sequence[Band]], split: str, quantity: str, at_once: Sequence[str]) -> Panel:
     chosen = tuple(band for curves in found.values() for band in curves
                    if (band.split, band.quantity) == (split, quantity) and band.epochs)  # fmt: skip
     longest = max((band.epochs[-1] for band in chosen), default=0)
-    # He et al. 2015, figure 6, leaves plain-110 out of its frame for the same reason.
-    early = (
-        median(
-            next(
-                value
-                for epoch, value in zip(band.epochs, band.mean, strict=True)
-                if epoch > SETTLING * longest or epoch == band.epochs[-1]
-            )
-            for band in chosen
-        )
-        if chosen
-        else 0.0
-    )
-    above = tuple(band.arm for band in chosen if band.mean[-1] > FAILING * early)
-    shown = [
-        value
-        for band in chosen
-        if band.arm not in above
-        for epoch, value in zip(band.epochs, band.mean, strict=True)
-        if epoch > SETTLING * longest or epoch == band.epochs[-1]
-    ]
-    top = 1.05 * max(shown, default=1.0) or 1.0
-    return Panel("", LABELS[split, quantity], chosen, top, above, tuple(arm for arm in at_once if arm in found))
+    settled = {band.arm: [value for epoch, value in zip(band.epochs, band.mean, strict=True)
+                          if epoch > SETTLING * longest or epoch == band.epochs[-1]] for band in chosen}  # fmt: skip
+    early = median(values[0] for values in settled.values()) if settled else 0.0
+    # The start of training and arms that learn nothing would press all others to the floor.
+    near = [value for values in settled.values() if values[-1] <= FAILING * early for value in values]
+    every = [value for band in chosen for edge in (band.mean, *ends(band)) for value in edge]
+    most = 100.0 if quantity == "error" else TOWERING * max(filter(isfinite, near), default=1.0) or inf
+    shown = frame.extent([0.0, *near], every, 0.0, most)
+    return Panel("", LABELS[split, quantity], chosen, shown, tuple(arm for arm in at_once if arm in found))
 
 
-def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str) -> StudyCurves:
+def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str, *, grouped: bool = False) -> StudyCurves:
     arm_of = {run.id: run.arm for run in results.plan.runs}
     drops: dict[float, dict[str, None]] = {}
     broken: dict[str, set[int]] = {}
@@ -198,34 +198,66 @@ def _curves(results: Results, rows: tuple[tuple[Panel, ...], ...], mark: str) ->
         drops={time: tuple(arms) for time, arms in sorted(drops.items())},
         broken={arm: tuple(sorted(epochs)) for arm, epochs in broken.items()},
         mark=mark,
+        grouped=grouped,
     )
 
 
-def draw(curves: StudyCurves) -> Figure:
-    """One line an arm with its band; a cross where a run of it diverged, a thin vertical line where the rate drops."""
+def draw(curves: StudyCurves, *, narrow: bool = False) -> Figure:
+    """One line an arm with its band; a cross where a run of it diverged, a thin vertical line where the rate drops.
+
+    Triangles at an edge: the band goes on beyond the axis (hollow), or the curve does (filled). `narrow`: for a phone.
+    """
     looks = dict(zip(curves.arms, style.arms(len(curves.arms)), strict=True))
     panels = [panel for row in curves.rows for panel in row]
-    with_band, at_once = ({band.arm for p in panels for band in p.bands}, {arm for p in panels for arm in p.at_once})
-    drawn = {arm: frame.handle(looks[arm]) for arm in curves.arms if arm in with_band}
-    drawn |= {f"{arm} (diverged at once)": Line2D([], [], color=looks[arm].colour, linestyle="none", **CROSS)
-              for arm in curves.arms if arm in at_once}  # fmt: skip
-    columns = max((len(row) for row in curves.rows), default=0) or 1
-    width, height = (4.75 * columns if columns < 3 else 12.5), 3.5 * max(1, len(curves.rows))
+    drawn = {} if curves.grouped else _handles(panels, curves, looks)
+    if any(n >= FEWEST for panel in panels for band in panel.bands for n in band.n):
+        drawn[frame.BAND_NAME] = frame.BAND
+    if any(departs(panel.extent, band) for panel in panels for band in panel.bands):
+        drawn[frame.DEPARTED_NAME] = frame.DEPARTED
+    columns, rows = max((len(row) for row in curves.rows), default=0) or 1, max(1, len(curves.rows))
+    width = (4.0 if curves.grouped else 4.75) * columns + 2.2 * curves.grouped if columns < 3 else 12.5
+    height = (2.6 if curves.grouped else 3.5) * rows
+    if narrow:
+        # Legends of rows have a line for two arms or so.
+        lines = [frame.legend_rows([b.arm for b in row[-1].bands], frame.NARROW)[1] for row in curves.rows if row]
+        width, height = frame.NARROW, 2.9 * max(1, len(panels)) + frame.ROW * sum(lines) * curves.grouped
     _, legend_rows = frame.legend_rows(list(drawn), width)
     with style.styled():
         figure = Figure(figsize=(width, height + frame.ROW * legend_rows), layout="constrained")
-        grid = figure.subplots(max(1, len(curves.rows)), columns, squeeze=False, sharex=True)
-        for row, cells in zip(curves.rows, grid, strict=False):
+        grid = frame.cells(figure, [len(row) for row in curves.rows], narrow=narrow, sharex=True)
+        for row, cells in zip(curves.rows, grid, strict=True):
             for panel, axes in zip(row, cells, strict=False):
                 _draw_panel(figure, axes, panel, curves, looks)
+            if curves.grouped:
+                frame.beside(cells[-1], _handles(row, curves, looks), narrow=narrow)
         last = max((band.epochs[-1] for panel in panels for band in panel.bands), default=1)
-        for axes in grid[-1]:
+        for axes in [axes for row in (grid if narrow else grid[-1:]) for axes in row]:
             axes.set_xlim(0, last + max(0.5, 0.03 * last))
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=frame.ROUND))
         frame.legend(figure, drawn)
         frame.mark(figure, curves.mark)
     return figure
+
+
+def _handles(panels: Sequence[Panel], curves: StudyCurves, looks: Mapping[str, style.Look]) -> dict[str, Any]:
+    """What stands for each arm of some panels in a legend."""
+    with_band, at_once = ({band.arm for p in panels for band in p.bands}, {arm for p in panels for arm in p.at_once})
+    drawn = {arm: frame.handle(looks[arm]) for arm in curves.arms if arm in with_band}
+    return drawn | {f"{arm} (diverged at once)": Line2D([], [], color=looks[arm].colour, linestyle="none", **CROSS)
+                    for arm in curves.arms if arm in at_once}  # fmt: skip
+
+
+def ends(band: Band) -> tuple[list[float], list[float]]:
+    """The lower and the upper end of a band where it is drawn: where enough runs reached the epoch."""
+    low, high = ([end if n >= FEWEST else mean for end, mean, n in zip(edge, band.mean, band.n, strict=True)]
+                 for edge in (band.low, band.high))  # fmt: skip
+    return low, high
+
+
+def departs(shown: frame.Extent, band: Band) -> bool:
+    """Whether some of a band or of its mean lies beyond a frame."""
+    return any(frame.departures(edge, shown.low, shown.high) for edge in ends(band))
 
 
 def shade(axes: Axes, band: Band, colour: str) -> None:
@@ -238,6 +270,9 @@ def shade(axes: Axes, band: Band, colour: str) -> None:
 
 
 def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, looks: Mapping[str, style.Look]) -> None:
+    frame.show(axes, "y", panel.extent)
+    for band in panel.behind:
+        axes.plot(band.epochs, band.mean, color="0.8", linewidth=0.8, zorder=1.5)
     for number, band in enumerate(panel.bands):
         look = looks[band.arm]
         every = max(1, len(band.epochs) // 8)
@@ -246,11 +281,13 @@ def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, l
         axes.plot(band.epochs, band.mean, color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4.5,
                   markevery=(start, every), markeredgecolor="white", markeredgewidth=0.5, linewidth=1.4,
                   zorder=3 + number / 100)  # fmt: skip
-        if len(panel.bands) <= CROWD:
-            shade(axes, band, look.colour)
+        shade(axes, band, look.colour)
+        for edge in ends(band):
+            frame.mark_departures(axes, band.epochs, edge, panel.extent, look.colour)
+        frame.mark_departures(axes, band.epochs, band.mean, panel.extent, look.colour, hollow=False)
         for epoch in curves.broken.get(band.arm, ()):
-            value = band.mean[band.epochs.index(epoch)] if epoch in band.epochs else panel.top
-            axes.plot([epoch], [min(value, panel.top)], color=look.colour, zorder=5, clip_on=False, **CROSS)
+            value = band.mean[band.epochs.index(epoch)] if epoch in band.epochs else panel.extent.high
+            axes.plot([epoch], [min(value, panel.extent.high)], color=look.colour, zorder=5, clip_on=False, **CROSS)
     for number, arm in enumerate(panel.at_once):
         # One below the other in the corner of the frame, in the order of the legend.
         place = axes.transAxes + ScaledTranslation(8 / 72, -(8 + 13 * number) / 72, figure.dpi_scale_trans)
@@ -261,9 +298,6 @@ def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, l
         if mine:
             colour = looks[mine[0]].colour if len(mine) == 1 < len(arms) else "0.55"
             axes.axvline(time, color=colour, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-    axes.set_ylim(0, panel.top)
     axes.set_ylabel(panel.label)
     if panel.title:
         axes.set_title(style.literal(panel.title), loc="left", fontsize=11, pad=frame.PAD)
-    if panel.above:
-        frame.note(axes, f"above the frame: {frame.listed(panel.above)}")
