@@ -124,11 +124,12 @@ def _read_now(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[
         record = read_record(folder)
         epochs, steps = record.result["epochs"], record.result["steps"]
         yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
-        yield Note("this run is complete; the test set, which it had left unread, is read now")
-        with run_folder.writing(folder) as writer:
-            outcome = yield from _read_test(record.result, data, training, folder, writer)
-        reads = {"test_reads": run_folder.count_test_reads(folder)}
-        storage.write_json(folder / run_folder.RESULT, {**record.result, **outcome, **reads})
+        if run_folder.is_unread(folder):  # still, now that no other process is at it
+            yield Note("this run is complete; the test set, which it had left unread, is read now")
+            with run_folder.writing(folder) as writer:
+                outcome = yield from _read_test(record.result, data, training, folder, writer)
+            reads = {"test_reads": run_folder.count_test_reads(folder)}
+            storage.write_json(folder / run_folder.RESULT, {**record.result, **outcome, **reads})
     yield Finished(folder, record.result["status"])
 
 

@@ -158,7 +158,7 @@ def test_a_setting_needs_a_path_and_a_value(text):
 def test_identity_ignores_where_the_data_lies_and_what_is_watched_or_saved_and_nothing_else():
     config = recipes.he2015()
     assert identity(config) == identity(config.changed({"data.root": "/elsewhere"}))
-    seen = {"monitor.test": False, "monitor.histograms": True, "monitor.noise": True}
+    seen = {"monitor.test": False, "monitor.final_test": False, "monitor.histograms": True, "monitor.noise": True}
     saved = {"save.every": 5, "save.steps": 7, "save.keep": 0}
     assert identity(config) == identity(config.changed(seen | saved))
     assert {path for path in config.settings() if path.startswith(("monitor.", "save."))} == {*seen, *saved}

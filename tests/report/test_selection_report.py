@@ -57,9 +57,7 @@ def test_the_reading_is_a_table_of_its_own_with_its_paired_difference(tmp_path):
     assert table.table.rows[0][3].startswith("6.61 ± ")
     assert table.table.rows[0][4:] == (tables.number(-2 * (1 + 0.05 / 3), 2, "+"), ends, "3", "3")
     assert table.table.rows[1][4:] == ("–", "–", "3", "3")
-    assert table.caption.startswith(
-        "The only reading of the test set (2026-01-02), with the weights of the last epoch."
-    )
+    assert table.caption.startswith("The only reading of the test set in this study (2026-01-02), of the last epoch.")
     assert (
         text.text
         == f"{selection.HOW} A validation error that was the lowest of several is too low on average; the test error is not."

@@ -177,6 +177,18 @@ def test_more_seeds_choose_no_other_arm_and_are_not_read(here, tmp_path):
     assert {one.n for one in found.test.errors.values()} == {3}
 
 
+def test_a_study_that_grows_until_it_is_decided_is_read_after_its_last_look(here, tmp_path):
+    claims = [{"text": "Never decided.", "expect": "lr=0.02 = lr=0.1", "margin": 1e-9, "measure": "validation_error"}]
+    plan, seen = conducting.plan(tuning(seeds=1, claims=claims), {}), []
+    for said in conducting.until_decided(plan, tmp_path, workers=1, threads=1, budget=None):
+        if isinstance(said, plans.Look):
+            grown = conducting.plan(tuning(seeds=len(said.seeds)), {})
+            seen.append((len(said.seeds), len(reads(grown, tmp_path)), results(grown, tmp_path).selection.chosen))
+    assert seen == [(1, 0, None), (2, 0, None), (3, 0, None), (4, 0, None)]
+    found = results(conducting.plan(tuning(seeds=4), {}), tmp_path).selection
+    assert (found.chosen.seeds, found.test.comparison.n) == ((0, 1, 2, 3), 4)
+
+
 def test_where_the_baseline_is_best_it_alone_is_read(here, tmp_path):
     plan = conducting.plan(tuning(compare={"baseline": "lr=0.1", "measure": "validation_error"}), {})
     conducted(plan, tmp_path)

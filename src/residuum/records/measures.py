@@ -290,8 +290,8 @@ _ALL = (
             untrained="worst"),
     Measure("held_out_error", "error of the last epoch on validation images, or the observed test error without them",
             "%", True, _curve(lambda errors: errors[-1]), untrained="worst"),
-    Measure("trained", "whether the test accuracy of the last epoch (where the test set is unread, the validation "
-            "accuracy) is beyond chance (1) or not (0)", "share", False, _trained, untrained="worst"),
+    Measure("trained", "whether the last epoch's accuracy (test, or validation where that is unread) is beyond chance "
+            "(1) or not (0)", "share", False, _trained, untrained="worst"),
     Measure("gap", "held-out error minus error on the training images, unaugmented, both with the final weights: "
             "how much it overfits", "points", True, _gap, untrained="nothing"),
     Measure("gap_growth", "how much held-out minus training error, as measured in training, grew in the second half: "

@@ -75,7 +75,7 @@ def _caption(results: Results, chosen: Chosen, test: OnTest) -> str:
     against = f" Difference in test error, chosen minus baseline, {how}." if test.comparison else ""
     note = f" {test.comparison.note}." if test.comparison and test.comparison.note else ""
     return (
-        f"The only reading of the test set ({chosen.time[:10]}), with the weights of the last epoch. Chosen from "
+        f"The only reading of the test set in this study ({chosen.time[:10]}), of the last epoch. Chosen from "
         f"{len(chosen.validation)} arms by the mean validation error over seeds {', '.join(map(str, chosen.seeds))}; "
         f"mean over them ± half the 95 % t interval.{against} One hypothesis, not corrected. Readings: how often the "
         "records of these runs count the test set as read, the weights of the last and of the selected epoch each as "
