@@ -8,6 +8,8 @@ import pytest
 
 import residuum
 from residuum import figures
+from residuum.conduct.launchers import LAUNCHERS
+from residuum.conduct.launchers.launcher import Room
 from residuum.errors import InputError
 from residuum.figures import Drawing
 
@@ -77,17 +79,17 @@ def test_a_study_is_answered_and_shown(tmp_path):
 @pytest.mark.parametrize(("workers", "threads", "expected"), [(1, 0, 6), (2, 0, 3), (4, 0, 1), (9, 0, 1), (2, 5, 5)])
 def test_workers_of_a_study_share_the_threads_that_there_are(monkeypatch, tmp_path, workers, threads, expected):
     """Unless a number is given, and never fewer than one."""
-    asked = {}
+    asked = []
 
-    def launch(jobs, root, **how):
-        asked.update(how)
+    def launch(jobs, runs, room):
+        asked.append(room)
         return iter(())
 
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
-    monkeypatch.setattr("residuum.conduct.launchers.processes.launch", launch)
+    monkeypatch.setitem(LAUNCHERS, "processes", launch)
     study = residuum.Study(name="one", question="?", base="quick", seeds=1, axes={"optim.lr": [0.02, 0.002]})
     residuum.run_study(study, SMALL, runs=tmp_path, workers=workers, threads=threads)
-    assert (asked["workers"], asked["threads"], asked["lanes"]) == (workers, expected, 1)
+    assert asked == [Room(workers, expected, 1, [])]
 
 
 FIGURES = {

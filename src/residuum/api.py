@@ -7,7 +7,8 @@ from typing import Any
 from residuum import recipes, training
 from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
-from residuum.conduct import conducting
+from residuum.conduct import conducting, planning
+from residuum.conduct.launchers.launcher import Room
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
 from residuum.records.attributions import Attributions
@@ -73,13 +74,13 @@ def load_study(name: str) -> Study:
 
 def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
               arms: Sequence[str] | None = None, seeds: int | Sequence[int] | None = None, runs: Path | str = RUNS,
-              workers: int = 1, threads: int = 0, lanes: int = 1) -> Results:  # fmt: skip
+              workers: int = 1, threads: int = 0, lanes: int = 1, launcher: str = "processes") -> Results:  # fmt: skip
     """Compute the runs of a study that are not there yet, and judge them all.
 
     `settings` are changed in every arm, `scale` shortens every run and keeps its schedule's shape, `arms` are those to
     keep, `seeds` a count or the seeds themselves. `workers` processes compute at a time, with `threads` each (0: all
-    that there are, shared out) and `lanes` runs side by side in each, which pays on a GPU. Whatever stops it, the same
-    call goes on.
+    that there are, shared out) and `lanes` runs side by side in each, which pays on a GPU; `launcher` is
+    `processes`, or `here`: one after the other, in this process. Whatever stops it, the same call goes on.
 
     Raises:
         InputError: something in the study that cannot be.
@@ -89,9 +90,9 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.restricted(arms)
     if seeds is not None:
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
-    plan = conducting.plan(found, settings or {}, scale=scale)
+    plan = planning.plan(found, settings or {}, scale=scale)
     threads = threads or max(1, usual_threads() // workers)
-    for _ in conducting.run(plan, Path(runs), workers=workers, threads=threads, lanes=lanes):
+    for _ in conducting.run(plan, Path(runs), Room(workers, threads, lanes), launcher):
         pass
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass

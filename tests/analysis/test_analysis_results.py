@@ -37,7 +37,7 @@ def planned(seeds=3, **study):
         for seed in study.seeds:
             config = arm.config.changed({"train.seed": seed})
             folder = run_folder.folder_of(plans.Path(), config).name
-            runs.append(PlannedRun(arm.name, seed, identity(config), folder, config.model_dump(mode="json")))
+            runs.append(PlannedRun(arm.name, seed, identity(config), folder, config))
     arms = tuple(PlannedArm(arm.name, arm.settings, 269722, 40551040, 2, 10) for arm in study.arms())
     return Plan(study, "small", 1.0, {}, (), arms, tuple(runs))
 

@@ -15,7 +15,8 @@ from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
 from residuum.conduct.launchers import processes
-from residuum.conduct.launchers.processes import CRASH_LOG, JobEvent, JobFailed, JobRestarted, _next, launch
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Room
+from residuum.conduct.launchers.processes import CRASH_LOG, _next, launch
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
 from residuum.records import run_folder, storage
@@ -67,7 +68,7 @@ def test_workers_give_the_bits_of_one_process_on_the_threads_asked_for(tmp_path,
     expected = [whole(config) for config in configs]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     said, most = [], 0
-    for one in launch([job(config) for config in configs], tmp_path, workers=2, threads=1):
+    for one in launch([job(config) for config in configs], tmp_path, Room(2, 1)):
         said.append(one)
         most = max(most, len(workers()))
     assert (most, workers()) == (2, set())
@@ -93,7 +94,7 @@ def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, who
     run_folder.begin(broken, crashing, "quick")
     (broken / run_folder.ENVIRONMENT).write_text("5")  # JSON, but nothing that residuum wrote
     said = []
-    for one in launch([job(killed), job(impossible), job(crashing), job(well)], tmp_path, workers=1, threads=1):
+    for one in launch([job(killed), job(impossible), job(crashing), job(well)], tmp_path, Room(1, 1)):
         if not said_of(said, EpochDone) and isinstance(one, JobEvent) and isinstance(one.event, EpochDone):
             (worker,) = workers()
             os.kill(worker, signal.SIGKILL)
@@ -118,7 +119,7 @@ def test_storage_error_stops_every_worker_cleanly_and_is_raised(tmp_path):
     path = folder_of(tmp_path, full) / "predictions" / "last.safetensors"
     path.mkdir(parents=True)  # a folder where a file has to be written
     with storage.locked(folder_of(tmp_path, full)):
-        said = launch([job(full), job(long)], tmp_path, workers=2, threads=1)
+        said = launch([job(full), job(long)], tmp_path, Room(2, 1))
         next(one for one in said if isinstance(one.event, EpochDone))
     with pytest.raises(StorageError, match=f"cannot write {path}: Is a directory"):
         list(said)
@@ -147,7 +148,7 @@ def test_run_that_another_process_is_at_is_waited_for(tmp_path, whole):
     said = []
     lock = storage.locked(folder)
     lock.__enter__()
-    for one in launch([job(held), job(free)], tmp_path, workers=1, threads=1):
+    for one in launch([job(held), job(free)], tmp_path, Room(1, 1)):
         said.append(one)
         if isinstance(one.event, Note):
             (idle,) = workers()
@@ -161,7 +162,7 @@ def test_run_that_another_process_is_at_is_waited_for(tmp_path, whole):
 
 def test_closing_the_generator_stops_the_workers_and_gives_the_signals_back(tmp_path, whole):
     config, usual = tiny(), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    said = launch([job(config)], tmp_path, workers=1, threads=1)
+    said = launch([job(config)], tmp_path, Room(1, 1))
     next(one for one in said if isinstance(one.event, EpochDone))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != usual
     said.close()
@@ -178,13 +179,13 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from residuum.config import RunConfig
-from residuum.conduct.launchers.local import StoppedError
-from residuum.conduct.launchers.processes import Job, launch
+from residuum.conduct.launchers.launcher import Job, Room, StoppedError
+from residuum.conduct.launchers.processes import launch
 from residuum.records.event import EpochDone
 assert "torch" not in sys.modules
 jobs = [Job(str(n), RunConfig.of(values), "quick") for n, values in enumerate(json.loads(sys.argv[1]))]
 try:
-    for said in launch(jobs, Path(sys.argv[2]), workers=1, threads=1, lanes=int(sys.argv[3])):
+    for said in launch(jobs, Path(sys.argv[2]), Room(1, 1, int(sys.argv[3]))):
         if isinstance(said.event, EpochDone):
             print(said.id, said.event.epoch, flush=True)
 except StoppedError as error:
@@ -268,7 +269,7 @@ def test_a_run_that_kills_its_process_takes_no_other_with_it(tmp_path, whole, po
     configs = [tiny(seed, epochs=3) for seed in (0, 1, 3, 4)]
     expected = [whole(config) for config in configs]
     said, crew = [], []
-    for one in launch([job(config) for config in configs], tmp_path, workers=1, threads=1, lanes=4):
+    for one in launch([job(config) for config in configs], tmp_path, Room(1, 1, 4)):
         said.append(one)
         crew.append(frozenset(workers()))
     assert max(map(len, crew)) == 1
@@ -287,7 +288,7 @@ def test_neighbours_of_a_run_with_an_unexpected_error_go_on_without_counting_it(
     monkeypatch.setattr(processes, "RESTARTS", 0)
     neighbour, last = tiny(0, epochs=3), tiny(3, epochs=3)
     jobs = [job(config) for config in (neighbour, tiny(2, epochs=3), last)]
-    said = list(launch(jobs, tmp_path, workers=1, threads=1, lanes=2))
+    said = list(launch(jobs, tmp_path, Room(1, 1, 2)))
     assert not [one for one in said if isinstance(one, JobRestarted)]
     (failed,) = [one for one in said if isinstance(one, JobFailed)]
     assert failed.id == "seed 2"
@@ -311,7 +312,7 @@ def test_workers_are_filled_evenly_and_cards_are_dealt_out(tmp_path, monkeypatch
     monkeypatch.setattr(processes, "_tell", lambda worker, order: told.append((worker.process, order[0].id)))
 
     def hand_out(crew, queue, crashes=(), **room):
-        processes._hand_out(queue, tmp_path, crew, processes._Room(threads=1, **room), set(crashes), {})
+        processes._hand_out(queue, tmp_path, crew, Room(threads=1, **room), set(crashes), {})
 
     jobs = [job(tiny(seed)) for seed in range(9)]
     crew, queue = [], deque(jobs)
@@ -356,8 +357,8 @@ def test_a_worker_sees_the_card_that_it_is_given(tmp_path, monkeypatch):
 def test_no_worker_no_thread_or_no_lane_is_refused(tmp_path, room, said):
     workers, threads, lanes = room
     with pytest.raises(InputError, match=said):
-        next(launch([], tmp_path, workers=workers, threads=threads, lanes=lanes))
+        next(launch([], tmp_path, Room(workers, threads, lanes)))
 
 
 def test_nothing_to_do_starts_nothing(tmp_path):
-    assert list(launch([], tmp_path, workers=2, threads=1)) == []
+    assert list(launch([], tmp_path, Room(2, 1))) == []

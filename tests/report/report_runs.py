@@ -30,7 +30,7 @@ def planned(study: Study, *, scale: float = 1.0, settings: dict | None = None, e
         for seed in changed.seeds:
             config = arm.config.changed({"train.epochs": epochs, "train.seed": seed, "data.fingerprint": "f" * 16})
             folder = run_folder.folder_of(Path(), config).name
-            runs.append(PlannedRun(arm.name, seed, identity(config), folder, config.model_dump(mode="json")))
+            runs.append(PlannedRun(arm.name, seed, identity(config), folder, config))
     label = study.name if scale == 1 else f"{study.name}@abc123"
     return Plan(changed, label, scale, settings or {}, tuple(gave_up), tuple(arms), tuple(runs))
 
@@ -42,8 +42,8 @@ def leave(
     """Leave the folder of a run that ended at this test error (%), or that diverged or stopped after `upto` epochs."""
     folder = root / run.folder
     folder.mkdir(parents=True)
-    total = run.config["train"]["epochs"]
-    held_out = run.config["data"]["validation"] > 0
+    total = run.config.train.epochs
+    held_out = run.config.data.validation > 0
     noise = random.Random(run.id)
     rows = []
     for epoch in range(1, (upto or total) + 1):

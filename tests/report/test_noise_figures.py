@@ -27,7 +27,7 @@ def computed(root, made, seen=SEEN):
     plan = planned(made, epochs=3)
     for run in plan.runs:
         leave(root, run, 10.0, drops=())
-        folder, size = root / run.folder, run.config["train"]["batch_size"]
+        folder, size = root / run.folder, run.config.train.batch_size
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for row in rows:
             row |= {"images_per_second": 10.0 * size, "seconds": 200.0 / size + run.seed}
@@ -86,7 +86,7 @@ def test_lines_join_arms_that_differ_in_the_batch_size_alone():
 
     def series(name):
         plan = planned(parsing.read(name), epochs=4)
-        sizes = {run.arm: run.config["train"]["batch_size"] for run in plan.runs}
+        sizes = {run.arm: run.config.train.batch_size for run in plan.runs}
         return batch_size._series(plan, sizes)
 
     assert series("resnet18-lab") == dict.fromkeys(("baseline", "batch 32", "batch 512"), "batch …")

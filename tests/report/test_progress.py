@@ -6,7 +6,8 @@ import pytest
 
 from residuum.cli import progress
 from residuum.cli.progress import _Board, _Going, _note
-from residuum.conduct.launchers.processes import JobEvent
+from residuum.conduct.launchers.launcher import JobEvent
+from residuum.config import RunConfig
 from residuum.records.event import EpochDone, Finished, Scores, Started, StepDone
 from residuum.studies.plan import PlannedRun
 
@@ -23,7 +24,7 @@ def board(*work):
     made = _Board(label="tiny", began=100.0)
     for number, size in enumerate(work):
         key = str(number)
-        made.runs[key] = PlannedRun(f"arm {number}", 0, key, key, {})
+        made.runs[key] = PlannedRun(f"arm {number}", 0, key, key, RunConfig())
         made.work[key] = size
     return made
 

@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from residuum.conduct import conducting
-from residuum.config import RunConfig
+from residuum.conduct import planning
 from residuum.registry import Choice
 from residuum.report import protocols
 from residuum.studies import parsing
@@ -129,11 +128,11 @@ def test_resolved_runs_of_the_reports_differ_from_their_own_protocols_only_as_st
     """The protocols of reports A and D, held against the runs that are to repeat them, every default written out."""
     for name, source in (("degradation", "report A"), ("report-d", "report D"), ("best-network", "report C")):
         study = parsing.read(name)
-        plan = conducting.plan(study, {"data.dataset": {"name": "synthetic", "train": 40, "test": 10}})
+        plan = planning.plan(study, {"data.dataset": {"name": "synthetic", "train": 40, "test": 10}})
         for one in study.published:
             if one.source == source and one.arm != "without mixup":
                 run = next(run for run in plan.runs if run.arm == one.arm)
-                ours = protocols.of_run(RunConfig.of(run.config), one.measure)
+                ours = protocols.of_run(run.config, one.measure)
                 assert protocols.differences(study.protocol_of(one), ours) == {}
 
 

@@ -814,7 +814,7 @@ def test_a_run_is_computed_again_by_its_command(tmp_path):
     """The command line that the report prints resolves to the same id, for settings of all kinds and scaled."""
     from residuum import cli, recipes
     from residuum.cli.options import settings_of
-    from residuum.conduct import conducting
+    from residuum.conduct import planning
     from residuum.config import identity
     from residuum.run.assemble import resolve
 
@@ -837,7 +837,7 @@ def test_a_run_is_computed_again_by_its_command(tmp_path):
         "optim.optimizer.momentum": 0.8,
     }
     some = study.restricted(["as it is / resnet20", "steps / plain32"])
-    plans = [conducting.plan(study, {"data.validation": 0.25}, scale=0.4), conducting.plan(some, within)]
+    plans = [planning.plan(study, {"data.validation": 0.25}, scale=0.4), planning.plan(some, within)]
     data = None
     for plan, run in ((made, run) for made in plans for run in made.runs):
         words = shlex.split(commands.train_command(plan, run))

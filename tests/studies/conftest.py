@@ -1,17 +1,17 @@
+from dataclasses import replace
+
 import pytest
 
-from residuum.conduct import conducting
-from residuum.conduct.launchers.processes import JobEvent
-from residuum.training import run
+from residuum.conduct import launchers
+from residuum.conduct.launchers import LAUNCHERS
 
 
 @pytest.fixture
 def here(monkeypatch):
     """Runs are computed in this process instead of in workers, which spares each test the start of some."""
 
-    def launch(jobs, root, **_):
-        for job in jobs:
-            for event in run(job.config, root, recipe=job.recipe):
-                yield JobEvent(job.id, event)
-
-    monkeypatch.setattr(conducting.processes, "launch", launch)
+    monkeypatch.setitem(
+        LAUNCHERS,
+        "processes",
+        lambda jobs, runs, room: launchers.here.launch(jobs, runs, replace(room, workers=1, lanes=1)),
+    )

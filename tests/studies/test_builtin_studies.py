@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from residuum import recipes
-from residuum.conduct import conducting
+from residuum.conduct import planning
 from residuum.config import RunConfig
 from residuum.data.dataset import Dataset, Split
 from residuum.engine.loop import fit
@@ -215,7 +215,7 @@ HALF, DIGITS = stand_in(3, 16), stand_in(1, 8)
 def planned(name):
     """The plan of a study on a few images of CIFAR's shape; on the digits where it is about them."""
     few = {} if name in OF_DIGITS else {"data.dataset": {"name": "synthetic", "train": 40, "test": 10}}
-    return conducting.plan(READ[name], few)
+    return planning.plan(READ[name], few)
 
 
 def planned_arm(study, name):
@@ -325,9 +325,7 @@ def test_no_run_of_a_study_that_tunes_reads_the_test_set(name):
     """5,000 images are held out of every arm, which all that is asked is about; the network sees no test image."""
     study, plan = READ[name], planned(name)
     assert {ARMS[name, arm.name].config.data.validation for arm in plan.arms} == {0.1}
-    assert {(run.config["monitor"]["test"], run.config["monitor"]["final_test"]) for run in plan.runs} == {
-        (False, False)
-    }
+    assert {(run.config.monitor.test, run.config.monitor.final_test) for run in plan.runs} == {(False, False)}
     assert {arm.evaluated for arm in plan.arms} == {4}
     assert not any(MEASURES[one.measure].held_out for one in (study.compare, *study.claims))
     assert not study.inside
@@ -336,7 +334,7 @@ def test_no_run_of_a_study_that_tunes_reads_the_test_set(name):
 
 def test_runs_of_other_studies_read_it_at_their_end():
     others = [run for name in sorted({*NAMES} - TUNING) for run in planned(name).runs]
-    assert all(run.config["monitor"]["final_test"] for run in others)
+    assert all(run.config.monitor.final_test for run in others)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -347,7 +345,7 @@ def test_study_can_be_planned_and_shortened(name):
     assert [arm.name for arm in plan.arms] == [arm.name for arm in READ[name].arms()]
     assert {arm.epochs for arm in plan.arms} == {epochs}
     for run in plan.runs:
-        short = conducting.shortened(RunConfig.of(run.config), 0.1)
+        short = planning.shortened(run.config, 0.1)
         assert short.train.epochs == max(1, round(epochs / 10))
 
 

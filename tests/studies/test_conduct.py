@@ -17,8 +17,9 @@ from residuum.analysis.aggregate import Value, summarize
 from residuum.analysis.compare import compare
 from residuum.analysis.results import results
 from residuum.cli import build_parser, main
-from residuum.conduct import conducting
-from residuum.conduct.launchers.processes import JobEvent, JobFailed
+from residuum.conduct import conducting, cost, planning
+from residuum.conduct.launchers import LAUNCHERS
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room
 from residuum.conduct.packing import Pace, Packing
 from residuum.config import RunConfig, identity
 from residuum.errors import InputError
@@ -49,7 +50,7 @@ def tiny(**parts) -> Study:
 
 def conducted(plan, root, workers=1):
     """Run a plan; returns the ids of the runs that were computed and of those that failed."""
-    said = list(conducting.run(plan, root, workers=workers, threads=1))
+    said = list(conducting.run(plan, root, Room(workers, 1)))
     computed = {one.id for one in said if isinstance(one, JobEvent) and isinstance(one.event, EpochDone)}
     return computed, {one.id for one in said if isinstance(one, JobFailed)}
 
@@ -66,7 +67,7 @@ def numbers(plan, root):
 
 
 def test_plan_has_every_run_with_its_cost():
-    plan = conducting.plan(tiny(), {})
+    plan = planning.plan(tiny(), {})
     assert [(run.arm, run.seed) for run in plan.runs] == [("none", 0), ("none", 1), ("identity", 0), ("identity", 1)]
     assert len({run.id for run in plan.runs}) == 4
     assert [(arm.name, arm.epochs, arm.steps_per_epoch, arm.evaluated) for arm in plan.arms] == [
@@ -77,7 +78,7 @@ def test_plan_has_every_run_with_its_cost():
 
 
 def test_plan_survives_its_file(tmp_path):
-    plan = conducting.plan(tiny(), {"optim.lr": 0.05}, scale=0.5)
+    plan = planning.plan(tiny(), {"optim.lr": 0.05}, scale=0.5)
     plans.write(plan, tmp_path)
     assert plans.read(plans.find("tiny", tmp_path)) == plan
     assert plans.find(plan.label, tmp_path) == plans.find("tiny", tmp_path)
@@ -86,52 +87,52 @@ def test_plan_survives_its_file(tmp_path):
 
 
 def test_label_says_whether_the_runs_are_those_of_the_study():
-    plain = conducting.plan(tiny(), {}).label
-    assert conducting.plan(tiny(), {"data.validation": 12}).label == plain
-    assert conducting.plan(tiny(seeds=1), {}).label == plain
-    others = {conducting.plan(tiny(), {}, scale=0.5).label, conducting.plan(tiny(), {"optim.lr": 0.5}).label}
+    plain = planning.plan(tiny(), {}).label
+    assert planning.plan(tiny(), {"data.validation": 12}).label == plain
+    assert planning.plan(tiny(seeds=1), {}).label == plain
+    others = {planning.plan(tiny(), {}, scale=0.5).label, planning.plan(tiny(), {"optim.lr": 0.5}).label}
     assert len(others | {plain}) == 3
 
 
 @pytest.mark.parametrize(("scale", "epochs"), [(1.0, 4), (0.5, 2), (0.05, 1)])
 def test_scale_shortens_runs_and_keeps_the_shape_of_schedule_and_warm_up(scale, epochs):
     study = tiny(set={"optim.schedule": {"name": "multistep", "milestones": [2, 3]}, "optim.warmup": 1.0})
-    for planned in conducting.plan(study, {}, scale=scale).runs:
-        assert planned.config["train"]["epochs"] == epochs
+    for planned in planning.plan(study, {}, scale=scale).runs:
+        assert planned.config.train.epochs == epochs
         expected = [2, 3] if scale == 1 else [0.5, 0.75]
-        assert list(planned.config["optim"]["schedule"]["milestones"]) == expected
-        assert planned.config["optim"]["warmup"] == (1.0 if scale == 1 else 0.25)
+        assert list(planned.config.optim.schedule.settings["milestones"]) == expected
+        assert planned.config.optim.warmup == (1.0 if scale == 1 else 0.25)
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5])
 def test_scale_that_cannot_be_is_refused(scale):
     with pytest.raises(InputError, match="--scale"):
-        conducting.plan(tiny(), {}, scale=scale)
+        planning.plan(tiny(), {}, scale=scale)
 
 
 def test_mistake_that_only_the_computing_half_sees_names_the_arm():
     study = tiny(axes={"optim.optimizer": ["sgd", "sgdd"]}, compare={})
     with pytest.raises(InputError, match=r"arm 'sgdd': optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'"):
-        conducting.plan(study, {})
+        planning.plan(study, {})
     with pytest.raises(InputError, match="arm 'sgdd'"):
-        conducting.resolved(study)
+        planning.resolved(study)
 
 
 def test_run_is_computed_once_whichever_study_asks(here, tmp_path):
     """The run of a study is the run of `residuum train`, and of another study with the same arm."""
-    plan = conducting.plan(tiny(), {})
+    plan = planning.plan(tiny(), {})
     train(tiny().arms()[0].config.changed({"train.seed": 0}), tmp_path)
     computed, failed = conducted(plan, tmp_path)
     assert (len(computed), failed) == (3, set())
     assert conducted(plan, tmp_path) == (set(), set())
     other = tiny(name="other", axes={"model.shortcut": ["identity", "projection"]}, compare={"baseline": "identity"})
-    assert len(conducted(conducting.plan(other, {}), tmp_path)[0]) == 2
+    assert len(conducted(planning.plan(other, {}), tmp_path)[0]) == 2
 
 
 def test_arms_that_ask_for_the_same_run_share_it(here, tmp_path):
     study = tiny(axes={}, arms=[{"name": "baseline"}, {"name": "same", "set": {"optim.lr": 0.02}}],
                  compare={"baseline": "baseline"}, seeds=1)  # fmt: skip
-    plan = conducting.plan(study, {})
+    plan = planning.plan(study, {})
     assert plan.runs[0].id == plan.runs[1].id
     assert len(conducted(plan, tmp_path)[0]) == 1
     assert results(plan, tmp_path).comparisons[0].mean == 0
@@ -139,7 +140,7 @@ def test_arms_that_ask_for_the_same_run_share_it(here, tmp_path):
 
 def test_paired_arms_see_the_same_images_in_the_same_order(here, tmp_path):
     """Guard 34: pairing is by construction."""
-    plan = conducting.plan(tiny(seeds=1), {})
+    plan = planning.plan(tiny(seeds=1), {})
     conducted(plan, tmp_path)
     first, second = (read_record(tmp_path / run.folder).steps() for run in plan.runs)
     assert [row["order"] for row in first] == [row["order"] for row in second]
@@ -149,7 +150,7 @@ def test_paired_arms_see_the_same_images_in_the_same_order(here, tmp_path):
 def test_pairing_narrows_the_interval(here, tmp_path):
     """Two arms that differ little: what the seed does to both is taken out by pairing, and only then."""
     study = tiny(axes={"optim.lr": [0.02, 0.021]}, compare={"baseline": "lr=0.02"}, seeds=5)
-    plan = conducting.plan(study, {})
+    plan = planning.plan(study, {})
     assert not conducted(plan, tmp_path)[1]
     first, second = results(plan, tmp_path).summaries["train_loss"]
     paired, unpaired = (compare(second, first, paired=paired) for paired in (True, False))
@@ -163,7 +164,7 @@ def test_pairing_narrows_the_interval(here, tmp_path):
 def test_diverged_arm_is_a_result(here, tmp_path):
     study = tiny(axes={"optim.lr": [0.02, 1e30]}, compare={"baseline": "lr=0.02"},
                  claims=[{"text": "Too fast.", "expect": "lr=1e+30 > lr=0.02"}])  # fmt: skip
-    plan = conducting.plan(study, {})
+    plan = planning.plan(study, {})
     assert conducted(plan, tmp_path)[1] == set()
     found = results(plan, tmp_path)
     assert [value.status for value in found.summaries["test_error"][1].values] == ["diverged"] * 2
@@ -173,7 +174,7 @@ def test_diverged_arm_is_a_result(here, tmp_path):
 
 
 def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
-    plan = conducting.plan(tiny(seeds=1), {})
+    plan = planning.plan(tiny(seeds=1), {})
     folder = tmp_path / plan.runs[0].folder
     folder.mkdir()
     (folder / "config.json").mkdir()  # writing the configuration fails, whatever is tried
@@ -188,9 +189,9 @@ def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, 
     """A run that cannot work is named, the others are computed, and who called the command sees that one is missing."""
     path = tmp_path / "tiny.toml"
     path.write_text(toml(tiny(seeds=1)))
-    plan = conducting.plan(tiny(seeds=1), {})
+    plan = planning.plan(tiny(seeds=1), {})
 
-    def launch(jobs, root, **_):
+    def launch(jobs, root, _):
         for number, job in enumerate(jobs):
             if number == 0 and broken:
                 yield JobFailed(job.id, "it cannot work")
@@ -198,7 +199,7 @@ def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, 
             for event in run(job.config, root, recipe=job.recipe):
                 yield JobEvent(job.id, event)
 
-    monkeypatch.setattr(conducting.processes, "launch", launch)
+    monkeypatch.setitem(LAUNCHERS, "processes", launch)
     broken = True
     assert main(["study", "run", str(path), "--runs", str(tmp_path)]) == 1
     assert "1 run failed (none, seed 0: it cannot work)" in capsys.readouterr().err
@@ -234,7 +235,7 @@ def test_study_killed_at_random_and_gone_on_with_has_the_same_tables(tmp_path):
     study = tiny(set={"train.epochs": 20}, claims=[{"text": "?", "expect": "identity < none", "measure": "train_loss"}])
     path = tmp_path / "tiny.toml"
     path.write_text(toml(study))
-    plan = conducting.plan(study, {})
+    plan = planning.plan(study, {})
     conducted(plan, tmp_path / "whole")
     rng = random.Random(0)
     words = [sys.executable, "-m", "residuum", "study", "run", str(path), "--runs", str(tmp_path / "killed")]
@@ -255,9 +256,9 @@ def test_study_killed_at_random_and_gone_on_with_has_the_same_tables(tmp_path):
 
 def test_workers_do_not_change_results(tmp_path):
     """Each finished run is said once, and the numbers are those of runs one after the other."""
-    plan = conducting.plan(tiny(), {})
+    plan = planning.plan(tiny(), {})
     conducted(plan, tmp_path / "1")
-    said = list(conducting.run(plan, tmp_path / "2", workers=2, threads=1))
+    said = list(conducting.run(plan, tmp_path / "2", Room(2, 1)))
     finished = [one.id for one in said if isinstance(one, JobEvent) and isinstance(one.event, Finished)]
     assert len(finished) == len({*finished}) == 4
     assert numbers(plan, tmp_path / "1") == numbers(plan, tmp_path / "2")
@@ -267,12 +268,12 @@ def test_workers_do_not_change_results(tmp_path):
 def known_cost(monkeypatch):
     """A machine on which every run takes 10 s an epoch."""
 
-    def cost(plan, root, **_):
+    def estimate(plan, root, **_):
         run = {arm.name: 10.0 * arm.epochs for arm in plan.arms}
         total = sum(run[one.arm] for one in plan.runs)
-        return conducting.Estimate(run, 0.0, total, total, 0.1, 0.0, 0.0, 2, 2, 0)
+        return cost.Estimate(run, 0.0, total, total, 0.1, 0.0, 0.0, 2, 2, 0)
 
-    monkeypatch.setattr(conducting, "estimate", cost)
+    monkeypatch.setattr(cost, "estimate", estimate)
 
 
 @pytest.mark.parametrize(
@@ -280,30 +281,30 @@ def known_cost(monkeypatch):
     [(160, 1, 2, 0), (159, 0.75, 2, 1), (40, 0.25, 2, 1), (39, 0.25, 1, 2), (20, 0.25, 1, 2)],
 )
 def test_budget_keeps_seeds_before_length_and_says_what_it_gave_up(known_cost, tmp_path, budget, scale, seeds, gave_up):
-    plan = conducting.within(tiny(), {}, budget, tmp_path)
+    plan = cost.within(tiny(), {}, budget, tmp_path)
     assert (plan.scale, len(plan.study.seeds), len(plan.gave_up)) == (scale, seeds, gave_up)
 
 
 def test_budget_too_small_says_what_it_takes(known_cost, tmp_path):
     with pytest.raises(InputError, match="take about 20 s here, more than 19 s"):
-        conducting.within(tiny(), {}, 19, tmp_path)
+        cost.within(tiny(), {}, 19, tmp_path)
 
 
 def test_estimate_counts_what_is_still_to_compute(here, tmp_path):
-    plan = conducting.plan(tiny(), {})
-    before = conducting.estimate(plan, tmp_path, seconds=0.2)
+    plan = planning.plan(tiny(), {})
+    before = cost.estimate(plan, tmp_path, seconds=0.2)
     assert before.remaining == before.total == pytest.approx(before.start + sum(2 * one for one in before.run.values()))
     assert min(before.start, before.measured, before.load, before.cores) > 0
     # Half way: what is left is the runs that are left, each with the time of its own arm.
     first = next(one for one in plan.runs if one.arm == plan.arms[0].name)
     train(RunConfig.of(first.config), tmp_path)
-    half = conducting.estimate(plan, tmp_path, seconds=0.2)
+    half = cost.estimate(plan, tmp_path, seconds=0.2)
     left = [one for one in plan.runs if one.id != first.id]
     assert len(left) == len(plan.runs) - 1
     assert half.remaining == pytest.approx(half.start + sum(half.run[one.arm] for one in left))
     assert half.total == pytest.approx(half.start + sum(half.run[one.arm] for one in plan.runs))
     conducted(plan, tmp_path)
-    after = conducting.estimate(plan, tmp_path, seconds=0.2)
+    after = cost.estimate(plan, tmp_path, seconds=0.2)
     assert after.remaining == 0 < after.total
 
 
@@ -311,33 +312,31 @@ def test_estimate_counts_what_is_still_to_compute(here, tmp_path):
 def test_estimate_of_packed_runs_is_as_much_shorter_and_no_shorter_than_the_longest(
     monkeypatch, tmp_path, faster, expected
 ):
-    monkeypatch.setattr(
-        conducting, "step_seconds", lambda *_: Pace(step=10 / 12, spread=0.1, evaluation=0.0, setup=0.0)
-    )
-    monkeypatch.setattr(conducting, "start_seconds", lambda _: 7.0)
+    monkeypatch.setattr(cost, "step_seconds", lambda *_: Pace(step=10 / 12, spread=0.1, evaluation=0.0, setup=0.0))
+    monkeypatch.setattr(cost, "start_seconds", lambda _: 7.0)
     packed = Packing(1, 2, 8, 1, {(1, 2, 1): 50.0, (1, 2, 8): 50.0 * faster})
-    plan = conducting.plan(tiny(), {})
-    cost = conducting.estimate(plan, tmp_path, packing=packed)
-    assert (cost.total, cost.remaining, cost.gain) == (pytest.approx(7 + expected), cost.total, faster)
-    assert list(cost.run.values()) == pytest.approx([10.0, 10.0]), "a run alone takes what it takes"
-    alone = conducting.estimate(plan, tmp_path)
+    plan = planning.plan(tiny(), {})
+    costs = cost.estimate(plan, tmp_path, packing=packed)
+    assert (costs.total, costs.remaining, costs.gain) == (pytest.approx(7 + expected), costs.total, faster)
+    assert list(costs.run.values()) == pytest.approx([10.0, 10.0]), "a run alone takes what it takes"
+    alone = cost.estimate(plan, tmp_path)
     assert (alone.total, alone.gain) == (pytest.approx(7 + 40), 1.0)
 
 
 def test_budget_knows_that_runs_are_packed(monkeypatch, tmp_path):
     """Two seeds of two arms, 10 s an epoch: at twice the speed a budget holds twice as many epochs."""
-    monkeypatch.setattr(conducting, "step_seconds", lambda *_: Pace(step=10 / 3, spread=0.1, evaluation=0.0, setup=0.0))
-    monkeypatch.setattr(conducting, "start_seconds", lambda _: 0.0)
+    monkeypatch.setattr(cost, "step_seconds", lambda *_: Pace(step=10 / 3, spread=0.1, evaluation=0.0, setup=0.0))
+    monkeypatch.setattr(cost, "start_seconds", lambda _: 0.0)
     packed = Packing(1, 2, 8, 1, {(1, 2, 1): 50.0, (1, 2, 8): 100.0})
-    assert conducting.within(tiny(), {}, 81, tmp_path).scale == 0.5
-    assert conducting.within(tiny(), {}, 81, tmp_path, packed).scale == 1
+    assert cost.within(tiny(), {}, 81, tmp_path).scale == 0.5
+    assert cost.within(tiny(), {}, 81, tmp_path, packed).scale == 1
 
 
 def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     """A difference as plain as day ends at the first look that allows it; one that is not there uses all looks."""
     plain = tiny(axes={"train.epochs": [1, 12]}, compare={}, seeds=3,
                  claims=[{"text": "More training.", "expect": "epochs=12 < epochs=1", "measure": "train_loss"}])  # fmt: skip
-    looks = [one for one in conducting.until_decided(conducting.plan(plain, {}), tmp_path, workers=1, threads=1, budget=None)
+    looks = [one for one in conducting.until_decided(planning.plan(plain, {}), tmp_path, Room(1, 1), budget=None)
              if isinstance(one, plans.Look)]  # fmt: skip
     assert looks[-1].decided == {"More training.": "supported"}
     assert len(looks) < conducting.GROUPS
@@ -345,10 +344,10 @@ def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     assert [one.verdict for one in found.verdicts] == ["supported"]
     assert [look["seeds"] for look in found.looks] == [list(look.seeds) for look in looks]
     with pytest.raises(InputError, match="was grown by --until-decided"):
-        list(conducting.run(conducting.plan(plain, {}), tmp_path, workers=1, threads=1))
+        list(conducting.run(planning.plan(plain, {}), tmp_path, Room(1, 1)))
     same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.0200001}}], compare={}, seeds=2,
                 claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip
-    looks = [one for one in conducting.until_decided(conducting.plan(same, {}), tmp_path, workers=1, threads=1, budget=None)
+    looks = [one for one in conducting.until_decided(planning.plan(same, {}), tmp_path, Room(1, 1), budget=None)
              if isinstance(one, plans.Look)]  # fmt: skip
     assert [len(look.seeds) for look in looks] == [2, 4, 6, 8]
     assert looks[-1].decided == {}
@@ -362,46 +361,46 @@ def test_time_to_calibrate_is_shared_by_the_networks_and_the_start_of_a_worker_c
         clock[0] += seconds + slow if len(asked) == 1 else seconds
         return Pace(step=0.001 * config.train.batch_size, spread=0.5, evaluation=0.0, setup=0.05)
 
-    monkeypatch.setattr(conducting, "step_seconds", step)
-    monkeypatch.setattr(conducting, "start_seconds", lambda _: 7.0)
-    monkeypatch.setattr(conducting.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(conducting.os, "getloadavg", lambda: (5.1, 0.0, 0.0))
+    monkeypatch.setattr(cost, "step_seconds", step)
+    monkeypatch.setattr(cost, "start_seconds", lambda _: 7.0)
+    monkeypatch.setattr(cost.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cost.os, "getloadavg", lambda: (5.1, 0.0, 0.0))
     axes = {"train.batch_size": [32, 8, 12, 16, 24], "optim.lr": [0.1, 0.2]}
-    plan = conducting.plan(tiny(axes=axes, compare={}), {})
+    plan = planning.plan(tiny(axes=axes, compare={}), {})
     for slow, shares in ((3.0, [2.0, 1.25, 1.25, 1.25, 1.25]), (7.9, [2.0, 0.025])):
         asked.clear()
-        cost = conducting.estimate(plan, tmp_path, seconds=10.0)
+        costs = cost.estimate(plan, tmp_path, seconds=10.0)
         assert asked == pytest.approx(shares)  # once for each size, whatever the rate
-        assert (cost.networks, cost.scaled) == (5, 5 - len(shares))
-        assert cost.measured == pytest.approx(slow + sum(shares))
-        assert (cost.start, cost.load, cost.spread) == (7.0, 5.1, 0.5)
+        assert (costs.networks, costs.scaled) == (5, 5 - len(shares))
+        assert costs.measured == pytest.approx(slow + sum(shares))
+        assert (costs.start, costs.load, costs.spread) == (7.0, 5.1, 0.5)
         # Those that are scaled have the same pace here: it is in proportion to the batch.
         runs = (0.05 + 4 * -(-48 // size) * 0.001 * size for size in axes["train.batch_size"])
-        assert cost.total == pytest.approx(7 + 2 * 2 * sum(runs))
+        assert costs.total == pytest.approx(7 + 2 * 2 * sum(runs))
     asked.clear()
-    conducting.estimate(conducting.plan(tiny(), {}), tmp_path)
+    cost.estimate(planning.plan(tiny(), {}), tmp_path)
     assert asked == [3.0, 3.0]
 
 
 def test_a_size_that_is_not_measured_is_scaled_from_the_network_that_is_most_alike():
     paces = {
-        conducting._Size(frozenset({"block = basic", "depth = 20"}), 10, 4): Pace(1.0, 0.1, 0.5, 2.0),
-        conducting._Size(frozenset({"block = bottleneck", "depth = 83"}), 20, 4): Pace(9.0, 0.1, 9.0, 9.0),
-        conducting._Size(frozenset({"block = basic", "depth = 20"}), 10, 64): Pace(8.0, 0.1, 0.25, 3.0),
+        cost._Size(frozenset({"block = basic", "depth = 20"}), 10, 4): Pace(1.0, 0.1, 0.5, 2.0),
+        cost._Size(frozenset({"block = bottleneck", "depth = 83"}), 20, 4): Pace(9.0, 0.1, 9.0, 9.0),
+        cost._Size(frozenset({"block = basic", "depth = 20"}), 10, 64): Pace(8.0, 0.1, 0.25, 3.0),
     }
     for size, pace in paces.items():
-        assert conducting._pace(size, paces) == pace
+        assert cost._pace(size, paces) == pace
     deeper = frozenset({"block = basic", "depth = 56"})
-    assert conducting._pace(conducting._Size(deeper, 30, 4), paces) == Pace(3.0, 0.1, 1.5, 2.0)
-    assert conducting._pace(conducting._Size(deeper, 30, 64), paces) == Pace(24.0, 0.1, 0.75, 3.0)
+    assert cost._pace(cost._Size(deeper, 30, 4), paces) == Pace(3.0, 0.1, 1.5, 2.0)
+    assert cost._pace(cost._Size(deeper, 30, 64), paces) == Pace(24.0, 0.1, 0.75, 3.0)
 
 
 def test_a_plan_says_that_the_machine_is_busy_and_how_long_it_measured(monkeypatch, tmp_path, capsys):
     path = tmp_path / "tiny.toml"
     path.write_text(toml(tiny(seeds=1)))
     for load, busy in ((5.1, True), (2.0, False)):
-        cost = conducting.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, load, 2, 2, int(busy))
-        monkeypatch.setattr(conducting, "estimate", lambda *_, cost=cost, **__: cost)
+        costs = cost.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, load, 2, 2, int(busy))
+        monkeypatch.setattr(cost, "estimate", lambda *_, costs=costs, **__: costs)
         assert main(["study", "plan", str(path), "--runs", str(tmp_path)]) == 0
         said = capsys.readouterr().out
         assert "about 6 s here, one at a time, 4 s of them to start (measured for 12 s, ± 10 %" in said
@@ -418,12 +417,12 @@ def test_a_plan_says_how_its_runs_are_packed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(packing, "fastest", lambda *_: packed)
     asked = []
 
-    def cost(plan, root, packing):
+    def estimate(plan, root, packing):
         asked.append(packing)
         gain = packing.gain if packing else 1.0
-        return conducting.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, 0.0, 2, 2, 0, gain)
+        return cost.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, 0.0, 2, 2, 0, gain)
 
-    monkeypatch.setattr(conducting, "estimate", cost)
+    monkeypatch.setattr(cost, "estimate", estimate)
     for words, how in (
         (["--workers", "auto"], "in 8 lanes on one card, 2.1 × as fast as one at a time"),
         ([], "one at a time"),
@@ -533,12 +532,12 @@ def test_lanes_change_no_result(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "tiny: 4 runs, 0 there already | 1 at a time, 1 threads each" in said
     assert "tiny: 4 runs, 0 there already | in 2 lanes of one worker, 1 threads each" in said
-    plan = conducting.plan(study, {})
+    plan = planning.plan(study, {})
     assert numbers(plan, tmp_path / "runs0") == numbers(plan, tmp_path / "runs2")
 
 
 def looked(plan, root):
-    return [one for one in conducting.until_decided(plan, root, workers=1, threads=1, budget=None)
+    return [one for one in conducting.until_decided(plan, root, Room(1, 1), budget=None)
             if isinstance(one, plans.Look)]  # fmt: skip
 
 
@@ -546,7 +545,7 @@ def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here,
     monkeypatch.setattr(conducting, "GROUPS", 1)
     claims = [{"text": "?", "expect": "identity < none"}]
     short = {"train.epochs": 1}
-    two, three = (conducting.plan(tiny(claims=claims, seeds=count, set=short), {}) for count in (2, 3))
+    two, three = (planning.plan(tiny(claims=claims, seeds=count, set=short), {}) for count in (2, 3))
     assert [look.read_before for look in looked(two, tmp_path / "fresh")] == [False]
     # The same command again finds all runs there, by its own first look.
     assert [look.read_before for look in looked(two, tmp_path / "fresh")] == [False]
@@ -556,7 +555,7 @@ def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here,
     conducted(two, tmp_path / "fewer")
     assert [look.read_before for look in looked(three, tmp_path / "fewer")] == [True]
     # Runs of which one is missing decide nothing.
-    part = conducting.plan(tiny(seeds=1, set=short), {})
+    part = planning.plan(tiny(seeds=1, set=short), {})
     conducted(replace(part, label="other"), tmp_path / "part")
     assert [look.read_before for look in looked(two, tmp_path / "part")] == [False]
 
@@ -574,17 +573,17 @@ def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here,
 
 
 def test_what_a_study_promises_is_on_record_before_its_first_run(here, tmp_path):
-    plan = conducting.plan(tiny(claims=[{"text": "?", "expect": "identity < none"}], set={"train.epochs": 1}), {})
-    saying = conducting.run(plan, tmp_path, workers=1, threads=1)
+    plan = planning.plan(tiny(claims=[{"text": "?", "expect": "identity < none"}], set={"train.epochs": 1}), {})
+    saying = conducting.run(plan, tmp_path, Room(1, 1))
     next(one for one in saying if isinstance(one, JobEvent))
     said = prespecified.read(plans.folder_of(tmp_path, "tiny"))
     assert not any(plans.is_complete(run, tmp_path) for run in plan.runs)
     assert (said.claims, said.seeds, said.looks, said.complete) == (plan.study.claims, (0, 1), (), 0)
     assert said.comparisons == (("identity", "none"),)
     saying.close()
-    conducted(conducting.plan(tiny(seeds=1, set={"train.epochs": 1}), {}), tmp_path)
+    conducted(planning.plan(tiny(seeds=1, set={"train.epochs": 1}), {}), tmp_path)
     assert prespecified.read(plans.folder_of(tmp_path, "tiny")) == said
-    looked(conducting.plan(tiny(name="grown", seeds=1, set={"train.epochs": 1}), {}), tmp_path)
+    looked(planning.plan(tiny(name="grown", seeds=1, set={"train.epochs": 1}), {}), tmp_path)
     assert prespecified.read(plans.folder_of(tmp_path, "grown")).looks == (1, 2, 3, 4)
 
 
@@ -626,27 +625,27 @@ def test_a_claim_between_arms_that_resolve_to_one_run_is_refused_before_anything
             {"name": "b", "set": {"optim.optimizer": {"name": "sgd", "dampening": 0.0}}}]  # fmt: skip
     study = tiny(axes={}, arms=arms, compare={"baseline": "a"}, claims=[{"text": "?", "expect": "a < b"}], seeds=1)
     assert study.arms()[0].config != study.arms()[1].config
-    for made in (lambda: conducting.plan(study, {}), lambda: conducting.resolved(study)):
+    for made in (lambda: planning.plan(study, {}), lambda: planning.resolved(study)):
         with pytest.raises(InputError, match=r"^claims\[0\]\.expect: 'a' and 'b': the two arms are the same run$"):
             made()
-    conducting.plan(study.restricted(["a"]), {})
+    planning.plan(study.restricted(["a"]), {})
 
 
 def test_a_study_is_shown_with_its_data_read_once(monkeypatch):
     loads = []
-    load = conducting.datasets.load
-    monkeypatch.setattr(conducting.datasets, "load", lambda *which: loads.append(which) or load(*which))
-    shown = conducting.resolved(tiny())
+    load = planning.datasets.load
+    monkeypatch.setattr(planning.datasets, "load", lambda *which: loads.append(which) or load(*which))
+    shown = planning.resolved(tiny())
     assert len(loads) == 1
     assert {config.data.fingerprint for config in shown.values()} != {""}
-    planned = conducting.plan(tiny(), {})
+    planned = planning.plan(tiny(), {})
     assert {run.arm: run.id for run in planned.runs if run.seed == 0} == {
         arm: identity(config) for arm, config in shown.items()
     }
 
 
 def test_folder_of_a_study_is_no_run(here, tmp_path):
-    plan = conducting.plan(tiny(seeds=1), {})
+    plan = planning.plan(tiny(seeds=1), {})
     conducted(plan, tmp_path)
     from residuum.records.record import find_runs
 
@@ -655,7 +654,7 @@ def test_folder_of_a_study_is_no_run(here, tmp_path):
 
 
 def test_a_damaged_result_counts_as_failed_and_is_made_again_by_the_next_run(here, tmp_path):
-    plan = conducting.plan(tiny(seeds=1), {})
+    plan = planning.plan(tiny(seeds=1), {})
     conducted(plan, tmp_path)
     damaged, path = plan.runs[0], tmp_path / plan.runs[0].folder / "result.json"
     whole = json.loads(path.read_text())
@@ -719,7 +718,7 @@ def test_a_protocol_may_name_what_is_not_ours(tmp_path, capsys):
 def test_what_a_plan_promises_is_of_its_claims_and_of_looks_where_they_are_planned(tmp_path):
     claims = [{"text": "shortcuts", "expect": "identity < none"}, {"text": "size", "expect": "identity = none",
               "margin": 5.0, "measure": "parameters"}]  # fmt: skip
-    made = conducting.plan(tiny(seeds=3, claims=claims), {})
+    made = planning.plan(tiny(seeds=3, claims=claims), {})
     (fixed,) = conducting.promises(made, tmp_path, sd=0.2)
     (grown,) = conducting.promises(made, tmp_path, sd=0.2, grown=True)
     assert fixed.points(fixed.alone) == pytest.approx(0.2 * 3.26, rel=0.02)  # one claim: that of the t test alone
@@ -729,8 +728,8 @@ def test_what_a_plan_promises_is_of_its_claims_and_of_looks_where_they_are_plann
 
 
 def test_plan_and_power_say_what_is_promised(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(conducting, "step_seconds", lambda *_: Pace(step=0.01, spread=0.1, evaluation=0.0, setup=0.0))
-    monkeypatch.setattr(conducting, "start_seconds", lambda _: 0.0)
+    monkeypatch.setattr(cost, "step_seconds", lambda *_: Pace(step=0.01, spread=0.1, evaluation=0.0, setup=0.0))
+    monkeypatch.setattr(cost, "start_seconds", lambda _: 0.0)
     where = ["--runs", str(tmp_path)]
     assert main(["study", "plan", "quickstart", "--until-decided", *where]) == 0
     said = capsys.readouterr().out

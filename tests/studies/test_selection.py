@@ -7,7 +7,8 @@ import pytest
 
 from residuum.analysis.results import results
 from residuum.cli import main
-from residuum.conduct import conducting
+from residuum.conduct import conducting, planning
+from residuum.conduct.launchers.launcher import Room
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
 from residuum.records.measures import MEASURES
@@ -56,7 +57,7 @@ def tuning(**parts) -> Study:
 
 
 def conducted(plan, root):
-    return list(conducting.run(plan, root, workers=1, threads=1))
+    return list(conducting.run(plan, root, Room(1, 1)))
 
 
 def reads(plan, root):
@@ -113,7 +114,7 @@ def test_a_study_chooses_and_reads_once_end_to_end(tmp_path, capsys):
 
 
 def test_the_reading_is_of_the_choice_paired_by_seed(here, tmp_path):
-    plan = conducting.plan(tuning(), {})
+    plan = planning.plan(tuning(), {})
     conducted(plan, tmp_path)
     found = results(plan, tmp_path)
     made, test = found.selection.chosen, found.selection.test
@@ -133,8 +134,8 @@ def test_the_reading_is_of_the_choice_paired_by_seed(here, tmp_path):
 
 
 def test_the_test_set_is_unread_until_all_runs_are_there(here, tmp_path):
-    plan = conducting.plan(tuning(), {})
-    saying = conducting.run(plan, tmp_path, workers=1, threads=1)
+    plan = planning.plan(tuning(), {})
+    saying = conducting.run(plan, tmp_path, Room(1, 1))
     for _ in saying:
         if sum(run_folder.is_complete(tmp_path / run.folder) for run in plan.runs) == 4:
             break
@@ -147,7 +148,7 @@ def test_the_test_set_is_unread_until_all_runs_are_there(here, tmp_path):
 
 
 def test_a_reading_that_was_cut_off_goes_on_with_the_choice(here, tmp_path):
-    plan = conducting.plan(tuning(), {})
+    plan = planning.plan(tuning(), {})
     conducted(plan, tmp_path)
     whole = {run.id: read_record(tmp_path / run.folder).result for run in plan.runs}
     folder = plans.folder_of(tmp_path, "rates")
@@ -163,7 +164,7 @@ def test_a_reading_that_was_cut_off_goes_on_with_the_choice(here, tmp_path):
 
 
 def test_more_seeds_choose_no_other_arm_and_are_not_read(here, tmp_path):
-    plan, more = conducting.plan(tuning(), {}), conducting.plan(tuning(seeds=4), {})
+    plan, more = planning.plan(tuning(), {}), planning.plan(tuning(seeds=4), {})
     conducted(plan, tmp_path)
     before = reads(plan, tmp_path)
     folder = plans.folder_of(tmp_path, "rates")
@@ -179,18 +180,18 @@ def test_more_seeds_choose_no_other_arm_and_are_not_read(here, tmp_path):
 
 def test_a_study_that_grows_until_it_is_decided_is_read_after_its_last_look(here, tmp_path):
     claims = [{"text": "Never decided.", "expect": "lr=0.02 = lr=0.1", "margin": 1e-9, "measure": "validation_error"}]
-    plan, seen = conducting.plan(tuning(seeds=1, claims=claims), {}), []
-    for said in conducting.until_decided(plan, tmp_path, workers=1, threads=1, budget=None):
+    plan, seen = planning.plan(tuning(seeds=1, claims=claims), {}), []
+    for said in conducting.until_decided(plan, tmp_path, Room(1, 1), budget=None):
         if isinstance(said, plans.Look):
-            grown = conducting.plan(tuning(seeds=len(said.seeds)), {})
+            grown = planning.plan(tuning(seeds=len(said.seeds)), {})
             seen.append((len(said.seeds), len(reads(grown, tmp_path)), results(grown, tmp_path).selection.chosen))
     assert seen == [(1, 0, None), (2, 0, None), (3, 0, None), (4, 0, None)]
-    found = results(conducting.plan(tuning(seeds=4), {}), tmp_path).selection
+    found = results(planning.plan(tuning(seeds=4), {}), tmp_path).selection
     assert (found.chosen.seeds, found.test.comparison.n) == ((0, 1, 2, 3), 4)
 
 
 def test_where_the_baseline_is_best_it_alone_is_read(here, tmp_path):
-    plan = conducting.plan(tuning(compare={"baseline": "lr=0.1", "measure": "validation_error"}), {})
+    plan = planning.plan(tuning(compare={"baseline": "lr=0.1", "measure": "validation_error"}), {})
     conducted(plan, tmp_path)
     found = results(plan, tmp_path).selection
     assert (found.chosen.arm, found.chosen.baseline) == ("lr=0.1", "lr=0.1")
@@ -200,11 +201,11 @@ def test_where_the_baseline_is_best_it_alone_is_read(here, tmp_path):
 
 def test_a_run_that_another_study_needs_is_scored_for_that_one_and_told(here, tmp_path):
     """Arms are shared between studies: what one reads at the end of its runs, the other neither shows nor hides."""
-    plan = conducting.plan(tuning(), {})
+    plan = planning.plan(tuning(), {})
     other = Study(name="other", question="?", base="quick", seeds=3, set={**SETTINGS, "optim.lr": 0.0003},
                   axes={"train.epochs": [4]})  # fmt: skip
     conducted(plan, tmp_path)
-    shared = conducting.plan(other, {})
+    shared = planning.plan(other, {})
     assert {run.id for run in shared.runs} < {run.id for run in plan.runs}
     assert not any(plans.is_complete(run, tmp_path) for run in shared.runs)
     assert results(shared, tmp_path).summaries.get("test_error") is None
@@ -223,7 +224,7 @@ def test_a_run_that_another_study_needs_is_scored_for_that_one_and_told(here, tm
 
 
 def test_arms_that_did_not_train_are_not_chosen(here, tmp_path):
-    plan = conducting.plan(
+    plan = planning.plan(
         tuning(axes={"optim.lr": [1e-9, 2e-9]}, compare={"baseline": "lr=1e-09", "measure": "validation_error"}), {}
     )
     conducted(plan, tmp_path)
@@ -233,7 +234,7 @@ def test_arms_that_did_not_train_are_not_chosen(here, tmp_path):
 
 
 def test_some_arms_without_the_baseline_choose_nothing(here, tmp_path):
-    plan = conducting.plan(tuning().restricted(["lr=0.0003", "lr=0.1"]), {})
+    plan = planning.plan(tuning().restricted(["lr=0.0003", "lr=0.1"]), {})
     conducted(plan, tmp_path)
     assert results(plan, tmp_path).selection.chosen is None
     assert reads(plan, tmp_path) == {}
@@ -277,7 +278,7 @@ def test_an_unknown_way_to_select_is_one_line_with_its_place(tmp_path, capsys):
 
 
 def test_the_choice_of_an_unreadable_file_is_not_made_anew(here, tmp_path):
-    plan = conducting.plan(tuning(seeds=1), {})
+    plan = planning.plan(tuning(seeds=1), {})
     conducted(plan, tmp_path)
     path = plans.folder_of(tmp_path, "rates") / chosen.CHOSEN
     path.write_text("{}")

@@ -17,7 +17,8 @@ from residuum import optim, recipes
 from residuum.analysis import per_class
 from residuum.cli import main
 from residuum.cli.terminal import result_lines
-from residuum.conduct.launchers.local import StoppedError, launch
+from residuum.conduct.launchers.launcher import StoppedError
+from residuum.conduct.launchers.local import until_stopped
 from residuum.config import RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.mix import MIXES
@@ -139,7 +140,7 @@ def test_runs_that_differ_are_seen_to_differ(tmp_path):
 def test_a_signal_saves_where_the_run_stands_and_the_next_start_goes_on_there(tmp_path, number):
     config, steps = tiny(), 0
     with pytest.raises(StoppedError) as stopped:  # noqa: PT012
-        for event in launch(run(config, tmp_path)):
+        for event in until_stopped(run(config, tmp_path)):
             steps += isinstance(event, StepDone)
             if steps == 4:
                 os.kill(os.getpid(), number)
@@ -151,7 +152,7 @@ def test_a_signal_saves_where_the_run_stands_and_the_next_start_goes_on_there(tm
 
 
 def test_a_signal_after_the_end_stops_nothing(tmp_path):
-    for event in launch(run(tiny(), tmp_path)):
+    for event in until_stopped(run(tiny(), tmp_path)):
         if isinstance(event, Finished):
             os.kill(os.getpid(), signal.SIGTERM)
 

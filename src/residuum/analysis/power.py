@@ -126,7 +126,7 @@ def _spread(results: Results, claim: Claim, paired: bool) -> tuple[float | None,
             first, second = (deviation(one.numbers) for one in sides)
             if first and second:
                 return first, sides[0].n - 1, second / first, runs
-    datasets = {run.config["data"]["dataset"]["name"] for run in results.plan.runs}
+    datasets = {run.config.data.dataset.name for run in results.plan.runs}
     prior = PRIORS.get((min(datasets), claim.measure)) if len(datasets) == 1 else None
     if prior is None:
         return None, 0, 1.0, "nothing is known of its spread before there are runs"

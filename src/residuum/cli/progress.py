@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from residuum.conduct.launchers.processes import JobEvent, JobFailed, JobRestarted, Said
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Said
 from residuum.records.event import Diverged, EpochDone, Finished, Note, Started, StepDone
 from residuum.studies.plan import Look, Plan, PlannedRun, is_complete
 

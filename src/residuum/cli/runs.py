@@ -114,9 +114,9 @@ def resume(options: argparse.Namespace) -> None:
 def _go(events: Any, options: argparse.Namespace) -> None:
     """Run, show, draw the curves, and say what came out."""
     from residuum.cli.terminal import show as show_events
-    from residuum.conduct.launchers.local import launch
+    from residuum.conduct.launchers.local import until_stopped
 
-    record = show_events(launch(events), sys.stderr if options.json else sys.stdout)
+    record = show_events(until_stopped(events), sys.stderr if options.json else sys.stdout)
     if record is None:
         return
     if record.epochs:

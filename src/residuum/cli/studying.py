@@ -39,6 +39,11 @@ def add(command: Command) -> None:
     _study(p)
     _size(p)
     _room(p, "default: 1")
+    p.add_argument(
+        "--launcher",
+        default="processes",
+        help="processes (the default), or here: in this process",
+    )
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
@@ -137,7 +142,7 @@ def seconds(text: str) -> float:
 def show(options: argparse.Namespace) -> None:
     """`residuum study show STUDY`."""
     from residuum.cli.terminal import print_table
-    from residuum.conduct.conducting import resolved
+    from residuum.conduct.planning import resolved
     from residuum.report import protocols
     from residuum.studies import parsing
 
@@ -182,7 +187,7 @@ def _selects(study: Any) -> str:
 
 def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = False) -> Any:
     """The plan that a command's options describe: as much as the budget allows runs so packed, or the whole."""
-    from residuum.conduct import conducting
+    from residuum.conduct import cost, planning
     from residuum.studies import parsing
 
     study, settings = _read(options)
@@ -190,8 +195,8 @@ def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = 
         raise InputError("--budget chooses the scale; give one of the two")
     try:
         if options.budget is not None and not whole:
-            return conducting.within(study, settings, seconds(options.budget), options.runs, packing)
-        return conducting.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
+            return cost.within(study, settings, seconds(options.budget), options.runs, packing)
+        return planning.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
     except InputError as error:
         raise parsing.located(options.name, error) from error
 
@@ -199,13 +204,13 @@ def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = 
 def plan(options: argparse.Namespace) -> None:
     """`residuum study plan STUDY`."""
     from residuum.cli.terminal import print_table
-    from residuum.conduct import conducting
+    from residuum.conduct import conducting, cost
     from residuum.studies import plan as plans
 
     asked = options.workers is not None or options.lanes is not None
     packing = _packing(options, measured=True) if asked else None
     made = _planned(options, packing)
-    cost = conducting.estimate(made, options.runs, packing=packing)
+    spent = cost.estimate(made, options.runs, packing=packing)
     done = {one.id for one in made.runs if plans.is_complete(one, options.runs)}
     promised = conducting.promises(made, options.runs, grown=options.until_decided)
     rows = []
@@ -215,17 +220,20 @@ def plan(options: argparse.Namespace) -> None:
             "arm": arm.name, "parameters": f"{arm.parameters:,}", "multiply-adds": f"{arm.macs:,}",
             "epochs": arm.epochs, "updates": f"{arm.epochs * arm.steps_per_epoch:,}",
             "runs": f"{sum(one.id in done for one in mine)} of {len(mine)} there",
-            "a run takes": conducting.duration(cost.run[arm.name]),
+            "a run takes": cost.duration(spent.run[arm.name]),
         })  # fmt: skip
     if options.json:
         print_json({
             "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
             "select": made.study.select,
-            "arms": [{**vars(arm), "settings": dict(arm.settings), "seconds": cost.run[arm.name]} for arm in made.arms],
+            "arms": [
+                {**vars(arm), "settings": dict(arm.settings), "seconds": spent.run[arm.name]} for arm in made.arms
+            ],
             "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
-            "seconds": cost.total, "seconds_left": cost.remaining, "seconds_of_start": cost.start, "error": cost.spread,
-            "seconds_measured": cost.measured, "networks": cost.networks, "networks_scaled": cost.scaled,
-            "load": cost.load, "cores": cost.cores, "gain": cost.gain,
+            "seconds": spent.total, "seconds_left": spent.remaining, "seconds_of_start": spent.start,
+            "error": spent.spread, "seconds_measured": spent.measured,
+            "networks": spent.networks, "networks_scaled": spent.scaled,
+            "load": spent.load, "cores": spent.cores, "gain": spent.gain,
             "promises": [
                 {"claim": one.claim.text, "measure": one.claim.measure, "sd": one.spread, "sd_highest": one.highest,
                  "sd_source": one.source, "alone_sds": one.alone, "together_sds": one.together, "equal": one.equal,
@@ -245,18 +253,18 @@ def plan(options: argparse.Namespace) -> None:
             f"scale {made.scale:.3g}: shorter runs with the same shape of schedule; their results are marked as scaled"
         )
     left = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute"
-    how = f"{packing}, {cost.gain:.2g} × as fast as one at a time" if cost.gain != 1 else "one at a time"
+    how = f"{packing}, {spent.gain:.2g} × as fast as one at a time" if spent.gain != 1 else "one at a time"
     print(
-        f"{left}: about {conducting.duration(cost.remaining)} here, {how}, {cost.start:.0f} s of them to start "
-        f"(measured for {conducting.duration(cost.measured)}, ± {100 * cost.spread:.0f} % by the spread of the updates)"
+        f"{left}: about {cost.duration(spent.remaining)} here, {how}, {spent.start:.0f} s of them to start "
+        f"(measured for {cost.duration(spent.measured)}, ± {100 * spent.spread:.0f} % by the spread of the updates)"
     )
-    if cost.scaled:
+    if spent.scaled:
         print(
-            f"{cost.scaled} of {cost.networks} networks would have taken too long to measure: "
+            f"{spent.scaled} of {spent.networks} networks would have taken too long to measure: "
             "their times are scaled by multiply-adds"
         )
-    if cost.load > cost.cores:
-        print(f"the machine is busy: load {cost.load:.1f} on {cost.cores} cores; the estimate is too high")
+    if spent.load > spent.cores:
+        print(f"the machine is busy: load {spent.load:.1f} on {spent.cores} cores; the estimate is too high")
     _print_promises(promised, len(made.study.seeds), options.until_decided)
 
 
@@ -304,11 +312,14 @@ def run(options: argparse.Namespace) -> None:
     """`residuum study run STUDY`."""
     from residuum.cli import progress
     from residuum.conduct import conducting
+    from residuum.conduct.launchers import launch_of
+    from residuum.conduct.launchers.launcher import Room
     from residuum.studies import plan as plans
 
+    launch_of(options.launcher)  # refused before a packing is measured
     packing = _packing(options, measured=options.budget is not None)
     made = _planned(options, packing)
-    room = {"workers": packing.workers, "threads": packing.threads, "lanes": packing.lanes}
+    room = Room(packing.workers, packing.threads, packing.lanes)
     stream = sys.stderr if options.json else sys.stdout
     there = [one.id for one in made.runs if plans.is_complete(one, options.runs)]
     how = f"{packing}, {packing.threads} threads each"
@@ -317,9 +328,9 @@ def run(options: argparse.Namespace) -> None:
         print(f"the budget cost {line}", file=stream)
     if options.until_decided:
         budget = None if options.budget is None else seconds(options.budget)
-        said = conducting.until_decided(made, options.runs, **room, budget=budget)
+        said = conducting.until_decided(made, options.runs, room, options.launcher, budget=budget)
     else:
-        said = conducting.run(made, options.runs, **room)
+        said = conducting.run(made, options.runs, room, options.launcher)
     failed = progress.show(said, options.runs, stream)
     if made.study.inside:
         from residuum.run.explaining import explain_arms
@@ -364,12 +375,10 @@ def _packing(options: argparse.Namespace, *, measured: bool) -> Any:
 
 def _sizes(options: argparse.Namespace) -> tuple[Any, Any]:
     """The configurations of a study's runs whose networks have the median and the most multiply-adds."""
-    from residuum.config import RunConfig
-
     made = _planned(options, whole=True)
-    costs = {arm.name: arm.macs for arm in made.arms}
-    runs = sorted(made.runs, key=lambda one: costs[one.arm])
-    return RunConfig.of(runs[len(runs) // 2].config), RunConfig.of(runs[-1].config)
+    work = {arm.name: arm.macs for arm in made.arms}
+    runs = sorted(made.runs, key=lambda one: work[one.arm])
+    return runs[len(runs) // 2].config, runs[-1].config
 
 
 def _came_out(label: str, options: argparse.Namespace) -> None:

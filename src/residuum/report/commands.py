@@ -73,14 +73,14 @@ def train_command(plan: Plan, run: PlannedRun, *, elsewhere: bool = False) -> st
     asked = recipes.recipe(plan.study.base).changed(given).model_dump(mode="json")
     # What the settings alone do not give: the schedule of a shortened run, whose defaults change as well, and
     # settings that a later one of the same study overrode.
-    shortened = run.config["train"]["epochs"] != asked["train"]["epochs"]
-    for path, resolved in _settings(run.config):
+    shortened = run.config.train.epochs != asked["train"]["epochs"]
+    for path, resolved in _settings(run.config.model_dump(mode="json")):
         unlike = not _covers(resolved, dict(_settings(asked))[path])
         if path not in (*WHERE, "train.seed") and (unlike or (shortened and path == "optim.schedule")):
             given = {old: kept for old, kept in given.items() if old != path and not old.startswith(f"{path}.")}
             given[path] = resolved
     words = ["residuum", "train", plan.study.base]
-    if run.config["data"]["root"]:
+    if run.config.data.root:
         words += ["--data", "DATA"]
         given.pop("data.dataset", None)
     return shlex.join([*words, "--seed", str(run.seed), *_options(given), *runs_option(elsewhere)])

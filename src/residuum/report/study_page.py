@@ -162,10 +162,10 @@ def _what(results: Results) -> list[Block]:
 def _data(results: Results) -> list[str]:
     found: dict[str, None] = {}
     for run in results.plan.runs:
-        data = run.config["data"]
-        where = data["root"].replace("\\", "/").rstrip("/").rpartition("/")[2]
-        text = data["dataset"]["name"] + (f" from {where}" if where and where != data["dataset"]["name"] else "")
-        text += f", fingerprint {data['fingerprint']}" if data["fingerprint"] else ""
+        data = run.config.data
+        where = data.root.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        text = data.dataset.name + (f" from {where}" if where and where != data.dataset.name else "")
+        text += f", fingerprint {data.fingerprint}" if data.fingerprint else ""
         record = results.records.get(run.id)
         if record is not None and record.data:
             counts = (f"{record.data[split]:,} {name}" for split, name in

@@ -11,7 +11,6 @@ from residuum.analysis.aggregate import Summary
 from residuum.analysis.claims import Verdict
 from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
-from residuum.config import RunConfig
 from residuum.records.measures import measure
 from residuum.report import protocols
 from residuum.report.commands import toml, user_settings
@@ -331,14 +330,14 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
         return [f"{setting(path, value)} here" for path, value in changes(plan).items()]
     record, theirs = results.records.get(run.id), plan.study.protocol_of(one)
     images = sum(record.data.get(part, 0) for part in ("train", "validation")) if record else None
-    found = protocols.differences(theirs, protocols.of_run(RunConfig.of(run.config), one.measure), images)
+    found = protocols.differences(theirs, protocols.of_run(run.config, one.measure), images)
     if plan.scale != 1:
-        said = found.get("epochs", f"{run.config['train']['epochs']} epochs here")
+        said = found.get("epochs", f"{run.config.train.epochs} epochs here")
         found["epochs"] = f"{said} (×{plan.scale:.3g})"
     others = []
     if results.selection is not None and measure(one.measure).held_out:
         others.append("test images there, images held out of the training set here")
-    where = run.config["data"]["root"].rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    where = run.config.data.root.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     if re.search(r"jpe?g", where, re.IGNORECASE):
         others.append(f"JPEG copy of the images here ({where})")
     if record is not None and record.environment and record.environment[-1].get("precision") not in (None, "fp32"):

@@ -1,11 +1,12 @@
 """Plan: a study made concrete, arm by arm and run by run, as it is written beside the runs it asks for."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
 from residuum.studies.study import Study
@@ -36,13 +37,13 @@ class PlannedArm:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: its arm and seed, its id, the name of its folder, and its resolved configuration."""
+    """One run: its arm and seed, its id, the name of its folder under `runs`, and its resolved configuration."""
 
     arm: str
     seed: int
     id: str
     folder: str
-    config: Mapping[str, Any]
+    config: RunConfig
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ class Look:
 def is_complete(run: PlannedRun, root: Path) -> bool:
     """Whether a run is in the store, whichever study asked for it, with the test set read if it is to be."""
     folder = root / run.folder
-    reads = run.config["monitor"].get("final_test", True)
-    return run_folder.is_complete(folder) and not (reads and run_folder.is_unread(folder))
+    return run_folder.is_complete(folder) and not (run.config.monitor.final_test and run_folder.is_unread(folder))
 
 
 def folder_of(root: Path, label: str) -> Path:
@@ -91,7 +91,11 @@ def write(plan: Plan, root: Path) -> Path:
     folder = folder_of(root, plan.label)
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(folder / PLAN, {**asdict(plan), "study": plan.study.model_dump(mode="json")})
+    values = asdict(replace(plan, runs=())) | {
+        "study": plan.study.model_dump(mode="json"),
+        "runs": [{**vars(run), "config": run.config.model_dump(mode="json")} for run in plan.runs],
+    }
+    storage.write_json(folder / PLAN, values)
     return folder
 
 
@@ -110,7 +114,7 @@ def read(folder: Path) -> Plan:
             settings=values["settings"],
             gave_up=tuple(values["gave_up"]),
             arms=tuple(PlannedArm(**arm) for arm in values["arms"]),
-            runs=tuple(PlannedRun(**run) for run in values["runs"]),
+            runs=tuple(PlannedRun(**{**run, "config": RunConfig.of(run["config"])}) for run in values["runs"]),
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / PLAN} is damaged: {error}") from error

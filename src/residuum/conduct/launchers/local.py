@@ -1,23 +1,15 @@
-"""Run in this process, and stop cleanly on SIGINT (Ctrl-C) and SIGTERM: the state is saved first."""
+"""A run in this process, stopped cleanly on SIGINT (Ctrl-C) and SIGTERM: the state is saved first."""
 
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from residuum.errors import ResiduumError
+from residuum.conduct.launchers.launcher import StoppedError
 from residuum.records.event import Event, Finished
 
 
-class StoppedError(ResiduumError):
-    """A signal stopped the run after its state was saved (exit code 128 + the signal's number)."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; the state is saved and the same command goes on")
-        self.exit_code = 128 + number
-
-
-def launch(events: Generator[Event, None, None]) -> Iterator[Event]:
+def until_stopped(events: Generator[Event, None, None]) -> Iterator[Event]:
     """The events of a run until it ends, or until a signal asks it to stop.
 
     The first signal lets the present step or evaluation finish and the state be saved; a second one has its usual

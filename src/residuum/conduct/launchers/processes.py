@@ -25,55 +25,25 @@ from typing import Any, Literal, TypeAlias
 
 from residuum.conduct.launchers import local
 from residuum.conduct.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
-from residuum.config import RunConfig
+from residuum.conduct.launchers.launcher import (
+    Job,
+    JobEvent,
+    JobFailed,
+    JobRestarted,
+    Room,
+    Said,
+    StoppedError,
+)
+from residuum.conduct.launchers.thinning import PERIOD, Thinned
 from residuum.errors import BusyError, InputError, ResiduumError, StorageError
 from residuum.records import run_folder, storage
-from residuum.records.event import Event, Finished, Launched, Note, Started, StepDone, TestRead
+from residuum.records.event import Event, Finished, Note, Started
 
 RESTARTS = 3
 """How often a run whose worker died is taken up again."""
-PERIOD = 0.5
-"""Seconds between two updates of a worker that are told, and at most until a signal is seen."""
 PAUSE = 2.0
 """Seconds until a run that another process was at is looked at again."""
 CRASH_LOG = "crash.log"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to be computed. `id` is the caller's name for it; `recipe` is written into its record."""
-
-    id: str
-    config: RunConfig
-    recipe: str
-
-
-@dataclass(frozen=True)
-class JobEvent:
-    """Something that a run said: updates thinned to about two a second, launches and reads of the test set left out."""
-
-    id: str
-    event: Event
-
-
-@dataclass(frozen=True)
-class JobRestarted:
-    """The worker of a run died; the run goes on from its last saved state. `attempt` counts its restarts from 1."""
-
-    id: str
-    attempt: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class JobFailed:
-    """A run was given up: it cannot work, or its worker died too often."""
-
-    id: str
-    reason: str
-
-
-Said = JobEvent | JobRestarted | JobFailed
 
 
 @dataclass(frozen=True)
@@ -88,16 +58,6 @@ Process: TypeAlias = "subprocess.Popen[bytes]"
 Channel: TypeAlias = "Connection[Any, Any]"
 
 
-@dataclass(frozen=True)
-class _Room:
-    """What there is to compute in: processes, the threads and lanes of each, and GPUs by name."""
-
-    workers: int
-    threads: int
-    lanes: int
-    cards: Sequence[str]
-
-
 @dataclass
 class _Worker:
     """A worker process, the parent's end of its pipe, its GPU if it was given one, and the jobs that it is at."""
@@ -109,16 +69,14 @@ class _Worker:
     ending: bool = False
 
 
-def launch(
-    jobs: Sequence[Job], root: Path, *, workers: int, threads: int, lanes: int = 1, cards: Sequence[str] = ()
-) -> Iterator[Said]:
-    """What many runs say while they are computed under `root` in `workers` processes on `threads` threads each.
+def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
+    """What runs say while they are computed in worker processes; see `launcher.Launch`.
 
-    Each has up to `lanes` runs side by side, and one of `cards`, the names of GPUs for CUDA_VISIBLE_DEVICES, if there
-    are several. A free lane takes the next job. A run whose worker dies is resumed in a new one, three times at most,
-    and alone: which run of a dead process was to blame is not known. The first SIGINT or SIGTERM lets every worker
-    finish its present step and save its states, a second one kills them; in both cases, and when the parent is killed,
-    the same call goes on where the runs stand. Closing the generator early stops the workers like a first signal.
+    Each worker has one of the cards, if there are several. A free lane takes the next job. A run whose worker dies is
+    resumed in a new one, three times at most, and alone: which run of a dead process was to blame is not known. The
+    first SIGINT or SIGTERM lets every worker finish its present step and save its states, a second one kills them; in
+    both cases, and when the parent is killed, the same call goes on where the runs stand. Closing the generator early
+    stops the workers like a first signal.
 
     Raises:
         InputError: fewer than one worker, thread or lane.
@@ -126,11 +84,12 @@ def launch(
         StorageError: a file could not be written; the other runs were stopped.
         KeyboardInterrupt: a second signal came.
     """
-    if workers < 1 or threads < 1:
-        raise InputError(f"{workers} workers with {threads} threads each cannot work; one is the least of both")
-    if lanes < 1:
-        raise InputError(f"{lanes} lanes in a worker cannot work; one is the least")
-    room = _Room(workers, threads, lanes, cards)
+    if room.workers < 1 or room.threads < 1:
+        raise InputError(
+            f"{room.workers} workers with {room.threads} threads each cannot work; one is the least of both"
+        )
+    if room.lanes < 1:
+        raise InputError(f"{room.lanes} lanes in a worker cannot work; one is the least")
     crew: list[_Worker] = []
 
     def kill(_number: int, _frame: FrameType | None) -> None:
@@ -140,14 +99,12 @@ def launch(
 
     with local.noted_signals(kill) as received:
         try:
-            yield from _conduct(deque(jobs), root, crew, room, received)
+            yield from _conduct(deque(jobs), runs, crew, room, received)
         finally:
             _dismiss(crew)
 
 
-def _conduct(
-    queue: deque[Job], root: Path, crew: list[_Worker], room: _Room, received: Sequence[int]
-) -> Iterator[Said]:
+def _conduct(queue: deque[Job], runs: Path, crew: list[_Worker], room: Room, received: Sequence[int]) -> Iterator[Said]:
     """Hand out jobs and pass on what is heard until nothing is left or an error ends it all."""
     crashes: Counter[str] = Counter()
     asleep: dict[str, float] = {}  # when a job that another process was at may be tried again
@@ -155,11 +112,11 @@ def _conduct(
     ending: ResiduumError | None = None
     while True:
         if received and ending is None:
-            ending = local.StoppedError(received[0])
+            ending = StoppedError(received[0])
         if ending:
             _end(crew)
         else:
-            _hand_out(queue, root, crew, room, crashes, asleep)
+            _hand_out(queue, runs, crew, room, crashes, asleep)
         if not any(worker.jobs for worker in crew):
             if ending or not queue:
                 break
@@ -203,9 +160,9 @@ def _conduct(
 
 def _hand_out(
     queue: deque[Job],
-    root: Path,
+    runs: Path,
     crew: list[_Worker],
-    room: _Room,
+    room: Room,
     crashes: Container[str],
     asleep: dict[str, float],
 ) -> None:
@@ -220,7 +177,7 @@ def _hand_out(
         can_be_alone = bool(idle) or len(crew) < room.workers
         if not (can_be_alone or shared):
             return
-        job = _next(queue, asleep, root, () if can_be_alone else crashes)
+        job = _next(queue, asleep, runs, () if can_be_alone else crashes)
         if job is None:
             return
         if idle:
@@ -232,16 +189,16 @@ def _hand_out(
         else:
             worker = min(shared, key=lambda one: len(one.jobs))
         worker.jobs[job.id] = job
-        _tell(worker, (job, root))
+        _tell(worker, (job, runs))
 
 
-def _next(queue: deque[Job], asleep: dict[str, float], root: Path, left_out: Container[str] = ()) -> Job | None:
+def _next(queue: deque[Job], asleep: dict[str, float], runs: Path, left_out: Container[str] = ()) -> Job | None:
     """Take the first job out of the queue that no other process is known to be at, and that is not `left_out`."""
     now = time.monotonic()
     for job in queue:
         if job.id in left_out or asleep.get(job.id, 0.0) > now:
             continue
-        if job.id in asleep and storage.is_locked(run_folder.folder_of(root, job.config)):
+        if job.id in asleep and storage.is_locked(run_folder.folder_of(runs, job.config)):
             asleep[job.id] = now + PAUSE
             continue
         queue.remove(job)
@@ -332,12 +289,12 @@ def _serve(channel: Channel) -> None:
 
 @dataclass
 class _Going:
-    """A job in its lane: the device asked for, where its folder lies, and when an update of it was last told."""
+    """A job in its lane: the device asked for, where its folder lies, and which of its events are told."""
 
     lane: Lane
     device: str
     folder: Path
-    told: float = -PERIOD
+    told: Thinned = field(default_factory=Thinned)
 
 
 def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str, list[Place]]) -> bool:
@@ -352,56 +309,48 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
     from residuum.training import run  # imports torch, which the parent does not need
 
     lanes: dict[str, Lane] = {}
-    runs: dict[str, _Going] = {}
+    going: dict[str, _Going] = {}
 
     def take_up(order: tuple[Job, Path] | None) -> None:
         if order is None:
             raise EOFError
-        job, root = order
+        job, runs = order
         device = job.config.compute.device
         place = places[device].pop() if places[device] else own_place(device)
-        lanes[job.id] = Lane(run(job.config, root, recipe=job.recipe), place)
-        runs[job.id] = _Going(lanes[job.id], device, run_folder.folder_of(root, job.config))
+        lanes[job.id] = Lane(run(job.config, runs, recipe=job.recipe), place)
+        going[job.id] = _Going(lanes[job.id], device, run_folder.folder_of(runs, job.config))
 
     stopped = _Ended("stopped")
     with local.noted_signals() as received:
         try:
             take_up(order)
             for name, said in side_by_side(lanes):
-                one = runs[name]
+                one = going[name]
                 if said is None or isinstance(said, Exception):
                     ended = _ended(said, one.folder)
                     channel.send((name, ended))
                     if ended.how == "crashed":
                         return False
                     places[one.device].append(one.lane.place)
-                    del runs[name]
-                elif _is_told(said, one):
-                    channel.send((name, said))
+                    del going[name]
+                else:
+                    if isinstance(said, Started):
+                        one.folder = said.folder
+                    if one.told(said):
+                        channel.send((name, said))
                 if isinstance(said, Finished):
                     continue  # all is done: nothing stops it any more
                 if received and lanes:  # someone sent this process a signal, not its parent
-                    stopped = _Ended("crashed", str(local.StoppedError(received[0])))
+                    stopped = _Ended("crashed", str(StoppedError(received[0])))
                     return False
                 while channel.poll():
                     take_up(channel.recv())
         finally:
             for name, error in close_all(lanes):
-                ended = stopped if error is None else _ended(error, runs[name].folder)
+                ended = stopped if error is None else _ended(error, going[name].folder)
                 with suppress(OSError):
                     channel.send((name, ended if ended.how == "storage" else stopped))
     return True
-
-
-def _is_told(event: Event, of: _Going) -> bool:
-    """Whether an event is for the parent; takes note of those that are."""
-    if isinstance(event, Started):
-        of.folder = event.folder
-    elif isinstance(event, StepDone):
-        if (now := time.monotonic()) - of.told < PERIOD:
-            return False
-        of.told = now
-    return not isinstance(event, Launched | TestRead)
 
 
 def _ended(error: Exception | None, folder: Path) -> _Ended:

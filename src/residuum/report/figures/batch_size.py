@@ -59,7 +59,7 @@ class Batches:
 def data(results: Results, mark: str = "") -> Batches:
     """Times and noise scale of the arms of a study whose batch sizes differ."""
     plan = results.plan
-    sizes = {run.arm: int(run.config["train"]["batch_size"]) for run in plan.runs}
+    sizes = {run.arm: run.config.train.batch_size for run in plan.runs}
     series = _series(plan, sizes)
     panels = []
     for name in SHOWN if series else ():
@@ -81,8 +81,8 @@ def _series(plan: Plan, sizes: Mapping[str, int]) -> dict[str, str]:
     named = {arm: re.sub(rf"(batch(?:[_ ]size)?[ =]){size}\b", r"\1…", arm) for arm, size in sizes.items()}
     alike: dict[str, list[str]] = {}
     for run in plan.runs:
-        train = {key: value for key, value in run.config["train"].items() if key not in ("batch_size", "seed")}
-        members = alike.setdefault(json.dumps({**run.config, "train": train}, sort_keys=True), [])
+        rest = run.config.model_dump(mode="json", exclude={"train": {"batch_size", "seed"}})
+        members = alike.setdefault(json.dumps(rest, sort_keys=True), [])
         if run.arm not in members:
             members.append(run.arm)
     lines = {arm: Counter(named[other] for other in members).most_common(1)[0][0]

@@ -148,7 +148,7 @@ def split(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
     plan = results.plan
     plain: dict[str, bool] = {}
     for run in plan.runs:
-        plain[run.arm] = named(run.config["model"].get("shortcut")) == "none"
+        plain[run.arm] = named(run.config.model.settings.get("shortcut")) == "none"
     found = {"residual": [arm for arm, bare in plain.items() if not bare],
              "plain": [arm for arm, bare in plain.items() if bare]}  # fmt: skip
     baseline = plan.study.compare.baseline

@@ -1,0 +1,82 @@
+"""What a launcher is: something that computes many runs and says what happens, whatever it computes them on."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from residuum.config import RunConfig
+from residuum.errors import ResiduumError
+from residuum.records.event import Event
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be computed. `id` is the caller's name for it; `recipe` is written into its record."""
+
+    id: str
+    config: RunConfig
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is to compute in: workers at a time, the threads and lanes of each, and GPUs by name.
+
+    Up to `lanes` runs are side by side in a worker. `cards` are names for CUDA_VISIBLE_DEVICES.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    lanes: int = 1
+    cards: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """Something that a run said: updates thinned to about two a second, launches and reads of the test set left out."""
+
+    id: str
+    event: Event
+
+
+@dataclass(frozen=True)
+class JobRestarted:
+    """The worker of a run died; the run goes on from its last checkpoint. `attempt` counts its restarts from 1."""
+
+    id: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class JobFailed:
+    """A run was given up: it cannot work, or its worker died too often."""
+
+    id: str
+    reason: str
+
+
+Said: TypeAlias = JobEvent | JobRestarted | JobFailed
+
+Launch: TypeAlias = Callable[[Sequence[Job], Path, Room], Iterator[Said]]
+"""Computes jobs, whose records it writes under a folder, and yields what they say.
+
+Every job is told to its end, which is the `Finished` of its run or a `JobFailed`; one that cannot work takes no other
+with it. A call that was stopped goes on where the runs stand when it is made again, and closing the iterator early
+stops the runs with their states saved.
+
+Raises:
+    InputError: room that cannot be.
+    StoppedError: a signal came before all runs had ended.
+    StorageError: a file could not be written; the other runs were stopped.
+"""
+
+
+class StoppedError(ResiduumError):
+    """A signal stopped the run after its state was saved (exit code 128 + the signal's number)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; the state is saved and the same command goes on")
+        self.exit_code = 128 + number

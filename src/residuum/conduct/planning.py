@@ -1,0 +1,205 @@
+"""Planning a study: every arm resolved and checked, every run with its id, before anything is computed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from residuum import optim
+from residuum.config import RunConfig, identity
+from residuum.data import datasets
+from residuum.data.augment import AUGMENTATIONS
+from residuum.data.dataset import Dataset
+from residuum.data.normalize import NORMALIZERS
+from residuum.errors import InputError, unknown
+from residuum.models.summary import Summary, summarize
+from residuum.records import run_folder
+from residuum.registry import Choice, Table
+from residuum.run import assemble
+from residuum.studies.plan import Plan, PlannedArm, PlannedRun
+from residuum.studies.study import Protocol, Study, StudyError, check_claims
+
+PROTOCOL_TABLES: Mapping[str, Table[Any]] = {
+    "schedule": optim.SCHEDULES, "optimizer": optim.OPTIMIZERS, "augment": AUGMENTATIONS, "normalize": NORMALIZERS,
+}  # fmt: skip
+"""The tables from which protocols of published numbers choose."""
+
+
+def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_up: Sequence[str] = ()) -> Plan:
+    """A study made concrete: every arm resolved and checked, every run with its id.
+
+    `settings` are the user's changes for all arms. `scale` shortens every run to that share of its epochs and keeps
+    the schedule's shape.
+
+    Raises:
+        InputError: anything that a run of any arm would stumble over.
+    """
+    if not 0 < scale <= 1:
+        raise InputError(f"--scale: {scale:g} is not a share above 0 and up to 1")
+    changed = study.changed(settings)
+    check_protocols(changed)
+    arms, runs = [], []
+    whole: dict[str, RunConfig] = {}
+    loaded: dict[str, Dataset] = {}
+    for arm in changed.arms():
+        try:
+            whole[arm.name], data = _resolved(arm.config, loaded)
+            config = shortened(whole[arm.name], scale)
+            training, _ = assemble.training(config, data)
+        except InputError as error:
+            raise InputError(f"arm {arm.name!r}: {error}") from error
+        cost: Summary = summarize(training.network, data.shape)
+        steps = training.batches.steps_per_epoch
+        test = len(data.dataset.test) if config.monitor.test else 0
+        arms.append(
+            PlannedArm(
+                name=arm.name,
+                settings=arm.settings,
+                parameters=cost.parameters,
+                macs=cost.macs,
+                epochs=config.train.epochs,
+                steps_per_epoch=steps,
+                evaluated=len(data.validation_N) + test,
+            )
+        )
+        runs += [_planned_run(arm.name, config, seed) for seed in changed.seeds]
+    check_claims(changed, whole)
+    return Plan(changed, _label(study, changed, scale), scale, dict(settings), tuple(gave_up), tuple(arms), tuple(runs))
+
+
+def _planned_run(arm: str, config: RunConfig, seed: int) -> PlannedRun:
+    """The run of an arm's resolved configuration with a seed."""
+    seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+    folder = run_folder.folder_of(Path(), seeded).name
+    # As it will be read again: sequences in settings are lists there.
+    return PlannedRun(arm, seed, identity(seeded), folder, RunConfig.of(seeded.model_dump(mode="json")))
+
+
+def arm_configs(plan: Plan) -> dict[str, RunConfig]:
+    """The resolved configuration of every arm, with the first of its seeds."""
+    first = {run.arm: run for run in reversed(plan.runs)}
+    return {arm.name: first[arm.name].config for arm in plan.arms}
+
+
+def with_seeds(plan_: Plan, more: int) -> Plan:
+    """A plan with so many more seeds, the next ones that it does not have."""
+    old = plan_.study.seeds
+    new = tuple(range(max(old) + 1, max(old) + 1 + more))
+    runs = [
+        *plan_.runs,
+        *(_planned_run(arm, config, seed) for arm, config in arm_configs(plan_).items() for seed in new),
+    ]
+    return replace(plan_, study=plan_.study.changed({}, [*old, *new]), runs=tuple(runs))
+
+
+def _resolved(config: RunConfig, loaded: dict[str, Dataset]) -> tuple[RunConfig, assemble.Data]:
+    """The resolved configuration and its data; a data set that several arms share is read once."""
+    key = _source(config)
+    resolved, data = assemble.resolve(config, loaded.get(key))
+    loaded[key] = data.dataset
+    return resolved, data
+
+
+def _source(config: RunConfig) -> str:
+    """Which data set a configuration asks for, and where it lies."""
+    return json.dumps([config.data.dataset.model_dump(mode="json"), config.data.root])
+
+
+def shortened(config: RunConfig, scale: float) -> RunConfig:
+    """A resolved configuration with its epochs scaled, one at least, and the shape of its schedule and warm-up kept."""
+    epochs = max(1, round(config.train.epochs * scale))
+    if epochs == config.train.epochs:
+        return config
+    o, old = config.optim, config.train.epochs
+    changed = {"schedule": optim.shortened(o.schedule, old, epochs)}
+    warmup = {"warmup": optim.shortened_time(o.warmup, old, epochs)} if o.warmup else {}
+    return config.model_copy(
+        update={
+            "optim": o.model_copy(update={**changed, **warmup}),
+            "train": config.train.model_copy(update={"epochs": epochs}),
+        }
+    )
+
+
+def _configs(study: Study) -> list[RunConfig]:
+    """The configurations of a study's arms, without where the data lies."""
+    datas = ((arm.config, arm.config.data.model_copy(update={"root": ""})) for arm in study.arms())
+    return [config.model_copy(update={"data": data}) for config, data in datas]
+
+
+def _label(study: Study, changed: Study, scale: float) -> str:
+    """The name of the study, with a hash of what was changed where that changes its runs.
+
+    Where the data lies does not; nor do more seeds, with which the same study goes on.
+    """
+    usual = _configs(study)
+    own = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
+    differing = {path: value for path, value in own.items() if _configs(study.changed({path: value})) != usual}
+    if scale == 1 and not differing and not study.only:
+        return study.name
+    text = json.dumps([scale, differing, study.only], sort_keys=True)
+    return f"{study.name}@{sha256(text.encode()).hexdigest()[:6]}"
+
+
+def resolved(study: Study) -> dict[str, RunConfig]:
+    """Every arm's configuration with all defaults written out, checked on the data, or without it on a stand-in.
+
+    Raises:
+        InputError: a name or setting that cannot be.
+    """
+    check_protocols(study)
+    found: dict[str, RunConfig] = {}
+    loaded: dict[str, Dataset] = {}
+    missing: set[str] = set()
+    for arm in study.arms():
+        data, source = arm.config.data, _source(arm.config)
+        try:
+            if source not in loaded:
+                loaded[source] = datasets.load(datasets.DATASETS.resolve(data.dataset, "data.dataset"), data.root)
+        except InputError:
+            if data.root:
+                raise
+            # Not fetched yet: names and settings can be checked without the images.
+            stand_in = datasets.DATASETS.resolve({"name": "synthetic", "train": 1000, "test": 10})
+            loaded[source] = datasets.load(stand_in, "")
+            missing.add(source)
+        try:
+            config, _ = _resolved(arm.config, loaded)
+        except InputError as error:
+            raise InputError(f"arm {arm.name!r}: {error}") from error
+        found[arm.name] = config.changed({"data.fingerprint": ""}) if source in missing else config
+    check_claims(study, found)
+    return found
+
+
+def check_protocols(study: Study) -> None:
+    """Check what the protocols of published numbers choose from our tables.
+
+    A name that is nearly one of ours is a misspelt one; any other is of something that we do not have.
+
+    Raises:
+        StudyError: such a name, or a setting that cannot be.
+    """
+    protocols: dict[tuple[str | int, ...], Protocol] = {("sources", name): one for name, one in study.sources.items()}
+    protocols |= {("published", number): one for number, one in enumerate(study.published)}
+    for place, protocol in protocols.items():
+        for key, table in PROTOCOL_TABLES.items():
+            value = protocol.known.get(key, ())
+            for choice in value if isinstance(value, tuple) else (value,):
+                try:
+                    _check_choice(table, choice)
+                except InputError as error:
+                    raise StudyError((*place, key), str(error)) from error
+
+
+def _check_choice(table: Table[Any], choice: Choice) -> None:
+    if choice.name not in table and get_close_matches(choice.name, list(table), n=1, cutoff=0.8):
+        raise unknown(table.kind, choice.name, table)
+    known = table.settings(choice.name) if choice.name in table else {}
+    for name, value in choice.settings.items() if known else ():
+        if name not in known:
+            raise unknown("setting", name, known)
+        known[name].check(value, name)
