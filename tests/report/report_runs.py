@@ -58,7 +58,7 @@ def leave(
             scores("test", 1.0) if observed else None, False, 5.0, 1000.0,
         ))  # fmt: skip
     head = {"schema": 2, "id": run.id, "recipe": "he2015"}
-    (folder / "config.json").write_text(json.dumps({**head, **run.config}))
+    (folder / "config.json").write_text(json.dumps({**head, **run.config.model_dump(mode="json")}))
     (folder / "environment.json").write_text(json.dumps([{**ENVIRONMENT, **(extra or {})}]))
     (folder / "data.json").write_text(json.dumps({"train": 45000, "validation": 5000, "test": 10000}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))

@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from residuum.cli.options import Command, print_json, shape_of, times
 from residuum.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 def add(command: Command) -> None:
