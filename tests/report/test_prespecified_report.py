@@ -7,7 +7,7 @@ from report_runs import ERRORS, depths, finished, leave, planned, read
 
 from residuum.analysis import stopping
 from residuum.analysis.power import spend
-from residuum.report import prespecified
+from residuum.report import promised
 from residuum.report.study_page import sections
 from residuum.studies import plan as plans
 from residuum.studies import prespecified as promises
@@ -20,7 +20,7 @@ def whole(tmp_path_factory):
     return root, finished(planned(depths()), root, ERRORS)
 
 
-def promised(root, before, now, errors=ERRORS):
+def after_promises(root, before, now, errors=ERRORS):
     """The results of a study that made the claims of `before` at its first run, and makes those of `now`."""
     prespecify(planned(before), root)
     return finished(planned(now), root, errors)
@@ -38,13 +38,13 @@ def told(found):
 
 def test_a_study_without_a_record_says_that_nothing_was_prespecified(whole):
     said, table, beside = told(whole[1])
-    assert said == [prespecified.NOTHING]
+    assert said == [promised.NOTHING]
     assert beside == []
     assert table.caption == "1 claim: 1 supported, 0 contradicted, 0 undecided."
 
 
 def test_a_study_that_kept_what_it_promised_says_so(tmp_path):
-    found = promised(tmp_path, depths(), depths())
+    found = after_promises(tmp_path, depths(), depths())
     (said,), _, beside = told(found)
     assert said.startswith("Recorded before the first run, 20")
     assert f"hash {found.prespecified.hash}: 1 claim with margins, in one family (Holm, all claims, 5 %); " in said
@@ -59,7 +59,9 @@ def test_claims_that_came_later_or_were_changed_are_told_apart(tmp_path):
         {"text": "Deep is bad.", "expect": "plain110 > plain20", "margin": 5.0},
     )
     late = {"text": "Shortcuts help.", "expect": "resnet56 < plain56"}
-    found = promised(tmp_path, depths(claims=[kept, other]), depths(claims=[kept, {**other, "margin": 1.0}, late]))
+    found = after_promises(
+        tmp_path, depths(claims=[kept, other]), depths(claims=[kept, {**other, "margin": 1.0}, late])
+    )
     said, table, beside = told(found)
     assert said[1:] == [
         "Exploratory: Deep is bad. – plain110 > plain20, margin 1 (test error): "
@@ -74,7 +76,7 @@ def test_claims_that_came_later_or_were_changed_are_told_apart(tmp_path):
     assert all(row[0].endswith(" (exploratory)") for row in table.table.rows[1:])
     rests = table.table.columns.index("rests on")
     assert table.table.rows[2][rests].endswith("; exploratory: claimed after the first run")
-    assert prespecified.EXPLORATORY in beside
+    assert promised.EXPLORATORY in beside
     assert "Not claimed so any more, of what was promised: 1 claim, in the correction all the same." in beside
 
 
@@ -102,7 +104,7 @@ def test_an_early_stop_is_told_with_its_bias(tmp_path):
     for run in plan.runs:
         leave(tmp_path, run, ERRORS[run.arm] * (1 + 0.01 * run.seed**2))
     said, table, beside = told(read(plan, tmp_path, looks=rows))
-    assert said == [prespecified.NOTHING]
+    assert said == [promised.NOTHING]
     (stopped,) = beside
     assert stopped.startswith("1 claim was decided before the last look.")
     half, one = (stopping.exaggeration([3, 6, 9, 12], [spend(k, 4) for k in (1, 2, 3, 4)], shift) for shift in (0.5, 1))

@@ -6,7 +6,7 @@ import re
 import pytest
 from report_runs import DEPTHS, depths, leave, planned, read
 
-from residuum.report import selection, tables
+from residuum.report import chosen_arm, tables
 from residuum.report.study_page import sections
 from residuum.studies import chosen
 from residuum.studies import plan as plans
@@ -60,7 +60,7 @@ def test_the_reading_is_a_table_of_its_own_with_its_paired_difference(tmp_path):
     assert table.caption.startswith("The only reading of the test set in this study (2026-01-02), of the last epoch.")
     assert (
         text.text
-        == f"{selection.HOW} A validation error that was the lowest of several is too low on average; the test error is not."
+        == f"{chosen_arm.HOW} A validation error that was the lowest of several is too low on average; the test error is not."
     )
 
 
@@ -99,7 +99,7 @@ def test_a_published_test_error_beside_held_out_images_is_said_to_be_one(tmp_pat
 )  # fmt: skip
 def test_a_report_before_the_reading_says_how_far_it_is(made, says, tmp_path):
     (text,) = told(study(tmp_path, **made))
-    assert text.text.startswith(f"{selection.HOW} {says}")
+    assert text.text.startswith(f"{chosen_arm.HOW} {says}")
 
 
 def test_what_was_read_elsewhere_and_another_choice_by_now_are_told(tmp_path):

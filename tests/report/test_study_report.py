@@ -27,7 +27,7 @@ from residuum.errors import InputError, StorageError
 from residuum.records import layers as recorded
 from residuum.report import commands, study_page, style, tables
 from residuum.report.figures import arm_history, batch_size, differences, frame, scatter, study_curves
-from residuum.report.figures.groups import groups
+from residuum.report.figures.grouping import groups
 from residuum.report.study_page import Picture, Tabular, sections, write
 from residuum.studies import parsing
 from residuum.studies import plan as plans

@@ -385,7 +385,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     """Say what came out: the arms, then the verdicts."""
     from residuum.analysis.results import note_reading, results
     from residuum.cli.terminal import print_table
-    from residuum.report import prespecified, selection
+    from residuum.report import chosen_arm, promised
     from residuum.report.tables import READ_BEFORE, final, heading, of_arm
     from residuum.studies import plan as plans
 
@@ -421,12 +421,12 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     if found.verdicts:
         print_table([{"verdict": one.verdict + " (exploratory)" * bool(one.exploratory), "claim": one.claim.text,
                       "why": one.reason} for one in found.verdicts])  # fmt: skip
-        for line in prespecified.notes(found):
+        for line in promised.notes(found):
             print(line)
     if found.looks and found.looks[0].get("read_before"):
         print(READ_BEFORE)
     if found.selection:
-        print(selection.state(found))
+        print(chosen_arm.state(found))
     where = [] if options.runs == RUNS else ["--runs", str(options.runs)]
     print(f"`{shlex.join(['residuum', 'study', 'report', label, *where])}` writes the report")
 

@@ -21,7 +21,7 @@ from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import commands, inside, prespecified, selection, tables
+from residuum.report import chosen_arm, commands, inside, promised, tables
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, batch_size, differences, frame, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
@@ -102,13 +102,13 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
     )
     made = (
         Section("claims", "Verdicts", tuple(_claims(results))),
-        Section("selection", "The arm that validation chose", tuple(selection.blocks(results))),
+        Section("selection", "The arm that validation chose", tuple(chosen_arm.blocks(results))),
         *((layers, *arms) if results.plan.study.is_initial else (*arms, *_trained(results), layers)),
         *inside.sections(results, elsewhere=elsewhere),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
         Section("troubles", "What diverged, failed or is damaged", tuple(_troubles(results))),
-        Section("prespecified", "What was promised", tuple(prespecified.blocks(results))),
+        Section("prespecified", "What was promised", tuple(promised.blocks(results))),
         Section("looks", "Looks until decided", tuple(_looks(results))),
         Section("again", "How to compute it again", tuple(_again(results, elsewhere))),
         Section("environment", "Environment", tuple(_environment(results))),
@@ -199,8 +199,8 @@ def _claims(results: Results) -> list[Block]:
     if not results.plan.study.claims:
         return []
     meaning = f"{MEANING} {LOOKED}" if results.looks else MEANING
-    notes = [Paragraph(text) for text in prespecified.notes(results)]
-    table = Tabular(tables.filled(tables.verdicts(results)), f"{prespecified.family(results)}.")
+    notes = [Paragraph(text) for text in promised.notes(results)]
+    table = Tabular(tables.filled(tables.verdicts(results)), f"{promised.family(results)}.")
     return [table, *notes, Paragraph(meaning)]
 
 

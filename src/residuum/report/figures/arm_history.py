@@ -17,7 +17,7 @@ from residuum.analysis.curves import Band
 from residuum.analysis.results import Results
 from residuum.report import style
 from residuum.report.figures import frame
-from residuum.report.figures.groups import groups
+from residuum.report.figures.grouping import groups
 from residuum.report.figures.learning_curves import LOOK
 from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, departs, diverged_at_once, ends
 

@@ -16,7 +16,7 @@ from residuum.records import layers as recorded
 from residuum.records.layers import Layers, Numbers
 from residuum.report import style
 from residuum.report.figures import frame
-from residuum.report.figures.groups import MOST, groups
+from residuum.report.figures.grouping import MOST, groups
 
 WIDE = 30.0
 """Responses of which the largest layer's are this many times the smallest's stand on a logarithmic axis."""

@@ -17,7 +17,7 @@ from residuum.analysis.results import Results
 from residuum.records.measures import drop_times
 from residuum.report import style
 from residuum.report.figures import frame
-from residuum.report.figures.groups import MOST, groups, named
+from residuum.report.figures.grouping import MOST, groups, named
 
 LABELS = {
     ("train", "loss"): "training loss (nats)",
