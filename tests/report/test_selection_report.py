@@ -7,6 +7,7 @@ import pytest
 from report_runs import DEPTHS, depths, leave, planned, read
 
 from residuum.report import chosen_arm, tables
+from residuum.report.figures import scatter
 from residuum.report.study_page import sections
 from residuum.studies import chosen
 from residuum.studies import plan as plans
@@ -62,6 +63,16 @@ def test_the_reading_is_a_table_of_its_own_with_its_paired_difference(tmp_path):
         text.text
         == f"{chosen_arm.HOW} A validation error that was the lowest of several is too low on average; the test error is not."
     )
+
+
+def test_accuracy_against_cost_is_that_of_the_held_out_images(tmp_path):
+    results = study(tmp_path)
+    found = scatter.data(results)
+    held_out = {one.arm: one.mean for one in results.summaries["validation_accuracy"]}
+    assert found.split == "validation"
+    assert {point.arm: point.y for panel in found.panels for point in panel.points} == held_out
+    assert held_out["resnet110"] == pytest.approx(100 - 1.1 * ERRORS["resnet110"] * (1 + 0.05 / 3))
+    assert [axes.get_ylabel() for axes in scatter.draw(found).axes] == ["validation accuracy (%)"] * len(found.panels)
 
 
 def test_nothing_else_in_the_report_is_of_the_test_set(tmp_path):

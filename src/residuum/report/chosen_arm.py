@@ -74,9 +74,11 @@ def _caption(results: Results, chosen: Chosen, test: OnTest) -> str:
     how = "paired by seed" if results.plan.study.compare.pair_by != "none" else "not paired"
     against = f" Difference in test error, chosen minus baseline, {how}." if test.comparison else ""
     note = f" {test.comparison.note}." if test.comparison and test.comparison.note else ""
+    every, trained = len(results.plan.arms), len(chosen.validation)
+    among = f"{every} arms" if trained == every else f"the {trained} of {every} arms of which every run trained,"
     return (
         f"The only reading of the test set in this study ({chosen.time[:10]}), of the last epoch. Chosen from "
-        f"{len(chosen.validation)} arms by the mean validation error over seeds {', '.join(map(str, chosen.seeds))}; "
+        f"{among} by the mean validation error over seeds {', '.join(map(str, chosen.seeds))}; "
         f"mean over them ± half the 95 % t interval.{against} One hypothesis, not corrected. Readings: how often the "
         "records of these runs count the test set as read, the weights of the last and of the selected epoch each as "
         f"one.{note}"

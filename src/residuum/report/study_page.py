@@ -353,8 +353,8 @@ def _cost(results: Results) -> list[Block]:
         return []
     costs = " and against ".join(panel.label.partition(" (")[0] for panel in found.panels)
     text = (
-        f"Test accuracy of the last epoch against {costs}, with 95 % intervals. Times compare arms only where they "
-        "were computed on the same machine under the same load."
+        f"{found.split.capitalize()} accuracy of the last epoch against {costs}, with 95 % intervals. Times compare "
+        "arms only where they were computed on the same machine under the same load."
     )
     if any(panel.extent.window for panel in found.panels):
         text += f" {LOGARITHMIC.format('arms').rstrip()}"

@@ -21,7 +21,7 @@ OUTSIDE = 3.0
 
 @dataclass(frozen=True)
 class Point:
-    """One arm: its cost, its mean test accuracy (%), and their 95 % intervals where several runs give them."""
+    """One arm: its cost, its mean accuracy (%), and their 95 % intervals where several runs give them."""
 
     arm: str
     x: float
@@ -41,16 +41,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Scatter:
-    """What the figure shows; `arms` are all arms of the study. A cost that all arms share has no panel."""
+    """What the figure shows; `arms` are all arms of the study. A cost that all arms share has no panel.
+
+    `split` is where accuracy is measured: `test`, or `validation` where a study chooses by that.
+    """
 
     arms: tuple[str, ...]
+    split: str
     panels: tuple[Panel, ...]
     mark: str
 
 
 def data(results: Results, mark: str = "") -> Scatter:
-    """Test accuracy of the last epoch against parameters (millions) and against the time of a run (minutes)."""
-    accuracy = {one.arm: one for one in results.summaries.get("test_accuracy", ()) if one.mean is not None}
+    """Accuracy of the last epoch against parameters (millions) and against the time of a run (minutes)."""
+    split = "test" if results.selection is None else "validation"
+    accuracy = {one.arm: one for one in results.summaries.get(f"{split}_accuracy", ()) if one.mean is not None}
     seconds = {one.arm: one for one in results.summaries.get("seconds", ()) if one.mean is not None}
     size = {arm.name: arm.parameters / 1e6 for arm in results.plan.arms}
     by_size, by_time = [], []
@@ -64,6 +69,7 @@ def data(results: Results, mark: str = "") -> Scatter:
     panels = [_panel("parameters (millions)", by_size), _panel("time of a run (minutes)", by_time)]
     return Scatter(
         arms=tuple(size),
+        split=split,
         panels=tuple(panel for panel in panels if len({point.x for point in panel.points}) > 1),
         mark=mark,
     )
@@ -94,6 +100,7 @@ def draw(scatter: Scatter, *, narrow: bool = False) -> Figure:
             (grid,) = frame.cells(figure, [len(scatter.panels)], narrow=narrow)
             for panel, axes in zip(scatter.panels, grid, strict=False):
                 _draw_panel(axes, panel, looks)
+                axes.set_ylabel(f"{scatter.split} accuracy (%)")
             frame.mark(figure, scatter.mark)
             if not direct:
                 marks = {arm: frame.handle(looks[arm], linewidth=0) for arm in drawn}
@@ -129,7 +136,6 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
     axes.margins(x=0.12)
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))  # no cost is below 0
     axes.set_xlabel(panel.label)
-    axes.set_ylabel("test accuracy (%)")
 
 
 def _label(axes: Axes, panel: Panel) -> bool:

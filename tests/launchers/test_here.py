@@ -1,0 +1,57 @@
+"""Runs in this process: what every launcher promises, and that errors come to the caller as they are."""
+
+import pytest
+from tiny_runs import bits, folder_of, job, tiny
+
+from residuum import training
+from residuum.conduct.launchers import LAUNCHERS, here, launch_of
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room
+from residuum.config import RunConfig
+from residuum.errors import InputError
+from residuum.records import run_folder
+from residuum.records.event import EpochDone, Finished, StepDone
+
+
+def test_runs_here_end_with_the_bits_that_each_has_alone(tmp_path):
+    configs = [tiny(seed, epochs=2, **{"compute.threads": 1}) for seed in range(2)]
+    said = list(here.launch([job(config) for config in configs], tmp_path / "here", Room()))
+    assert [one.id for one in said if isinstance(one.event, EpochDone)] == ["seed 0", "seed 0", "seed 1", "seed 1"]
+    assert [one.id for one in said if isinstance(one.event, Finished)] == ["seed 0", "seed 1"]
+    assert sum(isinstance(one.event, StepDone) for one in said) < 12, "updates are thinned"
+    for config in configs:
+        training.train(config, tmp_path / "alone")
+        assert bits(folder_of(tmp_path / "here", config)) == bits(folder_of(tmp_path / "alone", config))
+
+
+def test_a_run_that_cannot_work_fails_alone_and_an_unexpected_error_comes_as_it_is(tmp_path):
+    impossible = RunConfig().changed({"data.dataset": "synthetic", "optim.optimizer": "sgdd", "train.seed": 3})
+    crashing = tiny(1)
+    broken = folder_of(tmp_path, crashing)
+    run_folder.begin(broken, crashing, "quick")
+    (broken / run_folder.ENVIRONMENT).write_text("5")  # JSON, but nothing that residuum wrote
+    said = here.launch([job(impossible), job(crashing)], tmp_path, Room())
+    assert next(said) == JobFailed("seed 3", "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?")
+    with pytest.raises(TypeError):
+        list(said)
+
+
+def test_stopping_early_saves_where_a_run_stands(tmp_path):
+    config = tiny(0, epochs=3, **{"compute.threads": 1})
+    said = here.launch([job(config)], tmp_path, Room())
+    assert isinstance(next(one for one in said if isinstance(one.event, EpochDone)), JobEvent)
+    said.close()
+    assert run_folder.checkpoints(folder_of(tmp_path, config))
+    *_, last = here.launch([job(config)], tmp_path, Room())
+    assert isinstance(last.event, Finished)
+
+
+@pytest.mark.parametrize("room", [Room(workers=2), Room(lanes=2)])
+def test_nothing_is_side_by_side_here(tmp_path, room):
+    with pytest.raises(InputError, match="one after the other"):
+        next(here.launch([], tmp_path, room))
+
+
+def test_launchers_are_found_by_name():
+    assert launch_of("here") is LAUNCHERS["here"] is here.launch
+    with pytest.raises(InputError, match=r"unknown launcher 'heer'; did you mean 'here'\?"):
+        launch_of("heer")
