@@ -5,7 +5,7 @@ from pathlib import Path
 
 from residuum.data.dataset import Dataset
 from residuum.data.datasets import cifar
-from residuum.data.datasets.source import load_files
+from residuum.data.datasets.source import Entry, Remote, found_by, load_files
 
 LAYOUT = cifar.Layout(
     name="cifar10",
@@ -35,3 +35,12 @@ def cifar10(root: Path | None) -> Dataset:
         StorageError: it cannot be read, or the cache cannot be written.
     """
     return load_files("cifar10", root, locate, LAYOUT.bring)
+
+
+ENTRY = Entry(
+    "cifar10",
+    cifar10,
+    remotes=(Remote.at("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a", *cifar.PLACES),),
+    published=(50_000, 10_000),
+    lies_at=found_by(locate),
+)
