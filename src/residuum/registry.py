@@ -8,11 +8,9 @@ stand in one place. A setting that is itself a choice from another table is anno
 
 import inspect
 import json
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any, Generic, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -171,16 +169,6 @@ class Table(Generic[T]):
     def build(self, choice: Choice | str | Mapping[str, Any], *args: Any) -> T:
         """What the chosen builder makes of the positional arguments."""
         return self.bind(choice)(*args)
-
-
-def gathered(package: str, attribute: str) -> dict[str, Any]:
-    """What the files of a package have under one name, by the names of the files, in their order.
-
-    A new member of such a package is a file and nothing else; files without the attribute are helpers of the others.
-    """
-    names = sorted(one.name for one in pkgutil.iter_modules(import_module(package).__path__))
-    modules = {name: import_module(f"{package}.{name}") for name in names}
-    return {name: getattr(module, attribute) for name, module in modules.items() if hasattr(module, attribute)}
 
 
 def _table_of(annotation: Any) -> "Table[Any] | None":

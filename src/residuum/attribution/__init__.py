@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from residuum.attribution.method import Method
-from residuum.registry import Table, gathered
+from residuum.members import gathered
+from residuum.registry import Table
 
 __all__ = ["METHODS", "ROWS", "Method"]
 

@@ -10,7 +10,8 @@ from residuum.data.dataset import Dataset
 from residuum.data.datasets.source import Entry
 from residuum.data.formats.files import reading
 from residuum.errors import InputError
-from residuum.registry import Choice, Table, gathered
+from residuum.members import gathered
+from residuum.registry import Choice, Table
 
 ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in gathered(__name__, "ENTRY").values()}
 """What is known of each data set, by its name."""
