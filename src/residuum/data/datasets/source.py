@@ -1,7 +1,7 @@
 """What is known of a data set besides its images: its name, its files and where they are found or published."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,8 +31,9 @@ class Entry:
     """A row of the table of data sets: all that is known of one, `ENTRY` in its file.
 
     `load(root, *, settings)` reads it. Either `remotes` are its published files, or `no_download` says why there are
-    none. `published` are the counts of training and test images with which it is published. `lies_at(path)` tells
-    whether it lies there, by content; data sets that any files of a kind may be are `general` and are asked last.
+    none. `published` are the counts of training and test images with which it is published. `spread` is the standard
+    deviation over seeds, in points, that is known of a measure before there are runs. `lies_at(path)` tells whether it
+    lies there, by content; data sets that any files of a kind may be are `general` and are asked last.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Entry:
     remotes: tuple[Remote, ...] = ()
     no_download: str = ""
     published: tuple[int, int] | None = None
+    spread: Mapping[str, float] = field(default_factory=dict)
     lies_at: Callable[[Path], bool] = lambda _path: False
     general: bool = False
 
