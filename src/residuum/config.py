@@ -261,7 +261,8 @@ REPORT_C_NETWORKS = {
     "resnet48c": ((8, 5, 5, 5), (64, 128, 128, 128)),
 }
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
-MODEL_FAMILIES = ("cifar_resnet", "imagenet_resnet", "staged_resnet")
+FAMILY = r"[a-z0-9]+(_[a-z0-9]+)+"
+"""How the name of a family is written, unlike a short name: which ones there are says `residuum list families`."""
 NETWORK_FORMS = "write a name, as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"
 
 
@@ -279,18 +280,18 @@ def network(name: str) -> dict[str, Any]:
     `resnetN`, `plainN` and `preactN` are the CIFAR networks of depth N = 6n+2 (He et al. 2015, section 4.2; the
     pre-activation form of He et al. 2016), `bottleneckN` those of N = 9n+2. The depths 18, 34, 50, 101 and 152 are
     the networks of He et al. 2015, table 1, with a 3×3 stem, or with the 7×7 stem where `-imagenet` follows. A trailing
-    `c` means report C's networks. The names of the families themselves pass through.
+    `c` means report C's networks. A name of the form that families have passes through, for their table to check.
 
     Raises:
         InputError: no network has that name; the message gives the nearest one, or the depths that exist.
     """
-    if name in MODEL_FAMILIES:
-        return {"name": name}
     if name in REPORT_C_NETWORKS:
         blocks, channels = REPORT_C_NETWORKS[name]
         return {"name": "staged_resnet", "blocks": list(blocks), "channels": list(channels)}
     match = re.fullmatch(r"(resnet|plain|preact|bottleneck)(\d{1,5})(-imagenet)?", name)
     if match is None:
+        if re.fullmatch(FAMILY, name) and _usual(name) not in network_names():
+            return {"name": name}
         raise _no_network(name)
     kind, depth, form = match[1], int(match[2]), match[3]
     if kind in ("resnet", "preact") and (form or depth in IMAGENET_DEPTHS):
@@ -313,14 +314,19 @@ def network(name: str) -> dict[str, Any]:
 
 def _no_network(name: str) -> InputError:
     """The error for a name of no network, with the network that is called so elsewhere (`ResNet-20`, `resnet20x2`)."""
-    usual = re.sub(r"[-_ ]+(?=\d)", "", re.sub(r"pre-?act[-_]?resnet", "preact", name.lower()))
+    usual = _usual(name)
     narrow, _, times = usual.rpartition("x")
     if narrow in network_names() and times.isdecimal():
         return InputError(f"unknown model {name!r}; did you mean {narrow!r} with --set model.wide={times}?")
     if usual in network_names():
         return InputError(f"unknown model {name!r}; did you mean {usual!r}?")
-    near = get_close_matches(name, [*network_names(), *MODEL_FAMILIES], n=1, cutoff=0.5)
+    near = get_close_matches(name, network_names(), n=1, cutoff=0.5)
     return InputError(f"unknown model {name!r}; " + (f"did you mean {near[0]!r}?" if near else NETWORK_FORMS))
+
+
+def _usual(name: str) -> str:
+    """A name without what is written otherwise elsewhere: `ResNet-20` and `resnet_20` are `resnet20`."""
+    return re.sub(r"[-_ ]+(?=\d)", "", re.sub(r"pre-?act[-_]?resnet", "preact", name.lower()))
 
 
 def short_name(model: Choice) -> str:

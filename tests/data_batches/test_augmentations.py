@@ -191,29 +191,6 @@ def test_batched_augmentation_equals_its_twin_image_by_image(twin, settings, cha
     assert not torch.equal(got, images), "a test in which nothing is changed shows nothing"
 
 
-@pytest.mark.parametrize("name", [*AUGMENTATIONS])
-def test_contract_of_every_augmentation(name):
-    """Guards 4, 27 and 28: a function of (seed, epoch, index), whatever the batch or the number of threads."""
-    images = torch.rand(140, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    before, indices = images.clone(), torch.arange(1000, 1140)
-    augment = AUGMENTATIONS.bind(name)
-    whole = augment(images, Draw.of(0, 1, indices))
-    assert whole.shape == images.shape
-    assert whole.dtype == torch.float32
-    assert torch.equal(images, before), "the images that were given are not changed"
-    for some in (slice(0, 1), slice(7, 9), slice(100, 140), torch.randperm(140)[:33]):
-        assert torch.equal(augment(images[some], Draw.of(0, 1, indices[some])), whole[some])
-    try:
-        torch.set_num_threads(2)
-        assert torch.equal(augment(images, Draw.of(0, 1, indices)), whole)
-    finally:
-        torch.set_num_threads(1)
-    for other in (Draw.of(1, 1, indices), Draw.of(0, 2, indices), Draw.of(0, 1, indices + 140)):
-        assert not torch.equal(augment(images, other), whole)
-    same_image = augment(images[:1].expand(140, -1, -1, -1), Draw.of(0, 1, indices))
-    assert len(torch.unique(same_image, dim=0)) > 1, "each image has numbers of its own"
-
-
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 def test_colours_stay_in_range_and_no_strength_is_no_change(name):
     images = some_images()

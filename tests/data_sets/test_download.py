@@ -6,14 +6,16 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from residuum.data import cache, download
-from residuum.data.datasets import DATASETS
-from residuum.data.download import Progress, Remote, fetch, fetch_file
+from residuum.data.datasets import ENTRIES
+from residuum.data.datasets.source import Remote
+from residuum.data.download import Progress, fetch, fetch_file
 from residuum.errors import BusyError, InputError, StorageError
 
 CONTENT = np.random.default_rng(3).bytes(700_000)
@@ -256,7 +258,7 @@ def test_a_mirror_that_says_nothing_is_left(tmp_path, server, monkeypatch):
 def test_a_full_disk_is_one_line(server, tmp_path):
     """Guard 12, for downloads; a limit on the size of files stands for the full disk."""
     program = (
-        "import sys\nfrom pathlib import Path\nfrom residuum.data.download import Remote, fetch_file\n"
+        "import sys\nfrom pathlib import Path\nfrom residuum.data.download import fetch_file\nfrom residuum.data.datasets.source import Remote\n"
         "from residuum.errors import StorageError\n"
         "try: list(fetch_file(Remote('x.bin', int(sys.argv[2]), 'no', (sys.argv[1],)), Path(sys.argv[3])))\n"
         "except StorageError as error: print(error)"
@@ -278,7 +280,8 @@ def test_a_full_disk_is_one_line(server, tmp_path):
 def test_fetch_puts_files_where_they_are_looked_for(server, tmp_path, monkeypatch):
     monkeypatch.setenv("RESIDUUM_CACHE", str(tmp_path))
     second = Remote("y.bin", len(CONTENT), MD5, (f"{server.address}/good/y",))
-    monkeypatch.setitem(download.REMOTES, "mnist", (server.remote("good"), second))
+    entry = replace(ENTRIES["mnist"], remotes=(server.remote("good"), second))
+    monkeypatch.setitem(download.ENTRIES, "mnist", entry)
     assert {step.file for step in fetch("mnist")} == {"x.bin", "y.bin"}
     assert sorted(path.name for path in cache.downloads("mnist").iterdir()) == ["x.bin", "y.bin"]
 
@@ -297,12 +300,13 @@ def test_data_sets_without_a_download_say_why(name, why):
 
 
 def test_every_data_set_has_a_download_or_a_reason_for_none():
-    assert {*download.REMOTES, *download.WITHOUT_DOWNLOAD} == set(DATASETS)
+    for entry in ENTRIES.values():
+        assert bool(entry.remotes) != bool(entry.no_download), entry.name
 
 
 def test_the_published_files_are_written_out_in_full():
-    for remotes in download.REMOTES.values():
-        for remote in remotes:
+    for entry in ENTRIES.values():
+        for remote in entry.remotes:
             assert len(bytes.fromhex(remote.md5)) == 16
             assert remote.size > 4000
             assert len(remote.urls) >= 2

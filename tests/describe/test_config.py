@@ -124,7 +124,6 @@ def test_a_value_that_begins_as_toml_has_to_be_toml(text):
         ("resnet20x2", "did you mean 'resnet20' with --set model.wide=2?"),
         ("ResNet-110x10", "did you mean 'resnet110' with --set model.wide=10?"),
         ("resnt20", "did you mean 'resnet20'?"),
-        ("cifar_resnt", "did you mean 'cifar_resnet'?"),
         ("wrn", "as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"),
         ("", "as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"),
     ],
@@ -217,3 +216,11 @@ def test_the_describing_half_does_not_import_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_table_of_families_refuses_a_name_that_only_has_the_form_of_one():
+    from residuum.models import MODELS
+
+    assert all(network(name) == {"name": name} for name in MODELS)
+    with pytest.raises(InputError, match=r"unknown model 'cifar_resnt'; did you mean 'cifar_resnet'\?"):
+        MODELS.resolve(RunConfig().changed({"model": "cifar_resnt"}).model)

@@ -16,7 +16,7 @@ from torch import nn
 from residuum.engine.kernels import chosen, few_channels, with_kernels
 from residuum.engine.kernels.few_channels import FewChannelsConv2d
 from residuum.errors import InputError
-from residuum.models.resnet import cifar_resnet
+from residuum.models.families.resnet import cifar_resnet
 
 ALL, NONE = (True,) * 3, (False,) * 3
 CUDA = torch.device("cuda")

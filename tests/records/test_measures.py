@@ -200,3 +200,9 @@ def test_a_blind_record_says_nothing_of_the_test_images():
     assert [MEASURES[name].of(blind) for name in of_test] == [None] * 4
     assert all(MEASURES[MEASURES[name].held_out].of(blind) is not None for name in of_test)
     assert MEASURES["held_out_error"].of(blind) == 24
+
+
+def test_what_reads_a_row_for_every_update_or_layer_is_taken_only_where_it_is_asked_for():
+    assert {name for name, one in MEASURES.items() if one.slow} == {
+        "gradient_variation", "first_gradient", "gradient_per_layer",
+    }  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
+from residuum.attribution import ROWS
 from residuum.errors import InputError
 from residuum.records.attributions import Attributions, Similarity
 from residuum.report import style
@@ -25,7 +26,7 @@ def made(
 
     def maps():
         values = {name: rng.normal(size=(count, 8, 8)).astype(np.float32) for name in layers}
-        return values if method in figures.SIGNED else {name: np.maximum(one, 0) for name, one in values.items()}
+        return values if ROWS[method].signed else {name: np.maximum(one, 0) for name, one in values.items()}
 
     return Attributions(
         run="0123", method=method, settings={}, target=target, classes=CLASSES,
@@ -171,7 +172,7 @@ def check_texts(figure):
 
 
 @pytest.mark.parametrize(("method", "count", "channels"), [
-    *((method, 1, 1) for method in figures.TITLES), ("grad-cam", 0, 3), ("grad-cam", 13, 3), ("occlusion", 13, 1),
+    *((method, 1, 1) for method in ROWS), ("grad-cam", 0, 3), ("grad-cam", 13, 3), ("occlusion", 13, 1),
 ])  # fmt: skip
 def test_a_sheet_is_drawn_from_nothing_one_and_many(method, count, channels, tmp_path):
     sheet = figures.data(made(count, method, channels=channels, target="cat"))

@@ -15,16 +15,13 @@ from residuum.analysis.compare import difference
 from residuum.analysis.estimate import LEVEL, deviation
 from residuum.analysis.failures import some_did_not_train
 from residuum.analysis.results import Results
+from residuum.data.datasets import ENTRIES
 from residuum.errors import InputError
 from residuum.records.measures import measure
 from residuum.studies.study import Claim
 
-PRIORS = {("cifar10", "test_error"): 0.16, ("cifar10", "test_accuracy"): 0.16}
-"""Seed-to-seed standard deviations of an arm, in points, to be assumed before there are runs; none for anything else.
-
-The upper end of what repeated CIFAR-10 trainings near 94 % accuracy show (0.12 to 0.16 points), and what
-He et al. 2015, table 6, give for five runs of ResNet-110 (6.61 ± 0.16). Smaller or shorter runs spread more.
-"""
+PRIORS = {(name, measure): sd for name, entry in ENTRIES.items() for measure, sd in entry.spread.items()}
+"""Seed-to-seed standard deviations of an arm, in points, assumed before there are runs; none for anything else."""
 
 POWER = 0.8
 """Probability with which a difference is to be seen that is called detectable."""

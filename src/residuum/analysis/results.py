@@ -26,9 +26,6 @@ from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
 from residuum.studies.prespecified import Prespecified, Reading
 from residuum.studies.study import Claim
 
-SLOW = frozenset({"gradient_variation", "first_gradient", "gradient_per_layer"})
-"""Measures that read a row for every update, or what layers were like: taken only where the study asks for them."""
-
 Lookup = Callable[[str, str], Summary]
 T = TypeVar("T")
 Scored = tuple[NDArray[np.bool_], NDArray[np.int64]]
@@ -130,7 +127,7 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
     summary = cache(lambda arm, measure: summed(arm, measure, seen))
 
     asked = {study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)}
-    measures = [name for name in MEASURES if name in asked or name not in SLOW]
+    measures = [name for name, one in MEASURES.items() if name in asked or not one.slow]
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
     scores = cache(lambda id_: read(_scored, id_))
     promised, altered = _promised(beside)

@@ -1,30 +1,24 @@
-"""Attribution: which pixels, or which places of a feature map, speak for a class. One file a method, one table."""
+"""Attribution: which pixels, or which places of a feature map, speak for a class. A method is
+a file beside this one, whose `METHOD` says all that is known of it."""
 
 import warnings
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from residuum.attribution.grad_cam import grad_cam
-from residuum.attribution.integrated_gradients import integrated_gradients
-from residuum.attribution.occlusion import occlusion
-from residuum.attribution.saliency import saliency
+from residuum.attribution.method import Method
+from residuum.members import gathered
 from residuum.registry import Table
 
-__all__ = ["METHODS"]
+__all__ = ["METHODS", "ROWS", "Method"]
 
 # captum imports a progress bar, which warns in every notebook that it cannot be drawn there; nothing here draws it.
 warnings.filterwarnings("ignore", "IProgress not found")
 
-METHODS: Table[Mapping[str, Tensor]] = Table(
-    "method",
-    {
-        "grad-cam": grad_cam,
-        "saliency": saliency,
-        "integrated-gradients": integrated_gradients,
-        "occlusion": occlusion,
-    },
-)
+ROWS: Mapping[str, Method] = {row.name: row for row in gathered(__name__, "METHOD").values()}
+"""What is known of each method, by its name."""
+
+METHODS: Table[Mapping[str, Tensor]] = Table("method", {name: row.maps for name, row in ROWS.items()})
 """Methods: `(network, images_NCHW, targets_N, baseline_CHW) -> maps_NHW by the name of what they look at`.
 
 The network is in evaluation mode; images and baseline are normalised, on its device; `targets_N` are the classes whose

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from residuum.attribution.method import Method
 from residuum.attribution.network import feature_maps
 from residuum.models import Network
 
@@ -20,3 +21,6 @@ def grad_cam(network: Network, images_NCHW: Tensor, targets_N: Tensor, _baseline
         coarse_N1HW = LayerGradCam(network, module).attribute(images_NCHW, targets_N, relu_attributions=True)
         maps[name] = LayerAttribution.interpolate(coarse_N1HW, images_NCHW.shape[2:], "bilinear")[:, 0].detach()
     return maps
+
+
+METHOD = Method("grad-cam", grad_cam, "Grad-CAM", coarse=True)

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from residuum.attribution.method import Method
 from residuum.models import Network
 
 AT_ONCE = 100
@@ -45,3 +46,6 @@ def unshared(
         rows = torch.arange(len(targets_N), device=targets_N.device)
         difference_N = network(images_NCHW)[rows, targets_N] - network(baseline_CHW[None])[0, targets_N]
     return maps_NHW.sum(dim=(1, 2)) - difference_N, difference_N
+
+
+METHOD = Method("integrated-gradients", integrated_gradients, "Integrated gradients", signed=True, misses=unshared)

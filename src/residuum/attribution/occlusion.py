@@ -1,10 +1,12 @@
 """Occlusion: how much of a logit is lost when a part of the image is covered."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor
 
+from residuum.attribution.method import Method
 from residuum.errors import InputError
 from residuum.models import Network
 
@@ -58,3 +60,11 @@ def fitted(window: int, stride: int, height: int, width: int) -> tuple[int, int]
     if stride > window:
         raise InputError(f"method.stride: {stride} is more than the window of {window}: some pixels are never covered")
     return window, stride
+
+
+def _fitted(settings: Mapping[str, Any], shape: tuple[int, int, int]) -> dict[str, int]:
+    window, stride = fitted(settings["window"], settings["stride"], *shape[1:])
+    return {"window": window, "stride": stride}
+
+
+METHOD = Method("occlusion", occlusion, "Occlusion", signed=True, fitted=_fitted)

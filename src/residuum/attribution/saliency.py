@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from residuum.attribution.method import Method
 from residuum.models import Network
 
 
@@ -15,3 +16,6 @@ def saliency(network: Network, images_NCHW: Tensor, targets_N: Tensor, _baseline
 
     inputs_NCHW = images_NCHW.detach().clone().requires_grad_()
     return {"input": Saliency(network).attribute(inputs_NCHW, targets_N, abs=True).amax(dim=1).detach()}
+
+
+METHOD = Method("saliency", saliency, "Saliency")

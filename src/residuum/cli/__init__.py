@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print.
 
-Nothing heavy is imported before a command needs it, so `residuum --help` answers at once.
+A command is a file beside this one, whose `add` adds it to the parser. Nothing heavy is imported before a command needs
+it, so `residuum --help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,20 +14,14 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from residuum import __version__
-from residuum.cli import (
-    classes,
-    data,
-    explain,
-    exporting,
-    inspecting,
-    listing,
-    models,
-    runs,
-    showing,
-    studying,
-    surfacing,
-)
 from residuum.errors import InputError, ResiduumError, unknown
+from residuum.members import gathered
+
+SHOWN_FIRST = ("studying", "runs", "listing", "showing", "classes", "explain", "inspecting", "data", "models",
+               "surfacing", "exporting")  # fmt: skip
+"""The order in which `--help` shows the commands, by their files; all others follow by name."""
+HELPERS = ("options", "progress", "terminal")
+"""Files without commands, some of which are slow to import."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -100,6 +95,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         made[made_now.prog.removeprefix("residuum ")] = made_now
         return made_now
 
-    for group in (studying, runs, listing, showing, classes, explain, inspecting, data, models, surfacing, exporting):
-        group.add(command)
+    files = gathered(__name__, "add", besides=HELPERS)
+    for name in sorted(files, key=lambda name: (*SHOWN_FIRST, name).index(name)):
+        files[name](command)
     return parser, made

@@ -16,6 +16,7 @@ from residuum.cli.options import (
     moved_data_option,
     print_json,
     save_figures,
+    set_option,
     which_option,
 )
 from residuum.errors import InputError
@@ -37,7 +38,7 @@ def add(command: Command) -> None:
     p.add_argument("--images", metavar="N", nargs="+", type=int, help="test images by number, from 0")
     p.add_argument(
         "--method", default="grad-cam",
-        help="grad-cam, saliency, integrated-gradients or occlusion (default: grad-cam)",
+        help="grad-cam, saliency, integrated-gradients, occlusion: `residuum list methods` (default: grad-cam)",
     )  # fmt: skip
     p.add_argument(
         "--target", default="predicted", metavar="CLASS",
@@ -53,6 +54,7 @@ def add(command: Command) -> None:
     p.add_argument("--steps", type=int, help="integrated-gradients: points of the path (default: 50)")
     p.add_argument("--window", type=int, help="occlusion: side of the square (default: a quarter of the image's)")
     p.add_argument("--stride", type=int, help="occlusion: pixels from square to square (default: half the window)")
+    set_option(p, "any setting of the method, as window=4")
     which_option(p)
     figures_folder_option(p)
     moved_data_option(p)
@@ -76,7 +78,7 @@ def explain(options: argparse.Namespace) -> None:
     from residuum.report.figures import attribution as figures
     from residuum.run import explaining
 
-    settings = {name: value for name in ("steps", "window", "stride") if (value := getattr(options, name)) is not None}
+    settings = _settings(options)
     asked: dict[str, Any] = {"target": options.target, "which": options.which, "root": options.data or ""}
     asked |= {"files": options.files or None, "numbers": options.images}
     chosen_by = ""
@@ -131,10 +133,17 @@ def _check_same_images(record: RunRecord, other: RunRecord) -> None:
                          "image files")  # fmt: skip
 
 
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the method that were given."""
+    from residuum.config import parse_setting
+
+    own = {name: value for name in ("steps", "window", "stride") if (value := getattr(options, name)) is not None}
+    return own | dict(map(parse_setting, options.set))
+
+
 def _name(options: argparse.Namespace) -> str:
     """The name of arrays and figures, by what was asked: another question does not overwrite this one's answer."""
-    parts = [options.method, *(f"{name}{value}" for name in ("steps", "window", "stride")
-                               if (value := getattr(options, name)) is not None)]  # fmt: skip
+    parts = [options.method, *(as_word(f"{name}{value}") for name, value in _settings(options).items())]
     parts += [joined(list(map(str, options.images)), "images")] if options.images else []
     if options.files:
         # Files of one name may be different pictures.

@@ -73,6 +73,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
         "models": _model_rows,
         "settings": _setting_rows,
         "measures": _measure_rows,
+        "figures": _figure_rows,
         "runs": _run_rows,
         **listed,
     }
@@ -125,6 +126,12 @@ def _measure_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
         {"name": one.name, "unit": one.unit, "better": better[one.lower_is_better], "text": one.text}
         for one in MEASURES.values()
     ]
+
+
+def _figure_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.report.figures import of_runs
+
+    return [{"name": name, "text": row.text} for name, row in of_runs.table().items()]
 
 
 def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:

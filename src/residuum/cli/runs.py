@@ -24,7 +24,7 @@ from residuum.cli.options import (
     summary,
     which_option,
 )
-from residuum.errors import InputError
+from residuum.errors import InputError, unknown
 
 
 def add(command: Command) -> None:
@@ -66,11 +66,11 @@ def add(command: Command) -> None:
     p = command("draw", draw, "Draw the learning curves of several runs into one figure, or their gradient noise.")
     p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
     p.add_argument(
-        "--of", choices=("curves", "noise"), default="curves",
-        help="learning curves, or the gradient noise scale where a run measures it (default: curves)",
+        "--of", default="curves", metavar="FIGURE",
+        help="curves, or noise where a run measures it: `residuum list figures` (default: curves)",
     )  # fmt: skip
     p.add_argument(
-        "--out", type=output_file, metavar="FILE", help="file to write, as PNG and as SVG (default: curves, or noise)"
+        "--out", type=output_file, metavar="FILE", help="file to write, as PNG and as SVG (default: the figure's name)"
     )
     common(p)
 
@@ -177,20 +177,16 @@ def predict(options: argparse.Namespace) -> None:
 def draw(options: argparse.Namespace) -> None:
     """`residuum draw RUN …`."""
     from residuum.records.record import find_run, read_record
-    from residuum.report.figures import noise_scale, run_curves
+    from residuum.report.figures import of_runs
 
+    table = of_runs.table()
+    if options.of not in table:
+        raise unknown("value for --of", options.of, table)
     records = [read_record(find_run(name, options.runs)) for name in options.folders]
     for record in records:
-        if not record.epochs and options.of == "curves":
-            raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
         for line in record.damaged:
             print(f"note: run {record.id}: {line}", file=sys.stderr)
-    drawn = (
-        run_curves.draw(run_curves.data(records))
-        if options.of == "curves"
-        else noise_scale.draw(noise_scale.data(records))
-    )
-    say_figures(save_figure(drawn, options.out or Path(options.of)), options)
+    say_figures(save_figure(table[options.of].draw(records), options.out or Path(options.of)), options)
 
 
 def import_weights(options: argparse.Namespace) -> None:

@@ -8,8 +8,9 @@ interpolates twice.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from residuum.registry import Choice, Table
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Shape = tuple[int, int, int]
 
 
 def pad_crop(
@@ -125,22 +127,57 @@ def cutout(images_BCHW: Tensor, draw: Draw, *, size: Annotated[int, Field(ge=1)]
     return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], fill, images_BCHW)
 
 
-AUGMENTATIONS: Table[Tensor] = Table(
-    "augmentation",
-    {
-        "pad_crop": pad_crop,
-        "horizontal_flip": horizontal_flip,
-        "vertical_flip": vertical_flip,
-        "rotation": rotation,
-        "scaling": scaling,
-        "brightness": brightness,
-        "contrast": contrast,
-        "saturation": saturation,
-        "hue": hue,
-        "gaussian_noise": gaussian_noise,
-        "cutout": cutout,
-    },
-)
+@dataclass(frozen=True)
+class Augmentation:
+    """A row of the table of augmentations: the function, and what it needs of the images.
+
+    `problem(settings, shape)` is what keeps it from images of that shape (channels, height, width), as the end of a
+    line that begins with its place in the configuration; empty if nothing does. `pixels` names a setting in pixels, and
+    the share of a side of 32 pixels that its default is: on other images the gallery takes the same share.
+    """
+
+    apply: Callable[..., Tensor]
+    problem: Callable[[Mapping[str, Any], Shape], str] = lambda _settings, _shape: ""
+    pixels: tuple[str, int] | None = None
+
+
+def _needs_colour(name: str) -> Callable[[Mapping[str, Any], Shape], str]:
+    return lambda _settings, shape: (
+        "" if shape[0] == 3 else f": {name} needs 3 colour channels, the images have {shape[0]}"
+    )
+
+
+def _within_the_image(setting: str) -> Callable[[Mapping[str, Any], Shape], str]:
+    def problem(settings: Mapping[str, Any], shape: Shape) -> str:
+        _, height, width = shape
+        if settings[setting] < min(height, width):
+            return ""
+        return f".{setting}: {settings[setting]} is too much for images of {height}×{width} pixels"
+
+    return problem
+
+
+def _in_order(settings: Mapping[str, Any], _shape: Shape) -> str:
+    low, high = settings["factors"]
+    return f".factors: the first, {low}, is larger than the second, {high}" if low > high else ""
+
+
+ROWS: Mapping[str, Augmentation] = {
+    "pad_crop": Augmentation(pad_crop, _within_the_image("padding"), pixels=("padding", 8)),
+    "horizontal_flip": Augmentation(horizontal_flip),
+    "vertical_flip": Augmentation(vertical_flip),
+    "rotation": Augmentation(rotation),
+    "scaling": Augmentation(scaling, _in_order),
+    "brightness": Augmentation(brightness),
+    "contrast": Augmentation(contrast),
+    "saturation": Augmentation(saturation, _needs_colour("saturation")),
+    "hue": Augmentation(hue, _needs_colour("hue")),
+    "gaussian_noise": Augmentation(gaussian_noise),
+    "cutout": Augmentation(cutout, _within_the_image("size"), pixels=("size", 4)),
+}
+"""What is known of each augmentation, by its name."""
+
+AUGMENTATIONS: Table[Tensor] = Table("augmentation", {name: row.apply for name, row in ROWS.items()})
 """Augmentations: `(images_BCHW float32 in [0, 1], draw) -> images_BCHW`."""
 
 
@@ -164,7 +201,7 @@ def augmentation(choices: Sequence[Choice]) -> Callable[[Tensor, Draw], Tensor]:
     return augment
 
 
-def purposes(choices: Sequence[Choice], shape: tuple[int, int, int]) -> tuple[Purpose, ...]:
+def purposes(choices: Sequence[Choice], shape: Shape) -> tuple[Purpose, ...]:
     """What the chosen augmentations draw numbers for, in the order in which they first do.
 
     Found by asking: images of that shape (channels, height, width) are augmented once. An augmentation whose draws
@@ -188,15 +225,9 @@ def check_augmentations(choices: Sequence[Choice], channels: int, height: int, w
     """
     for number, choice in enumerate(choices):
         place = f"data.augment[{number}]"
-        match AUGMENTATIONS.resolve(choice, place).model_dump():
-            case {"name": "saturation" | "hue" as name} if channels != 3:
-                raise InputError(f"{place}: {name} needs 3 colour channels, the images have {channels}")
-            case {"name": "pad_crop", "padding": int(padding)} if padding >= min(height, width):
-                raise InputError(f"{place}.padding: {padding} is too much for images of {height}×{width} pixels")
-            case {"name": "cutout", "size": int(size)} if size >= min(height, width):
-                raise InputError(f"{place}.size: {size} is too much for images of {height}×{width} pixels")
-            case {"name": "scaling", "factors": (low, high)} if low > high:
-                raise InputError(f"{place}.factors: the first, {low}, is larger than the second, {high}")
+        settings = AUGMENTATIONS.resolve(choice, place).settings
+        if problem := ROWS[choice.name].problem(settings, (channels, height, width)):
+            raise InputError(f"{place}{problem}")
 
 
 def _per_image(draw: Draw) -> Tensor:

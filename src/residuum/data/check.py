@@ -7,15 +7,8 @@ from hashlib import blake2b
 import numpy as np
 
 from residuum.data.dataset import Dataset, Split
+from residuum.data.datasets import ENTRIES
 from residuum.data.normalize import channel_statistics
-
-PUBLISHED = {
-    "cifar10": (50_000, 10_000),
-    "cifar100": (50_000, 10_000),
-    "mnist": (60_000, 10_000),
-    "fashion-mnist": (60_000, 10_000),
-}
-"""Training and test images of the data sets as they are published."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,8 @@ def _split(split: Split, classes: int) -> tuple[dict[bytes, tuple[int, int]], Sp
 
 
 def _findings(dataset: Dataset, train: SplitReport, test: SplitReport, leaked: int) -> Iterator[str]:
-    published = PUBLISHED.get(dataset.name, (train.images, test.images))
+    entry = ENTRIES.get(dataset.name)
+    published = (entry and entry.published) or (train.images, test.images)
     for which, split, count in (("training", train, published[0]), ("test", test, published[1])):
         if split.images != count:
             yield f"{split.images:,} {which} images, not the published {count:,}"

@@ -13,6 +13,8 @@ from urllib import request
 from urllib.request import OpenerDirector, Request
 
 from residuum.data import cache
+from residuum.data.datasets import ENTRIES
+from residuum.data.datasets.source import Remote
 from residuum.data.formats.files import reading
 from residuum.errors import BusyError, InputError, StorageError, unknown
 from residuum.records.storage import storing
@@ -24,60 +26,12 @@ _TRIES = 20
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A published file: its name, its size in bytes, its published MD5, and where to get it, in order."""
-
-    file: str
-    size: int
-    md5: str
-    urls: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Progress:
     """How far a download is: bytes of the file that are here, and those that it has."""
 
     file: str
     done: int
     size: int
-
-
-def _remote(file: str, size: int, md5: str, *places: str) -> Remote:
-    return Remote(file, size, md5, tuple(f"{place}/{file}" for place in places))
-
-
-_TORONTO, _BAIDU = "https://www.cs.toronto.edu/~kriz", "https://dataset.bj.bcebos.com/cifar"
-_MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
-_FASHION = (
-    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-)
-
-REMOTES: dict[str, tuple[Remote, ...]] = {
-    "cifar10": (_remote("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a", _TORONTO, _BAIDU),),
-    "cifar100": (
-        _remote("cifar-100-python.tar.gz", 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85", _TORONTO, _BAIDU),
-    ),
-    "mnist": (
-        _remote("train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", *_MNIST),
-        _remote("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432", *_MNIST),
-        _remote("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3", *_MNIST),
-        _remote("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c", *_MNIST),
-    ),
-    "fashion-mnist": (
-        _remote("train-images-idx3-ubyte.gz", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d", *_FASHION),
-        _remote("train-labels-idx1-ubyte.gz", 29_515, "25c81989df183df01b3e8a0aad5dffbe", *_FASHION),
-        _remote("t10k-images-idx3-ubyte.gz", 4_422_102, "bef4ecab320f06d8554ea6380940ec79", *_FASHION),
-        _remote("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310", *_FASHION),
-    ),
-}
-
-
-WITHOUT_DOWNLOAD = {
-    "digits": "they come with scikit-learn, which residuum brings along",
-    "synthetic": "they are generated from their settings",
-    "folder": "they are your own; data.root says where they lie",
-}
 
 
 def fetch(name: str) -> Iterator[Progress]:
@@ -88,11 +42,11 @@ def fetch(name: str) -> Iterator[Progress]:
         StorageError: no mirror gave a file, or it cannot be written.
         BusyError: another process is fetching the same.
     """
-    if name in WITHOUT_DOWNLOAD:
-        raise InputError(f"there is nothing to download for the images of {name!r}: {WITHOUT_DOWNLOAD[name]}")
-    if name not in REMOTES:
-        raise unknown("data set to download", name, REMOTES)
-    for remote in REMOTES[name]:
+    if name not in ENTRIES:
+        raise unknown("data set to download", name, [known for known, entry in ENTRIES.items() if entry.remotes])
+    if not ENTRIES[name].remotes:
+        raise InputError(f"there is nothing to download for the images of {name!r}: {ENTRIES[name].no_download}")
+    for remote in ENTRIES[name].remotes:
         yield from fetch_file(remote, cache.downloads(name))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from residuum.data.augment import augmentation
+from residuum.data.augment import ROWS, augmentation
 from residuum.data.draw import Draw
 from residuum.data.mix import MIXES, mix_batch
 from residuum.data.normalize import Normalization
@@ -17,13 +17,10 @@ from residuum.streams import stream_seed
 Images = NDArray[np.uint8]
 Pixels = NDArray[np.float32]
 
-SIZES = {"pad_crop": ("padding", 8), "cutout": ("size", 4)}
-"""Settings in pixels, and the share of an image's side that their defaults are of 32 pixels."""
-
 
 def suited(name: str, side: int) -> Choice:
     """An augmentation with its default settings, those in pixels as large for the image as they are for 32 pixels."""
-    setting, share = SIZES.get(name, ("", 1))
+    setting, share = ROWS[name].pixels or ("", 1)
     return Choice(name=name, **({setting: max(1, side // share)} if setting else {}))
 
 

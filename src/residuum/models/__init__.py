@@ -3,15 +3,18 @@
 import torch
 
 from residuum.errors import InputError
-from residuum.models.resnet import Network, cifar_resnet, imagenet_resnet, staged_resnet
+from residuum.members import gathered
+from residuum.models import families
+from residuum.models.families.resnet import Network
 from residuum.registry import Choice, Table
 
 __all__ = ["MODELS", "Network", "build"]
 
 MODELS: Table[Network] = Table(
     "model",
-    {"cifar_resnet": cifar_resnet, "imagenet_resnet": imagenet_resnet, "staged_resnet": staged_resnet},
+    {name: build for file in gathered(families.__name__, "FAMILIES").values() for name, build in file.items()},
 )
+"""Families: `(in_channels, classes, *, settings) -> Network`, made on the meta device and initialised afterwards."""
 
 
 def build(model: Choice, in_channels: int, classes: int, image_size: tuple[int, int], seed: int) -> Network:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from residuum.config import short_name
 from residuum.errors import InputError, StorageError
-from residuum.models.resnet import IMAGENET_BLOCKS
+from residuum.models.families.resnet import IMAGENET_BLOCKS
 from residuum.registry import Choice
 
 MAX_BYTES = 1 << 30

@@ -5,7 +5,7 @@ from residuum.optim.groups import Group, decayed, parameter_groups, table
 from residuum.optim.losses import LOSSES
 from residuum.optim.optimizers import OPTIMIZERS
 from residuum.optim.penalties import PENALTIES
-from residuum.optim.schedules import (
+from residuum.schedules import (
     SCHEDULES,
     Factor,
     Span,

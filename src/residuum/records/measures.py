@@ -11,6 +11,7 @@ from math import isfinite, log10
 from statistics import fmean, linear_regression, pstdev
 from typing import Literal
 
+from residuum import schedules
 from residuum.errors import unknown
 from residuum.records.record import RunRecord
 
@@ -23,15 +24,13 @@ CHANCE = 0.001
 EXACT = 1e-54
 """Gradient norms below it are no measurements: single values of the gradient are then too small for float32."""
 
-STEPWISE = ("multistep", "step", "plateau")
-"""Schedules whose rate is constant and then drops; that of the others falls all the time."""
-
 
 @dataclass(frozen=True)
 class Measure:
     """One number of a run: its name, what it is, its unit, and which direction is better (None: neither).
 
-    `initial`: it is of the network before training. `untrained` says what it is worth of a run that did not train
+    `initial`: it is of the network before training. `slow`: it reads a row for every update, or what layers were like,
+    and is taken only where a study asks for it. `untrained` says what it is worth of a run that did not train
     (see `trained`): it counts as the worst there is, says nothing, or is a number like that of any other run. A loss
     is the worst of a run that diverged, and at chance a number: losses do not all pile up at one value there.
     `split` has the images on which a run must have trained. `held_out` is the measure that is the same on validation
@@ -44,6 +43,7 @@ class Measure:
     lower_is_better: bool | None
     of: Callable[[RunRecord], float | None]
     initial: bool = False
+    slow: bool = False
     untrained: Literal["worst", "nothing", "as any"] = "as any"
     split: Literal["train", "test"] = "test"
     held_out: str = ""
@@ -86,8 +86,10 @@ def held_out_errors(record: RunRecord) -> list[float]:
 
 def rate_drops(record: RunRecord) -> list[int]:
     """The epochs, counted from 1, that ended with a lower learning rate than the one before, in a stepwise schedule."""
-    stepwise = record.config.optim.schedule.name in STEPWISE
-    return [after.epoch for before, after in pairwise(record.epochs) if stepwise and after.lr < before.lr]
+    row = schedules.ROWS.get(record.config.optim.schedule.name)
+    if row is None or not row.stepwise:
+        return []
+    return [after.epoch for before, after in pairwise(record.epochs) if after.lr < before.lr]
 
 
 def drop_times(record: RunRecord) -> list[float]:
@@ -97,10 +99,8 @@ def drop_times(record: RunRecord) -> list[float]:
     the rates of the epochs.
     """
     schedule, epochs = record.config.optim.schedule, record.config.train.epochs
-    named = {"multistep": schedule.settings.get("milestones", ()), "step": [schedule.settings.get("every", epochs)]}
-    times = [time * epochs if time < 1 else float(time) for time in named.get(schedule.name, ())]
-    if schedule.name == "step":
-        times = [number * times[0] for number in range(1, int(epochs / times[0]) + 1)]
+    row = schedules.ROWS.get(schedule.name)
+    times = row.drops(schedule.settings, epochs) if row else ()
     ended = record.epochs[-1].epoch if record.epochs else 0
     reached = sorted(time for time in times if 0 < time < ended)
     return reached or [epoch - 1.0 for epoch in rate_drops(record)]
@@ -313,12 +313,12 @@ _ALL = (
     Measure("seconds_per_epoch", "time of an epoch, evaluation included", "s", True, _seconds_per_epoch),
     Measure("milliseconds_per_update", "time of an update", "ms", True, _milliseconds_per_update),
     Measure("gradient_variation", "standard deviation of the gradient norm over its mean, in the last epoch", "ratio",
-            True, _gradient_variation),
+            True, _gradient_variation, slow=True),
     Measure("first_gradient", "log10 of the norm of the first layer's gradient at initialisation", "decades", None,
-            _initial_gradients(_first_gradient), initial=True),
+            _initial_gradients(_first_gradient), initial=True, slow=True),
     Measure("gradient_per_layer", "log10 of what a layer multiplies the gradient's norm by, "
             "fitted over the convolutions at initialisation", "decades", None, _initial_gradients(_gradient_per_layer),
-            initial=True),
+            initial=True, slow=True),
     Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
     Measure("activation_memory", "memory of what the backward pass needs from the forward pass of a batch, in fp32",
             "MB", True, _activation_memory, initial=True),

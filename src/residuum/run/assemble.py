@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from residuum import optim
+from residuum import optim, schedules
 from residuum.config import ComputeConfig, DataConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
@@ -205,8 +205,10 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         classes=len(data.dataset.classes),
         device=on.device,
     )
-    if o.schedule.name == "plateau" and not len(data.validation_N):
-        raise InputError("optim.schedule: 'plateau' watches the validation loss; hold images out with data.validation")
+    if schedules.ROWS[o.schedule.name].watches_loss and not len(data.validation_N):
+        raise InputError(
+            f"optim.schedule: {o.schedule.name!r} watches the validation loss; hold images out with data.validation"
+        )
     if o.warmup > t.epochs:
         raise InputError(f"optim.warmup: {o.warmup:g} epochs of warm-up do not fit into a run of {t.epochs}")
     span = optim.Span(batches.steps_per_epoch, t.epochs)

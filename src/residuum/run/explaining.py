@@ -13,10 +13,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from residuum.analysis import per_class as analysis
-from residuum.attribution import METHODS
-from residuum.attribution.integrated_gradients import unshared
+from residuum.attribution import METHODS, ROWS
 from residuum.attribution.network import randomised
-from residuum.attribution.occlusion import fitted
 from residuum.data.batches import normalise_for_network
 from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
@@ -158,10 +156,7 @@ def _keep_mistakes(record: RunRecord) -> None:
 def resolved(method: Choice | str | Mapping[str, Any], shape: tuple[int, int, int]) -> Choice:
     """A method with every setting checked and every default written out, for images of a shape (C, H, W)."""
     choice = METHODS.resolve(method, "method")
-    if choice.name == "occlusion":
-        window, stride = fitted(choice.settings["window"], choice.settings["stride"], *shape[1:])
-        return Choice.model_validate({"name": choice.name, "window": window, "stride": stride})
-    return choice
+    return Choice(name=choice.name, **ROWS[choice.name].fitted(choice.settings, shape))
 
 
 def _check_target(target: str, classes: Sequence[str], *, known: bool) -> None:
@@ -225,10 +220,10 @@ def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str,
     with _exactly(trained) as network:
         maps = _maps(trained, network, images_NCHW, targets_N, method)
         gaps_N2 = None
-        if method.name == "integrated-gradients":
+        if misses := ROWS[method.name].misses:
             to, baseline_CHW = trained.compute.device, _baseline(trained)
             targets, shares_NHW = torch.from_numpy(targets_N).to(to), torch.from_numpy(maps["input"]).to(to)
-            pair = unshared(network, _inputs(trained, images_NCHW), targets, baseline_CHW, shares_NHW)
+            pair = misses(network, _inputs(trained, images_NCHW), targets, baseline_CHW, shares_NHW)
             gaps_N2 = torch.stack(pair, dim=1).cpu().numpy()
     return Attributions(
         run=run,

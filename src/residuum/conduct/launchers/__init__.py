@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from residuum.conduct.launchers import here, processes
 from residuum.conduct.launchers.launcher import Launch
 from residuum.errors import unknown
+from residuum.members import gathered
 
-LAUNCHERS: Mapping[str, Launch] = {"processes": processes.launch, "here": here.launch}
-"""Launchers by name."""
+LAUNCHERS: Mapping[str, Launch] = gathered(__name__, "launch")
+"""Launchers by name: what the files of this folder have as `launch`."""
 
 
 def launch_of(name: str) -> Launch:

@@ -1,25 +1,22 @@
-"""The table of data sets, the function that loads one, and the one that finds out which lies at a path."""
+"""The table of data sets, the function that loads one, and the one that finds out which lies at a path.
 
+A data set is a file beside this one whose `ENTRY` says all that is known of it; nothing else names it.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
 from residuum.data.dataset import Dataset
-from residuum.data.datasets import cifar10, cifar100, digits, fashion_mnist, folder, mnist, synthetic
+from residuum.data.datasets.source import Entry
 from residuum.data.formats.files import reading
 from residuum.errors import InputError
+from residuum.members import gathered
 from residuum.registry import Choice, Table
 
-DATASETS: Table[Dataset] = Table(
-    "data set",
-    {
-        "cifar10": cifar10.cifar10,
-        "cifar100": cifar100.cifar100,
-        "digits": digits.digits,
-        "fashion-mnist": fashion_mnist.fashion_mnist,
-        "folder": folder.folder,
-        "mnist": mnist.mnist,
-        "synthetic": synthetic.synthetic,
-    },
-)
+ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in gathered(__name__, "ENTRY").values()}
+"""What is known of each data set, by its name."""
+
+DATASETS: Table[Dataset] = Table("data set", {name: entry.load for name, entry in ENTRIES.items()})
 """Data sets: `(root: Path | None) -> Dataset`; without a root, the downloads in the cache or embedded images."""
 
 
@@ -42,16 +39,15 @@ def find(path: Path) -> str:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
+    unsure: InputError | None = None
     with reading(path):
-        for cifar, locate in (("cifar10", cifar10.locate), ("cifar100", cifar100.locate)):
+        for entry in sorted(ENTRIES.values(), key=lambda entry: entry.general):
+            if entry.general and unsure:
+                break
             try:
-                if locate(path) is not None:
-                    return cifar
-            except InputError:  # It lies there, but not whole: loading says what is wrong.
-                return cifar
-        if (digits_or_clothes := mnist.recognise(path)) is not None:
-            return digits_or_clothes
-        if folder.recognise(path):
-            return "folder"
+                if entry.lies_at(path):
+                    return entry.name
+            except InputError as error:  # files of its kind, but whose? Another data set may know them
+                unsure = unsure or error
     known = "CIFAR archives, folders and Parquet, IDX files, folders of images"
-    raise InputError(f"{path} holds no data set that is known by its content: {known}")
+    raise unsure or InputError(f"{path} holds no data set that is known by its content: {known}")

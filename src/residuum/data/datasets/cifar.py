@@ -25,6 +25,8 @@ from residuum.errors import InputError
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 META_BYTES = 2**16
+PLACES = ("https://www.cs.toronto.edu/~kriz", "https://dataset.bj.bcebos.com/cifar")
+"""Where the archives are published."""
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from residuum.data.dataset import Dataset
 from residuum.data.datasets import cifar
-from residuum.data.datasets.source import load_files
+from residuum.data.datasets.source import Entry, Remote, found_by, load_files
 
 _FINE = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -56,3 +56,12 @@ def cifar100(root: Path | None, *, labels: Literal["fine", "coarse"] = "fine") -
     """
     chosen = layout(labels)
     return load_files("cifar100", root, partial(cifar.locate, chosen), chosen.bring, {"labels": labels})
+
+
+ENTRY = Entry(
+    "cifar100",
+    cifar100,
+    remotes=(Remote.at("cifar-100-python.tar.gz", 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85", *cifar.PLACES),),
+    published=(50_000, 10_000),
+    lies_at=found_by(locate),
+)

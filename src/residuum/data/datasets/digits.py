@@ -6,6 +6,7 @@ import numpy as np
 
 from residuum.data import cache
 from residuum.data.dataset import Dataset, Split
+from residuum.data.datasets.source import Entry
 from residuum.data.split import split
 from residuum.errors import InputError
 
@@ -35,3 +36,6 @@ def _decode() -> Dataset:
     train_N, test_N = split(labels_N, subset=0, validation=TEST_IMAGES, seed=0)
     train, test = (Split(images_NCHW[indices_N], labels_N[indices_N]) for indices_N in (train_N, test_N))
     return Dataset.of("digits", tuple("0123456789"), train, test)
+
+
+ENTRY = Entry("digits", digits, no_download="they come with scikit-learn, which residuum brings along")

@@ -4,9 +4,13 @@ from functools import partial
 from pathlib import Path
 
 from residuum.data.dataset import Dataset
-from residuum.data.datasets.mnist import BRING, locate_idx
-from residuum.data.datasets.source import load_files
+from residuum.data.datasets.mnist import BRING, locate_idx, recognise
+from residuum.data.datasets.source import Entry, Remote, load_files
 
+PLACES = (
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+)
 CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -30,3 +34,17 @@ def fashion_mnist(root: Path | None) -> Dataset:
     """
     locate = partial(locate_idx, "fashion-mnist", CLASSES)
     return load_files("fashion-mnist", root, locate, BRING)
+
+
+ENTRY = Entry(
+    "fashion-mnist",
+    fashion_mnist,
+    remotes=(
+        Remote.at("train-images-idx3-ubyte.gz", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d", *PLACES),
+        Remote.at("train-labels-idx1-ubyte.gz", 29_515, "25c81989df183df01b3e8a0aad5dffbe", *PLACES),
+        Remote.at("t10k-images-idx3-ubyte.gz", 4_422_102, "bef4ecab320f06d8554ea6380940ec79", *PLACES),
+        Remote.at("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310", *PLACES),
+    ),
+    published=(60_000, 10_000),
+    lies_at=lambda path: recognise(path) == "fashion-mnist",
+)

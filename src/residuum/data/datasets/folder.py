@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets.source import Source, load_files
+from residuum.data.datasets.source import Entry, Source, load_files
 from residuum.data.images import decode_fitted, decode_image, read_bytes
 from residuum.data.split import split
 from residuum.errors import InputError, StorageError
@@ -133,3 +133,8 @@ def _decode(part: Labelled, shape: tuple[int, int, int], fit: bool) -> Split:
             raise InputError(f"{path} is not {shape[2]}×{shape[1]} pixels as the first image; set data.dataset.size")
         images_NCHW[index] = image.pixels_CHW
     return Split(images_NCHW, np.array([label for _, label in part], np.int64))
+
+
+ENTRY = Entry(
+    "folder", folder, no_download="they are your own; data.root says where they lie", lies_at=recognise, general=True
+)

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets.source import Source, load_files
+from residuum.data.datasets.source import Entry, Remote, Source, load_files
 from residuum.data.formats.files import first_bytes
 from residuum.data.formats.idx import read_idx
 from residuum.errors import InputError
 
 SIZE = 28
 MAX_IMAGES = 100_000
+PLACES = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 BRING = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or .gz"
 
 # MNIST and Fashion-MNIST are published under the same names of files; the first training labels tell them apart.
@@ -91,3 +92,17 @@ def _paths(root: Path) -> dict[str, Path]:
 
 def _first_labels(path: Path) -> bytes:
     return first_bytes(path, 18)[8:]
+
+
+ENTRY = Entry(
+    "mnist",
+    mnist,
+    remotes=(
+        Remote.at("train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", *PLACES),
+        Remote.at("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432", *PLACES),
+        Remote.at("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3", *PLACES),
+        Remote.at("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c", *PLACES),
+    ),
+    published=(60_000, 10_000),
+    lies_at=lambda path: recognise(path) == "mnist",
+)

@@ -1,14 +1,49 @@
-"""Where a data set lies: the files that hold it and how they are decoded, or the line that says what to bring."""
+"""What is known of a data set besides its images: its name, its files and where they are found or published."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from residuum.data import cache
 from residuum.data.dataset import Dataset
 from residuum.data.formats.files import reading
 from residuum.errors import InputError
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file: its name, its size in bytes, its published MD5, and where to get it, in order."""
+
+    file: str
+    size: int
+    md5: str
+    urls: tuple[str, ...]
+
+    @classmethod
+    def at(cls, file: str, size: int, md5: str, *places: str) -> Self:
+        """A file that each of some places has under its own name."""
+        return cls(file, size, md5, tuple(f"{place}/{file}" for place in places))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table of data sets: all that is known of one, `ENTRY` in its file.
+
+    `load(root, *, settings)` reads it. Either `remotes` are its published files, or `no_download` says why there are
+    none. `published` are the counts of training and test images with which it is published. `spread` is the standard
+    deviation over seeds, in points, that is known of a measure before there are runs. `lies_at(path)` tells whether it
+    lies there, by content; data sets that any files of a kind may be are `general` and are asked last.
+    """
+
+    name: str
+    load: Callable[..., Dataset]
+    remotes: tuple[Remote, ...] = ()
+    no_download: str = ""
+    published: tuple[int, int] | None = None
+    spread: Mapping[str, float] = field(default_factory=dict)
+    lies_at: Callable[[Path], bool] = lambda _path: False
+    general: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,6 +60,18 @@ Locate = Callable[[Path], Source | None]
 Raises:
     InputError: it is there, but not whole.
 """
+
+
+def found_by(locate: Locate) -> Callable[[Path], bool]:
+    """Whether a function that locates a data set finds it at a path; one that is not whole lies there too."""
+
+    def lies_at(path: Path) -> bool:
+        try:
+            return locate(path) is not None
+        except InputError:  # loading says what is wrong
+            return True
+
+    return lies_at
 
 
 def load_files(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from residuum.data.dataset import Dataset, Split
+from residuum.data.datasets.source import Entry
 from residuum.errors import InputError
 from residuum.streams import stream_seed
 
@@ -67,3 +68,6 @@ def _split(pictures_KCHW: NDArray[np.float32], count: int, noise: float, seed: i
             images += generator.standard_normal(images.shape, np.float32) * np.float32(255 * noise)
         images_NCHW[start : start + _AT_ONCE] = np.rint(images).clip(0, 255)
     return Split(images_NCHW, labels_N)
+
+
+ENTRY = Entry("synthetic", synthetic, no_download="they are generated from their settings")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,17 +15,11 @@ from residuum.errors import InputError
 from residuum.records.attributions import Attributions, Similarity
 from residuum.report import style
 
-TITLES = {
-    "grad-cam": "Grad-CAM",
-    "saliency": "Saliency",
-    "integrated-gradients": "Integrated gradients",
-    "occlusion": "Occlusion",
-}
-SIGNED = ("integrated-gradients", "occlusion")
-"""Methods whose maps have two signs: for the class, and against it."""
+if TYPE_CHECKING:
+    from residuum.attribution import Method
 
 CLIPPED = 99
-"""Percentile of a map that has the strongest colour, except in Grad-CAM: single pixels would leave the rest dull."""
+"""Percentile of a map that has the strongest colour, except of coarse ones: single pixels would leave the rest dull."""
 
 IN_A_COLUMN = 12
 """Most rows of a panel; more stand in two panels side by side."""
@@ -121,9 +116,15 @@ def _columns(found: Attributions) -> tuple[str, ...]:
     return ("input", *compared, f"{_heading(last)}\nrandom weights")
 
 
+def _method(found: Attributions) -> "Method":
+    from residuum.attribution import ROWS  # torch, which a report without attributions does without
+
+    return ROWS[found.method]
+
+
 def _title(found: Attributions, epoch: int | None) -> str:
     target = {"predicted": "the predicted class", "true": "the true class"}.get(found.target, _name(found.target, 24))
-    return f"{TITLES[found.method]} for {target}" + ("" if epoch is None else f", epoch {epoch}")
+    return f"{_method(found).title} for {target}" + ("" if epoch is None else f", epoch {epoch}")
 
 
 def _remark(*runs: Attributions) -> str:
@@ -152,7 +153,7 @@ def over_epochs(found: Attributions, label: str = "") -> Sheet:
     of = f" of {_name(found.names[0], 30)}" if found.names else ""
     true = f", true class {_name(found.true(0), 24)}" if found.names and found.true(0) else ""
     explained = f" for {_name(found.classes[found.targets_N[0]], 24)}" if found.names else ""
-    title = f"{TITLES[found.method]}{of}{explained}{true}, by epoch"
+    title = f"{_method(found).title}{of}{explained}{true}, by epoch"
     title = f"{label}: {title}" if label else title
     return _sheet(found, title, "", [Panel("", tuple(columns), tuple(rows))])
 
@@ -270,8 +271,8 @@ def _scale(axes: Axes, sheet: Sheet, left: float, top: float) -> None:
 
 
 def _sheet(found: Attributions, title: str, remark: str, panels: list[Panel]) -> Sheet:
-    signed = found.method in SIGNED
-    largest = "largest value" if found.method == "grad-cam" else f"{CLIPPED}th percentile (of absolute values)"
+    signed = _method(found).signed
+    largest = "largest value" if _method(found).coarse else f"{CLIPPED}th percentile (of absolute values)"
     return Sheet(
         title,
         remark,
@@ -294,14 +295,14 @@ def _panels(found: Attributions, columns: tuple[str, ...], rows: list[Row]) -> l
 
 
 def _cell(found: Attributions, row: int, map_HW: NDArray[np.float32]) -> Cell:
-    """A map, scaled; Grad-CAM over the image, every other one alone, since its detail is that of the pixels."""
-    image = style.picture(found.images_NCHW[row]) if found.method == "grad-cam" else None
-    signed = found.method in SIGNED
+    """A map, scaled; a coarse one over the image, every other one alone, since its detail is that of the pixels."""
+    coarse, signed = _method(found).coarse, _method(found).signed
+    image = style.picture(found.images_NCHW[row]) if coarse else None
     if not np.isfinite(map_HW).all():
         return Cell(image, np.zeros(map_HW.shape), signed, "not finite")
     values_HW = map_HW.astype(np.float64)
     largest = np.abs(values_HW).max()
-    limit = largest if found.method == "grad-cam" else np.percentile(np.abs(values_HW), CLIPPED) or largest
+    limit = largest if coarse else np.percentile(np.abs(values_HW), CLIPPED) or largest
     if limit == 0:
         return Cell(image, values_HW, signed, "0 everywhere")
     return Cell(image, np.clip(values_HW / limit, -1 if signed else 0, 1), signed)

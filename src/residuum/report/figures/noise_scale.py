@@ -10,6 +10,7 @@ from residuum.errors import InputError
 from residuum.records.record import RunRecord, labels
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.report.figures.of_runs import OfRuns
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,6 @@ def draw(lines: Sequence[Line]) -> Figure:
             frame.note(axes, "×: noise hides the gradient")
         frame.legend(figure, {line.label: frame.handle(look) for line, look in zip(lines, looks, strict=True)})
     return figure
+
+
+OF_RUNS = OfRuns("noise", "the gradient noise scale, where a run measures it", lambda records: draw(data(records)))

@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from residuum.config import short_name
+from residuum.errors import InputError
 from residuum.records.record import RunRecord, labels
 from residuum.report import style
 from residuum.report.figures import frame, learning_curves
+from residuum.report.figures.of_runs import OfRuns
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,13 @@ def draw(lines: Sequence[Line]) -> Figure:
             if lines:
                 axes.legend()
     return figure
+
+
+def _drawn(records: Sequence[RunRecord]) -> Figure:
+    for record in records:
+        if not record.epochs:
+            raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
+    return draw(data(records))
+
+
+OF_RUNS = OfRuns("curves", "learning curves in one frame", _drawn)

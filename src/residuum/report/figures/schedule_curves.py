@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from residuum import schedules
 from residuum.registry import Choice
 from residuum.report import style
 from residuum.report.figures import choices
@@ -43,7 +44,8 @@ def data(
     text = choices.settings(schedule)
     if title != schedule.name:
         text = f"{schedule.name}: {text}" if text else schedule.name
-    return Rates(title, text, tuple(rates), steps_per_epoch, tuple(losses) if schedule.name == "plateau" else ())
+    watched = tuple(losses) if schedules.ROWS[schedule.name].watches_loss else ()
+    return Rates(title, text, tuple(rates), steps_per_epoch, watched)
 
 
 def example_losses(epochs: int) -> list[float]:

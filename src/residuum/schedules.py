@@ -7,10 +7,12 @@ looks at them. There is no state, so a resumed run has the rates of one never st
 Times are epochs, or shares of the run where they are below 1; with shares a shortened run keeps the schedule's shape. A
 change that falls between two steps takes place at the nearer one. Multistep, step, exponential and plateau are
 constant between their changes; cosine, cosine restarts, cyclical and one-cycle change with every step.
+
+Nothing here needs torch, so that records and reports can ask the table when a rate dropped.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -232,18 +234,45 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-SCHEDULES: Table[Factor] = Table(
-    "schedule",
-    {
-        "constant": constant,
-        "multistep": multistep,
-        "step": step,
-        "exponential": exponential,
-        "cosine": cosine,
-        "cosine_restarts": cosine_restarts,
-        "cyclical": cyclical,
-        "one_cycle": one_cycle,
-        "plateau": plateau,
-    },
-)
+@dataclass(frozen=True)
+class Schedule:
+    """A row of the table of schedules: its builder, and what is told of it without building it.
+
+    A `stepwise` rate is constant and then drops; any other moves all the time. `drops(settings, epochs)` are the times,
+    in epochs, at which it drops, where the settings say. `watches_loss`: it needs validation losses.
+    """
+
+    build: Callable[..., Factor]
+    stepwise: bool = False
+    drops: Callable[[Mapping[str, Any], int], Iterable[float]] = lambda _settings, _epochs: ()
+    watches_loss: bool = False
+
+
+def _milestones(settings: Mapping[str, Any], epochs: int) -> list[float]:
+    return [_in_epochs(time, epochs) for time in settings.get("milestones", ())]
+
+
+def _multiples(settings: Mapping[str, Any], epochs: int) -> list[float]:
+    every = _in_epochs(settings.get("every", epochs), epochs)
+    return [number * every for number in range(1, int(epochs / every) + 1)]
+
+
+def _in_epochs(time: float, epochs: int) -> float:
+    return time * epochs if time < 1 else float(time)
+
+
+ROWS: Mapping[str, Schedule] = {
+    "constant": Schedule(constant),
+    "multistep": Schedule(multistep, stepwise=True, drops=_milestones),
+    "step": Schedule(step, stepwise=True, drops=_multiples),
+    "exponential": Schedule(exponential),
+    "cosine": Schedule(cosine),
+    "cosine_restarts": Schedule(cosine_restarts),
+    "cyclical": Schedule(cyclical),
+    "one_cycle": Schedule(one_cycle),
+    "plateau": Schedule(plateau, stepwise=True, watches_loss=True),
+}
+"""What is known of each schedule, by its name."""
+
+SCHEDULES: Table[Factor] = Table("schedule", {name: row.build for name, row in ROWS.items()})
 """Builders `(span, *, settings) -> factor`."""

@@ -197,3 +197,6 @@ def _convolutions(block: Choice | str) -> int:
     """How many convolutions a block has."""
     with torch.device("meta"):
         return len(BLOCKS.build(block, 1, 1, 1))
+
+
+FAMILIES = {"cifar_resnet": cifar_resnet, "imagenet_resnet": imagenet_resnet, "staged_resnet": staged_resnet}
