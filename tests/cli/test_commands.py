@@ -58,7 +58,7 @@ def test_train_json_ends_in_one_line(run):
     said = train(run)
     assert said["status"] == "finished"
     record = read_record(Path(said["folder"]))
-    assert (record.id, record.result) == (said["run"], said["result"])
+    assert (record.id, record.result.plain()) == (said["run"], said["result"])
     assert said["result"]["last"]["test"]["n"] == 40
     assert said["result"]["test_reads"] == record.test_reads == 2
 

@@ -148,7 +148,7 @@ def test_a_folder_of_another_version_is_refused(folder):
 
 def test_the_record_of_a_run_without_a_result_is_stopped(folder):
     record = read_record(folder)
-    assert (record.status, record.recipe, record.epochs, record.result) == ("stopped", "quick", (), {})
+    assert (record.status, record.recipe, record.epochs, record.result) == ("stopped", "quick", (), None)
     assert record.config == recipes.quick()
 
 

@@ -77,6 +77,7 @@ def _draw_classes(
     options: argparse.Namespace,
 ) -> list[Path]:
     """Draw one run or two; the images of mistakes are left out with a note where the data set is not at hand."""
+    from residuum.analysis.per_class import epoch_of
     from residuum.report.figures import confusion, mistake_sheet, reliability
     from residuum.run.predict import test_images
 
@@ -88,7 +89,7 @@ def _draw_classes(
         try:
             images = {}
             for label, record in named.items():
-                epoch = record.result[options.which]["epoch"]
+                epoch = epoch_of(record, options.which)
                 images[label] = test_images(record, "classes", epoch, options.data or "").images_NCHW
             figures["mistakes"] = mistake_sheet.draw(mistake_sheet.data(wrong, images))
         except InputError as error:

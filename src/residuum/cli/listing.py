@@ -138,7 +138,7 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         except ResiduumError as error:
             rows.append({"run": folder.name, "status": "unreadable", "text": str(error)})
             continue
-        last = (record.result.get("last") or {}).get("test", {}).get("accuracy")
+        last = record.scored("last")
         config = record.config
         trained = record.status != "imported"
         rows.append({
@@ -146,6 +146,7 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
             "data": config.data.dataset.name, "seed": config.train.seed,
             "epochs": len(record.epochs) + len(record.damaged) if trained else None,
             "epochs_asked": config.train.epochs if trained else None,
-            "test_accuracy": last, **({"text": "; ".join(record.damaged)} if record.damaged else {}),
+            "test_accuracy": last.test.accuracy if last and last.test else None,
+            **({"text": "; ".join(record.damaged)} if record.damaged else {}),
         })  # fmt: skip
     return rows

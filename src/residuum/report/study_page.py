@@ -168,9 +168,8 @@ def _data(results: Results) -> list[str]:
         text += f", fingerprint {data['fingerprint']}" if data["fingerprint"] else ""
         record = results.records.get(run.id)
         if record is not None and record.data:
-            counts = (f"{record.data[split]:,} {name}" for split, name in
-                      (("train", "training"), ("validation", "validation"), ("test", "test")))  # fmt: skip
-            text += f"; {', '.join(counts)} images"
+            facts = record.data
+            text += f"; {facts.train:,} training, {facts.validation:,} validation, {facts.test:,} test images"
         found[text] = None
     # Counts are known once a run has begun; before that the same data stands there without them.
     return [text for text in found if not any(other != text and other.startswith(text) for other in found)]
@@ -451,7 +450,7 @@ def _looks(results: Results) -> list[Block]:
         "Seeds were added in groups until every claim was decided or the budget ended. Each look had its share of the "
         "5 % error probability (Lan and DeMets 1983, O'Brien–Fleming-like); a claim decided at a look stays decided."
     )
-    said = [Paragraph(tables.READ_BEFORE)] if results.looks[0].get("read_before") else []
+    said = [Paragraph(tables.READ_BEFORE)] if results.looks[0].read_before else []
     return [Tabular(tables.looks(results), caption), *said]
 
 

@@ -151,7 +151,7 @@ def _surest(found: Attributions) -> dict[bool, int]:
 
 def _keep_mistakes(record: RunRecord) -> None:
     found = analysis.mistakes(analysis.read(record), MISTAKES)
-    test = predict.test_images(record, "classes", record.result["last"]["epoch"], "")
+    test = predict.test_images(record, "classes", analysis.epoch_of(record), "")
     mistakes.write(record.folder, {one.index: test.images_NCHW[one.index] for one in found})
 
 

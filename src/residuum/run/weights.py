@@ -96,7 +96,7 @@ def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:
         "classes": list(trained.classes),
         "shape": list(trained.shape),
         "normalization": trained.normalization.plain(),
-        "dataset": record.data["dataset"],
+        "dataset": record.facts.dataset,
         "run": record.id,
         "epoch": trained.epoch,
     }

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
 from residuum.studies.study import Study
@@ -72,6 +74,19 @@ class Look:
     level: float
     decided: Mapping[str, str]
     read_before: bool = False
+
+
+LOOKED: TypeAdapter[tuple[Look, ...]] = TypeAdapter(tuple[Look, ...])
+
+
+def read_looks(folder: Path) -> tuple[Look, ...]:
+    """The looks at a study that grew, from the folder of its plan; empty where it did not.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / LOOKS
+    return storage.typed(LOOKED, storage.read_json(path), path) if path.exists() else ()
 
 
 def is_complete(run: PlannedRun, root: Path) -> bool:
