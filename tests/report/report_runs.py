@@ -31,7 +31,7 @@ def planned(study: Study, *, scale: float = 1.0, settings: dict | None = None, e
     arms, runs = [], []
     for number, arm in enumerate(changed.arms()):
         size = 100_000 * (number + 1)
-        arms.append(PlannedArm(arm.name, arm.settings, size, 100 * size, epochs, 391))
+        arms.append(PlannedArm(arm.name, arm.settings, size, 100 * size, epochs, 391, 0, arm.family, arm.cell))
         for seed in changed.seeds:
             config = arm.config.changed({"train.epochs": epochs, "train.seed": seed, "data.fingerprint": "f" * 16})
             folder = run_folder.folder_of(Path(), config).name

@@ -98,6 +98,10 @@ def test_named_arms_stand_in_every_cell_of_the_axes():
     assert [one and one.name for one in (study.baseline_of(arm, arms) for arm in arms)] == [
         None, "sgd / resnet10c", None, "adam / resnet10c",
     ]  # fmt: skip
+    assert [(arm.family, arm.cell["model"]) for arm in arms] == [
+        ("sgd", "resnet10c"), ("sgd", "resnet24c"), ("adam", "resnet10c"), ("adam", "resnet24c"),
+    ]  # fmt: skip
+    assert {arm.family for arm in study.model_copy(update={"axes": {}}).arms()} == {""}, "its own name tells it"
 
 
 def test_network_on_an_axis_keeps_what_an_arm_or_the_study_sets_of_it():

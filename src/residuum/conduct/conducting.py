@@ -119,6 +119,8 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
                 epochs=config.train.epochs,
                 steps_per_epoch=steps,
                 evaluated=len(data.validation_N) + test,
+                family=arm.family,
+                cell=arm.cell,
             )
         )
         runs += [_planned_run(arm.name, config, seed) for seed in changed.seeds]

@@ -225,12 +225,16 @@ def _seeds(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm, made concrete: `settings` set it apart from the other arms, `cell` is its value on each axis."""
+    """One arm, made concrete: `settings` set it apart from the other arms, `cell` is its value on each axis.
+
+    `family` is the named arm whose cell it is, in a study that has both named arms and axes; else it is empty.
+    """
 
     name: str
     settings: Mapping[str, Any]
     cell: Mapping[str, Any]
     config: RunConfig
+    family: str = ""
 
 
 class Study(_Part):
@@ -300,13 +304,13 @@ class Study(_Part):
         for number, named in enumerate(self.named or (None,)):
             own = named.settings if named else {}
             for cell in cells:
-                label = ", ".join(_label(path, value) for path, value in cell.items())
-                name = " / ".join(part for part in (named.name if named else "", label) if part)
+                family = named.name if named and cell else ""
+                name = " / ".join(part for part in (named.name if named else "", label_of(cell)) if part)
                 places: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.settings, ("set",))
                 places |= dict.fromkeys(own, ("arms", number, "set")) | dict.fromkeys(cell, ("axes",))
                 # All at once, so that a network on an axis does not undo what an arm sets of it.
                 config = _changed(recipes.recipe(self.base), {**self._unread, **self.settings, **own, **cell}, places)
-                made.append(Arm(name or "base", {**own, **cell}, cell, config))
+                made.append(Arm(name or "base", {**own, **cell}, cell, config, family))
         return tuple(made)
 
     def _repr_html_(self) -> str:
@@ -326,9 +330,8 @@ class Study(_Part):
         if isinstance(wanted, str):
             found = next((other for other in arms if other.name == wanted), None)
         else:
-            cell, name = {**arm.cell, **wanted}, arm.name.partition(" / ")[0] if self.named else ""
-            same = [other for other in arms if other.cell == cell]
-            found = next((o for o in same if not self.named or o.name.partition(" / ")[0] == name), None)
+            place = (arm.family, {**arm.cell, **wanted})
+            found = next((other for other in arms if (other.family, other.cell) == place), None)
         return None if found is None or found.name == arm.name else found
 
     def compared(self) -> tuple[tuple[str, str], ...]:
@@ -391,6 +394,11 @@ def _shortcut(arm: Arm) -> str | None:
 def _without_shortcut(arm: Arm) -> str:
     values = arm.config.model_dump(mode="json")
     return json.dumps({**values, "model": {**values["model"], "shortcut": None}}, sort_keys=True)
+
+
+def label_of(cell: Mapping[str, Any]) -> str:
+    """What a cell of the grid is called: its value on each axis."""
+    return ", ".join(_label(path, value) for path, value in cell.items())
 
 
 def _label(path: str, value: Any) -> str:
