@@ -17,7 +17,7 @@ from residuum.engine.compute import compiles_deterministically
 from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.models.summary import activations, summarize
 from residuum.records import run_folder, storage
 from residuum.records.environment import environment
@@ -108,10 +108,10 @@ def run(
 def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
     record, outcome = _complete(folder)
     yield _started(record, outcome, config, data)
-    yield Note(f"this run is complete; nothing was computed (its record: {folder}; --fresh computes it anew)")
+    yield Note(f"this run is complete; nothing was computed (its record: {folder})", (Remedy("anew"),))
     asked, had = (one.monitor.model_dump(exclude={"final_test"}) for one in (config, record.config))
     if lacking := [f"monitor.{name}" for name, wanted in asked.items() if wanted and not had[name]]:
-        yield Note(f"it was computed without {' and '.join(lacking)}; --fresh computes it anew with that")
+        yield Note(f"it was computed without {' and '.join(lacking)}", (Remedy("anew"),))
     for line in record.damaged:
         yield Note(line)
     yield _finished(folder, outcome)

@@ -271,7 +271,7 @@ def test_saved_predictions_are_read_back(record):
 
 
 def test_missing_predictions_are_said_in_one_line(record):
-    with pytest.raises(InputError, match="validation has selected no epoch; --which last takes the last one"):
+    with pytest.raises(InputError, match="validation has selected no epoch; which='last' takes the last one"):
         analysis.read(record, "selected")
     with pytest.raises(InputError, match="has left the test set unread"):
         analysis.read(record)

@@ -271,7 +271,9 @@ def test_what_is_no_saved_attribution_is_one_line(record, tmp_path, content):
         content = (record.folder / "predictions" / "last.safetensors").read_bytes()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match="is missing; `residuum explain`" if content is None else "is damaged or no"):
+    with pytest.raises(
+        InputError, match="is missing; explaining the run makes it" if content is None else "is damaged or no"
+    ):
         attributions.read(path)
 
 

@@ -116,7 +116,7 @@ def test_without_the_images_the_rest_is_still_drawn(run, trained, tmp_path, monk
     monkeypatch.setattr(assemble, "dataset_of", missing)
     code, _, err = run(first, "--out", tmp_path)
     assert code == 0
-    assert err == "note: the mistakes are not drawn: the images are elsewhere (--data says where the images lie)\n"
+    assert err == "note: the mistakes are not drawn: the images are elsewhere; --data says where the data lies now\n"
     assert {path.stem for path in tmp_path.iterdir()} == {"confusion", "reliability"}
     assert read_record(first).test_reads == before
     code, _, err = run(first, "--out", tmp_path, "--data", "nowhere")

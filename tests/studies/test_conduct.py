@@ -105,7 +105,7 @@ def test_scale_shortens_runs_and_keeps_the_shape_of_schedule_and_warm_up(scale, 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5])
 def test_scale_that_cannot_be_is_refused(scale):
-    with pytest.raises(InputError, match="--scale"):
+    with pytest.raises(InputError, match=r"^scale: "):
         conducting.plan(tiny(), {}, scale=scale)
 
 
@@ -344,7 +344,7 @@ def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     found = results(plans.read(plans.find("tiny", tmp_path)), tmp_path)
     assert [one.verdict for one in found.verdicts] == ["supported"]
     assert [look.seeds for look in found.looks] == [look.seeds for look in looks]
-    with pytest.raises(InputError, match="was grown by --until-decided"):
+    with pytest.raises(InputError, match=r"was grown until it was decided: .*go on until it is decided, or remove"):
         list(conducting.run(conducting.plan(plain, {}), tmp_path, workers=1, threads=1))
     same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.0200001}}], compare={}, seeds=2,
                 claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip

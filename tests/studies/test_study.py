@@ -292,7 +292,9 @@ def test_what_claims_name_and_twins_are_compared_beside_the_baseline(read):
 
 
 def test_seeds_are_no_setting_of_a_command(read):
-    with pytest.raises(InputError, match=r"^--set train\.seed: the seeds of a study are given by --seeds$"):
+    with pytest.raises(
+        InputError, match=r"^train\.seed: all arms of a study have the same seeds; the study's own seeds give them$"
+    ):
         read(TEXT).changed({"train.seed": 3})
 
 
@@ -308,7 +310,7 @@ def test_changed_settings_win_over_the_file_but_not_over_an_axis(read):
 def test_a_setting_that_makes_arms_the_same_is_refused():
     study = Study(question="?", base="quick", seeds=1, axes={"model": ["resnet20", "resnet32"]})
     assert {arm.config.model.settings["wide"] for arm in study.changed({"model.wide": 2.0}).arms()} == {2.0}
-    with pytest.raises(InputError, match=r"--set model\.depth: arms 'resnet20' and 'resnet32' would be the same"):
+    with pytest.raises(InputError, match=r"^model\.depth: arms 'resnet20' and 'resnet32' would be the same"):
         study.changed({"model.depth": 20})
 
 

@@ -177,7 +177,7 @@ def test_what_is_watched_or_saved_makes_no_other_run(tmp_path):
     notes = [e.text for e in run(tiny(monitor__noise=True, monitor__histograms=True, save__keep=0), tmp_path)
              if isinstance(e, Note)]  # fmt: skip
     assert len(notes) == 2
-    assert notes[1] == "it was computed without monitor.histograms; --fresh computes it anew with that"
+    assert notes[1] == "it was computed without monitor.histograms"
     assert read_record(first.folder).config.save.keep == tiny().save.keep
 
     events = run(tiny(train__seed=1), tmp_path)

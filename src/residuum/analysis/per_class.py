@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from scipy.special import ndtri, softmax
 
 from residuum.analysis.estimate import LEVEL
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
 
@@ -92,13 +92,13 @@ def read(record: RunRecord, which: Which = "last") -> Predictions:
     path = path_of(record, which)
     if not path.exists():
         if record.scored("last") and record.scored(which) is None:
-            raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
+            raise InputError(f"{record.folder}: validation has selected no epoch", remedies=[Remedy("last")])
         if record.result and record.result.is_unread:
             raise InputError(f"{record.folder} has left the test set unread (monitor.final_test=false)")
+        if record.status == "finished":
+            raise InputError(f"{record.folder} has lost its predictions", remedies=[Remedy("anew")])
         raise InputError(
-            f"{record.folder} has lost its predictions; `residuum train` with --fresh makes them"
-            if record.status == "finished"
-            else f"{record.folder} has no predictions: a run leaves them when it finishes; it is {record.status}"
+            f"{record.folder} has no predictions: a run leaves them when it finishes; it is {record.status}"
         )
     try:
         tensors = load_file(path)

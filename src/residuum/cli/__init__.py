@@ -26,6 +26,7 @@ from residuum.cli import (
     studying,
     surfacing,
 )
+from residuum.cli.hints import said
 from residuum.errors import InputError, ResiduumError, unknown
 
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ResiduumError as error:
         if debug:
             raise
-        print(f"residuum: {error}", file=sys.stderr)
+        print(f"residuum: {said(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone: not worth a word

@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from residuum.cli.hints import said
 from residuum.cli.options import Command, common, print_json
 from residuum.errors import ResiduumError, unknown
 
@@ -136,7 +137,7 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         try:
             record = read_record(folder)
         except ResiduumError as error:
-            rows.append({"run": folder.name, "status": "unreadable", "text": str(error)})
+            rows.append({"run": folder.name, "status": "unreadable", "text": said(error)})
             continue
         last = record.scored("last")
         config = record.config

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from residuum.cli.hints import helped
 from residuum.records.event import Diverged, EpochDone, Event, Finished, NoiseSeen, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord, read_record
 from residuum.records.run_folder import checkpoints
@@ -113,7 +114,7 @@ def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
             elif isinstance(event, EpochDone):
                 console.print(epoch_line(event))
             elif isinstance(event, Note):
-                console.print(f"note: {event.text}")
+                console.print(f"note: {helped(event.text, event.remedies)}")
             elif isinstance(event, Diverged):
                 pass  # the result says it
             elif isinstance(event, Finished):

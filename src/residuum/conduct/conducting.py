@@ -37,7 +37,7 @@ from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset
 from residuum.data.normalize import NORMALIZERS
 from residuum.engine.compute import usual_threads
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, Remedy, unknown
 from residuum.models.summary import Summary, summarize
 from residuum.records import run_folder, storage
 from residuum.registry import Choice, Table
@@ -94,7 +94,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
         InputError: anything that a run of any arm would stumble over.
     """
     if not 0 < scale <= 1:
-        raise InputError(f"--scale: {scale:g} is not a share above 0 and up to 1")
+        raise InputError(f"{scale:g} is not a share above 0 and up to 1", argument="scale")
     changed = study.changed(settings)
     check_protocols(changed)
     arms, runs = [], []
@@ -106,7 +106,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
             config = shortened(whole[arm.name], scale)
             training, _ = assemble.training(config, data)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error}") from error
+            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
         cost: Summary = summarize(training.network, data.shape)
         steps = training.batches.steps_per_epoch
         test = len(data.dataset.test) if config.monitor.test else 0
@@ -215,7 +215,7 @@ def resolved(study: Study) -> dict[str, RunConfig]:
         try:
             config, _ = _resolved(arm.config, loaded)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error}") from error
+            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
         found[arm.name] = config.changed({"data.fingerprint": ""}) if source in missing else config
     check_claims(study, found)
     return found
@@ -353,8 +353,9 @@ def within(
                     gave_up.append(f"seeds: {count} of {len(seeds)}")
                 return plan(study.changed({}, seeds[:count]), settings, scale=scale, gave_up=gave_up)
     raise InputError(
-        f"--budget: one epoch of every arm and one seed take about {duration(least)} here, more than "
-        f"{duration(budget)}; fewer images (--set data.subset=0.1) or a smaller network make it fit"
+        f"one epoch of every arm and one seed take about {duration(least)} here, more than "
+        f"{duration(budget)}; fewer images (data.subset=0.1) or a smaller network make it fit",
+        argument="budget",
     )
 
 
@@ -390,8 +391,8 @@ def run(plan: Plan, root: Path, *, workers: int, threads: int, lanes: int = 1) -
     looks = plans.folder_of(root, plan.label) / plans.LOOKS
     if looks.exists():
         raise InputError(
-            f"{plan.label} was grown by --until-decided: a test of some of its seeds would undo what its looks spent; "
-            f"go on with --until-decided, or remove {looks}"
+            f"{plan.label} was grown until it was decided: a test of some of its seeds would undo what its looks spent",
+            remedies=[Remedy("until decided", str(looks))],
         )
     yield from _computed(plan, root, workers, threads, lanes)
     yield from _read_test_set(plan, root, workers, threads, lanes)

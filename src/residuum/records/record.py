@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from residuum.config import READABLE, RunConfig, short_name
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records import outcome, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
 from residuum.records.facts import FACTS, DataFacts, Start
@@ -105,7 +105,9 @@ class RunRecord:
         if not found and self.config.monitor.histograms:
             raise InputError(f"{self.folder / 'layers'} holds nothing: the run has not begun, or its records are gone")
         if not found:
-            raise InputError(f"run {self.id} recorded no layers; train it with --set monitor.histograms=true --fresh")
+            raise InputError(
+                f"run {self.id} recorded no layers", remedies=[Remedy("anew with", "monitor.histograms=true")]
+            )
         return found
 
     def noise(self) -> list[NoiseSeen]:
@@ -220,7 +222,7 @@ def find_run(name: str, root: Path) -> Path:
         InputError: none, or several.
     """
     if not name.strip():
-        raise InputError("an empty name is no run; `residuum list runs` shows the runs that there are")
+        raise InputError("an empty name is no run", remedies=[Remedy("list runs")])
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
     runs = list(find_runs(root))
@@ -231,14 +233,15 @@ def find_run(name: str, root: Path) -> Path:
         return found[0]
     if found:
         names = ", ".join(run.name for run in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-        raise InputError(f"run {name!r} is ambiguous in {root}: {names}; `residuum list runs` tells them apart")
+        raise InputError(f"run {name!r} is ambiguous in {root}: {names}", remedies=[Remedy("list runs")])
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
     if not runs:
-        raise InputError(f"no run {name!r}: {root} holds no runs; train one, or name another folder with --runs")
+        raise InputError(f"no run {name!r}: {root} holds no runs; train one", remedies=[Remedy("other runs")])
     near = get_close_matches(name, [run.name for run in runs], n=1, cutoff=0.4)
-    hint = f"the nearest is {near[0]!r}" if near else "`residuum list runs` shows the runs that there are"
-    raise InputError(f"no run {name!r} in {root}; {hint}")
+    if near:
+        raise InputError(f"no run {name!r} in {root}; the nearest is {near[0]!r}")
+    raise InputError(f"no run {name!r} in {root}", remedies=[Remedy("list runs")])
 
 
 def record_of(run: RunRecord | Path | str, root: Path) -> RunRecord:

@@ -20,7 +20,7 @@ from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.state import Progress
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, Remedy, unknown
 from residuum.models import build
 from residuum.models.foreign import load_foreign
 from residuum.records import run_folder, storage
@@ -73,7 +73,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     if which == "selected":
         best = checkpoint.values["progress"]["best"]
         if not best:
-            raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
+            raise InputError(f"{record.folder}: validation has selected no epoch", remedies=[Remedy("last")])
         checkpoint = run_folder.read_checkpoint(record.folder, Position(best, 0))
     facts, network = record.facts, untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records import run_folder, storage
 from residuum.studies.study import Study, label_of
 
@@ -170,6 +170,6 @@ def find(name: str, root: Path) -> Path:
     if found is not None:
         return found
     if not known:
-        raise InputError(f"study {name!r} was not run in {root}: run it first (`residuum study run`)")
+        raise InputError(f"study {name!r} was not run in {root}", remedies=[Remedy("first run study")])
     near = get_close_matches(name, [folder.name for folder in known], n=1, cutoff=0.0)
     raise InputError(f"study {name!r} was not run in {root}; the nearest there is {near[0]!r}")

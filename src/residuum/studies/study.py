@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from residuum import recipes
 from residuum.config import Named, RunConfig, identity
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, Remedy, unknown
 from residuum.records import shown
 from residuum.records.measures import measure
 from residuum.registry import describe
@@ -33,8 +33,8 @@ MEANT = {"metric": "measure"}
 class StudyError(InputError):
     """A study that cannot be run, with the place in it that is wrong, as `("claims", 1, "expect")`."""
 
-    def __init__(self, place: Sequence[str | int], message: str) -> None:
-        super().__init__(f"{dotted(place)}: {message}" if place else message)
+    def __init__(self, place: Sequence[str | int], message: str, remedies: Sequence[Remedy] = ()) -> None:
+        super().__init__(f"{dotted(place)}: {message}" if place else message, remedies=remedies)
         self.place = tuple(place)
         self.message = message
 
@@ -354,13 +354,13 @@ class Study(_Part):
     def changed(self, settings: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Self:
         """This study with settings of every arm changed, over what the study says, and with other seeds if given."""
         if SEED in settings:
-            raise InputError(f"--set {SEED}: the seeds of a study are given by --seeds")
+            raise InputError(f"{SEED}: all arms of a study have the same seeds", remedies=[Remedy("seeds")])
         values = self.model_dump(mode="json")
         values["set"] = {**values["set"], **settings}
         for place in (values["axes"], *(arm["set"] for arm in values["arms"])):
             for path in settings:
                 if path in place:
-                    raise InputError(f"--set {path}: study {self.name!r} varies this setting among its arms")
+                    raise InputError(f"{path}: study {self.name!r} varies this setting among its arms")
         if seeds is not None:
             values["seeds"] = list(seeds)
         changed = type(self)(**values)
@@ -426,7 +426,7 @@ def _changed(config: RunConfig, settings: Mapping[str, Any], places: Mapping[str
         return config.changed(settings)
     except InputError as error:
         path = _guilty(config, settings, str(error))
-        raise StudyError((*places[path], path), str(error)) from error
+        raise StudyError((*places[path], path), error.text, error.remedies) from error
 
 
 def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str:
@@ -440,12 +440,12 @@ def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str
 
 
 def _check_still_apart(before: Sequence[Arm], after: Sequence[Arm], settings: Mapping[str, Any]) -> None:
-    """Refuse settings that make two arms the same which were not: `--set model.depth=20` where arms are depths."""
+    """Refuse settings that make two arms the same which were not: `model.depth=20` where arms are depths."""
     pairs = itertools.combinations(range(len(before)), 2)
     for one, two in pairs:
         if before[one].config != before[two].config and after[one].config == after[two].config:
             raise InputError(
-                f"--set {', '.join(settings)}: arms {before[one].name!r} and {before[two].name!r} would be the same"
+                f"{', '.join(settings)}: arms {before[one].name!r} and {before[two].name!r} would be the same"
             )
 
 
