@@ -279,8 +279,8 @@ def test_what_is_no_saved_attribution_is_one_line(record, tmp_path, content):
 
 @pytest.mark.parametrize(("asked", "message"), [
     ({"method": "grad_cam"}, "unknown method 'grad_cam'; did you mean 'grad-cam'"),
-    ({"target": "33"}, "--target: unknown class '33'; did you mean '3'"),
-    ({"target": "true", "files": [Path("x.png")]}, "--target true: the true class of an image file is not known"),
+    ({"target": "33"}, "^target: unknown class '33'; did you mean '3'"),
+    ({"target": "true", "files": [Path("x.png")]}, "^target: the true class of an image file is not known"),
     ({"numbers": [1], "files": [Path("x.png")]}, "give one or the other"),
     ({"numbers": range(41)}, "41 images to explain; 1 to 40 fit into a figure"),
     ({"numbers": []}, "0 images to explain; 1 to 40 fit"),
