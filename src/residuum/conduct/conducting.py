@@ -506,9 +506,9 @@ def _read_before(plan: Plan, root: Path) -> bool:
     remember how it was before the first of them.
     """
     folder = plans.folder_of(root, plan.label)
-    looks = storage.read_json(folder / plans.LOOKS) if (folder / plans.LOOKS).exists() else []
-    if looks and looks[0]["seeds"] == [*plan.study.seeds]:
-        return bool(looks[0].get("read_before", False))
+    looks = plans.read_looks(folder)
+    if looks and looks[0].seeds == plan.study.seeds:
+        return looks[0].read_before
     earlier = [plans.read(folder)] if (folder / plans.PLAN).exists() else []
     tested = [one for one in (plan, *earlier) if {run.id for run in one.runs} <= {run.id for run in plan.runs}]
     return any(all(plans.is_complete(run, root) for run in one.runs) for one in tested)
