@@ -43,7 +43,7 @@ def test_a_run_is_trained_read_and_shown(runs, monkeypatch):
     again = residuum.load_run(first.id, runs=root)
     assert again == first == residuum.load_run(first.folder)
     html = first._repr_html_()
-    for said in (first.id, "finished", "2 of 2", f"{first.result['last']['test']['accuracy']:.2%}"):
+    for said in (first.id, "finished", "2 of 2", f"{first.result.last.test.accuracy:.2%}"):
         assert said in html
     monkeypatch.chdir(root.parent)
     with pytest.raises(InputError, match="resnet20"):

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, Remedy, unknown
 from residuum.registry import Choice, as_plain, describe
 
 SCHEMA = 2
@@ -192,7 +192,8 @@ class RunConfig(Part):
             if path == "model" and isinstance(value, str):
                 value = network(value)
             elif path == "model" and not isinstance(value, Choice | Mapping):
-                raise InputError(f"model: {value!r} is no network; {NETWORK_FORMS}")
+                text = f"model: {value!r} is no network; {NETWORK_FORMS}"
+                raise InputError(text, remedies=[Remedy("list models")])
             _assign(values, path, value)
         return type(self).of(values)
 
@@ -263,7 +264,7 @@ REPORT_C_NETWORKS = {
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 FAMILY = r"[a-z0-9]+(_[a-z0-9]+)+"
 """How the name of a family is written, unlike a short name: which ones there are says `residuum list families`."""
-NETWORK_FORMS = "write a name, as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"
+NETWORK_FORMS = "write a name, as model=resnet20, or a setting, as model.depth=56"
 
 
 def network_names() -> list[str]:
@@ -317,11 +318,13 @@ def _no_network(name: str) -> InputError:
     usual = _usual(name)
     narrow, _, times = usual.rpartition("x")
     if narrow in network_names() and times.isdecimal():
-        return InputError(f"unknown model {name!r}; did you mean {narrow!r} with --set model.wide={times}?")
+        return InputError(f"unknown model {name!r}; did you mean {narrow!r} with model.wide={times}?")
     if usual in network_names():
         return InputError(f"unknown model {name!r}; did you mean {usual!r}?")
     near = get_close_matches(name, network_names(), n=1, cutoff=0.5)
-    return InputError(f"unknown model {name!r}; " + (f"did you mean {near[0]!r}?" if near else NETWORK_FORMS))
+    if near:
+        return InputError(f"unknown model {name!r}; did you mean {near[0]!r}?")
+    return InputError(f"unknown model {name!r}; {NETWORK_FORMS}", remedies=[Remedy("list models")])
 
 
 def _usual(name: str) -> str:

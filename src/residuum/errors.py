@@ -4,8 +4,43 @@ An error's message is one line: it names the thing that is wrong and, where ther
 valid thing. The command line prints it after `residuum:`; `--debug` adds the traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
+
+RemedyKind = Literal[
+    "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
+    "moved data", "images", "limits", "seeds", "until decided",
+]  # fmt: skip
+IN_PYTHON: Mapping[RemedyKind, str] = {
+    "last": "which='last' takes the last one",
+    "anew": "training it with fresh=True computes it anew",
+    "anew with": "train it with {} and fresh=True",
+    "list runs": "find_runs gives the runs that there are",
+    "other runs": "name another folder of runs",
+    "list models": "network_names gives them",
+    "explain": "explaining the run makes it",
+    "run study": "running a study makes it for arms that it looks into",
+    "first run study": "run it first",
+    "moved data": "say where the data lies now",
+    "images": "give image files, or test images by their numbers",
+    "limits": "give parameters, macs or memory",
+    "seeds": "the study's own seeds give them",
+    "until decided": "go on until it is decided, or remove {}",
+}
+"""What would help, in the words of somebody who writes Python; the command line has a table of its own."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What would help against an error, as data; `about` is a setting or a path, where the kind asks for one."""
+
+    kind: RemedyKind
+    about: str = ""
+
+    def __str__(self) -> str:
+        return IN_PYTHON[self.kind].format(self.about)
 
 
 class ResiduumError(Exception):
@@ -15,7 +50,15 @@ class ResiduumError(Exception):
 
 
 class InputError(ResiduumError):
-    """A setting, name, file or combination that cannot work; nothing was run (exit code 2)."""
+    """A setting, name, file or combination that cannot work; nothing was run (exit code 2).
+
+    The message is the `text`, after the name of the `argument` that is wrong and before the `remedies`, in Python's
+    words. The command line says the last two in its own.
+    """
+
+    def __init__(self, text: str, *, argument: str = "", remedies: Sequence[Remedy] = ()) -> None:
+        self.text, self.argument, self.remedies = text, argument, tuple(remedies)
+        super().__init__("; ".join([f"{argument}: {text}" if argument else text, *map(str, remedies)]))
 
 
 class StorageError(ResiduumError):
@@ -30,9 +73,12 @@ class BusyError(ResiduumError):
     exit_code = 75
 
 
-def unknown(kind: str, name: str, known: Iterable[str], place: str = "") -> InputError:
-    """The error for a name that is not among the known ones, with the nearest one; `place` says where it stood."""
+def unknown(kind: str, name: str, known: Iterable[str], place: str = "", argument: str = "") -> InputError:
+    """The error for a name that is not among the known ones, with the nearest one.
+
+    `place` says where it stood: in a configuration or a study; `argument`, as which argument it was given.
+    """
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    return InputError(f"{place}{': ' if place else ''}unknown {kind} {name!r}; {hint}")
+    return InputError(f"{place}{': ' if place else ''}unknown {kind} {name!r}; {hint}", argument=argument)

@@ -110,7 +110,7 @@ def mistakes(run: Run, count: int = 18, data: str = "") -> Drawing:
         raise InputError(f"count: {count!r} mistakes; a number from 1")
     records = _records([run])
     found = _named(records, [per_class.mistakes(per_class.read(records[0]), count)])
-    images = predict.test_images(records[0], "classes", records[0].result["last"]["epoch"], data).images_NCHW
+    images = predict.test_images(records[0], "classes", per_class.epoch_of(records[0]), data).images_NCHW
     return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named(records, [images]))))
 
 

@@ -3,10 +3,9 @@
 `run` is the same as a stream of events; the command line shows them, `train` only waits for the end.
 """
 
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,11 +17,13 @@ from residuum.engine.compute import compiles_deterministically
 from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.models.summary import activations, summarize
 from residuum.records import run_folder, storage
 from residuum.records.environment import environment
 from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Started, StepDone, TestRead
+from residuum.records.facts import Start
+from residuum.records.outcome import Kept, Outcome, Scored
 from residuum.records.record import RunRecord, read_config, read_record
 from residuum.records.run_folder import Position, Writer
 from residuum.run import assemble
@@ -66,9 +67,9 @@ def resume(folder: Path) -> Generator[Event, None, None]:
     config, head = read_config(folder)
     if read_record(folder).status == "imported":
         raise InputError(f"{folder} holds weights from elsewhere; there is no training to go on with")
-    if identity(config, head["schema"]) != head["id"]:
-        raise InputError(f"{folder / run_folder.CONFIG} was changed: it is not the configuration of run {head['id']}")
-    return run(config, folder.parent, recipe=head["recipe"], folder=folder)
+    if identity(config, head.schema) != head.id:
+        raise InputError(f"{folder / run_folder.CONFIG} was changed: it is not the configuration of run {head.id}")
+    return run(config, folder.parent, recipe=head.recipe, folder=folder)
 
 
 def run(
@@ -105,32 +106,49 @@ def run(
 
 
 def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
-    record = read_record(folder)
-    epochs, steps = record.result["epochs"], record.result["steps"]
-    yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
-    yield Note(f"this run is complete; nothing was computed (its record: {folder}; --fresh computes it anew)")
+    record, outcome = _complete(folder)
+    yield _started(record, outcome, config, data)
+    yield Note(f"this run is complete; nothing was computed (its record: {folder})", (Remedy("anew"),))
     asked, had = (one.monitor.model_dump(exclude={"final_test"}) for one in (config, record.config))
     if lacking := [f"monitor.{name}" for name, wanted in asked.items() if wanted and not had[name]]:
-        yield Note(f"it was computed without {' and '.join(lacking)}; --fresh computes it anew with that")
+        yield Note(f"it was computed without {' and '.join(lacking)}", (Remedy("anew"),))
     for line in record.damaged:
         yield Note(line)
-    yield Finished(folder, record.result["status"])
+    yield _finished(folder, outcome)
+
+
+def _complete(folder: Path) -> tuple[RunRecord, Outcome]:
+    """The record of a complete run, and its outcome."""
+    record = read_record(folder)
+    assert record.result is not None, "what is not complete is computed"
+    return record, record.result
+
+
+def _started(record: RunRecord, outcome: Outcome, config: RunConfig, data: assemble.Data) -> Started:
+    """That a complete run was found."""
+    steps_per_epoch = outcome.steps // max(outcome.epochs, 1)
+    return Started(record.id, record.folder, config.train.epochs, steps_per_epoch, len(data.train_N), outcome.epochs,
+                   outcome.steps)  # fmt: skip
+
+
+def _finished(folder: Path, outcome: Outcome) -> Finished:
+    """That a run has ended as its outcome says."""
+    return Finished(folder, "diverged" if outcome.status == "diverged" else "finished")
 
 
 def _read_now(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
     """Score a complete run on the test set that it left unread; nothing is trained."""
     training, _ = assemble.training(config, data)
     with storage.locked(folder):
-        record = read_record(folder)
-        epochs, steps = record.result["epochs"], record.result["steps"]
-        yield Started(record.id, folder, config.train.epochs, steps // max(epochs, 1), len(data.train_N), epochs, steps)
+        record, outcome = _complete(folder)
+        yield _started(record, outcome, config, data)
         if run_folder.is_unread(folder):  # still, now that no other process is at it
             yield Note("this run is complete; the test set, which it had left unread, is read now")
             with run_folder.writing(folder) as writer:
-                outcome = yield from _read_test(record.result, data, training, folder, writer)
-            reads = {"test_reads": run_folder.count_test_reads(folder)}
-            storage.write_json(folder / run_folder.RESULT, {**record.result, **outcome, **reads})
-    yield Finished(folder, record.result["status"])
+                outcome = yield from _read_test(outcome, data, training, folder, writer)
+            outcome = replace(outcome, test_reads=run_folder.count_test_reads(folder))
+            storage.write_json(folder / run_folder.RESULT, outcome.plain())
+    yield _finished(folder, outcome)
 
 
 def _compute(
@@ -142,11 +160,12 @@ def _compute(
     position = Position(progress.epoch, progress.step)
     run_folder.rewind(folder, position, spe)
     compiled = training.forward is not training.network
-    here = environment() | training.compute.describe() | {"compiled": compiled}
+    here = Start(**environment(), **training.compute.describe(), compiled=compiled, epoch=position.epoch,
+                 step=position.step)  # fmt: skip
     if compiled and not compiles_deterministically():
-        here["determinism"] = "seeded"
-    before = run_folder.add_environment(folder, here | {"epoch": position.epoch, "step": position.step})
-    storage.write_json(folder / run_folder.DATA, data.describe())
+        here = replace(here, determinism="seeded")
+    before = run_folder.add_start(folder, here)
+    storage.write_json(folder / run_folder.DATA, data.facts.plain())
     groups = [asdict(group) for group in optim.table(training.optimizer)]
     storage.write_json(folder / run_folder.GROUPS, groups)
 
@@ -180,26 +199,25 @@ def _compute(
         if diverged is not None:
             if assemble.is_finite(training.network):
                 save()
-            outcome: dict[str, Any] = {"last": None, "selected": None, "diverged": _diverged(diverged)}
+            outcome = Outcome("diverged", diverged=diverged)
         else:
-            outcome = {"diverged": None, **_outcome(data, training, folder, progress)}
+            outcome = _outcome(data, training, folder, progress)
             if config.monitor.final_test:
-                outcome |= yield from _read_test(outcome, data, training, folder, writer)
+                outcome = yield from _read_test(outcome, data, training, folder, writer)
     cost = summarize(training.network, data.shape)
-    result = {
-        "status": "diverged" if diverged else "finished",
-        "epochs": progress.epoch,
-        "steps": progress.epoch * spe + progress.step,
-        **outcome,
-        "test_reads": run_folder.count_test_reads(folder),
-        "seconds": sum(epoch.seconds for epoch in read_record(folder).epochs) + progress.seconds,
-        "micro_batch": progress.micro_batch,
-        "parameters": cost.parameters,
-        "macs": cost.macs,
-        "activations": activations(training.network, data.shape),
-    }
-    storage.write_json(folder / run_folder.RESULT, result)
-    yield Finished(folder, "diverged" if diverged else "finished")
+    outcome = replace(
+        outcome,
+        epochs=progress.epoch,
+        steps=progress.epoch * spe + progress.step,
+        test_reads=run_folder.count_test_reads(folder),
+        seconds=sum(epoch.seconds for epoch in read_record(folder).epochs) + progress.seconds,
+        micro_batch=progress.micro_batch,
+        parameters=cost.parameters,
+        macs=cost.macs,
+        activations=activations(training.network, data.shape),
+    )
+    storage.write_json(folder / run_folder.RESULT, outcome.plain())
+    yield _finished(folder, outcome)
 
 
 def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progress, list[str]]:
@@ -211,11 +229,11 @@ def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progre
     return state.restore(checkpoint.files, checkpoint.values, training), problems
 
 
-def _differences(before: list[dict[str, Any]], here: dict[str, Any]) -> list[str]:
+def _differences(before: Sequence[Start], here: Start) -> list[str]:
     """One line if what decides the bits of the result is not as it was when the run began."""
     keys = ("device", "precision", "determinism", "threads", "capability", "packages", "processor", "compiled",
             "cuda", "cudnn", "kernels", "triton")  # fmt: skip
-    changed = [key for key in keys if before and before[0].get(key) != here.get(key)]
+    changed = [key for key in keys if before and getattr(before[0], key) != getattr(here, key)]
     if not changed:
         return []
     return [f"resumed with another {', '.join(changed)} than it began with: not bit for bit the run it would have been"]
@@ -230,65 +248,47 @@ def _weights(training: Training, folder: Path, epoch: int) -> None:
     state.load_weights(training.network, state.evaluated(checkpoint.files))
 
 
-def _outcome(data: assemble.Data, training: Training, folder: Path, progress: Progress) -> dict[str, Any]:
-    """What the saved weights come to without the test set: those of the last epoch, and those validation selected.
+def _outcome(data: assemble.Data, training: Training, folder: Path, progress: Progress) -> Outcome:
+    """What the saved weights come to without the test set: those of the last epoch, and those validation selected."""
 
-    `train_clean` are the scores on the training images in use, which are neither augmented nor, as during an epoch, met
-    by weights that still move. `held_out_chance` is the accuracy on the validation images of always naming their most
-    frequent class.
-    """
-    outcome: dict[str, Any] = {"last": None, "selected": None}
-    for which, epoch in (("last", progress.epoch), ("selected", progress.best)):
-        if epoch:
-            validation = progress.validation[epoch - 1].plain() if progress.validation else None
-            outcome[which] = {"epoch": epoch, "validation": validation}
-    train = data.dataset.train
+    def of(epoch: int) -> Scored:
+        return Scored(epoch, progress.validation[epoch - 1] if progress.validation else None)
+
+    labels_N = torch.from_numpy(data.dataset.train.labels_N)
     _weights(training, folder, progress.epoch)
     logits_NK = assemble.train_logits(training.network, data, training.compute)
-    clean = metrics.scores("train", logits_NK, torch.from_numpy(train.labels_N[data.train_N]))
-    outcome["last"]["train_clean"] = clean.plain()
-    if len(data.validation_N):
-        outcome["last"]["held_out_chance"] = _chance(torch.from_numpy(train.labels_N[data.validation_N]))
-    return outcome
+    last = replace(
+        of(progress.epoch),
+        train_clean=metrics.scores("train", logits_NK, labels_N[data.train_N]),
+        held_out_chance=_chance(labels_N[data.validation_N]) if len(data.validation_N) else None,
+    )
+    return Outcome("finished", last=last, selected=of(progress.best) if progress.best else None)
 
 
 def _read_test(
-    outcome: Mapping[str, Any], data: assemble.Data, training: Training, folder: Path, writer: Writer
-) -> Generator[Event, None, dict[str, Any]]:
-    """What the saved weights of an outcome come to on the test set, the reading of which is counted.
-
-    `chance` is the accuracy of always naming the most frequent class.
-    """
-    scored: dict[str, Any] = {}
+    outcome: Outcome, data: assemble.Data, training: Training, folder: Path, writer: Writer
+) -> Generator[Event, None, Outcome]:
+    """The outcome with what its weights come to on the test set, the reading of which is counted."""
     labels_N = torch.from_numpy(data.dataset.test.labels_N)
-    reads: tuple[Literal["last", "selected"], ...] = ("last", "selected")
-    for which in reads:
-        if outcome[which] is None:
+    read_of: tuple[Kept, ...] = ("last", "selected")
+    for which in read_of:
+        scored = outcome.of(which)
+        if scored is None:
             continue
-        _weights(training, folder, outcome[which]["epoch"])
-        read = TestRead(which, outcome[which]["epoch"])
+        _weights(training, folder, scored.epoch)
+        read = TestRead(which, scored.epoch)
         writer.write(read)
         yield read
         logits_NK = assemble.test_logits(training.network, data.dataset, data.normalization, training.compute)
         tensors = {"logits_NK": logits_NK, "labels_N": labels_N}
         storage.write_file(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
-        test = metrics.scores("test", logits_NK, labels_N)
-        scored[which] = {**outcome[which], "test": test.plain(), "chance": _chance(labels_N)}
-    return scored
+        scored = replace(scored, test=metrics.scores("test", logits_NK, labels_N), chance=_chance(labels_N))
+        outcome = replace(outcome, last=scored) if which == "last" else replace(outcome, selected=scored)
+    return outcome
 
 
 def _chance(labels_N: Tensor) -> float:
     return int(torch.bincount(labels_N).max()) / len(labels_N)
-
-
-def _diverged(event: Diverged) -> dict[str, Any]:
-    # JSON has no NaN: a loss that is not finite is written as text.
-    return {
-        "epoch": event.epoch,
-        "step": event.step,
-        "loss": str(event.loss),
-        "gradient_norm": str(event.gradient_norm),
-    }
 
 
 def _is_due(event: Event, config: RunConfig, epochs: int) -> bool:

@@ -16,6 +16,7 @@ from residuum.analysis.results import note_reading, results
 from residuum.config import identity
 from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Scores
+from residuum.records.facts import DataFacts, Normalized
 from residuum.records.record import read_record
 from residuum.studies import plan as plans
 from residuum.studies.plan import Plan, PlannedArm, PlannedRun
@@ -42,13 +43,16 @@ def planned(seeds=3, **study):
     return Plan(study, "small", 1.0, {}, (), arms, tuple(runs))
 
 
+FACTS = DataFacts("digits", "f" * 16, (1, 8, 8), 1437, 0, 360, Normalized("affine", (0.5,), (0.5,)), ("a", "b", "c"))
+
+
 def compute(plan, root, arm, seed, error=None, *, status="finished", losses=(2.0, 1.0), right=None):
     """Fabricate a run folder with the files that a run leaves; without `error` there is no result yet."""
     run = next(one for one in plan.runs if (one.arm, one.seed) == (arm, seed))
     config = next(one for one in plan.study.arms() if one.name == arm).config.changed({"train.seed": seed})
     folder = root / run.folder
     run_folder.begin(folder, config, "he2015")
-    storage.write_json(folder / run_folder.DATA, {"classes": ["a", "b", "c"]})
+    storage.write_json(folder / run_folder.DATA, FACTS.plain())
     scores = [Scores("train", loss, 1 - loss / 4, 100) for loss in losses]
     with run_folder.writing(folder) as writer:
         for epoch, score in enumerate(scores, start=1):
@@ -281,7 +285,7 @@ def test_what_a_look_decided_stays_decided(tmp_path):
     # Seeds 3-5 blur what the first look saw beyond doubt.
     plan = grown(tmp_path, [8.0, 8.01, 7.99, 12.0, 7.0, 11.0])
     found = results(plan, tmp_path)
-    assert [look["look"] for look in found.looks] == [1, 2]
+    assert [look.look for look in found.looks] == [1, 2]
     assert (found.verdicts[0].verdict, found.verdicts[0].n) == ("supported", 3)
     assert found.verdicts[0].reason.endswith("; look 1 of 4, where p has to be below 0.00078")
     assert results(plan, tmp_path, level=0.95).verdicts[0].verdict == "undecided"

@@ -13,6 +13,8 @@ from residuum import recipes
 from residuum.analysis import per_class as analysis
 from residuum.analysis.per_class import Predictions
 from residuum.errors import InputError
+from residuum.records.facts import DataFacts, Normalized
+from residuum.records.outcome import Outcome, Scored
 from residuum.records.record import RunRecord
 
 
@@ -246,11 +248,11 @@ def test_predictions_that_cannot_be_are_refused(logits, labels, message):
 
 @pytest.fixture
 def record(tmp_path):
-    result = {"last": {"epoch": 2}, "selected": None}
+    data = DataFacts("two", "", (1, 8, 8), 90, 0, 3, Normalized("per_image", (), ()), ("a", "b"))
     (tmp_path / "predictions").mkdir()
     return RunRecord(
         id="abc", folder=tmp_path, recipe="quick", status="finished", config=recipes.quick(), environment=(),
-        data={"classes": ["a", "b"]}, epochs=(), result=result,
+        data=data, epochs=(), result=Outcome("finished", last=Scored(2)),
     )  # fmt: skip
 
 
@@ -269,10 +271,12 @@ def test_saved_predictions_are_read_back(record):
 
 
 def test_missing_predictions_are_said_in_one_line(record):
-    with pytest.raises(InputError, match="validation has selected no epoch; --which last takes the last one"):
+    with pytest.raises(InputError, match="validation has selected no epoch; which='last' takes the last one"):
         analysis.read(record, "selected")
+    with pytest.raises(InputError, match="has left the test set unread"):
+        analysis.read(record)
     with pytest.raises(InputError, match="has no predictions: a run leaves them when it finishes; it is stopped"):
-        analysis.read(replace(record, status="stopped", result={}))
+        analysis.read(replace(record, status="stopped", result=None))
 
 
 def test_damaged_predictions_are_named(record):

@@ -115,7 +115,7 @@ def test_the_reading_of_test_images_is_counted_with_its_reason(record):
     explaining.explain(record, "saliency", numbers=[1], which="selected")
     assert record.test_reads == before + 1
     row = (record.folder / run_folder.TEST_READS).read_text().splitlines()[-1]
-    assert row == f'{{"why": "explain", "epoch": {record.result["selected"]["epoch"]}}}'
+    assert row == f'{{"why": "explain", "epoch": {record.result.selected.epoch}}}'
 
 
 def test_the_target_is_the_predicted_class_the_true_one_or_a_name(record, found):
@@ -271,14 +271,16 @@ def test_what_is_no_saved_attribution_is_one_line(record, tmp_path, content):
         content = (record.folder / "predictions" / "last.safetensors").read_bytes()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match="is missing; `residuum explain`" if content is None else "is damaged or no"):
+    with pytest.raises(
+        InputError, match="is missing; explaining the run makes it" if content is None else "is damaged or no"
+    ):
         attributions.read(path)
 
 
 @pytest.mark.parametrize(("asked", "message"), [
     ({"method": "grad_cam"}, "unknown method 'grad_cam'; did you mean 'grad-cam'"),
-    ({"target": "33"}, "--target: unknown class '33'; did you mean '3'"),
-    ({"target": "true", "files": [Path("x.png")]}, "--target true: the true class of an image file is not known"),
+    ({"target": "33"}, "^target: unknown class '33'; did you mean '3'"),
+    ({"target": "true", "files": [Path("x.png")]}, "^target: the true class of an image file is not known"),
     ({"numbers": [1], "files": [Path("x.png")]}, "give one or the other"),
     ({"numbers": range(41)}, "41 images to explain; 1 to 40 fit into a figure"),
     ({"numbers": []}, "0 images to explain; 1 to 40 fit"),

@@ -57,8 +57,8 @@ def test_json_has_the_numbers_of_the_saved_predictions(run, trained, tmp_path):
     (found,) = values["runs"]
     assert (found["run"], found["which"], found["images"], values["pair"]) == (record.id, "last", 40, None)
     assert found["confusion"] == counted(first)
-    assert found["accuracy"] == record.result["last"]["test"]["accuracy"]
-    assert [one["name"] for one in found["classes"]] == record.data["classes"]
+    assert found["accuracy"] == record.result.last.test.accuracy
+    assert [one["name"] for one in found["classes"]] == [*record.data.classes]
     assert sum(one["images"] for one in found["calibration"]["bins"]) == 40
     assert len(found["mistakes"]) == 3
     names = [f"{name}.{form}" for name in ("confusion", "reliability", "mistakes") for form in ("png", "svg")]
@@ -75,7 +75,7 @@ def test_the_figures_lie_in_the_run_and_the_reading_of_the_images_is_counted(run
     assert not list(first.glob("figures/mistakes*"))
     assert "precision" in out
     assert "resnet8 on synthetic, seed 0" in out
-    assert f"acc {read_record(first).result['last']['test']['accuracy']:.4f} (40 images)" in out
+    assert f"acc {read_record(first).result.last.test.accuracy:.4f} (40 images)" in out
     code, _, err = run(first, "--which", "selected")
     assert (code, err) == (0, "")
     assert read_record(first).test_reads == before + 1
@@ -116,7 +116,7 @@ def test_without_the_images_the_rest_is_still_drawn(run, trained, tmp_path, monk
     monkeypatch.setattr(assemble, "dataset_of", missing)
     code, _, err = run(first, "--out", tmp_path)
     assert code == 0
-    assert err == "note: the mistakes are not drawn: the images are elsewhere (--data says where the images lie)\n"
+    assert err == "note: the mistakes are not drawn: the images are elsewhere; --data says where the data lies now\n"
     assert {path.stem for path in tmp_path.iterdir()} == {"confusion", "reliability"}
     assert read_record(first).test_reads == before
     code, _, err = run(first, "--out", tmp_path, "--data", "nowhere")

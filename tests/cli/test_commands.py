@@ -58,7 +58,7 @@ def test_train_json_ends_in_one_line(run):
     said = train(run)
     assert said["status"] == "finished"
     record = read_record(Path(said["folder"]))
-    assert (record.id, record.result) == (said["run"], said["result"])
+    assert (record.id, record.result.plain()) == (said["run"], said["result"])
     assert said["result"]["last"]["test"]["n"] == 40
     assert said["result"]["test_reads"] == record.test_reads == 2
 
@@ -283,7 +283,7 @@ MISTAKES = [
     (["train", "quick", "--set", "data.validation=5000"], "data.validation: 5000 means 5000 of 1437 images"),
     (["train", "quick", "--device", "cuda:9"], "compute.device"),
     (["train", "quick", "--model", "preactresnet20"], "did you mean 'preact20'?"),
-    (["show", "model", "resnet20x2"], "did you mean 'resnet20' with --set model.wide=2?"),
+    (["show", "model", "resnet20x2"], "did you mean 'resnet20' with model.wide=2?"),
     (["train", "quick", "--set", "model=7"], "model: 7 is no network; write a name, as model=resnet20"),
     (["train", "quick", "--set", "model={"], "'model={': the value is neither a name nor TOML"),
     (["evaluate", ""], "an empty name is no run"),

@@ -57,8 +57,8 @@ def test_a_graph_gives_the_networks_logits_of_any_number_of_pixels(record, image
         (logits_NK,) = session.run(None, {"images": images_NCHW[:count].numpy()})
         assert np.abs(logits_NK - expected_NK[:count]).max() < 1e-4
     described = json.loads(session.get_modelmeta().custom_metadata_map["residuum"])
-    assert described["classes"] == list(record.data["classes"])
-    assert described["normalization"] == record.data["normalization"]
+    assert described["classes"] == list(record.data.classes)
+    assert described["normalization"] == json.loads((record.folder / "data.json").read_text())["normalization"]
     assert record.test_reads == reads
 
 

@@ -121,11 +121,11 @@ def test_a_value_that_begins_as_toml_has_to_be_toml(text):
         ("PreAct-ResNet-18", "did you mean 'preact18'?"),
         ("ResNet-56", "did you mean 'resnet56'?"),
         ("resnet-18-imagenet", "did you mean 'resnet18-imagenet'?"),
-        ("resnet20x2", "did you mean 'resnet20' with --set model.wide=2?"),
-        ("ResNet-110x10", "did you mean 'resnet110' with --set model.wide=10?"),
+        ("resnet20x2", "did you mean 'resnet20' with model.wide=2?"),
+        ("ResNet-110x10", "did you mean 'resnet110' with model.wide=10?"),
         ("resnt20", "did you mean 'resnet20'?"),
-        ("wrn", "as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"),
-        ("", "as model=resnet20 (`residuum list models`), or a setting, as model.depth=56"),
+        ("wrn", "as model=resnet20, or a setting, as model.depth=56; network_names gives them"),
+        ("", "as model=resnet20, or a setting, as model.depth=56; network_names gives them"),
     ],
 )
 def test_a_name_of_no_network_leads_to_the_one_that_is_meant(name, hint):
@@ -137,7 +137,9 @@ def test_a_name_of_no_network_leads_to_the_one_that_is_meant(name, hint):
 
 @pytest.mark.parametrize("value", [7, True, 0.5, ["resnet20"], None])
 def test_a_value_that_is_no_network_is_told_the_forms(value):
-    with pytest.raises(InputError, match=r"is no network; write a name, as model=resnet20 .*, as model.depth=56"):
+    with pytest.raises(
+        InputError, match=r"is no network; write a name, as model=resnet20, .*, as model.depth=56; network_names"
+    ):
         recipes.quick().changed({"model": value})
 
 

@@ -211,12 +211,14 @@ def test_an_unexpected_error_in_a_lane_saves_the_others(tmp_path):
     training.run(broken, tmp_path).close()
     path = folder_of(tmp_path, broken)
     path.mkdir(parents=True)
-    (path / "environment.json").write_text("5")  # JSON, but nothing that residuum wrote
+    state = path / "checkpoints" / "epoch-0001-step-000000"
+    state.mkdir(parents=True)
+    (state / storage.MANIFEST).write_text("{}")  # JSON, but nothing that residuum wrote
     served = Served(tmp_path, well, broken)
     assert not served.compute(), "the process is not used any more"
     said = served.said(processes._Ended)
     assert hows(said) == {"seed 0": ["stopped"], "seed 1": ["crashed"]}
-    assert said["seed 1"][0].reason.startswith("TypeError: ")
+    assert said["seed 1"][0].reason.startswith("KeyError: ")
     assert (path / processes.CRASH_LOG).exists()
     assert read_record(folder_of(tmp_path, well)).status == "stopped"
     assert saved_to_the_last_update(folder_of(tmp_path, well))

@@ -131,7 +131,7 @@ def test_a_run_is_found_by_folder_name_or_beginning_of_its_id(folder):
     assert {find_run(name, root) for name in (str(folder), folder.name, id_, id_[:4])} == {folder}
     with pytest.raises(InputError, match=f"the nearest is '{folder.name}'"):
         find_run(folder.name[:-3] + "zzz", root)
-    with pytest.raises(InputError, match="`residuum list runs` shows the runs that there are"):
+    with pytest.raises(InputError, match="find_runs gives the runs that there are"):
         find_run("zzz", root)
     with pytest.raises(InputError, match="is not a run folder"):
         find_run(str(root), root)
@@ -148,7 +148,7 @@ def test_a_folder_of_another_version_is_refused(folder):
 
 def test_the_record_of_a_run_without_a_result_is_stopped(folder):
     record = read_record(folder)
-    assert (record.status, record.recipe, record.epochs, record.result) == ("stopped", "quick", (), {})
+    assert (record.status, record.recipe, record.epochs, record.result) == ("stopped", "quick", (), None)
     assert record.config == recipes.quick()
 
 

@@ -11,10 +11,15 @@ from residuum import recipes
 from residuum.errors import InputError
 from residuum.records import layers
 from residuum.records.event import EpochDone, Scores
+from residuum.records.facts import DataFacts, Normalized
 from residuum.records.layers import BINS, Histograms
 from residuum.records.measures import MEASURES, drop_times, held_out_errors, measure, rate_drops
+from residuum.records.outcome import Outcome, Scored
 from residuum.records.record import RunRecord
 from residuum.records.storage import write_file
+
+FACTS = DataFacts("letters", "", (1, 8, 8), 900, 100, 1000, Normalized("per_image", (), ()), tuple("abcdefghij"))
+TEST, CLEAN = Scores("test", 0.5, 0.9, 1000), Scores("train", 0.1, 0.95, 1000)
 
 
 def epoch(number, lr, train, validation=None, test=None):
@@ -26,9 +31,9 @@ def epoch(number, lr, train, validation=None, test=None):
 
 
 def record(epochs, folder=Path("nowhere"), status="finished", **result):
-    whole = {"last": {"test": {"loss": 0.5, "accuracy": 0.9}, "train_clean": {"accuracy": 0.95}}, "selected": None,
-             "seconds": 60.0, "parameters": 1234, "macs": 99, "activations": 1000, **result}  # fmt: skip
-    return RunRecord("id", folder, "", status, recipes.he2015(), (), {}, tuple(epochs), whole)
+    costs = {"seconds": 60.0, "parameters": 1234, "macs": 99, "activations": 1000}
+    outcome = Outcome(status, **{"last": Scored(6, test=TEST, train_clean=CLEAN), **costs, **result})
+    return RunRecord("id", folder, "", status, recipes.he2015(), (), None, tuple(epochs), outcome)
 
 
 CURVE = [
@@ -54,18 +59,20 @@ def test_measure_of_a_known_curve(name, value):
 
 def test_measures_that_need_more_than_the_curve(tmp_path):
     assert MEASURES["selected_test_error"].of(record(CURVE)) is None
-    assert MEASURES["selected_test_error"].of(record(CURVE, selected={"test": {"accuracy": 0.95}})) == pytest.approx(5)
+    assert MEASURES["selected_test_error"].of(
+        record(CURVE, selected=Scored(4, test=replace(TEST, accuracy=0.95)))
+    ) == pytest.approx(5)
     rows = [b'{"epoch": 5, "gradient_norm": 100}', *(b'{"epoch": 6, "gradient_norm": %d}' % n for n in (1, 2, 3))]
     write_file(tmp_path / "steps.jsonl", b"\n".join(rows) + b"\n")
     assert MEASURES["gradient_variation"].of(record(CURVE, tmp_path)) == pytest.approx((2 / 3) ** 0.5 / 2)
 
 
 def test_a_run_recorded_without_clean_images_has_no_gap():
-    assert MEASURES["gap"].of(record(CURVE, last={"test": {"loss": 0.5, "accuracy": 0.9}})) is None
+    assert MEASURES["gap"].of(record(CURVE, last=Scored(6, test=TEST))) is None
 
 
 def test_every_measure_is_tested_and_is_none_for_a_run_without_epochs():
-    empty = RunRecord("id", Path("nowhere"), "", "stopped", recipes.he2015(), (), {}, (), {})
+    empty = RunRecord("id", Path("nowhere"), "", "stopped", recipes.he2015(), (), None, (), None)
     assert {name for name, one in MEASURES.items() if one.of(empty) is not None} == set()
 
 
@@ -104,8 +111,8 @@ def test_curves_drawn_at_random_against_slow_twins():
     (0.0, 10, 0.5, 0.0), (0.1, 10_000, None, 0.0), (0.12, 10_000, None, 1.0),
 ])  # fmt: skip
 def test_a_run_trained_if_its_accuracy_is_beyond_chance(accuracy, n, chance, trained):
-    last = {"test": {"loss": 2.3, "accuracy": accuracy, "n": n}} | ({} if chance is None else {"chance": chance})
-    made = replace(record(CURVE, last=last), data={"classes": list("abcdefghij")})
+    last = Scored(6, test=Scores("test", 2.3, accuracy, n), chance=chance)
+    made = replace(record(CURVE, last=last), data=FACTS)
     assert MEASURES["trained"].of(made) == trained
     guessed = stats.binomtest(round(accuracy * n), n, chance or 0.1, alternative="greater").pvalue
     assert (guessed < 0.001) == trained
@@ -180,21 +187,20 @@ def test_a_gradient_that_is_no_number_to_rely_on_is_none_and_does_not_bend_the_s
 
 @pytest.mark.parametrize(("right", "chance", "trained"), [(40, 0.25, 1), (25, 0.25, 0), (40, 0.4, 0)])
 def test_a_run_that_left_the_test_set_unread_is_held_against_its_validation_images(right, chance, trained):
-    scores = {"accuracy": right / 100, "n": 100}
-    unread = record(CURVE, last={"validation": scores, "held_out_chance": chance})
+    unread = record(CURVE, last=Scored(6, Scores("validation", 1.0, right / 100, 100), held_out_chance=chance))
     assert MEASURES["trained"].of(unread) == trained
     assert MEASURES["validation_error"].trained(unread) == bool(trained)
-    read = {"validation": scores, "held_out_chance": chance, "test": {"accuracy": 0.9, "n": 100}, "chance": 0.1}
+    read = replace(unread.result.last, test=Scores("test", 0.5, 0.9, 100), chance=0.1)
     assert MEASURES["trained"].of(record(CURVE, last=read)) == 1
     assert MEASURES["trained"].of(record(CURVE, last=read).blind()) == trained
 
 
 def test_a_blind_record_says_nothing_of_the_test_images():
-    seen = record(CURVE, selected={"epoch": 6, "test": {"accuracy": 0.95}, "chance": 0.1, "validation": None})
+    seen = record(CURVE, selected=Scored(6, test=TEST, chance=0.1))
     blind = seen.blind()
     assert blind.epochs[0].test is None
     assert blind.epochs[0].validation == seen.epochs[0].validation
-    assert blind.result["selected"] == {"epoch": 6, "validation": None}
+    assert blind.result.selected == Scored(6)
     of_test = [name for name, one in MEASURES.items() if one.held_out]
     assert of_test == ["test_error", "selected_test_error", "test_accuracy", "test_loss"]
     assert [MEASURES[name].of(blind) for name in of_test] == [None] * 4

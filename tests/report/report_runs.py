@@ -19,6 +19,11 @@ ENVIRONMENT = {
     "determinism": "bitwise",
 }  # fmt: skip
 
+DATA = {
+    "dataset": "cifar10", "fingerprint": "f" * 16, "shape": [3, 32, 32], "train": 45000, "validation": 5000,
+    "test": 10000, "normalization": {"kind": "affine", "mean": [0.5] * 3, "std": [0.25] * 3},
+}  # fmt: skip
+
 
 def planned(study: Study, *, scale: float = 1.0, settings: dict | None = None, epochs: int = 12, gave_up=()) -> Plan:
     """A plan of runs of `epochs` epochs; arms get different sizes."""
@@ -26,7 +31,7 @@ def planned(study: Study, *, scale: float = 1.0, settings: dict | None = None, e
     arms, runs = [], []
     for number, arm in enumerate(changed.arms()):
         size = 100_000 * (number + 1)
-        arms.append(PlannedArm(arm.name, arm.settings, size, 100 * size, epochs, 391))
+        arms.append(PlannedArm(arm.name, arm.settings, size, 100 * size, epochs, 391, 0, arm.family, arm.cell))
         for seed in changed.seeds:
             config = arm.config.changed({"train.epochs": epochs, "train.seed": seed, "data.fingerprint": "f" * 16})
             folder = run_folder.folder_of(Path(), config).name
@@ -60,7 +65,7 @@ def leave(
     head = {"schema": 2, "id": run.id, "recipe": "he2015"}
     (folder / "config.json").write_text(json.dumps({**head, **run.config.model_dump(mode="json")}))
     (folder / "environment.json").write_text(json.dumps([{**ENVIRONMENT, **(extra or {})}]))
-    (folder / "data.json").write_text(json.dumps({"train": 45000, "validation": 5000, "test": 10000}))
+    (folder / "data.json").write_text(json.dumps(DATA))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
     result = {"status": status, "last": None, "selected": None, "diverged": None, "seconds": seconds,
               "parameters": 1000, "macs": 2000}  # fmt: skip

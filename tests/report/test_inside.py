@@ -100,7 +100,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(found, tmp_path):
     assert "layers holds nothing" in said[4]
     (folder / "predictions" / "last.safetensors").unlink()
     section, _ = inside.sections(results(found.plan, tmp_path))
-    assert "has lost its predictions; `residuum train` with --fresh makes them" in texts(section)[1]
+    assert "has lost its predictions; training it with fresh=True computes it anew" in texts(section)[1]
     for other in found.plan.runs:
         (tmp_path / other.folder / "result.json").unlink()
     assert list(inside.sections(results(found.plan, tmp_path))) == []

@@ -1,5 +1,6 @@
 """Figures of layers: their numbers, and that they are drawn from nothing, from one epoch, from many and from extremes."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from residuum.report import style
 from residuum.report.figures import gradient_flow
 from residuum.report.figures import histograms as ridges
 from residuum.report.study_page import sections
+from residuum.studies import plan as plans
 from residuum.studies.study import Study
 
 DEEP = layers([1.0] * 60, [1.0] * 60, dead=[0.1] * 59)
@@ -195,6 +197,20 @@ def test_arms_of_a_study_are_lines_over_their_seeds(tmp_path):
     (section,) = (one for one in sections(results) if one.id == "layers")
     assert [block.name for block in section.blocks] == list(flows)
     assert all(b"resnet20" in block.svg for block in section.blocks)
+
+
+def test_an_older_plan_gets_family_and_cell_of_its_arms_from_the_study(tmp_path):
+    plan = planned(Study(**STUDY), epochs=2)
+    path = plans.write(plan, tmp_path) / plans.PLAN
+    values = json.loads(path.read_text())
+    assert [(arm["family"], arm["cell"]) for arm in values["arms"]][::3] == [
+        ("sigmoid", {"model": "plain20"}), ("ReLU", {"model": "resnet20"}),
+    ]  # fmt: skip
+    for arm in values["arms"]:
+        del arm["family"], arm["cell"]
+    path.write_text(json.dumps(values))
+    assert plans.read(path.parent) == plan
+    assert [arm.label for arm in plans.read(path.parent).arms] == ["plain20", "resnet20"] * 2
 
 
 def test_a_share_of_channels_ends_at_100_percent():

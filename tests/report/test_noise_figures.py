@@ -48,7 +48,7 @@ def test_a_line_has_a_scale_where_a_gradient_is_seen(tmp_path):
     assert "batch 32" in text
     assert "noise hides the gradient" in text
     (records[0].folder / "noise.jsonl").unlink()
-    with pytest.raises(InputError, match=r"did not measure the noise; train it with --set monitor.noise=true"):
+    with pytest.raises(InputError, match=r"did not measure the noise; train it with monitor.noise=true and fresh=True"):
         noise_scale.data(records)
 
 

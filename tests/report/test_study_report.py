@@ -31,6 +31,7 @@ from residuum.report.figures.grouping import groups
 from residuum.report.study_page import Picture, Tabular, sections, write
 from residuum.studies import parsing
 from residuum.studies import plan as plans
+from residuum.studies.plan import Look
 from residuum.studies.study import Study
 
 NASTY = ('<b>a</b> & "b" | c_d $x$ 100% #1 ~ ^ \\e {f} `g` *h*', "=1+2", "_under", "x" * 90)
@@ -1050,8 +1051,7 @@ def test_names_cannot_break_the_page(tmp_path, page):
 
 def test_looks_and_images_are_told(whole, page):
     root, found = whole
-    looks = ({"look": 1, "looks": 4, "seeds": [0, 1], "level": 0.999, "decided": {}},
-             {"look": 2, "looks": 4, "seeds": [0, 1, 2], "level": 0.98, "decided": {"Plain gets worse.": "supported"}})  # fmt: skip
+    looks = (Look(1, 4, (0, 1), 0.999, {}), Look(2, 4, (0, 1, 2), 0.98, {"Plain gets worse.": "supported"}))
     pairs = ImagePairs(30, 10, 900, 60, 0.00222, 2.0, 0.75, 3.25, p_holm=0.0333)
     said = replace(found, looks=looks, images=(("plain20", "resnet20", 1, pairs),))
     assert tables.looks(said).rows == (
@@ -1064,7 +1064,7 @@ def test_looks_and_images_are_told(whole, page):
     text = page(said, root)["index.html"]
     assert "Looks until decided" in text
     assert "before the first look" not in text
-    again = replace(said, looks=({**looks[0], "read_before": True}, looks[1]))
+    again = replace(said, looks=(replace(looks[0], read_before=True), looks[1]))
     assert Page(page(again, root)["index.html"]).text.count(tables.READ_BEFORE) == 1
     assert re.search(r"<details><summary>Image by image", text)
     assert "corrected for all rows of this table together (Holm)" in text

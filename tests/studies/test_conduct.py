@@ -106,7 +106,7 @@ def test_scale_shortens_runs_and_keeps_the_shape_of_schedule_and_warm_up(scale, 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5])
 def test_scale_that_cannot_be_is_refused(scale):
-    with pytest.raises(InputError, match="--scale"):
+    with pytest.raises(InputError, match=r"^scale: "):
         planning.plan(tiny(), {}, scale=scale)
 
 
@@ -342,8 +342,8 @@ def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     assert len(looks) < conducting.GROUPS
     found = results(plans.read(plans.find("tiny", tmp_path)), tmp_path)
     assert [one.verdict for one in found.verdicts] == ["supported"]
-    assert [look["seeds"] for look in found.looks] == [list(look.seeds) for look in looks]
-    with pytest.raises(InputError, match="was grown by --until-decided"):
+    assert [look.seeds for look in found.looks] == [look.seeds for look in looks]
+    with pytest.raises(InputError, match=r"was grown until it was decided: .*go on until it is decided, or remove"):
         list(conducting.run(planning.plan(plain, {}), tmp_path, Room(1, 1)))
     same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.0200001}}], compare={}, seeds=2,
                 claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip
@@ -568,7 +568,7 @@ def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here,
     older = json.loads(looks.read_text())
     del older[0]["read_before"]  # as an earlier version wrote it
     looks.write_text(json.dumps(older))
-    assert results(two, tmp_path / "same").looks == tuple(older)
+    assert results(two, tmp_path / "same").looks == plans.read_looks(looks.parent)
     assert [look.read_before for look in looked(two, tmp_path / "same")] == [False]
 
 

@@ -88,7 +88,7 @@ def test_a_study_chooses_and_reads_once_end_to_end(tmp_path, capsys):
     assert list(said["arms"]) == ["validation_error", "held_out_error", "train_loss"]
 
     def test_error(arm):
-        return [100 * (1 - read_record(tmp_path / "runs" / run.folder).result["last"]["test"]["accuracy"])
+        return [100 * (1 - read_record(tmp_path / "runs" / run.folder).result.last.test.accuracy)
                 for run in plan.runs if run.arm == arm]  # fmt: skip
 
     assert said["test_error"] == {arm: pytest.approx(sum(test_error(arm)) / 3) for arm in ("lr=0.1", "lr=0.02")}
@@ -129,7 +129,7 @@ def test_the_reading_is_of_the_choice_paired_by_seed(here, tmp_path):
     assert test.others == 0
     # What judges the arms knows nothing of it.
     assert all(not MEASURES[name].held_out for name in found.summaries)
-    assert all("test" not in record.result["last"] for record in found.records.values())
+    assert all(record.result.last.test is None for record in found.records.values())
     assert found.images == ()
 
 
@@ -155,7 +155,7 @@ def test_a_reading_that_was_cut_off_goes_on_with_the_choice(here, tmp_path):
     made = chosen.read(folder)
     for run in plan.runs[-2:]:  # as if it had stopped before these
         result = read_record(tmp_path / run.folder).blind().result
-        storage.write_json(tmp_path / run.folder / run_folder.RESULT, result)
+        storage.write_json(tmp_path / run.folder / run_folder.RESULT, result.plain())
         (tmp_path / run.folder / run_folder.TEST_READS).write_bytes(b"")
     assert results(plan, tmp_path).selection.test is None
     conducted(plan, tmp_path)

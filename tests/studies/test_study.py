@@ -98,6 +98,10 @@ def test_named_arms_stand_in_every_cell_of_the_axes():
     assert [one and one.name for one in (study.baseline_of(arm, arms) for arm in arms)] == [
         None, "sgd / resnet10c", None, "adam / resnet10c",
     ]  # fmt: skip
+    assert [(arm.family, arm.cell["model"]) for arm in arms] == [
+        ("sgd", "resnet10c"), ("sgd", "resnet24c"), ("adam", "resnet10c"), ("adam", "resnet24c"),
+    ]  # fmt: skip
+    assert {arm.family for arm in study.model_copy(update={"axes": {}}).arms()} == {""}, "its own name tells it"
 
 
 def test_network_on_an_axis_keeps_what_an_arm_or_the_study_sets_of_it():
@@ -288,7 +292,9 @@ def test_what_claims_name_and_twins_are_compared_beside_the_baseline(read):
 
 
 def test_seeds_are_no_setting_of_a_command(read):
-    with pytest.raises(InputError, match=r"^--set train\.seed: the seeds of a study are given by --seeds$"):
+    with pytest.raises(
+        InputError, match=r"^train\.seed: all arms of a study have the same seeds; the study's own seeds give them$"
+    ):
         read(TEXT).changed({"train.seed": 3})
 
 
@@ -304,7 +310,7 @@ def test_changed_settings_win_over_the_file_but_not_over_an_axis(read):
 def test_a_setting_that_makes_arms_the_same_is_refused():
     study = Study(question="?", base="quick", seeds=1, axes={"model": ["resnet20", "resnet32"]})
     assert {arm.config.model.settings["wide"] for arm in study.changed({"model.wide": 2.0}).arms()} == {2.0}
-    with pytest.raises(InputError, match=r"--set model\.depth: arms 'resnet20' and 'resnet32' would be the same"):
+    with pytest.raises(InputError, match=r"^model\.depth: arms 'resnet20' and 'resnet32' would be the same"):
         study.changed({"model.depth": 20})
 
 

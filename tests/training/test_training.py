@@ -178,7 +178,7 @@ def test_what_is_watched_or_saved_makes_no_other_run(tmp_path):
     notes = [e.text for e in run(tiny(monitor__noise=True, monitor__histograms=True, save__keep=0), tmp_path)
              if isinstance(e, Note)]  # fmt: skip
     assert len(notes) == 2
-    assert notes[1] == "it was computed without monitor.histograms; --fresh computes it anew with that"
+    assert notes[1] == "it was computed without monitor.histograms"
     assert read_record(first.folder).config.save.keep == tiny().save.keep
 
     events = run(tiny(train__seed=1), tmp_path)
@@ -223,7 +223,7 @@ def test_a_run_that_was_trained_on_a_card_is_read_on_a_laptop(tmp_path):
         on = load(elsewhere).compute
         assert (on.device.type, on.precision) == ("cpu", "bf16" if precision == "bf16" else "fp32")
         scores = evaluate(elsewhere)
-        assert scores.loss == pytest.approx(record.result["last"]["test"]["loss"], rel=0.05)
+        assert scores.loss == pytest.approx(record.result.last.test.loss, rel=0.05)
 
 
 def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
@@ -244,7 +244,7 @@ def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
     record = read_record(old)
     assert (record.status, record.id, len(record.epochs)) == ("finished", values["id"], 2)
     whole = train(tiny(save__every=2), tmp_path / "whole")
-    assert whole.result["last"] == record.result["last"]
+    assert whole.result.last == record.result.last
     values["optim"]["lr"] = 0.2
     (old / run_folder.CONFIG).write_text(json.dumps(values))
     with pytest.raises(InputError, match="was changed"):
@@ -412,21 +412,22 @@ def test_every_reading_of_the_test_set_is_counted(tmp_path):
     record = train(tiny(monitor__test=True), tmp_path)
     rows = storage.read_rows(record.folder / run_folder.TEST_READS)
     assert [row["why"] for row in rows] == ["observed", "observed", "last", "selected"]
-    assert record.result["test_reads"] == record.test_reads == 4
-    assert train(tiny(monitor__test=False, data__validation=0), tmp_path).result["test_reads"] == 1
+    assert record.result.test_reads == record.test_reads == 4
+    assert train(tiny(monitor__test=False, data__validation=0), tmp_path).result.test_reads == 1
 
 
 def test_a_run_can_leave_the_test_set_unread_and_is_the_same_run(tmp_path):
     whole = train(tiny(), tmp_path / "whole")
     left = train(tiny(monitor__final_test=False), tmp_path / "left")
     assert (left.id, left.steps()) == (whole.id, whole.steps())
-    assert (left.test_reads, left.result["test_reads"]) == (0, 0)
+    assert (left.test_reads, left.result.test_reads) == (0, 0)
     assert not (left.folder / run_folder.TEST_READS).read_bytes()
     assert not [*(left.folder / "predictions").iterdir()]
-    assert left.result["last"] == {
-        key: value for key, value in whole.result["last"].items() if key not in ("test", "chance")
+    assert left.result.last == replace(whole.result.last, test=None, chance=None)
+    assert json.loads((left.folder / "result.json").read_text())["last"] == {
+        key: value for key, value in whole.result.last.plain().items() if key not in ("test", "chance")
     }
-    assert whole.blind().result["last"] == left.result["last"]
+    assert whole.blind().result.last == left.result.last
     assert [measure(name).of(left) for name in ("test_error", "selected_test_error", "test_accuracy", "test_loss")] == [
         None
     ] * 4
@@ -446,10 +447,9 @@ def test_a_run_can_leave_the_test_set_unread_and_is_the_same_run(tmp_path):
     seen = list(run(tiny(), tmp_path / "left"))
     assert not any(isinstance(event, EpochDone | StepDone) for event in seen)
     now = read_record(left.folder)
-    clock = {"seconds": 0.0}
-    assert now.result | clock == whole.result | clock
+    assert replace(now.result, seconds=0.0) == replace(whole.result, seconds=0.0)
     assert (now.test_reads, now.steps()) == (2, left.steps())
-    assert per_class.read(now).accuracy == whole.result["last"]["test"]["accuracy"]
+    assert per_class.read(now).accuracy == whole.result.last.test.accuracy
     assert train(tiny(), tmp_path / "left").test_reads == 2
 
 
@@ -466,7 +466,7 @@ def test_selected_is_the_epoch_with_the_best_validation_accuracy(tmp_path):
     record = train(tiny(train__epochs=5, save__keep=1), tmp_path)
     accuracies = [epoch.validation.accuracy for epoch in record.epochs]
     best = accuracies.index(max(accuracies)) + 1
-    assert record.result["selected"]["epoch"] == best
+    assert record.result.selected.epoch == best
     kept = {position.epoch for position, _ in run_folder.checkpoints(record.folder)}
     assert kept == {best, 5}
 
@@ -479,12 +479,12 @@ def test_the_average_is_what_is_evaluated_and_what_is_reported(tmp_path):
     assert any(not (weights[name] == average[name]).all() for name in weights)
     from residuum.run.predict import evaluate
 
-    assert evaluate(record).plain() == record.result["last"]["test"]
+    assert evaluate(record) == record.result.last.test
 
 
 def test_the_gap_is_that_of_the_final_weights_on_clean_images(tmp_path):
     record = train(tiny(optim__ema=0.8, data__augment=["horizontal_flip"]), tmp_path)
-    clean = record.result["last"]["train_clean"]
+    clean = record.result.last.train_clean.plain()
     _, data = assemble.resolve(record.config)
     network = load(record).network
     images_NCHW = torch.from_numpy(data.dataset.train.images_NCHW[data.train_N])
@@ -495,7 +495,7 @@ def test_the_gap_is_that_of_the_final_weights_on_clean_images(tmp_path):
     held_out = 100 * (1 - record.epochs[-1].validation.accuracy)
     assert measure("gap").of(record) == pytest.approx(held_out - 100 * (1 - clean["accuracy"]))
     largest = data.dataset.test.labels_N.tolist()
-    assert record.result["last"]["chance"] == max(map(largest.count, largest)) / len(largest)
+    assert record.result.last.chance == max(map(largest.count, largest)) / len(largest)
     assert [row["why"] for row in storage.read_rows(record.folder / run_folder.TEST_READS)] == ["last", "selected"]
 
 
@@ -503,9 +503,9 @@ def test_divergence_is_a_result_with_the_last_finite_state(tmp_path):
     """Guard 25."""
     record = train(tiny(optim__lr=1e30, compute__precision="fp32"), tmp_path)
     assert record.status == "diverged"
-    assert record.result["diverged"]["loss"] in ("nan", "inf")
-    assert record.result["last"] is None
-    json.dumps(record.result, allow_nan=False)
+    assert not math.isfinite(record.result.diverged.loss)
+    assert record.result.last is None
+    json.dumps(record.result.plain(), allow_nan=False)
     checkpoint, _ = run_folder.latest_checkpoint(record.folder)
     if checkpoint is not None:
         assert all(tensor.isfinite().all() for tensor in from_bytes(checkpoint.files["weights.safetensors"]).values())
@@ -525,8 +525,8 @@ def test_a_loss_that_is_not_finite_outside_training_is_recorded_and_read(tmp_pat
     (folder,) = (path.parent for path in tmp_path.glob("*/result.json"))
     record = read_record(folder)
     assert [row.validation.loss for row in record.epochs] == [math.inf, math.inf]
-    assert record.result["last"]["test"]["loss"] == "nan"
-    assert record.result["selected"] is None  # nothing finite to select by
+    assert math.isnan(record.result.last.test.loss)
+    assert record.result.selected is None  # nothing finite to select by
     assert measure("test_loss").of(record) is None or math.isnan(measure("test_loss").of(record))
     for words in (["show", "run"], ["show", "run", "--json"], ["draw"], ["list", "runs", "--json"]):
         name = [] if words[0] == "list" else [str(folder)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from scipy.special import ndtri, softmax
 
 from residuum.analysis.estimate import LEVEL
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
+from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
 
 BINS = 15
@@ -74,7 +75,7 @@ class Predictions:
         return float(self.right_N.mean())
 
 
-Which = Literal["last", "selected"]
+Which = Kept
 
 
 def path_of(record: RunRecord, which: Which) -> Path:
@@ -90,20 +91,32 @@ def read(record: RunRecord, which: Which = "last") -> Predictions:
     """
     path = path_of(record, which)
     if not path.exists():
-        if record.result.get("last") and "test" not in record.result["last"]:
+        if record.scored("last") and record.scored(which) is None:
+            raise InputError(f"{record.folder}: validation has selected no epoch", remedies=[Remedy("last")])
+        if record.result and record.result.is_unread:
             raise InputError(f"{record.folder} has left the test set unread (monitor.final_test=false)")
-        if which == "selected" and record.result.get("last"):
-            raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
+        if record.status == "finished":
+            raise InputError(f"{record.folder} has lost its predictions", remedies=[Remedy("anew")])
         raise InputError(
-            f"{record.folder} has lost its predictions; `residuum train` with --fresh makes them"
-            if record.status == "finished"
-            else f"{record.folder} has no predictions: a run leaves them when it finishes; it is {record.status}"
+            f"{record.folder} has no predictions: a run leaves them when it finishes; it is {record.status}"
         )
     try:
         tensors = load_file(path)
-        return Predictions(tuple(record.data["classes"]), tensors["logits_NK"], tensors["labels_N"])
+        return Predictions(record.facts.classes, tensors["logits_NK"], tensors["labels_N"])
     except (SafetensorError, KeyError, InputError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
+
+
+def epoch_of(record: RunRecord, which: Which = "last") -> int:
+    """The epoch whose weights made the predictions of a run.
+
+    Raises:
+        InputError: no weights were scored.
+    """
+    scored = record.scored(which)
+    if scored is None:
+        raise InputError(f"{record.folder} has no result of its {which} epoch")
+    return scored.epoch
 
 
 def confusion(predictions: Predictions) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from residuum.records import run_folder, shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
 from residuum.studies import chosen, prespecified
-from residuum.studies.plan import FAILED, LOOKS, Plan, folder_of
+from residuum.studies.plan import FAILED, Look, Plan, folder_of, read_looks
 from residuum.studies.prespecified import Prespecified, Reading
 from residuum.studies.study import Claim
 
@@ -48,7 +48,7 @@ class Results:
     plan: Plan
     records: Mapping[str, RunRecord]
     failed: Mapping[str, str]
-    looks: tuple[dict[str, Any], ...]
+    looks: tuple[Look, ...]
     summaries: Mapping[str, tuple[Summary, ...]]
     comparisons: tuple[Comparison, ...]
     failures: tuple[Failures, ...]
@@ -100,7 +100,7 @@ def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
             unreadable[run.id] = run_folder.without_path(folder, error)
     failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}
     failed = {id_: reason for id_, reason in failed.items() if id_ not in found or not found[id_].result} | unreadable
-    looks = _looks(beside / LOOKS, set(study.seeds))
+    looks = _looks(beside, {*study.seeds})
     damaged: dict[str, dict[str, None]] = {}
 
     # Who chooses by validation sees nothing of the test images before the one reading of them.
@@ -210,10 +210,10 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def _looks(path: Path, seeds: set[int]) -> tuple[dict[str, Any], ...]:
+def _looks(folder: Path, seeds: set[int]) -> tuple[Look, ...]:
     """The looks at a study that grew; none if the plan was since written anew with other seeds."""
-    looks = storage.read_json(path) if path.exists() else []
-    return tuple(looks) if looks and {*looks[-1]["seeds"]} <= seeds else ()
+    looks = read_looks(folder)
+    return looks if looks and {*looks[-1].seeds} <= seeds else ()
 
 
 def _is_paired(plan: Plan) -> bool:
@@ -324,7 +324,7 @@ def _scored(record: RunRecord) -> Scored | None:
 def _verdicts(
     plan: Plan,
     summary: Lookup,
-    looks: tuple[dict[str, Any], ...],
+    looks: tuple[Look, ...],
     level: float,
     promised: Prespecified | None,
     altered: str,
@@ -346,7 +346,7 @@ def _judged(
     plan: Plan,
     claims: Sequence[Claim],
     summary: Lookup,
-    looks: tuple[dict[str, Any], ...],
+    looks: tuple[Look, ...],
     level: float,
     dropped: int = 0,
 ) -> tuple[Verdict, ...]:
@@ -356,10 +356,10 @@ def _judged(
         return verdicts(claims, summary, paired=paired, level=level, dropped=dropped)
     standing: tuple[Verdict, ...] = ()
     for look in looks:
-        seen = _seen(summary, {*look["seeds"]})
-        fresh = verdicts(claims, seen, paired=paired, level=look["level"], dropped=dropped)
-        at = f"; look {look['look']} of {look['looks']}, where p has to be below {1 - look['level']:.2g}"
-        early = look["look"] < look["looks"]
+        seen = _seen(summary, {*look.seeds})
+        fresh = verdicts(claims, seen, paired=paired, level=look.level, dropped=dropped)
+        at = f"; look {look.look} of {look.looks}, where p has to be below {1 - look.level:.2g}"
+        early = look.look < look.looks
         fresh = tuple(
             replace(one, reason=one.reason + at, early=early and one.verdict != "undecided" and one.p is not None)
             for one in fresh

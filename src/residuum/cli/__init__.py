@@ -14,13 +14,14 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from residuum import __version__
+from residuum.cli.hints import said
 from residuum.errors import InputError, ResiduumError, unknown
 from residuum.members import gathered
 
 SHOWN_FIRST = ("studying", "runs", "listing", "showing", "classes", "explain", "inspecting", "data", "models",
                "surfacing", "exporting")  # fmt: skip
 """The order in which `--help` shows the commands, by their files; all others follow by name."""
-HELPERS = ("options", "progress", "terminal")
+HELPERS = ("hints", "options", "progress", "terminal")
 """Files without commands, some of which are slow to import."""
 
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ResiduumError as error:
         if debug:
             raise
-        print(f"residuum: {error}", file=sys.stderr)
+        print(f"residuum: {said(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone: not worth a word

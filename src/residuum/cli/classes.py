@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from residuum.cli.hints import helped
 from residuum.cli.options import (
     Command,
     common,
@@ -19,7 +20,7 @@ from residuum.cli.options import (
     save_figures,
     which_option,
 )
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 
 if TYPE_CHECKING:
     from residuum.analysis.per_class import Findings, Mistake, Predictions
@@ -77,6 +78,7 @@ def _draw_classes(
     options: argparse.Namespace,
 ) -> list[Path]:
     """Draw one run or two; the images of mistakes are left out with a note where the data set is not at hand."""
+    from residuum.analysis.per_class import epoch_of
     from residuum.report.figures import confusion, mistake_sheet, reliability
     from residuum.run.predict import test_images
 
@@ -88,13 +90,14 @@ def _draw_classes(
         try:
             images = {}
             for label, record in named.items():
-                epoch = record.result[options.which]["epoch"]
+                epoch = epoch_of(record, options.which)
                 images[label] = test_images(record, "classes", epoch, options.data or "").images_NCHW
             figures["mistakes"] = mistake_sheet.draw(mistake_sheet.data(wrong, images))
         except InputError as error:
             if options.data:
                 raise
-            print(f"note: the mistakes are not drawn: {error} (--data says where the images lie)", file=sys.stderr)
+            remedies = [*error.remedies, Remedy("moved data")]
+            print(f"note: the mistakes are not drawn: {helped(error.text, remedies)}", file=sys.stderr)
     first, *others = named.values()
     ending = "".join([f"-{options.which}" if options.which != "last" else "", *(f"-and-{one.id}" for one in others)])
     out = options.out or first.folder / "figures"

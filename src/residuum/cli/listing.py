@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from residuum.cli.hints import said
 from residuum.cli.options import Command, common, print_json
 from residuum.errors import ResiduumError, unknown
 
@@ -143,9 +144,9 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         try:
             record = read_record(folder)
         except ResiduumError as error:
-            rows.append({"run": folder.name, "status": "unreadable", "text": str(error)})
+            rows.append({"run": folder.name, "status": "unreadable", "text": said(error)})
             continue
-        last = (record.result.get("last") or {}).get("test", {}).get("accuracy")
+        last = record.scored("last")
         config = record.config
         trained = record.status != "imported"
         rows.append({
@@ -153,6 +154,7 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
             "data": config.data.dataset.name, "seed": config.train.seed,
             "epochs": len(record.epochs) + len(record.damaged) if trained else None,
             "epochs_asked": config.train.epochs if trained else None,
-            "test_accuracy": last, **({"text": "; ".join(record.damaged)} if record.damaged else {}),
+            "test_accuracy": last.test.accuracy if last and last.test else None,
+            **({"text": "; ".join(record.damaged)} if record.damaged else {}),
         })  # fmt: skip
     return rows

@@ -148,7 +148,8 @@ def _finite(values: Any) -> Any:
 
 def summary(record: RunRecord) -> dict[str, Any]:
     """A run as JSON: id, folder, status and result."""
-    return {"run": record.id, "folder": str(record.folder), "status": record.status, "result": record.result}
+    result = record.result.plain() if record.result else {}
+    return {"run": record.id, "folder": str(record.folder), "status": record.status, "result": result}
 
 
 def times(shape: Sequence[int]) -> str:

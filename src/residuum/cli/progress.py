@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from residuum.cli.hints import helped
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Said
 from residuum.records.event import Diverged, EpochDone, Finished, Note, Started, StepDone
 from residuum.studies.plan import Look, Plan, PlannedRun, is_complete
@@ -123,7 +124,7 @@ def _note(board: _Board, said: JobEvent, name: str) -> str:
     if isinstance(event, Started):
         board.going[key] = _Going(event.epochs, event.steps_per_epoch, event.step, event.step)
     elif isinstance(event, Note):
-        return f"{name}: {event.text}"
+        return f"{name}: {helped(event.text, event.remedies)}"
     elif isinstance(event, Finished):
         one = board.going.pop(key, _Going())
         board.done.add(key)

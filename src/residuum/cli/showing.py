@@ -126,8 +126,9 @@ def show_run(options: argparse.Namespace) -> None:
         noise, damaged = [], (*record.damaged, without_path(record.folder, error))
     if options.json:
         config = record.config.model_dump(mode="json")
-        print_json({**summary(record), "recipe": record.recipe, "config": config, "data": record.data,
-                     "environment": list(record.environment), "test_reads": record.test_reads,
+        print_json({**summary(record), "recipe": record.recipe, "config": config,
+                     "data": record.data.plain() if record.data else {},
+                     "environment": [start.plain() for start in record.environment], "test_reads": record.test_reads,
                      "damaged": list(damaged),
                      "noise": [{**asdict(seen), "scale": seen.scale} for seen in noise],
                      "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip

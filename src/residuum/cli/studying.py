@@ -402,7 +402,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
             },
             "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason,
                           "exploratory": one.exploratory, "early": one.early} for one in found.verdicts],
-            "looks": found.looks,
+            "looks": [vars(look) for look in found.looks],
             "prespecified": found.prespecified.hash if found.prespecified else None,
             "unplanned_looks": [list(one.seeds) for one in found.unplanned],
             "chosen": found.selection.chosen.arm if found.selection and found.selection.chosen else None,
@@ -423,7 +423,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
                       "why": one.reason} for one in found.verdicts])  # fmt: skip
         for line in promised.notes(found):
             print(line)
-    if found.looks and found.looks[0].get("read_before"):
+    if found.looks and found.looks[0].read_before:
         print(READ_BEFORE)
     if found.selection:
         print(chosen_arm.state(found))

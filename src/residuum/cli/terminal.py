@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from residuum.cli.hints import helped
 from residuum.records.event import Diverged, EpochDone, Event, Finished, NoiseSeen, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord, read_record
 from residuum.records.run_folder import checkpoints
@@ -39,40 +40,39 @@ def _scores(scores: Scores) -> str:
     return f"loss {loss(scores.loss)} acc {scores.accuracy:.3f}"
 
 
-def loss(value: float | str) -> str:
-    """A loss in three decimals, a huge one by its magnitude; in a result one that is not finite stands as text."""
-    return f"{float(value):.3f}" if abs(float(value)) < 1e6 else f"{float(value):.3g}"
+def loss(value: float) -> str:
+    """A loss in three decimals, a huge one by its magnitude."""
+    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
 
 
 def result_lines(record: RunRecord) -> list[str]:
     """The result of a complete run: test loss and accuracy of the last and of the validation-selected epoch."""
     result = record.result
-    if not result:
+    if result is None:
         return [f"{record.status} after {len(record.epochs)} of {record.config.train.epochs} epochs"]
-    if result["status"] == "diverged":
-        at, saved = result["diverged"], any(checkpoints(record.folder))
-        kept = "the last finite state is kept" if saved else "no state was saved before"
+    if at := result.diverged:
+        kept = "the last finite state is kept" if any(checkpoints(record.folder)) else "no state was saved before"
         return [
-            f"diverged in epoch {at['epoch']} at step {at['step']}: loss {at['loss']}, gradient norm "
-            f"{at['gradient_norm']}; {kept}"
+            f"diverged in epoch {at.epoch} at step {at.step}: loss {at.loss}, gradient norm {at.gradient_norm}; {kept}"
         ]
-    if result["status"] == "imported":
+    if result.status == "imported":
         return ["weights from elsewhere: `residuum evaluate` scores them"]
-    last, selected = result["last"], result["selected"]
-    if "test" not in last:
-        held_out = last["validation"]
-        said = f"validation loss {loss(held_out['loss'])} acc {held_out['accuracy']:.4f}" if held_out else "finished"
-        return [f"{said} (last epoch, {last['epoch']}); the test set was left unread (monitor.final_test=false)"]
-    test = last["test"]
-    lines = [f"test loss {loss(test['loss'])} acc {test['accuracy']:.4f} (last epoch, {last['epoch']})"]
+    last, selected = result.last, result.selected
+    if last is None:
+        return [f"{result.status}; no weights were scored"]
+    if last.test is None:
+        said = _accurate("validation", last.validation) if last.validation else "finished"
+        return [f"{said} (last epoch, {last.epoch}); the test set was left unread (monitor.final_test=false)"]
+    lines = [f"{_accurate('test', last.test)} (last epoch, {last.epoch})"]
     if selected is None:
         lines.append("no epoch was selected: no images were held out (data.validation=5000 holds out 5,000)")
-    else:
-        test, epoch = selected["test"], selected["epoch"]
-        lines.append(
-            f"test loss {loss(test['loss'])} acc {test['accuracy']:.4f} (selected on validation, epoch {epoch})"
-        )
+    elif selected.test:
+        lines.append(f"{_accurate('test', selected.test)} (selected on validation, epoch {selected.epoch})")
     return lines
+
+
+def _accurate(name: str, scores: Scores) -> str:
+    return f"{name} loss {loss(scores.loss)} acc {scores.accuracy:.4f}"
 
 
 def noise_lines(noise: Sequence[NoiseSeen]) -> list[str]:
@@ -114,7 +114,7 @@ def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
             elif isinstance(event, EpochDone):
                 console.print(epoch_line(event))
             elif isinstance(event, Note):
-                console.print(f"note: {event.text}")
+                console.print(f"note: {helped(event.text, event.remedies)}")
             elif isinstance(event, Diverged):
                 pass  # the result says it
             elif isinstance(event, Finished):

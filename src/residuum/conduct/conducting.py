@@ -14,7 +14,7 @@ from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobFailed, Launch, Room, Said
 from residuum.conduct.packing import cards
 from residuum.conduct.planning import with_seeds
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records import run_folder, storage
 from residuum.studies import chosen
 from residuum.studies import plan as plans
@@ -40,8 +40,8 @@ def run(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> Iter
     looks = plans.folder_of(runs, plan.label) / plans.LOOKS
     if looks.exists():
         raise InputError(
-            f"{plan.label} was grown by --until-decided: a test of some of its seeds would undo what its looks spent; "
-            f"go on with --until-decided, or remove {looks}"
+            f"{plan.label} was grown until it was decided: a test of some of its seeds would undo what its looks spent",
+            remedies=[Remedy("until decided", str(looks))],
         )
     yield from _computed(plan, runs, room, launch)
     yield from _read_test_set(plan, runs, room, launch)
@@ -154,9 +154,9 @@ def _read_before(plan: Plan, runs: Path) -> bool:
     remember how it was before the first of them.
     """
     folder = plans.folder_of(runs, plan.label)
-    looks = storage.read_json(folder / plans.LOOKS) if (folder / plans.LOOKS).exists() else []
-    if looks and looks[0]["seeds"] == [*plan.study.seeds]:
-        return bool(looks[0].get("read_before", False))
+    looks = plans.read_looks(folder)
+    if looks and looks[0].seeds == plan.study.seeds:
+        return looks[0].read_before
     earlier = [plans.read(folder)] if (folder / plans.PLAN).exists() else []
     tested = [one for one in (plan, *earlier) if {run.id for run in one.runs} <= {run.id for run in plan.runs}]
     return any(all(plans.is_complete(run, runs) for run in one.runs) for one in tested)

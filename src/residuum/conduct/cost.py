@@ -147,8 +147,9 @@ def within(
                     gave_up.append(f"seeds: {count} of {len(seeds)}")
                 return plan(study.changed({}, seeds[:count]), settings, scale=scale, gave_up=gave_up)
     raise InputError(
-        f"--budget: one epoch of every arm and one seed take about {duration(least)} here, more than "
-        f"{duration(budget)}; fewer images (--set data.subset=0.1) or a smaller network make it fit"
+        f"one epoch of every arm and one seed take about {duration(least)} here, more than "
+        f"{duration(budget)}; fewer images (data.subset=0.1) or a smaller network make it fit",
+        argument="budget",
     )
 
 

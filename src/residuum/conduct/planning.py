@@ -38,7 +38,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
         InputError: anything that a run of any arm would stumble over.
     """
     if not 0 < scale <= 1:
-        raise InputError(f"--scale: {scale:g} is not a share above 0 and up to 1")
+        raise InputError(f"{scale:g} is not a share above 0 and up to 1", argument="scale")
     changed = study.changed(settings)
     check_protocols(changed)
     arms, runs = [], []
@@ -50,7 +50,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
             config = shortened(whole[arm.name], scale)
             training, _ = assemble.training(config, data)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error}") from error
+            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
         cost: Summary = summarize(training.network, data.shape)
         steps = training.batches.steps_per_epoch
         test = len(data.dataset.test) if config.monitor.test else 0
@@ -63,6 +63,8 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
                 epochs=config.train.epochs,
                 steps_per_epoch=steps,
                 evaluated=len(data.validation_N) + test,
+                family=arm.family,
+                cell=arm.cell,
             )
         )
         runs += [_planned_run(arm.name, config, seed) for seed in changed.seeds]
@@ -169,7 +171,7 @@ def resolved(study: Study) -> dict[str, RunConfig]:
         try:
             config, _ = _resolved(arm.config, loaded)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error}") from error
+            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
         found[arm.name] = config.changed({"data.fingerprint": ""}) if source in missing else config
     check_claims(study, found)
     return found

@@ -8,13 +8,30 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 
 from residuum.errors import InputError
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class _Everywhere(TypedDict):
+    device: str
+    precision: str
+    threads: int
+    capability: str
+    determinism: str
+
+
+class Arithmetic(_Everywhere, total=False):
+    """What decides the bits of a result besides the configuration; some of it is there on a GPU alone."""
+
+    cuda: str | None
+    cudnn: int | None
+    kernels: str
+    triton: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class Compute:
         """Images of one pass of evaluation: as many as the caches of a CPU like, or enough to fill a GPU."""
         return 2000 if self.device.type == "cuda" else 500
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Arithmetic:
         """What decides the bits of a result besides the configuration, for the record.
 
         `determinism` is `bitwise` where the same machine, versions and thread count give the same bits (the CPU, and a
@@ -69,7 +86,7 @@ class Compute:
         """
         cuda = self.device.type == "cuda"
         bitwise = self.device.type == "cpu" or (cuda and self.deterministic)
-        here = {
+        here: Arithmetic = {
             "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
             "precision": self.precision,
             "threads": self.threads,
@@ -78,7 +95,9 @@ class Compute:
         }
         if cuda:
             here |= {"cuda": torch.version.cuda, "cudnn": _cudnn(), "kernels": self.kernels}
-        return here | ({"triton": version("triton")} if self.kernels != "cudnn" else {})
+        if self.kernels != "cudnn":
+            here["triton"] = version("triton")
+        return here
 
 
 Device = Literal["cpu", "cuda", "mps"]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 
 MOST_BLOCKS = 18
 """Most blocks of a stage: those of ResNet-110 (He et al. 2015, section 4.2)."""
@@ -251,22 +251,24 @@ def _check(limits: Limits, task: Task, stages: int, widths: Sequence[int], depth
     counts = {"stages": stages, "top": top, "classes": task.classes, "batch": task.batch, "width": min(widths)}
     for name, value in counts.items():
         if value < 1:
-            raise InputError(f"--{name}: {value} is too few; at least 1")
+            raise InputError(f"{value} is too few; at least 1", argument=name)
     if not limits.given:
-        raise InputError("a limit is needed: --max-params, --max-macs or --max-memory")
+        raise InputError("a limit is needed", remedies=[Remedy("limits")])
     _, height, width = task.shape
     halvings = (min(height, width) - 1).bit_length()
     if stages > halvings + 1:
         raise InputError(
-            f"--stages: each stage after the first halves the images, and {height}×{width} can be halved "
-            f"{halvings} times; at most {halvings + 1} stages, not {stages}"
+            f"each stage after the first halves the images, and {height}×{width} can be halved "
+            f"{halvings} times; at most {halvings + 1} stages, not {stages}",
+            argument="stages",
         )
     if stages > MOST_STAGES:
-        raise InputError(f"--stages: networks of at most {MOST_STAGES} stages are searched, not {stages}")
+        raise InputError(f"networks of at most {MOST_STAGES} stages are searched, not {stages}", argument="stages")
     shallowest, deepest = 2 * stages + 2, 2 * stages * MOST_BLOCKS + 2
     if depth is not None and (depth % 2 or not shallowest <= depth <= deepest):
         raise InputError(
-            f"--depth: networks of {stages} stages have even depths from {shallowest} to {deepest}, not {depth}"
+            f"networks of {stages} stages have even depths from {shallowest} to {deepest}, not {depth}",
+            argument="depth",
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records import shown, storage
 
 FOLDER = "attributions"
@@ -114,7 +114,7 @@ def read(path: Path) -> Attributions:
         InputError: the file is missing, damaged or another thing.
     """
     if not path.exists():
-        raise InputError(f"{path} is missing; `residuum explain` makes it")
+        raise InputError(f"{path} is missing", remedies=[Remedy("explain")])
     try:
         with safe_open(path, "np") as file:
             values = json.loads(file.metadata()["residuum"])

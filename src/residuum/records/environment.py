@@ -6,12 +6,23 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 PACKAGES = ("residuum", "torch", "numpy", "pydantic", "safetensors", "pillow")
 
 
-def environment() -> dict[str, Any]:
+class Machine(TypedDict):
+    """Where and when a process runs."""
+
+    time: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    processor: str
+    cores: int | None
+
+
+def environment() -> Machine:
     """Versions of Python and the packages that matter, the machine, and the time (UTC)."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from residuum.errors import Remedy
 from residuum.records.layers import Layers
 
 
@@ -153,9 +154,10 @@ class TestRead:
 
 @dataclass(frozen=True)
 class Note:
-    """One line that the user should see: a batch was split, a compiler is missing."""
+    """One line that the user should see: a batch was split, a compiler is missing; and what would help, if anything."""
 
     text: str
+    remedies: tuple[Remedy, ...] = ()
 
 
 @dataclass(frozen=True)

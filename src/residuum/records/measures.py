@@ -13,6 +13,7 @@ from typing import Literal
 
 from residuum import schedules
 from residuum.errors import unknown
+from residuum.records.outcome import Kept, Outcome
 from residuum.records.record import RunRecord
 
 SETTLED = 1.0
@@ -106,12 +107,12 @@ def drop_times(record: RunRecord) -> list[float]:
     return reached or [epoch - 1.0 for epoch in rate_drops(record)]
 
 
-def _test(which: str, key: str) -> Callable[[RunRecord], float | None]:
+def _test(which: Kept, key: str) -> Callable[[RunRecord], float | None]:
     def of(record: RunRecord) -> float | None:
-        scored = record.result.get(which)
-        if not scored or "test" not in scored:
+        scored = record.scored(which)
+        if scored is None or scored.test is None:
             return None
-        return float(scored["test"]["loss"]) if key == "loss" else _percent(scored["test"]["accuracy"], key)
+        return scored.test.loss if key == "loss" else _percent(scored.test.accuracy, key)
 
     return of
 
@@ -125,21 +126,21 @@ def has_trained(record: RunRecord, split: Literal["train", "test"] = "test") -> 
     """
     if record.status == "diverged":
         return False
-    last, classes = record.result.get("last"), len(record.data.get("classes", ()))
-    if not last or not (classes or "chance" in last or "held_out_chance" in last):
+    last, classes = record.scored("last"), len(record.data.classes) if record.data else 0
+    if last is None:
         return None
-    read = "test" in last
-    scores = (last["test"] if read else last["validation"] or {}) if split == "test" else {}
-    if split == "train" and record.epochs:
-        scores = vars(record.epochs[-1].train)
-    if "n" not in scores:
+    guessed = last.held_out_chance if last.test is None else last.chance
+    if guessed is None and classes:
+        guessed = 1 / classes
+    scores = last.test or last.validation
+    if split == "train":
+        scores = record.epochs[-1].train if record.epochs else None
+    if scores is None or guessed is None:
         return None
     from scipy.special import bdtrc  # slow to import, for commands that only describe
 
-    right = round(scores["accuracy"] * scores["n"])
-    chance = "chance" if read else "held_out_chance"
-    guessed = last[chance] if chance in last else 1 / classes
-    return right > 0 and bool(bdtrc(right - 1, scores["n"], guessed) < CHANCE)
+    right = round(scores.accuracy * scores.n)
+    return right > 0 and bool(bdtrc(right - 1, scores.n, guessed) < CHANCE)
 
 
 def _trained(record: RunRecord) -> float | None:
@@ -173,8 +174,10 @@ def _curve(of: Callable[[list[float]], float | None]) -> Callable[[RunRecord], f
 
 def _gap(record: RunRecord) -> float | None:
     """Of the same weights on both sides, and no augmentation; runs recorded before that was measured have none."""
-    held_out, clean = MEASURES["held_out_error"].of(record), (record.result.get("last") or {}).get("train_clean")
-    return None if held_out is None or clean is None else held_out - _percent(clean["accuracy"], "error")
+    held_out, last = MEASURES["held_out_error"].of(record), record.scored("last")
+    if held_out is None or last is None or last.train_clean is None:
+        return None
+    return held_out - _percent(last.train_clean.accuracy, "error")
 
 
 def _gap_growth(record: RunRecord) -> float | None:
@@ -261,12 +264,16 @@ def _noise_scale(record: RunRecord) -> float | None:
 
 
 def _activation_memory(record: RunRecord) -> float | None:
-    values = record.result.get("activations")
+    values = record.result.activations if record.result else None
     return None if values is None else 4e-6 * values * record.config.train.batch_size
 
 
-def _result(key: str) -> Callable[[RunRecord], float | None]:
-    return lambda record: float(record.result[key]) if key in record.result else None
+def _result(of: Callable[[Outcome], float | None]) -> Callable[[RunRecord], float | None]:
+    def measured(record: RunRecord) -> float | None:
+        value = of(record.result) if record.result else None
+        return None if value is None else float(value)
+
+    return measured
 
 
 _ALL = (
@@ -309,7 +316,7 @@ _ALL = (
     Measure("roughness_before_drop", "mean change of the held-out error from epoch to epoch in the second half "
             "of the time before the first drop of the rate", "points", None, _roughness_before_drop,
             untrained="nothing"),
-    Measure("seconds", "time of the whole run", "s", True, _result("seconds")),
+    Measure("seconds", "time of the whole run", "s", True, _result(lambda outcome: outcome.seconds)),
     Measure("seconds_per_epoch", "time of an epoch, evaluation included", "s", True, _seconds_per_epoch),
     Measure("milliseconds_per_update", "time of an update", "ms", True, _milliseconds_per_update),
     Measure("gradient_variation", "standard deviation of the gradient norm over its mean, in the last epoch", "ratio",
@@ -322,8 +329,9 @@ _ALL = (
     Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
     Measure("activation_memory", "memory of what the backward pass needs from the forward pass of a batch, in fp32",
             "MB", True, _activation_memory, initial=True),
-    Measure("parameters", "parameters of the network", "count", None, _result("parameters"), initial=True),
-    Measure("macs", "multiply-adds for one image", "count", None, _result("macs"), initial=True),
+    Measure("parameters", "parameters of the network", "count", None, _result(lambda outcome: outcome.parameters),
+            initial=True),
+    Measure("macs", "multiply-adds for one image", "count", None, _result(lambda outcome: outcome.macs), initial=True),
 )  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = {one.name: one for one in _ALL}

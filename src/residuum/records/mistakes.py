@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records import storage
 from residuum.records.attributions import FOLDER
 
@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[int, Image]:
     """
     path = path_of(folder)
     if not path.exists():
-        raise InputError(f"{path} is missing; `residuum study run` makes it for arms that a study looks into")
+        raise InputError(f"{path} is missing", remedies=[Remedy("run study")])
     try:
         return {int(number): image for number, image in load(path.read_bytes()).items()}
     except (SafetensorError, ValueError) as error:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from residuum.config import READABLE, RunConfig, short_name
-from residuum.errors import InputError
-from residuum.records import run_folder, shown, storage
+from residuum.errors import InputError, Remedy
+from residuum.records import outcome, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
+from residuum.records.facts import FACTS, DataFacts, Start
+from residuum.records.outcome import Kept, Outcome, Scored
 
 if TYPE_CHECKING:
     from residuum.records.layers import Layers
@@ -28,7 +30,8 @@ class RunRecord:
     """One run: what was asked (`config`), where it ran, what happened epoch by epoch, what came out.
 
     `status` is `finished` or `diverged` once the result is there, `imported` for weights from elsewhere,
-    `running` while a process works on it and `stopped` otherwise. `result` is empty until the run is complete.
+    `running` while a process works on it and `stopped` otherwise. `result` is None until the run is complete, `data`
+    until it has begun, and `environment` has one entry for each time that it was started or resumed.
     `damaged` has one line for each epoch that is not in `epochs` because its row cannot be read any more.
     """
 
@@ -37,10 +40,10 @@ class RunRecord:
     recipe: str
     status: str
     config: RunConfig
-    environment: tuple[dict[str, Any], ...]
-    data: dict[str, Any]
+    environment: tuple[Start, ...]
+    data: DataFacts | None
     epochs: tuple[EpochDone, ...]
-    result: dict[str, Any]
+    result: Outcome | None
     damaged: tuple[str, ...] = ()
 
     @property
@@ -54,11 +57,23 @@ class RunRecord:
 
     def blind(self) -> RunRecord:
         """This record without anything that it says of the test images, for those who must not know yet."""
-        result = dict(self.result)
-        for which in ("last", "selected"):
-            if result.get(which):
-                result[which] = {key: value for key, value in result[which].items() if key not in ("test", "chance")}
-        return replace(self, epochs=tuple(replace(row, test=None) for row in self.epochs), result=result)
+        epochs = tuple(replace(row, test=None) for row in self.epochs)
+        return replace(self, epochs=epochs, result=self.result.blind() if self.result else None)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What is known of the data.
+
+        Raises:
+            InputError: the run has not begun, or its record of the data is gone.
+        """
+        if self.data is None:
+            raise InputError(f"{self.folder / run_folder.DATA} is missing")
+        return self.data
+
+    def scored(self, which: Kept) -> Scored | None:
+        """What the weights of the last or of the selected epoch came to; None where nothing was scored."""
+        return self.result.of(which) if self.result else None
 
     def _repr_html_(self) -> str:
         """The run in a notebook."""
@@ -67,15 +82,14 @@ class RunRecord:
         rows.append(("data", config.data.dataset.name))
         rows.append(("recipe, seed", f"{self.recipe or '–'}, {config.train.seed}"))
         rows.append(("epochs", f"{len(self.epochs)} of {config.train.epochs}"))
-        for which in ("last", "selected"):
-            if test := (self.result.get(which) or {}).get("test"):
-                scored = self.result[which]
-                text = f"loss {float(test['loss']):.3f}, accuracy {test['accuracy']:.2%} (epoch {scored['epoch']})"
+        for which, scored in (("last", self.scored("last")), ("selected", self.scored("selected"))):
+            if scored and (test := scored.test):
+                text = f"loss {test.loss:.3f}, accuracy {test.accuracy:.2%} (epoch {scored.epoch})"
                 rows.append((f"test, {which} epoch", text))
-        if "parameters" in self.result:
-            rows.append(("parameters", f"{self.result['parameters']:,}"))
-        if "seconds" in self.result:
-            rows.append(("time", f"{self.result['seconds']:.1f} s"))
+        if self.result and self.result.parameters is not None:
+            rows.append(("parameters", f"{self.result.parameters:,}"))
+        if self.result and self.result.seconds is not None:
+            rows.append(("time", f"{self.result.seconds:.1f} s"))
         rows += [("damaged", line) for line in self.damaged]
         return shown.facts(f"Run {self.id}", [*rows, ("folder", str(self.folder))])
 
@@ -91,7 +105,9 @@ class RunRecord:
         if not found and self.config.monitor.histograms:
             raise InputError(f"{self.folder / 'layers'} holds nothing: the run has not begun, or its records are gone")
         if not found:
-            raise InputError(f"run {self.id} recorded no layers; train it with --set monitor.histograms=true --fresh")
+            raise InputError(
+                f"run {self.id} recorded no layers", remedies=[Remedy("anew with", "monitor.histograms=true")]
+            )
         return found
 
     def noise(self) -> list[NoiseSeen]:
@@ -107,8 +123,17 @@ class RunRecord:
             raise InputError(f"{path} is damaged: {error.errors()[0]['msg']}") from error
 
 
-def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """The configuration of a run folder, and what is written beside it (`schema`, `id`, `recipe`).
+@dataclass(frozen=True)
+class Head:
+    """What stands beside the configuration of a run: the version of its schema, the run's id, and its recipe."""
+
+    schema: int
+    id: str
+    recipe: str
+
+
+def read_config(folder: Path) -> tuple[RunConfig, Head]:
+    """The configuration of a run folder, and what is written beside it.
 
     Raises:
         InputError: not a run folder, or one of another version.
@@ -121,7 +146,7 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
         found = values.get("schema") if isinstance(values, dict) else None
         known = " and ".join(map(str, READABLE))
         raise InputError(f"{path} has schema version {found}; this residuum reads versions {known}")
-    head = {key: values.pop(key, "") for key in ("schema", "id", "recipe")}
+    head = Head(values.pop("schema"), str(values.pop("id", "")), str(values.pop("recipe", "")))
     return RunConfig.of(values), head
 
 
@@ -133,18 +158,17 @@ def read_record(folder: Path) -> RunRecord:
     """
     config, head = read_config(folder)
     result_path, data_path = folder / run_folder.RESULT, folder / run_folder.DATA
-    environment_path = folder / run_folder.ENVIRONMENT
-    result = storage.read_json(result_path) if result_path.exists() else {}
+    result = outcome.read(result_path) if result_path.exists() else None
     epochs, damaged = _epochs(folder / run_folder.METRICS)
     unfinished = "running" if storage.is_locked(folder) else "stopped"
     return RunRecord(
-        id=head["id"],
+        id=head.id,
         folder=folder,
-        recipe=head["recipe"],
-        status=result.get("status", unfinished),
+        recipe=head.recipe,
+        status=result.status if result else unfinished,
         config=config,
-        environment=tuple(storage.read_json(environment_path)) if environment_path.exists() else (),
-        data=storage.read_json(data_path) if data_path.exists() else {},
+        environment=run_folder.read_starts(folder),
+        data=storage.typed(FACTS, storage.read_json(data_path), data_path) if data_path.exists() else None,
         epochs=tuple(epochs),
         result=result,
         damaged=tuple(damaged),
@@ -198,7 +222,7 @@ def find_run(name: str, root: Path) -> Path:
         InputError: none, or several.
     """
     if not name.strip():
-        raise InputError("an empty name is no run; `residuum list runs` shows the runs that there are")
+        raise InputError("an empty name is no run", remedies=[Remedy("list runs")])
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
     runs = list(find_runs(root))
@@ -209,14 +233,15 @@ def find_run(name: str, root: Path) -> Path:
         return found[0]
     if found:
         names = ", ".join(run.name for run in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-        raise InputError(f"run {name!r} is ambiguous in {root}: {names}; `residuum list runs` tells them apart")
+        raise InputError(f"run {name!r} is ambiguous in {root}: {names}", remedies=[Remedy("list runs")])
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
     if not runs:
-        raise InputError(f"no run {name!r}: {root} holds no runs; train one, or name another folder with --runs")
+        raise InputError(f"no run {name!r}: {root} holds no runs; train one", remedies=[Remedy("other runs")])
     near = get_close_matches(name, [run.name for run in runs], n=1, cutoff=0.4)
-    hint = f"the nearest is {near[0]!r}" if near else "`residuum list runs` shows the runs that there are"
-    raise InputError(f"no run {name!r} in {root}; {hint}")
+    if near:
+        raise InputError(f"no run {name!r} in {root}; the nearest is {near[0]!r}")
+    raise InputError(f"no run {name!r} in {root}", remedies=[Remedy("list runs")])
 
 
 def record_of(run: RunRecord | Path | str, root: Path) -> RunRecord:

@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 
 from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity, short_name
 from residuum.errors import InputError
-from residuum.records import layers, storage
+from residuum.records import layers, outcome, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
+from residuum.records.facts import STARTS, Start
 
 
 class Position(NamedTuple):
@@ -98,11 +99,25 @@ def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
     return id_
 
 
-def add_environment(folder: Path, environment: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Append this start's environment; returns those of the starts before it."""
+def read_starts(folder: Path) -> tuple[Start, ...]:
+    """Each time that a run was started or resumed, in order.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     path = folder / ENVIRONMENT
-    before: list[dict[str, Any]] = storage.read_json(path) if path.exists() else []
-    storage.write_json(path, [*before, dict(environment)])
+    return storage.typed(STARTS, storage.read_json(path), path) if path.exists() else ()
+
+
+def add_start(folder: Path, start: Start) -> tuple[Start, ...]:
+    """Append this start; returns those before it.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path, before = folder / ENVIRONMENT, read_starts(folder)
+    # What is there already stays as it is, whatever another version wrote into it.
+    storage.write_json(path, [*(storage.read_json(path) if before else ()), start.plain()])
     return before
 
 
@@ -114,15 +129,14 @@ def without_path(folder: Path, error: object) -> str:
 def is_complete(folder: Path) -> bool:
     """Whether the result of a run is there and whole; a damaged one is made again from the last saved state."""
     try:
-        return (folder / RESULT).exists() and isinstance(storage.read_json(folder / RESULT), dict)
+        return (folder / RESULT).exists() and bool(outcome.read(folder / RESULT))
     except InputError:
         return False
 
 
 def is_unread(folder: Path) -> bool:
     """Whether a complete run has left the test set unread, which it would otherwise have scored at its end."""
-    last = storage.read_json(folder / RESULT).get("last")
-    return bool(last) and "test" not in last
+    return outcome.read(folder / RESULT).is_unread
 
 
 def count_test_reads(folder: Path) -> int:

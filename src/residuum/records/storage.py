@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from residuum.errors import BusyError, InputError, StorageError
 
 MANIFEST = "manifest.json"
+T = TypeVar("T")
 
 
 @contextmanager
@@ -74,6 +77,20 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is missing") from error
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
+
+
+def typed(kind: TypeAdapter[T], values: Any, path: Path) -> T:
+    """The values in a file as what they are.
+
+    Raises:
+        InputError: they are something else; one line names the file and the place in it.
+    """
+    try:
+        return kind.validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise InputError(f"{path} is damaged: {place}{': ' if place else ''}{problem['msg']}") from error
 
 
 def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:

@@ -139,7 +139,8 @@ def _surfaces(runs: Mapping[str, RunRecord], elsewhere: bool) -> Iterator[Block]
     for label, record in runs.items():
         found, damaged = surfaces.read_all(record.folder)
         # A run that was still going on then had other weights.
-        epochs = {which: (record.result[which] or {}).get("epoch") for which in ("last", "selected")}
+        kept = {"last": record.scored("last"), "selected": record.scored("selected")}
+        epochs = {which: scored.epoch for which, scored in kept.items() if scored}
         there[label] = [one for one in found if one.grid.epoch == epochs.get(one.grid.which)]
         for line in damaged:
             yield _damaged(record, line, "Delete it, and `residuum surface` computes it anew.")

@@ -54,7 +54,7 @@ def _items(results: Results) -> list[Block]:
         fewer = [seed for seed in said.seeds if seed not in seeds]
         lines += [f"Not promised: {_seeds(more)}."] if more else []
         lines += [f"Promised and left out: {_seeds(fewer)}."] if fewer else []
-        made = [len(look["seeds"]) for look in results.looks]
+        made = [len(look.seeds) for look in results.looks]
         if made and made != [*said.looks[: len(made)]]:
             lines.append(f"The looks were not promised so: they were made at {_listed(made)} seeds.")
     lines += [line for line in (unplanned_look(results), versions(results)) if line]
@@ -93,7 +93,7 @@ def unplanned_look(results: Results) -> str:
     study = results.plan.study
     read = [f"at {_seeds(one.seeds)} ({one.time[:10]})" for one in results.unplanned]
     tests = [(len(one.seeds), 1 - LEVEL) for one in results.unplanned]
-    looks = [(len(look["seeds"]), 1 - float(look["level"])) for look in results.looks]
+    looks = [(len(look.seeds), 1 - look.level) for look in results.looks]
     tests = sorted({*tests, *(looks or [(len(study.seeds), 1 - LEVEL)])})
     sizes, levels = [n for n, _ in tests], [level for _, level in tests]
     wrong = stopping.error(sizes, levels, one_sample=study.compare.pair_by != "none")
@@ -111,8 +111,8 @@ def stopped_early(results: Results) -> str:
     if not early:
         return ""
     first = results.looks[0]
-    numbers = range(1, first["looks"] + 1)
-    sizes, levels = [len(first["seeds"]) * k for k in numbers], [power.spend(k, len(numbers)) for k in numbers]
+    numbers = range(1, first.looks + 1)
+    sizes, levels = [len(first.seeds) * k for k in numbers], [power.spend(k, len(numbers)) for k in numbers]
     claims, paired = len(power.claims_of(results)), results.plan.study.compare.pair_by != "none"
     found = {shift: stopping.exaggeration(sizes, levels, shift, claims=claims, one_sample=paired) for shift in SHIFTS}
     told = [f"one of {shift:g} sd looked {times:.1f} times as large" for shift, times in found.items() if times]
@@ -134,8 +134,7 @@ def versions(results: Results) -> str:
     """That the code was not the same in all runs or when the study was promised; empty if it was."""
     counts: Counter[str] = Counter()
     for record in results.records.values():
-        counts.update({str(one["packages"]["residuum"]) for one in record.environment
-                       if "residuum" in one.get("packages", {})})  # fmt: skip
+        counts.update({one.packages["residuum"] for one in record.environment if "residuum" in one.packages})
     said = results.prespecified
     if len({*counts, *([said.version] if said else [])} - {""}) < 2 or not counts:
         return ""

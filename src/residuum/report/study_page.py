@@ -160,20 +160,18 @@ def _what(results: Results) -> list[Block]:
 
 
 def _data(results: Results) -> list[str]:
-    found: dict[str, None] = {}
+    found: dict[str, dict[str, None]] = {}
     for run in results.plan.runs:
         data = run.config.data
         where = data.root.replace("\\", "/").rstrip("/").rpartition("/")[2]
         text = data.dataset.name + (f" from {where}" if where and where != data.dataset.name else "")
         text += f", fingerprint {data.fingerprint}" if data.fingerprint else ""
-        record = results.records.get(run.id)
-        if record is not None and record.data:
-            counts = (f"{record.data[split]:,} {name}" for split, name in
-                      (("train", "training"), ("validation", "validation"), ("test", "test")))  # fmt: skip
-            text += f"; {', '.join(counts)} images"
-        found[text] = None
-    # Counts are known once a run has begun; before that the same data stands there without them.
-    return [text for text in found if not any(other != text and other.startswith(text) for other in found)]
+        counts_of, record = found.setdefault(text, {}), results.records.get(run.id)
+        if record is not None and (facts := record.data):
+            counts = f"{facts.train:,} training, {facts.validation:,} validation, {facts.test:,} test images"
+            counts_of[counts] = None
+    # Counts are known once a run has begun; before that the data stands there without them.
+    return [f"{text}; {one}" if one else text for text, counts in found.items() for one in counts or ("",)]
 
 
 MEANING = (
@@ -236,7 +234,7 @@ def _arms(results: Results) -> list[Block]:
 def _failures(results: Results) -> list[Block]:
     """Who did not train: a table, or where all did, how much these runs leave open."""
     ended = [one for one in results.failures if one.n and one.high is not None]
-    held = tables.final(results, "accuracy").partition("_")[0]
+    held = "test" if results.selection is None else "validation"
     if not ended:
         return []
     if not any(one.failed for one in ended):
@@ -451,7 +449,7 @@ def _looks(results: Results) -> list[Block]:
         "Seeds were added in groups until every claim was decided or the budget ended. Each look had its share of the "
         "5 % error probability (Lan and DeMets 1983, O'Brien–Fleming-like); a claim decided at a look stays decided."
     )
-    said = [Paragraph(tables.READ_BEFORE)] if results.looks[0].get("read_before") else []
+    said = [Paragraph(tables.READ_BEFORE)] if results.looks[0].read_before else []
     return [Tabular(tables.looks(results), caption), *said]
 
 

@@ -329,7 +329,7 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
     if measure(one.measure).initial:
         return [f"{setting(path, value)} here" for path, value in changes(plan).items()]
     record, theirs = results.records.get(run.id), plan.study.protocol_of(one)
-    images = sum(record.data.get(part, 0) for part in ("train", "validation")) if record else None
+    images = record.data.train + record.data.validation if record and record.data else None
     found = protocols.differences(theirs, protocols.of_run(run.config, one.measure), images)
     if plan.scale != 1:
         said = found.get("epochs", f"{run.config.train.epochs} epochs here")
@@ -340,8 +340,9 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
     where = run.config.data.root.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     if re.search(r"jpe?g", where, re.IGNORECASE):
         others.append(f"JPEG copy of the images here ({where})")
-    if record is not None and record.environment and record.environment[-1].get("precision") not in (None, "fp32"):
-        others.append(f"{record.environment[-1]['precision']} arithmetic here")
+    precision = record.environment[-1].precision if record and record.environment else None
+    if precision not in (None, "fp32"):
+        others.append(f"{precision} arithmetic here")
     others += [f"{setting(path, value)} here" for path, value in changes(plan).items()
                if not protocols.is_covered(path, theirs, found)]  # fmt: skip
     return [text for text in (*found.values(), *others, protocols.unknown(theirs)) if text]
@@ -425,10 +426,9 @@ def troubles(results: Results) -> Table:
         if stands == "failed":
             rows.append((run.arm, str(run.seed), stands, " ".join(results.failed[run.id].split()), run.id))
         elif stands == "diverged" and record is not None:
-            at = record.result["diverged"] or {}
-            what = (f"epoch {at.get('epoch')}, step {at.get('step')}: loss {at.get('loss')}, "
-                    f"gradient norm {at.get('gradient_norm')}")  # fmt: skip
-            rows.append((run.arm, str(run.seed), stands, what, run.id))
+            at = record.result.diverged if record.result else None
+            what = at and f"epoch {at.epoch}, step {at.step}: loss {at.loss}, gradient norm {at.gradient_norm}"
+            rows.append((run.arm, str(run.seed), stands, what or NOTHING, run.id))
         rows += [(run.arm, str(run.seed), "damaged", line, run.id) for line in (record.damaged if record else ())]
     return Table(("arm", "seed", "status", "when or why", "id"), tuple(rows), ("seed",), tuple(r[2] for r in rows))
 
@@ -437,14 +437,11 @@ def looks(results: Results) -> Table:
     """The looks at a study that grew until it was decided, and the share of the error probability each was given."""
     rows, before = [], 0.0
     for look in results.looks:
-        spent = 1 - float(look["level"])
+        spent = 1 - look.level
         before += spent
-        seeds = look["seeds"]
-        decided = look["decided"]
-        said = "; ".join(f"{WORDS.get(verdict, verdict)}: {claim}" for claim, verdict in decided.items())
-        rows.append(
-            (f"{look['look']} of {look['looks']}", str(len(seeds)), f"{spent:.4f}", f"{before:.4f}", said or "none yet")
-        )
+        said = "; ".join(f"{WORDS.get(verdict, verdict)}: {claim}" for claim, verdict in look.decided.items())
+        rows.append((f"{look.look} of {look.looks}", str(len(look.seeds)), f"{spent:.4f}", f"{before:.4f}",
+                     said or "none yet"))  # fmt: skip
     return Table(("look", "seeds", "alpha spent", "alpha in all", "decided so far"), tuple(rows),
                  ("seeds", "alpha spent", "alpha in all"))  # fmt: skip
 
@@ -455,13 +452,14 @@ def environments(results: Results) -> Table:
     names = ("device", "precision", "threads", "determinism", "platform")
     for record in results.records.values():
         for one in record.environment:
-            packages = ", ".join(f"{name} {version}" for name, version in one.get("packages", {}).items())
+            packages = ", ".join(f"{name} {version}" for name, version in one.packages.items())
+            known = (one.device, one.precision, one.threads, one.determinism, one.platform)
             key = (
-                f"{one.get('processor', NOTHING)}, {one.get('cores', '?')} cores",
-                *(str(one.get(name, NOTHING)) for name in names),
-                f"Python {one.get('python', '?')}, {packages}",
+                f"{NOTHING if one.processor is None else one.processor}, {one.cores or '?'} cores",
+                *(NOTHING if value is None else str(value) for value in known),
+                f"Python {one.python or '?'}, {packages}",
             )
-            counts.setdefault(key, []).append(str(one.get("time", "")))
+            counts.setdefault(key, []).append(one.time or "")
     columns = ("processor", *names, "packages", "starts", "dates")
     rows = tuple((*key, str(len(times)), _dates(times)) for key, times in counts.items())
     return Table(columns, rows, ("threads", "starts"))

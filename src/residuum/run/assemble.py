@@ -31,6 +31,7 @@ from residuum.engine.step import has_captured_form
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
+from residuum.records.facts import DataFacts, Normalized
 from residuum.registry import Choice, Table
 
 LOOKED_AT = 128
@@ -57,18 +58,20 @@ class Data:
         channels, height, width = self.dataset.train.images_NCHW.shape[1:]
         return channels, height, width
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def facts(self) -> DataFacts:
         """What a prediction or a report needs to know of the data, for the record."""
-        return {
-            "dataset": self.dataset.name,
-            "fingerprint": self.dataset.fingerprint,
-            "classes": list(self.dataset.classes),
-            "shape": list(self.shape),
-            "train": len(self.train_N),
-            "validation": len(self.validation_N),
-            "test": len(self.dataset.test.labels_N),
-            "normalization": self.normalization.plain(),
-        }
+        constants = self.normalization
+        return DataFacts(
+            dataset=self.dataset.name,
+            fingerprint=self.dataset.fingerprint,
+            classes=tuple(self.dataset.classes),
+            shape=self.shape,
+            train=len(self.train_N),
+            validation=len(self.validation_N),
+            test=len(self.dataset.test.labels_N),
+            normalization=Normalized(constants.kind, constants.mean, constants.std),
+        )
 
 
 def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfig, Data]:

@@ -19,7 +19,7 @@ from residuum.data.batches import normalise_for_network
 from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import state
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, Remedy, unknown
 from residuum.models import Network
 from residuum.records import mistakes, run_folder
 from residuum.records.attributions import BY_EPOCH, REPORTED, Attributions, Maps, Similarity, path_of, read, write
@@ -149,7 +149,7 @@ def _surest(found: Attributions) -> dict[bool, int]:
 
 def _keep_mistakes(record: RunRecord) -> None:
     found = analysis.mistakes(analysis.read(record), MISTAKES)
-    test = predict.test_images(record, "classes", record.result["last"]["epoch"], "")
+    test = predict.test_images(record, "classes", analysis.epoch_of(record), "")
     mistakes.write(record.folder, {one.index: test.images_NCHW[one.index] for one in found})
 
 
@@ -161,11 +161,11 @@ def resolved(method: Choice | str | Mapping[str, Any], shape: tuple[int, int, in
 
 def _check_target(target: str, classes: Sequence[str], *, known: bool) -> None:
     if target == "true" and not known:
-        raise InputError("--target true: the true class of an image file is not known; name the class")
+        raise InputError("the true class of an image file is not known; name the class", argument="target")
     if not isinstance(target, str):
-        raise InputError(f"target: {target!r} is no text; name a class, or predicted or true")
+        raise InputError(f"{target!r} is no text; name a class, or predicted or true", argument="target")
     if target not in ("predicted", "true", *classes):
-        raise unknown("class", target, ("predicted", "true", *classes), place="--target")
+        raise unknown("class", target, ("predicted", "true", *classes), argument="target")
 
 
 def most_confident(record: RunRecord, which: Which = "last") -> list[int]:
@@ -179,7 +179,7 @@ def most_confident(record: RunRecord, which: Which = "last") -> list[int]:
     try:
         predictions = analysis.read(record, which)
     except InputError as error:
-        raise InputError(f"{error}; give image files, or test images by --images") from error
+        raise InputError(error.text, remedies=[*error.remedies, Remedy("images")]) from error
     chosen = []
     for right in (True, False):
         for label in range(min(len(predictions.classes), MOST // 2)):

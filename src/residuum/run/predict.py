@@ -20,17 +20,19 @@ from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
 from residuum.engine.state import Progress
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, Remedy, unknown
 from residuum.models import build
 from residuum.models.foreign import load_foreign
 from residuum.records import run_folder, storage
 from residuum.records.environment import environment
 from residuum.records.event import Scores, TestRead
+from residuum.records.facts import Start
+from residuum.records.outcome import Kept, Outcome
 from residuum.records.record import RunRecord, read_record
 from residuum.records.run_folder import Position
 from residuum.run import assemble
 
-Which = Literal["last", "selected"]
+Which = Kept
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,25 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
     if which == "selected":
         best = checkpoint.values["progress"]["best"]
         if not best:
-            raise InputError(f"{record.folder}: validation has selected no epoch; --which last takes the last one")
+            raise InputError(f"{record.folder}: validation has selected no epoch", remedies=[Remedy("last")])
         checkpoint = run_folder.read_checkpoint(record.folder, Position(best, 0))
-    channels, height, width = record.data["shape"]
-    network = untrained(record)
+    facts, network = record.facts, untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
     on = assemble.compute_here(record.config.compute)
     return Trained(
         network=assemble.place(network, on),
         compute=on,
-        normalization=Normalization.of(record.data["normalization"]),
-        classes=tuple(record.data["classes"]),
-        shape=(channels, height, width),
+        normalization=Normalization(facts.normalization.kind, facts.normalization.mean, facts.normalization.std),
+        classes=facts.classes,
+        shape=facts.shape,
         epoch=checkpoint.position.epoch,
     )
 
 
 def untrained(record: RunRecord) -> nn.Module:
     """The network of a run as it was before training, on the CPU: its seed makes it again."""
-    channels, height, width = record.data["shape"]
-    return build(record.config.model, channels, len(record.data["classes"]), (height, width), record.config.train.seed)
+    channels, height, width = record.facts.shape
+    return build(record.config.model, channels, len(record.facts.classes), (height, width), record.config.train.seed)
 
 
 def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores:
@@ -181,11 +182,10 @@ def import_weights(file: Path, config: RunConfig, root: Path, dataset: Dataset |
         folder.mkdir(parents=True, exist_ok=True)
     with storage.locked(folder):
         run_folder.begin(folder, resolved, f"imported from {file.name}", id_)
-        storage.write_json(folder / run_folder.DATA, data.describe())
+        storage.write_json(folder / run_folder.DATA, data.facts.plain())
         if not run_folder.checkpoints(folder):
-            run_folder.add_environment(folder, environment())
+            run_folder.add_start(folder, Start(**environment()))
             with run_folder.writing(folder) as writer:
                 writer.save(Position(0, 0), {state.WEIGHTS: weights}, {"progress": Progress().plain()})
-        nothing = {"epochs": 0, "steps": 0, "last": None, "selected": None, "diverged": None, "test_reads": 0}
-        storage.write_json(folder / run_folder.RESULT, {"status": "imported", **nothing})
+        storage.write_json(folder / run_folder.RESULT, Outcome("imported").plain())
     return read_record(folder)

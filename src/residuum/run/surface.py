@@ -31,13 +31,15 @@ def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, im
     if dimensions not in (1, 2):
         raise InputError(f"dimensions: {dimensions}; a surface is along 1 direction or over 2")
     if points < 3 or points % 2 == 0:
-        raise InputError(f"--points: {points} is not an odd number from 3 on; the trained network is the middle one")
+        raise InputError(
+            f"{points} is not an odd number from 3 on; the trained network is the middle one", argument="points"
+        )
     if not (np.isfinite(span) and span > 0):
-        raise InputError(f"--span: {span:g} is not above 0")
+        raise InputError(f"{span:g} is not above 0", argument="span")
     if images < 1:
-        raise InputError(f"--images: {images} is not above 0")
+        raise InputError(f"{images} is not above 0", argument="images")
     if seed < 0:
-        raise InputError(f"--seed: {seed} is below 0")
+        raise InputError(f"{seed} is below 0", argument="seed")
     trained = predict.load(record, which)
     train, data = predict.dataset_of(record, root).train, record.config.data
     train_N, _ = split(train.labels_N, subset=data.subset, validation=data.validation, seed=data.split_seed)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records import storage
 from residuum.records.record import RunRecord
 from residuum.run import predict
@@ -96,7 +96,7 @@ def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:
         "classes": list(trained.classes),
         "shape": list(trained.shape),
         "normalization": trained.normalization.plain(),
-        "dataset": record.data["dataset"],
+        "dataset": record.facts.dataset,
         "run": record.id,
         "epoch": trained.epoch,
     }
@@ -107,7 +107,9 @@ def _images(record: RunRecord, root: str) -> Tensor:
     try:
         dataset = predict.dataset_of(record, root)
     except InputError as error:
-        raise InputError(f"the graph is checked on real images, but {error} (--data says where they lie)") from error
+        raise InputError(
+            f"the graph is checked on real images, but {error.text}", remedies=[*error.remedies, Remedy("moved data")]
+        ) from error
     return torch.from_numpy(np.ascontiguousarray(dataset.train.images_NCHW[:CHECKED]))
 
 

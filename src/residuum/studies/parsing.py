@@ -37,7 +37,8 @@ def read(name: str) -> Study:
         return Study(**values)
     except StudyError as error:
         line = line_of(text, error.place)
-        raise StudyError((), f"{where}, line {line}: {error}" if line else f"{where}: {error}") from error
+        message = f"{where}, line {line}: {error.text}" if line else f"{where}: {error.text}"
+        raise StudyError((), message, error.remedies) from error
 
 
 def located(name: str, error: InputError) -> InputError:
@@ -45,12 +46,13 @@ def located(name: str, error: InputError) -> InputError:
     text = source(name)
     where = name if _is_file(name) else f"{name}.toml"
     if isinstance(error, StudyError) and error.place[:1] != ("set",):  # which may be the command's
-        return InputError(f"{where}, line {line_of(text, error.place)}: {error}")
+        return InputError(f"{where}, line {line_of(text, error.place)}: {error.text}", remedies=error.remedies)
     lines = _keys(text)
     for path in re.findall(r"\w+(?:\.\w+)+", str(error)):
         for number, words in lines:
             if ".".join(words).endswith(path):
-                return InputError(f"{where}, line {number}: {'.'.join(words)}: {error}")
+                message = f"{where}, line {number}: {'.'.join(words)}: {error.text}"
+                return InputError(message, remedies=error.remedies)
     return error
 
 

@@ -1,15 +1,17 @@
 """Plan: a study made concrete, arm by arm and run by run, as it is written beside the runs it asks for."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from residuum.config import RunConfig
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records import run_folder, storage
-from residuum.studies.study import Study
+from residuum.studies.study import Study, label_of
 
 PLANS, PLAN, FAILED, LOOKS = "studies", "plan.json", "failed.json", "looks.json"
 
@@ -18,7 +20,8 @@ PLANS, PLAN, FAILED, LOOKS = "studies", "plan.json", "failed.json", "looks.json"
 class PlannedArm:
     """One arm: the dotted settings that set it apart, its size, and how long its runs are.
 
-    `evaluated` is how many images are scored after each epoch.
+    `evaluated` is how many images are scored after each epoch. `family` and `cell` are the named arm and the place on
+    the grid that it comes from, as in `residuum.studies.study.Arm`.
     """
 
     name: str
@@ -28,6 +31,13 @@ class PlannedArm:
     epochs: int
     steps_per_epoch: int
     evaluated: int = 0
+    family: str = ""
+    cell: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What it is called among the arms of its family."""
+        return label_of(self.cell) if self.family else self.name
 
     @property
     def work(self) -> int:
@@ -75,6 +85,19 @@ class Look:
     read_before: bool = False
 
 
+LOOKED: TypeAdapter[tuple[Look, ...]] = TypeAdapter(tuple[Look, ...])
+
+
+def read_looks(folder: Path) -> tuple[Look, ...]:
+    """The looks at a study that grew, from the folder of its plan; empty where it did not.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / LOOKS
+    return storage.typed(LOOKED, storage.read_json(path), path) if path.exists() else ()
+
+
 def is_complete(run: PlannedRun, root: Path) -> bool:
     """Whether a run is in the store, whichever study asked for it, with the test set read if it is to be."""
     folder = root / run.folder
@@ -107,17 +130,26 @@ def read(folder: Path) -> Plan:
     """
     values = storage.read_json(folder / PLAN)
     try:
+        study = Study(**values["study"])
         return Plan(
-            study=Study(**values["study"]),
+            study=study,
             label=values["label"],
             scale=values["scale"],
             settings=values["settings"],
             gave_up=tuple(values["gave_up"]),
-            arms=tuple(PlannedArm(**arm) for arm in values["arms"]),
+            arms=tuple(PlannedArm(**arm) for arm in _with_places(values["arms"], study)),
             runs=tuple(PlannedRun(**{**run, "config": RunConfig.of(run["config"])}) for run in values["runs"]),
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / PLAN} is damaged: {error}") from error
+
+
+def _with_places(arms: Sequence[Mapping[str, Any]], study: Study) -> list[dict[str, Any]]:
+    """The arms of a plan as they are written; those of an earlier version get family and cell from the study."""
+    if all("family" in arm for arm in arms):
+        return [dict(arm) for arm in arms]
+    places = {arm.name: {"family": arm.family, "cell": arm.cell} for arm in study.arms()}
+    return [{**places.get(arm["name"], {}), **arm} for arm in arms]
 
 
 def plans(root: Path) -> Iterator[Path]:
@@ -142,6 +174,6 @@ def find(name: str, root: Path) -> Path:
     if found is not None:
         return found
     if not known:
-        raise InputError(f"study {name!r} was not run in {root}: run it first (`residuum study run`)")
+        raise InputError(f"study {name!r} was not run in {root}", remedies=[Remedy("first run study")])
     near = get_close_matches(name, [folder.name for folder in known], n=1, cutoff=0.0)
     raise InputError(f"study {name!r} was not run in {root}; the nearest there is {near[0]!r}")

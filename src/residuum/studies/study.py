@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from residuum import recipes
 from residuum.config import Named, RunConfig, identity
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, Remedy, unknown
 from residuum.records import shown
 from residuum.records.measures import measure
 from residuum.registry import describe
@@ -33,8 +33,8 @@ MEANT = {"metric": "measure"}
 class StudyError(InputError):
     """A study that cannot be run, with the place in it that is wrong, as `("claims", 1, "expect")`."""
 
-    def __init__(self, place: Sequence[str | int], message: str) -> None:
-        super().__init__(f"{dotted(place)}: {message}" if place else message)
+    def __init__(self, place: Sequence[str | int], message: str, remedies: Sequence[Remedy] = ()) -> None:
+        super().__init__(f"{dotted(place)}: {message}" if place else message, remedies=remedies)
         self.place = tuple(place)
         self.message = message
 
@@ -225,12 +225,16 @@ def _seeds(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm, made concrete: `settings` set it apart from the other arms, `cell` is its value on each axis."""
+    """One arm, made concrete: `settings` set it apart from the other arms, `cell` is its value on each axis.
+
+    `family` is the named arm whose cell it is, in a study that has both named arms and axes; else it is empty.
+    """
 
     name: str
     settings: Mapping[str, Any]
     cell: Mapping[str, Any]
     config: RunConfig
+    family: str = ""
 
 
 class Study(_Part):
@@ -300,13 +304,13 @@ class Study(_Part):
         for number, named in enumerate(self.named or (None,)):
             own = named.settings if named else {}
             for cell in cells:
-                label = ", ".join(_label(path, value) for path, value in cell.items())
-                name = " / ".join(part for part in (named.name if named else "", label) if part)
+                family = named.name if named and cell else ""
+                name = " / ".join(part for part in (named.name if named else "", label_of(cell)) if part)
                 places: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.settings, ("set",))
                 places |= dict.fromkeys(own, ("arms", number, "set")) | dict.fromkeys(cell, ("axes",))
                 # All at once, so that a network on an axis does not undo what an arm sets of it.
                 config = _changed(recipes.recipe(self.base), {**self._unread, **self.settings, **own, **cell}, places)
-                made.append(Arm(name or "base", {**own, **cell}, cell, config))
+                made.append(Arm(name or "base", {**own, **cell}, cell, config, family))
         return tuple(made)
 
     def _repr_html_(self) -> str:
@@ -326,9 +330,8 @@ class Study(_Part):
         if isinstance(wanted, str):
             found = next((other for other in arms if other.name == wanted), None)
         else:
-            cell, name = {**arm.cell, **wanted}, arm.name.partition(" / ")[0] if self.named else ""
-            same = [other for other in arms if other.cell == cell]
-            found = next((o for o in same if not self.named or o.name.partition(" / ")[0] == name), None)
+            place = (arm.family, {**arm.cell, **wanted})
+            found = next((other for other in arms if (other.family, other.cell) == place), None)
         return None if found is None or found.name == arm.name else found
 
     def compared(self) -> tuple[tuple[str, str], ...]:
@@ -351,13 +354,13 @@ class Study(_Part):
     def changed(self, settings: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Self:
         """This study with settings of every arm changed, over what the study says, and with other seeds if given."""
         if SEED in settings:
-            raise InputError(f"--set {SEED}: the seeds of a study are given by --seeds")
+            raise InputError(f"{SEED}: all arms of a study have the same seeds", remedies=[Remedy("seeds")])
         values = self.model_dump(mode="json")
         values["set"] = {**values["set"], **settings}
         for place in (values["axes"], *(arm["set"] for arm in values["arms"])):
             for path in settings:
                 if path in place:
-                    raise InputError(f"--set {path}: study {self.name!r} varies this setting among its arms")
+                    raise InputError(f"{path}: study {self.name!r} varies this setting among its arms")
         if seeds is not None:
             values["seeds"] = list(seeds)
         changed = type(self)(**values)
@@ -393,6 +396,11 @@ def _without_shortcut(arm: Arm) -> str:
     return json.dumps({**values, "model": {**values["model"], "shortcut": None}}, sort_keys=True)
 
 
+def label_of(cell: Mapping[str, Any]) -> str:
+    """What a cell of the grid is called: its value on each axis."""
+    return ", ".join(_label(path, value) for path, value in cell.items())
+
+
 def _label(path: str, value: Any) -> str:
     if isinstance(value, str):
         return value
@@ -418,7 +426,7 @@ def _changed(config: RunConfig, settings: Mapping[str, Any], places: Mapping[str
         return config.changed(settings)
     except InputError as error:
         path = _guilty(config, settings, str(error))
-        raise StudyError((*places[path], path), str(error)) from error
+        raise StudyError((*places[path], path), error.text, error.remedies) from error
 
 
 def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str:
@@ -432,12 +440,12 @@ def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str
 
 
 def _check_still_apart(before: Sequence[Arm], after: Sequence[Arm], settings: Mapping[str, Any]) -> None:
-    """Refuse settings that make two arms the same which were not: `--set model.depth=20` where arms are depths."""
+    """Refuse settings that make two arms the same which were not: `model.depth=20` where arms are depths."""
     pairs = itertools.combinations(range(len(before)), 2)
     for one, two in pairs:
         if before[one].config != before[two].config and after[one].config == after[two].config:
             raise InputError(
-                f"--set {', '.join(settings)}: arms {before[one].name!r} and {before[two].name!r} would be the same"
+                f"{', '.join(settings)}: arms {before[one].name!r} and {before[two].name!r} would be the same"
             )
 
 

@@ -96,18 +96,18 @@ def of_study(results: Results, mark: str = "") -> dict[str, Flow]:
     its layers; what is damaged is left out.
     """
     start, end = (_recorded(results, last=last) for last in (False, True))
+    arms = {arm.name: arm for arm in results.plan.arms}
     families: dict[str, dict[str, str]] = {}
-    for arm in start:
-        title, _, label = arm.rpartition(" / ")
-        families.setdefault(title, {})[label] = arm
+    for name in start:
+        families.setdefault(arms[name].family, {})[arms[name].label] = name
     labels = tuple(dict.fromkeys(label for members in families.values() for label in members))
     alone = len(families) == 1
     if alone and len(start) > MOST:
-        apart = ((title, {arm.rpartition(" / ")[2]: arm for arm in members if arm in start})
+        apart = ((title, {arms[name].label: name for name in members if name in start})
                  for title, members in groups(results))  # fmt: skip
         families = {title: members for title, members in apart if members}
     if alone:  # the arms then look as in the other figures
-        labels = tuple(arm.name.rpartition(" / ")[2] for arm in results.plan.arms)
+        labels = tuple(arm.label for arm in results.plan.arms)
 
     def panel(title: str, members: Mapping[str, str], quantity: Quantity, seen: Mapping[str, list[Layers]]) -> Panel:
         there = {label: seen[arm] for label, arm in members.items() if arm in seen}

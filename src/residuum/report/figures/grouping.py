@@ -39,8 +39,8 @@ def groups(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _kin(study: Study, arm: Arm) -> str:
-    if study.named and study.axes:
-        return arm.name.partition(" / ")[0]
+    if arm.family:
+        return arm.family
     if len(study.axes) > 1:
         path = next(iter(study.axes))
         value = named(arm.cell[path])

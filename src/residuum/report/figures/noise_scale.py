@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.records.record import RunRecord, labels
 from residuum.report import style
 from residuum.report.figures import frame
@@ -35,7 +35,7 @@ def data(records: Sequence[RunRecord]) -> tuple[Line, ...]:
         scales = {one.epoch: one.scale for one in record.noise()}
         if not scales:
             why = "has no noise yet" if record.config.monitor.noise else "did not measure the noise"
-            raise InputError(f"run {record.id} {why}; train it with --set monitor.noise=true --fresh")
+            raise InputError(f"run {record.id} {why}", remedies=[Remedy("anew with", "monitor.noise=true")])
         there = {epoch: scale for epoch, scale in scales.items() if scale is not None}
         unseen = tuple(epoch for epoch in scales if epoch not in there)
         batch = record.config.train.batch_size
