@@ -12,9 +12,9 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 
-from residuum.config import network
 from residuum.engine.compute import keep_freed_memory
 from residuum.models import build
+from residuum.networks.names import network
 from residuum.registry import Choice
 
 

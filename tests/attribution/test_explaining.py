@@ -22,7 +22,7 @@ from residuum.records import attributions, run_folder
 from residuum.records.attributions import Similarity
 from residuum.records.record import read_record
 from residuum.records.run_folder import Position
-from residuum.run import explaining, predict
+from residuum.run import explaining, predict, weights
 from residuum.training import train
 
 TINY = {
@@ -304,7 +304,7 @@ def test_a_number_beyond_the_test_set_is_refused(record):
 def test_weights_from_elsewhere_explain_what_they_are_given(record, tmp_path):
     trained = predict.load(record)
     torch.save(trained.network.state_dict(), tmp_path / "w.th")
-    imported = predict.import_weights(tmp_path / "w.th", record.config, tmp_path / "runs")
+    imported = weights.import_weights(tmp_path / "w.th", record.config, tmp_path / "runs")
     with pytest.raises(InputError, match=r"has no predictions: .* it is imported; give image files, or test images by"):
         explaining.explain(imported)
     found = explaining.explain(imported, "saliency", numbers=[5, 0, 7])

@@ -246,8 +246,8 @@ def test_import_weights_gives_a_run_that_evaluates_as_the_original(run):
 def test_weights_for_cifar10_are_imported_without_its_images(run):
     import torch
 
-    from residuum.config import network
     from residuum.models import build
+    from residuum.networks.names import network
     from residuum.registry import Choice
 
     torch.save(build(Choice.of(network("resnet20")), 3, 10, (32, 32), seed=0).state_dict(), "public.pt")

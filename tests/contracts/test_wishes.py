@@ -94,8 +94,8 @@ WISHES = {
         trained("model=tiny_net", "model.width=6", depth=())
         assert "did you mean 'tiny_net'" in said("show", "model", "tiny_nett", code=2)
     """),
-    "short name of a network": Wish("config.py", '"resnet12c": ((1, 1, 1, 2), (8, 8, 8, 8)),\n    ', '"resnet16c": (', """
-        from residuum.config import short_name
+    "short name of a network": Wish("networks/names.py", '"resnet12c": ((1, 1, 1, 2), (8, 8, 8, 8)),\n    ', '"resnet16c": (', """
+        from residuum.networks.names import short_name
         from residuum.models import MODELS
         listed("models", "resnet12c")
         trained("model=resnet12c", depth=())

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from residuum import recipes
-from residuum.config import RunConfig, identity, network, network_names, parse_setting, short_name
+from residuum.config import RunConfig, identity, parse_setting
 from residuum.errors import InputError
+from residuum.networks.names import network, network_names, short_name
 from residuum.registry import Choice
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from residuum.config import network, network_names, short_name
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.models.activations import ACTIVATIONS
@@ -16,6 +15,7 @@ from residuum.models.init import INITS
 from residuum.models.shortcuts import SHORTCUTS, Subsample
 from residuum.models.stem import STEMS
 from residuum.models.summary import summarize
+from residuum.networks.names import network, network_names, short_name
 from residuum.registry import Choice
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from residuum.config import network
 from residuum.models import MODELS, build
 from residuum.models.summary import summarize
+from residuum.networks.names import network
 from residuum.registry import Choice
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from residuum.config import network
 from residuum.errors import InputError
 from residuum.models import build
 from residuum.models.foreign import MAX_BYTES, load_foreign
+from residuum.networks.names import network
 from residuum.registry import Choice
 
 

@@ -5,11 +5,11 @@ from math import sqrt
 import pytest
 import torch
 
-from residuum.config import network
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.models.blocks import ORDERINGS, Block
 from residuum.models.init import INITS
+from residuum.networks.names import network
 from residuum.registry import Choice
 
 

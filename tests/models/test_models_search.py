@@ -11,11 +11,12 @@ import torch.nn.functional as F
 
 from residuum.cli import main
 from residuum.cli.models import _amount
-from residuum.config import REPORT_C_NETWORKS, RunConfig, parse_setting
+from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.models.search import FLOAT, MOST_BLOCKS, Limits, Task, _splits, cost, search
 from residuum.models.summary import activations, summarize
+from residuum.networks.names import REPORT_C_NETWORKS
 from residuum.registry import Choice
 from residuum.studies.study import Study
 

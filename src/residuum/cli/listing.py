@@ -106,7 +106,7 @@ def _recipe_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _model_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
-    from residuum.config import network, network_names
+    from residuum.networks.names import network, network_names
 
     return [{"name": name, "model": network(name)} for name in network_names()]
 
@@ -136,7 +136,7 @@ def _figure_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from residuum.config import short_name
+    from residuum.networks.names import short_name
     from residuum.records.record import find_runs, read_record
 
     rows: list[dict[str, Any]] = []

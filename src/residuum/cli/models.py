@@ -34,8 +34,8 @@ def add(command: Command) -> None:
 def models_search(options: argparse.Namespace) -> None:
     """`residuum models search`."""
     from residuum.cli.terminal import print_table
-    from residuum.config import short_name
     from residuum.models.search import Limits, Task, search
+    from residuum.networks.names import short_name
     from residuum.registry import Choice
 
     flags = {"parameters": "max_params", "macs": "max_macs", "memory": "max_memory"}

@@ -192,8 +192,8 @@ def draw(options: argparse.Namespace) -> None:
 def import_weights(options: argparse.Namespace) -> None:
     """`residuum import-weights FILE …`."""
     from residuum.config import RunConfig, parse_setting
-    from residuum.run.predict import cifar10_without_images
-    from residuum.run.predict import import_weights as imported
+    from residuum.run.weights import cifar10_without_images
+    from residuum.run.weights import import_weights as imported
 
     mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
     data = data_settings(options.data) if options.data else {}

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from residuum.config import short_name
 from residuum.errors import InputError, StorageError
 from residuum.models.families.resnet import IMAGENET_BLOCKS
+from residuum.networks.names import short_name
 from residuum.registry import Choice
 
 MAX_BYTES = 1 << 30

@@ -1,1 +1,1 @@
-"""Networks as values: their outlines. Nothing here needs torch."""
+"""Networks as values: their names and outlines. Nothing here needs torch."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from residuum.config import READABLE, RunConfig, short_name
+from residuum.config import READABLE, RunConfig
 from residuum.errors import InputError, Remedy
+from residuum.networks.names import short_name
 from residuum.records import outcome, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
 from residuum.records.facts import FACTS, DataFacts, Start

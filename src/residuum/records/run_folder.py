@@ -24,8 +24,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple
 
-from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity, short_name
+from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
 from residuum.errors import InputError
+from residuum.networks.names import short_name
 from residuum.records import layers, outcome, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
 from residuum.records.facts import STARTS, Start

@@ -1,8 +1,7 @@
-"""Using trained weights: evaluate on the test set, predict images, take in weights from elsewhere."""
+"""Using trained weights: evaluate on the test set, predict images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,25 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from residuum.config import RunConfig, identity, short_name
 from residuum.data.batches import normalise_for_network
 from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets import cifar10
 from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
-from residuum.engine.state import Progress
 from residuum.errors import InputError, Remedy, unknown
 from residuum.models import build
-from residuum.models.foreign import load_foreign
-from residuum.records import run_folder, storage
-from residuum.records.environment import environment
+from residuum.records import run_folder
 from residuum.records.event import Scores, TestRead
-from residuum.records.facts import Start
-from residuum.records.outcome import Kept, Outcome
-from residuum.records.record import RunRecord, read_record
+from residuum.records.outcome import Kept
+from residuum.records.record import RunRecord
 from residuum.records.run_folder import Position
 from residuum.run import assemble
 
@@ -155,37 +148,3 @@ def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
         ranked = sorted(zip(trained.classes, shares_K.tolist(), strict=True), key=lambda pair: -pair[1])
         predictions.append(Prediction(path, dict(ranked), image.resized))
     return predictions
-
-
-def cifar10_without_images() -> Dataset:
-    """Shape and classes of CIFAR-10 with one black image: all that its weights need until they are evaluated."""
-    black = Split(np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64))
-    return Dataset("cifar10", cifar10.LAYOUT.classes, black, black, fingerprint="")
-
-
-def import_weights(file: Path, config: RunConfig, root: Path, dataset: Dataset | None = None) -> RunRecord:
-    """Put a public state dict into a run folder that `evaluate` and `predict` accept; its status is `imported`.
-
-    `config` names the network, the data set that it was trained on, and the normalisation of its images. A `dataset`
-    that is given tells shape and classes, and nothing is read.
-
-    Raises:
-        InputError: the file is not a state dict of that network, or settings do not go together.
-    """
-    resolved, data = assemble.resolve(config, dataset)
-    network = assemble.network_of(resolved, data)
-    network.load_state_dict(load_foreign(file, network))
-    weights = state.to_bytes(network.state_dict())
-    id_ = sha256(identity(resolved).encode() + weights).hexdigest()[:12]
-    folder = root / f"{short_name(resolved.model)}-{resolved.data.dataset.name}-imported-{id_}"
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with storage.locked(folder):
-        run_folder.begin(folder, resolved, f"imported from {file.name}", id_)
-        storage.write_json(folder / run_folder.DATA, data.facts.plain())
-        if not run_folder.checkpoints(folder):
-            run_folder.add_start(folder, Start(**environment()))
-            with run_folder.writing(folder) as writer:
-                writer.save(Position(0, 0), {state.WEIGHTS: weights}, {"progress": Progress().plain()})
-        storage.write_json(folder / run_folder.RESULT, Outcome("imported").plain())
-    return read_record(folder)

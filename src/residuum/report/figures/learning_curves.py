@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from residuum.config import short_name
+from residuum.networks.names import short_name
 from residuum.records.event import EpochDone
 from residuum.records.measures import drop_times
 from residuum.records.record import RunRecord

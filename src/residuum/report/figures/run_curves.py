@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from residuum.config import short_name
 from residuum.errors import InputError
+from residuum.networks.names import short_name
 from residuum.records.record import RunRecord, labels
 from residuum.report import style
 from residuum.report.figures import frame, learning_curves
