@@ -60,7 +60,7 @@ def explain(run: RunRecord | Path | str, method: str | Mapping[str, Any] = "grad
         InputError: as `explaining.explain`.
     """
     record = record_of(run, Path(runs))
-    return explaining.explain(record, method, files=files, numbers=numbers, target=target, which=which, root=data)
+    return explaining.explain(record, method, files=files, numbers=numbers, target=target, which=which, data=data)
 
 
 def load_study(name: str) -> Study:

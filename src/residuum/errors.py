@@ -11,7 +11,7 @@ from typing import Literal
 
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
-    "moved data", "images", "limits", "seeds", "until decided",
+    "moved data", "images", "limits", "seeds", "until decided", "fetch",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -28,6 +28,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "limits": "give parameters, macs or memory",
     "seeds": "the study's own seeds give them",
     "until decided": "go on until it is decided, or remove {}",
+    "fetch": "data.download.fetch('{}') downloads it",
 }
 """What would help, in the words of somebody who writes Python; the command line has a table of its own."""
 

@@ -141,7 +141,7 @@ def surface(*runs: Run, dimensions: int = 1, points: int = 21, span: float = 1.0
     found, records = [], _records(runs)
     for record in records:
         settings: dict[str, Any] = {"dimensions": dimensions, "points": points, "span": span, "images": images}
-        *_, (_, grid) = surfacing.evaluate(record, **settings, seed=seed, root=data)
+        *_, (_, grid) = surfacing.evaluate(record, **settings, seed=seed, data=data)
         found.append(surfaces.read(record.folder, grid))
     view = surface_figure.data(_named(records, found))
     return Drawing(surface_figure.lines(view) if dimensions == 1 else surface_figure.contours(view))

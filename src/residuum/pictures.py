@@ -121,7 +121,7 @@ def _augmented(data: Data, choices: tuple[Choice, ...], index: int, seed: int) -
     try:
         check_augmentations(choices, *data.shape)
     except InputError as error:
-        return augmentation_figure.refused(choices[0], str(error).partition(": ")[2])
+        return augmentation_figure.refused(choices[0], error.text.partition(": ")[2])
     resolved = [AUGMENTATIONS.resolve(choice) for choice in choices]
     image_CHW = data.dataset.train.images_NCHW[index]
     after_ECHW = gallery.augmented(resolved, image_CHW, index, seed=seed, epochs=EPOCHS)

@@ -1,4 +1,4 @@
-"""START HERE: `train(config, root) -> RunRecord`, one training run from a configuration to its record.
+"""START HERE: `train(config, runs) -> RunRecord`, one training run from a configuration to its record.
 
 `run` is the same as a stream of events; the command line shows them, `train` only waits for the end.
 """
@@ -40,10 +40,10 @@ def check(config: RunConfig) -> RunConfig:
     return resolved
 
 
-def train(config: RunConfig, root: Path = Path("runs")) -> RunRecord:
+def train(config: RunConfig, runs: Path = Path("runs")) -> RunRecord:
     """Train one network, or go on with a stopped run, or read the record of a complete one.
 
-    The run's folder lies under `root` and is named after the identity of the resolved configuration.
+    The run's folder lies under `runs` and is named after the identity of the resolved configuration.
 
     Raises:
         InputError: as `check`.
@@ -51,7 +51,7 @@ def train(config: RunConfig, root: Path = Path("runs")) -> RunRecord:
         StorageError: a file could not be written.
     """
     folder = None
-    for event in run(config, root):
+    for event in run(config, runs):
         if isinstance(event, Finished):
             folder = event.folder
     assert folder is not None, "a run that raises nothing ends in Finished"
@@ -73,7 +73,7 @@ def resume(folder: Path) -> Generator[Event, None, None]:
 
 
 def run(
-    config: RunConfig, root: Path, *, recipe: str = "", fresh: bool = False, folder: Path | None = None
+    config: RunConfig, runs: Path, *, recipe: str = "", fresh: bool = False, folder: Path | None = None
 ) -> Generator[Event, None, None]:
     """The events of one training run, begun, continued or found complete; its record is written on the way.
 
@@ -84,7 +84,7 @@ def run(
         InputError, BusyError, StorageError: as `train`.
     """
     resolved, data = assemble.resolve(config)
-    folder = folder or run_folder.folder_of(root, resolved)
+    folder = folder or run_folder.folder_of(runs, resolved)
     if run_folder.is_complete(folder) and not fresh:
         unread = resolved.monitor.final_test and run_folder.is_unread(folder)
         yield from (_read_now if unread else _found_complete)(folder, resolved, data)

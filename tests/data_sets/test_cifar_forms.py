@@ -38,7 +38,9 @@ def test_every_form_gives_the_same_data(tmp_path, form):
 
 def test_fetched_archive_is_found_without_a_root(tmp_path, monkeypatch):
     monkeypatch.setenv("RESIDUUM_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match=r"residuum data fetch cifar10.*cifar-10-python\.tar\.gz.*downloads/cifar10"):
+    with pytest.raises(
+        InputError, match=r"cifar-10-python\.tar\.gz.*downloads/cifar10.*fetch\('cifar10'\) downloads it"
+    ):
         load("cifar10")
     downloads = tmp_path / "downloads" / "cifar10"
     downloads.mkdir(parents=True)

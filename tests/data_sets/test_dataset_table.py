@@ -64,7 +64,7 @@ def test_every_data_set_says_in_one_line_what_is_missing(name, tmp_path):
     text = str(caught.value)
     assert "\n" not in text
     assert "data.root" in text
-    assert ("residuum data fetch" in text) == (name not in ("digits", "synthetic", "folder"))
+    assert ("download.fetch" in text) == (name not in ("digits", "synthetic", "folder"))
 
 
 @pytest.mark.parametrize("name", list(DATASETS))

@@ -52,7 +52,7 @@ def page(tmp_path, monkeypatch):
 
     def made(results, root=None, folder=None):
         monkeypatch.setattr(study_page, "picture", sketch)
-        index = write(results, folder or tmp_path / "report", root=root or tmp_path)
+        index = write(results, folder or tmp_path / "report", runs=root or tmp_path)
         return {path.name: path.read_text() for path in index.parent.iterdir() if path.is_file()}
 
     return made
@@ -63,7 +63,7 @@ def printed(whole, tmp_path_factory):
     """A report with all that belongs to it: its sections, its folder and the text of its page."""
     root, found = whole
     folder = tmp_path_factory.mktemp("printed") / "report"
-    write(found, folder, root=root)
+    write(found, folder, runs=root)
     return folder, {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
 
 
@@ -1079,16 +1079,16 @@ def test_an_older_report_is_replaced_and_nothing_else_is(whole, page, tmp_path):
     index = tmp_path / "report" / "index.html"
     before = {path: path.read_bytes() for path in index.parent.rglob("*") if path.is_file()}
     (index.parent / "figures" / "stale.png").write_bytes(b"old")
-    assert write(found, tmp_path / "report", root=root) == index
+    assert write(found, tmp_path / "report", runs=root) == index
     assert {path: path.read_bytes() for path in index.parent.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     with pytest.raises(InputError, match=r"not a report: it holds chapter\.tex"):
-        write(found, tmp_path / "thesis", root=root)
+        write(found, tmp_path / "thesis", runs=root)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="not a report"):
-        write(found, tmp_path / "file", root=root)
+        write(found, tmp_path / "file", runs=root)
 
 
 def test_a_full_disk_leaves_the_older_report(whole, page, tmp_path, monkeypatch):
@@ -1105,7 +1105,7 @@ def test_a_full_disk_leaves_the_older_report(whole, page, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="No space left"):
-        write(replace(found, looks=()), tmp_path / "report", root=root)
+        write(replace(found, looks=()), tmp_path / "report", runs=root)
     assert index.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
@@ -1116,7 +1116,7 @@ def test_a_report_needs_no_torch(whole, tmp_path):
         "import sys; from pathlib import Path; from residuum.analysis.results import results;"
         "from residuum.report.study_page import write; from residuum.studies import plan;"
         f"root = Path({str(root)!r}); found = results(plan.read(plan.find('twins', root)), root);"
-        f"write(found, Path({str(tmp_path / 'report')!r}), root=root); assert 'torch' not in sys.modules"
+        f"write(found, Path({str(tmp_path / 'report')!r}), runs=root); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "report" / "index.html").exists()

@@ -80,19 +80,19 @@ class Results:
         return "".join([*parts, shown.table(f"{about.text} ({about.unit}){scaled}", heads, measured)])
 
 
-def results(plan: Plan, root: Path, *, level: float | None = None) -> Results:
-    """The results of a plan whose run folders lie in `root`, however many of its runs are there.
+def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
+    """The results of a plan whose run folders lie in `runs`, however many of its runs are there.
 
     `level` is that of the verdicts. Without one it is 95 %, or where seeds were added in groups, the one that each look
     was allowed: a claim that a look decided stays decided.
 
     A run whose record is damaged counts as failed.
     """
-    study, beside = plan.study, folder_of(root, plan.label)
+    study, beside = plan.study, folder_of(runs, plan.label)
     found: dict[str, RunRecord] = {}
     unreadable: dict[str, str] = {}
     for run in plan.runs:
-        folder = root / run.folder
+        folder = runs / run.folder
         try:
             if (folder / run_folder.CONFIG).exists():
                 found[run.id] = read_record(folder)
@@ -192,10 +192,10 @@ def _selection(
     return Selection(missing, best, made, read)
 
 
-def note_reading(found: Results, root: Path) -> None:
+def note_reading(found: Results, runs: Path) -> None:
     """Record that results were read, if there are any; never fails, and looks that were planned are no readings."""
     if any(record.result for record in found.records.values()):
-        prespecified.note_reading(found.plan, root, planned=bool(found.looks))
+        prespecified.note_reading(found.plan, runs, planned=bool(found.looks))
 
 
 def _promised(folder: Path) -> tuple[Prespecified | None, str]:

@@ -27,7 +27,7 @@ def export(options: argparse.Namespace) -> None:
 
     record = read_record(find_run(options.folder, options.runs))
     path = options.out or record.folder / "export" / f"{options.which}.{options.format}"
-    done = weights.export(record, options.format, path, which=options.which, root=options.data or "")
+    done = weights.export(record, options.format, path, which=options.which, data=options.data or "")
     if options.json:
         print_json({"run": record.id, "file": str(done.path), "format": done.format, "difference": done.difference,
                     "images": done.images})  # fmt: skip

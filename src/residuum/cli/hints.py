@@ -19,6 +19,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "limits": "give --max-params, --max-macs or --max-memory",
     "seeds": "--seeds gives them",
     "until decided": "go on with --until-decided, or remove {}",
+    "fetch": "`residuum data fetch {}` downloads it",
 }
 
 

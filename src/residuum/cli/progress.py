@@ -75,7 +75,7 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def show(said: Iterable[Said | Plan | Look], root: Path, stream: IO[str]) -> dict[str, str]:
+def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dict[str, str]:
     """Show the runs of a study while they are computed; returns the reasons of those that failed, by arm and seed."""
     console = Console(file=stream, highlight=False, soft_wrap=True)
     board = _Board()
@@ -83,7 +83,7 @@ def show(said: Iterable[Said | Plan | Look], root: Path, stream: IO[str]) -> dic
     with Live(board, console=console, transient=True, refresh_per_second=2) if console.is_terminal else nullcontext():
         for one in said:
             if isinstance(one, Plan):
-                _take_in(board, one, root)
+                _take_in(board, one, runs)
                 continue
             if isinstance(one, Look):
                 console.print(
@@ -107,14 +107,14 @@ def show(said: Iterable[Said | Plan | Look], root: Path, stream: IO[str]) -> dic
     return failed
 
 
-def _take_in(board: _Board, plan: Plan, root: Path) -> None:
+def _take_in(board: _Board, plan: Plan, runs: Path) -> None:
     """Take the runs of a plan into the display, those that are there already as done."""
     arms = {arm.name: arm for arm in plan.arms}
     board.label = plan.label
     for run in plan.runs:
         board.runs[run.id] = run
         board.work[run.id] = arms[run.arm].work
-        if is_complete(run, root):
+        if is_complete(run, runs):
             board.done.add(run.id)
 
 

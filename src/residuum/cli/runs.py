@@ -137,7 +137,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from residuum.run.predict import evaluate as evaluated
 
     record = read_record(find_run(options.folder, options.runs))
-    scores = evaluated(record, options.which, root=options.data or "")
+    scores = evaluated(record, options.which, data=options.data or "")
     if options.json:
         print_json({"test": scores.plain()})
     else:

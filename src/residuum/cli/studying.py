@@ -447,7 +447,7 @@ def report(options: argparse.Namespace) -> None:
 
     folder = plans.find(options.name, options.runs)
     found, out = results(plans.read(folder), options.runs), options.out or folder / "report"
-    index = write(found, out, root=options.runs, elsewhere=options.runs != RUNS)
+    index = write(found, out, runs=options.runs, elsewhere=options.runs != RUNS)
     note_reading(found, options.runs)
     if options.json:
         print_json({"report": str(index)})

@@ -76,7 +76,7 @@ def _computed(label: str, record: RunRecord, options: argparse.Namespace) -> Sur
     points = POINTS[options.dimensions] if options.points is None else options.points
     steps = surface.evaluate(
         record, dimensions=options.dimensions, points=points, span=options.span, images=options.images,
-        seed=options.seed, which=options.which, root=options.data or "",
+        seed=options.seed, which=options.which, data=options.data or "",
     )  # fmt: skip
     there, grid = next(steps)
     done = there

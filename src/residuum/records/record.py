@@ -210,13 +210,13 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
             for name, record in zip(short, records, strict=True)]  # fmt: skip
 
 
-def find_runs(root: Path) -> Iterator[Path]:
-    """The run folders under `root`, in order of name."""
-    if root.is_dir():
-        yield from sorted(path.parent for path in root.glob(f"*/{run_folder.CONFIG}"))
+def find_runs(runs: Path) -> Iterator[Path]:
+    """The run folders under `runs`, in order of name."""
+    if runs.is_dir():
+        yield from sorted(path.parent for path in runs.glob(f"*/{run_folder.CONFIG}"))
 
 
-def find_run(name: str, root: Path) -> Path:
+def find_run(name: str, runs: Path) -> Path:
     """The run folder that a path, an id, or the unambiguous beginning of either means.
 
     Raises:
@@ -226,27 +226,27 @@ def find_run(name: str, root: Path) -> Path:
         raise InputError("an empty name is no run", remedies=[Remedy("list runs")])
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
-    runs = list(find_runs(root))
-    found = [run for run in runs if run.name == name] or [
-        run for run in runs if run.name.startswith(name) or run.name.rpartition("-")[2].startswith(name)
+    there = list(find_runs(runs))
+    found = [run for run in there if run.name == name] or [
+        run for run in there if run.name.startswith(name) or run.name.rpartition("-")[2].startswith(name)
     ]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(run.name for run in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-        raise InputError(f"run {name!r} is ambiguous in {root}: {names}", remedies=[Remedy("list runs")])
+        raise InputError(f"run {name!r} is ambiguous in {runs}: {names}", remedies=[Remedy("list runs")])
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
-    if not runs:
-        raise InputError(f"no run {name!r}: {root} holds no runs; train one", remedies=[Remedy("other runs")])
-    near = get_close_matches(name, [run.name for run in runs], n=1, cutoff=0.4)
+    if not there:
+        raise InputError(f"no run {name!r}: {runs} holds no runs; train one", remedies=[Remedy("other runs")])
+    near = get_close_matches(name, [run.name for run in there], n=1, cutoff=0.4)
     if near:
-        raise InputError(f"no run {name!r} in {root}; the nearest is {near[0]!r}")
-    raise InputError(f"no run {name!r} in {root}", remedies=[Remedy("list runs")])
+        raise InputError(f"no run {name!r} in {runs}; the nearest is {near[0]!r}")
+    raise InputError(f"no run {name!r} in {runs}", remedies=[Remedy("list runs")])
 
 
-def record_of(run: RunRecord | Path | str, root: Path) -> RunRecord:
-    """The record of a run: itself, or by its folder, or by the unambiguous beginning of its name or id within `root`.
+def record_of(run: RunRecord | Path | str, runs: Path) -> RunRecord:
+    """The record of a run: itself, or by its folder, or by the unambiguous beginning of its name or id within `runs`.
 
     Raises:
         InputError: none, several, a damaged one, or something that names no run.
@@ -254,5 +254,5 @@ def record_of(run: RunRecord | Path | str, root: Path) -> RunRecord:
     if isinstance(run, RunRecord):
         return run
     if isinstance(run, Path | str):
-        return read_record(find_run(str(run), root))
+        return read_record(find_run(str(run), runs))
     raise InputError(f"a run is a record, a folder or a name; this is a {type(run).__name__}")

@@ -73,10 +73,10 @@ CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
 METRICS, STEPS, TEST_READS, NOISE = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl", "noise.jsonl"
 
 
-def folder_of(root: Path, config: RunConfig) -> Path:
-    """The folder of a resolved configuration under `root`: a readable label and the run's id."""
+def folder_of(runs: Path, config: RunConfig) -> Path:
+    """The folder of a resolved configuration under `runs`: a readable label and the run's id."""
     label = f"{short_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}"
-    return root / f"{label}-{identity(config)}"
+    return runs / f"{label}-{identity(config)}"
 
 
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:

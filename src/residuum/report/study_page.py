@@ -29,10 +29,10 @@ from residuum.report.tables import Table
 FILES = ("index.html", "report.md", "tables.csv", "tables.tex", "figures")
 
 
-def write(results: Results, folder: Path, *, root: Path, elsewhere: bool = False) -> Path:
+def write(results: Results, folder: Path, *, runs: Path, elsewhere: bool = False) -> Path:
     """Write the report of a study into a folder, in place of an older one; returns the path of its page.
 
-    `root` is the folder that holds the run folders: the page links to them where it lies within. `elsewhere`: it is not
+    `runs` is the folder that holds the run folders: the page links to them where it lies within. `elsewhere`: it is not
     the default one, so that printed commands must name it. The report is made beside its place and moved there when
     it is whole.
 
@@ -51,7 +51,7 @@ def write(results: Results, folder: Path, *, root: Path, elsewhere: bool = False
         "question": results.plan.study.question,
         "mark": tables.mark(results.plan),
         "sections": content,
-        "runs": _way_to(root, folder),
+        "runs": _way_to(runs, folder),
     }
     pictures = [block for section in content for block in section.blocks if isinstance(block, Picture)]
     files = {
@@ -66,13 +66,13 @@ def write(results: Results, folder: Path, *, root: Path, elsewhere: bool = False
     return folder / "index.html"
 
 
-def _way_to(root: Path, folder: Path) -> str:
+def _way_to(runs: Path, folder: Path) -> str:
     """The way from the report up to the folder of the runs, empty where the report lies elsewhere.
 
     A link that led over other folders would tell where on the machine they lie.
     """
-    root, folder = root.resolve(), folder.resolve()
-    return "../" * len(folder.relative_to(root).parts) if folder.is_relative_to(root) else ""
+    runs, folder = runs.resolve(), folder.resolve()
+    return "../" * len(folder.relative_to(runs).parts) if folder.is_relative_to(runs) else ""
 
 
 def _put(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -66,12 +66,12 @@ def explain(
     numbers: Sequence[int] | None = None,
     target: str = "predicted",
     which: Which = "last",
-    root: str = "",
+    data: str = "",
 ) -> Attributions:
     """Attributions of images by a run's weights, with those of the same network with random weights.
 
     The images are `files`, prepared as in training, or test images by their `numbers` (from 0), or where neither is
-    given those of `most_confident`; test images are read from `root`, where the data lies now, and the reading is
+    given those of `most_confident`; test images are read from `data`, where the data lies now, and the reading is
     counted. `target` is the explained class: `predicted`, `true`, or a name. Maps are made in fp32; what is predicted
     is what the network says in the arithmetic of its run.
 
@@ -94,18 +94,18 @@ def explain(
         pictures = from_files([Path(file) for file in files], trained.shape)
     else:
         chosen = most_confident(record, which) if numbers is None else numbers
-        pictures = _from_test_set(record, chosen, trained.epoch, root)
+        pictures = _from_test_set(record, chosen, trained.epoch, data)
     return _compared_with_random(trained, attribute(trained, pictures, choice, target, record.id), choice)
 
 
-def explain_arms(plan: Plan, root: Path) -> Iterator[str]:
+def explain_arms(plan: Plan, runs: Path) -> Iterator[str]:
     """Explain the first finished run of each arm that the plan's study looks inside of, unless that was done.
 
     Its most confident mistakes are kept with it; what is damaged is made again. Yields a line for each that was
     explained or could not be.
     """
     for arm in plan.study.inside:
-        folders = [root / run.folder for run in plan.runs if run.arm == arm and is_complete(run, root)]
+        folders = [runs / run.folder for run in plan.runs if run.arm == arm and is_complete(run, runs)]
         records = [record for record in map(read_record, folders) if record.status == "finished"]
         if not records:
             continue
@@ -200,8 +200,8 @@ def from_files(paths: Sequence[Path], shape: tuple[int, int, int]) -> Pictures:
     return Pictures(names, np.stack([one.pixels_CHW for one in read]), np.full(len(paths), -1))
 
 
-def _from_test_set(record: RunRecord, numbers: Sequence[int], epoch: int, root: str) -> Pictures:
-    test = predict.test_images(record, "explain", epoch, root)
+def _from_test_set(record: RunRecord, numbers: Sequence[int], epoch: int, data: str) -> Pictures:
+    test = predict.test_images(record, "explain", epoch, data)
     for number in numbers:
         if not 0 <= number < len(test):
             raise InputError(f"there is no test image {number}; they are numbered from 0 to {len(test) - 1}")

@@ -87,38 +87,38 @@ def untrained(record: RunRecord) -> nn.Module:
     return build(record.config.model, channels, len(record.facts.classes), (height, width), record.config.train.seed)
 
 
-def evaluate(record: RunRecord, which: Which = "last", root: str = "") -> Scores:
-    """Loss and accuracy on the test set; the reading of it is counted in the record. `root`: where the data lies now.
+def evaluate(record: RunRecord, which: Which = "last", data: str = "") -> Scores:
+    """Loss and accuracy on the test set; the reading of it is counted in the record. `data`: where the data lies now.
 
     Raises:
         InputError: as `load`; or the data is missing, or not that of the run.
     """
     trained = load(record, which)
-    test = test_images(record, "evaluate", trained.epoch, root)
+    test = test_images(record, "evaluate", trained.epoch, data)
     indices_N = np.arange(len(test))
     logits_NK = assemble.split_logits(trained.network, test, indices_N, trained.normalization, trained.compute)
     return metrics.scores("test", logits_NK, torch.from_numpy(test.labels_N))
 
 
-def dataset_of(record: RunRecord, root: str) -> Dataset:
-    """The data set of a run; `root` is where it lies now, empty if it was not moved.
+def dataset_of(record: RunRecord, data: str) -> Dataset:
+    """The data set of a run; `data` is where it lies now, empty if it was not moved.
 
     Raises:
         InputError: it is missing, or not that of the run.
     """
-    config = record.config.changed({"data.root": root}) if root else record.config
+    config = record.config.changed({"data.root": data}) if data else record.config
     return assemble.dataset_of(config.data)
 
 
-def test_images(record: RunRecord, why: Literal["evaluate", "classes", "explain"], epoch: int, root: str) -> Split:
+def test_images(record: RunRecord, why: Literal["evaluate", "classes", "explain"], epoch: int, data: str) -> Split:
     """All test images of a run with their labels; the reading of them is counted in its record.
 
-    `epoch` is that of the weights they are read for; `root` is where the data lies now, empty if it was not moved.
+    `epoch` is that of the weights they are read for; `data` is where the data lies now, empty if it was not moved.
 
     Raises:
         InputError: the data is missing, or not that of the run.
     """
-    dataset = dataset_of(record, root)
+    dataset = dataset_of(record, data)
     with run_folder.writing(record.folder) as writer:
         writer.write(TestRead(why, epoch))
     return dataset.test

@@ -18,12 +18,12 @@ from residuum.streams import stream_seed
 
 
 def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, images: int, seed: int,
-             which: Which = "last", root: str = "") -> Iterator[tuple[int, Grid]]:  # fmt: skip
+             which: Which = "last", data: str = "") -> Iterator[tuple[int, Grid]]:  # fmt: skip
     """Compute a surface point by point; yields how many points are there, first those of an earlier, stopped call.
 
     The loss is the mean cross-entropy over the first `images` training images of the run, unaugmented, in evaluation
     mode: batch norm keeps the statistics that were saved with the weights (Li et al. 2018, section 4). Every point is
-    in the record before it is yielded. `root`: where the data lies now.
+    in the record before it is yielded. `data`: where the data lies now.
 
     Raises:
         InputError: settings that cannot be, or as `predict.load` and `assemble.dataset_of`.
@@ -41,8 +41,8 @@ def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, im
     if seed < 0:
         raise InputError(f"{seed} is below 0", argument="seed")
     trained = predict.load(record, which)
-    train, data = predict.dataset_of(record, root).train, record.config.data
-    train_N, _ = split(train.labels_N, subset=data.subset, validation=data.validation, seed=data.split_seed)
+    train, asked = predict.dataset_of(record, data).train, record.config.data
+    train_N, _ = split(train.labels_N, subset=asked.subset, validation=asked.validation, seed=asked.split_seed)
     chosen_N = train_N[:images]
     grid = Grid(dimensions, points, span, len(chosen_N), seed, which, trained.epoch)
     labels_N = torch.from_numpy(train.labels_N[chosen_N])

@@ -69,13 +69,13 @@ class Deployed(nn.Module):
         return logits_NK
 
 
-def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last", root: str = "") -> Exported:
+def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last", data: str = "") -> Exported:
     """Write the network of a run into one file.
 
     `safetensors` holds the weights by the names that most public networks for CIFAR use; its metadata has a JSON object
     `residuum` with all that a program needs to build and feed the network. `onnx` is a graph from uint8 `images`
     [N, C, H, W] to `logits` [N, K], the same JSON in its metadata; before it is written, its logits are compared with
-    the network's on training images, for which the data set must be at hand (`root`: where it lies now).
+    the network's on training images, for which the data set must be at hand (`data`: where it lies now).
 
     Raises:
         InputError: as `predict.load`; a package for ONNX is missing; or the graph gives other logits than the network.
@@ -89,7 +89,7 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
         content = safetensors.torch.save(tensors, {"residuum": description})
     else:
-        images_NCHW = _images(record, root)
+        images_NCHW = _images(record, data)
         content = _onnx(trained, images_NCHW[:2], description)
         difference = _difference(content, trained, images_NCHW)
         if not difference <= TOLERANCE:
@@ -114,10 +114,10 @@ def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:
     }
 
 
-def _images(record: RunRecord, root: str) -> Tensor:
+def _images(record: RunRecord, data: str) -> Tensor:
     """Some training images of the run, uint8."""
     try:
-        dataset = predict.dataset_of(record, root)
+        dataset = predict.dataset_of(record, data)
     except InputError as error:
         raise InputError(
             f"the graph is checked on real images, but {error.text}", remedies=[*error.remedies, Remedy("moved data")]

@@ -98,20 +98,20 @@ def read_looks(folder: Path) -> tuple[Look, ...]:
     return storage.typed(LOOKED, storage.read_json(path), path) if path.exists() else ()
 
 
-def is_complete(run: PlannedRun, root: Path) -> bool:
+def is_complete(run: PlannedRun, runs: Path) -> bool:
     """Whether a run is in the store, whichever study asked for it, with the test set read if it is to be."""
-    folder = root / run.folder
+    folder = runs / run.folder
     return run_folder.is_complete(folder) and not (run.config.monitor.final_test and run_folder.is_unread(folder))
 
 
-def folder_of(root: Path, label: str) -> Path:
-    """The folder of a plan, beside the run folders under `root`."""
-    return root / PLANS / label
+def folder_of(runs: Path, label: str) -> Path:
+    """The folder of a plan, beside the run folders under `runs`."""
+    return runs / PLANS / label
 
 
-def write(plan: Plan, root: Path) -> Path:
+def write(plan: Plan, runs: Path) -> Path:
     """Write a plan; returns its folder."""
-    folder = folder_of(root, plan.label)
+    folder = folder_of(runs, plan.label)
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     values = asdict(replace(plan, runs=())) | {
@@ -152,28 +152,28 @@ def _with_places(arms: Sequence[Mapping[str, Any]], study: Study) -> list[dict[s
     return [{**places.get(arm["name"], {}), **arm} for arm in arms]
 
 
-def plans(root: Path) -> Iterator[Path]:
-    """The folders of plans under `root`, the one last written first."""
-    found = list((root / PLANS).glob(f"*/{PLAN}"))
+def plans(runs: Path) -> Iterator[Path]:
+    """The folders of plans under `runs`, the one last written first."""
+    found = list((runs / PLANS).glob(f"*/{PLAN}"))
     yield from (path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
 
 
-def find(name: str, root: Path) -> Path:
+def find(name: str, runs: Path) -> Path:
     """The folder of the plan that a label means, or the plan of a study that was written last.
 
     Raises:
         InputError: the study was never run here.
     """
-    if (folder_of(root, name) / PLAN).exists():
-        return folder_of(root, name)
+    if (folder_of(runs, name) / PLAN).exists():
+        return folder_of(runs, name)
     if (Path(name) / PLAN).exists():
         return Path(name)
-    known = list(plans(root))
+    known = list(plans(runs))
     stem = Path(name).stem
     found = next((folder for folder in known if folder.name.rpartition("@")[0] == stem or folder.name == stem), None)
     if found is not None:
         return found
     if not known:
-        raise InputError(f"study {name!r} was not run in {root}", remedies=[Remedy("first run study")])
+        raise InputError(f"study {name!r} was not run in {runs}", remedies=[Remedy("first run study")])
     near = get_close_matches(name, [folder.name for folder in known], n=1, cutoff=0.0)
-    raise InputError(f"study {name!r} was not run in {root}; the nearest there is {near[0]!r}")
+    raise InputError(f"study {name!r} was not run in {runs}; the nearest there is {near[0]!r}")

@@ -62,9 +62,9 @@ class Reading:
     planned: bool
 
 
-def prespecify(plan: Plan, root: Path, looks: Sequence[int] = ()) -> None:
+def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
     """Record what a plan promises, unless its study was begun already: then it is too late, or stands there."""
-    folder, study = folder_of(root, plan.label), plan.study
+    folder, study = folder_of(runs, plan.label), plan.study
     if any(path.exists() for path in (folder / PRESPECIFIED, folder / PLAN)):
         return
     arms = study.arms()
@@ -82,7 +82,7 @@ def prespecify(plan: Plan, root: Path, looks: Sequence[int] = ()) -> None:
         "arms": _arms(study),
         "seeds": list(study.seeds),
         "looks": list(looks),
-        "complete": sum(is_complete(run, root) for run in plan.runs),
+        "complete": sum(is_complete(run, runs) for run in plan.runs),
     }
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -187,12 +187,12 @@ def dropped(study: Study, said: Prespecified | None) -> tuple[Claim, ...]:
     return tuple(one for one in said.claims if one.statement not in kept) if said else ()
 
 
-def note_reading(plan: Plan, root: Path, *, planned: bool) -> None:
+def note_reading(plan: Plan, runs: Path, *, planned: bool) -> None:
     """Record that the verdicts of a plan are read now, unless the last reading was of the same seeds.
 
     A folder that cannot be written is left as it is: reading must not fail for that.
     """
-    path, seeds = folder_of(root, plan.label) / READINGS, plan.study.seeds
+    path, seeds = folder_of(runs, plan.label) / READINGS, plan.study.seeds
     with suppress(OSError, StorageError):
         last = readings(path.parent)[-1:]
         if last and (last[0].seeds, last[0].planned) == (seeds, planned):

@@ -8,7 +8,7 @@ from typing import Any, Self
 from residuum.data import cache
 from residuum.data.dataset import Dataset
 from residuum.data.formats.files import reading
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,6 @@ def load_files(
         if root is not None:
             raise InputError(f"{root} holds no {name}: bring {bring}")
         raise InputError(
-            f"{name} is not here: run `residuum data fetch {name}`, or bring {bring} to {place}, or set data.root"
+            f"{name} is not here: bring {bring} to {place}, or set data.root", remedies=[Remedy("fetch", name)]
         )
     return cache.cached(name, settings or {}, source.files, source.decode)
