@@ -91,7 +91,7 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     if seeds is not None:
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
     plan = planning.plan(found, settings or {}, scale=scale)
-    threads = threads or max(1, usual_threads() // workers)
+    threads = threads or max(1, usual_threads() // max(1, workers))
     for _ in conducting.run(plan, Path(runs), Room(workers, threads, lanes), launcher):
         pass
     for _ in explaining.explain_arms(plan, Path(runs)):

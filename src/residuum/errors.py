@@ -27,7 +27,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "images": "give image files, or test images by their numbers",
     "limits": "give parameters, macs or memory",
     "seeds": "the study's own seeds give them",
-    "until decided": "go on until it is decided, or remove {}",
+    "until decided": "go on until it is decided, or ask anew in a study of another name",
     "fetch": "data.download.fetch('{}') downloads it",
 }
 """What would help, in the words of somebody who writes Python; the command line has a table of its own."""

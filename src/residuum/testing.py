@@ -10,11 +10,12 @@ what does not hold. The parts that come with the product are tested by the same 
 import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from itertools import pairwise
 from math import inf, isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from residuum.optim import Factor, Span, parameter_groups, with_warmup
 from residuum.records import run_folder
 from residuum.records.event import Finished
 
+Check = TypeVar("Check", bound=Callable[..., None])
+
 __all__ = [
     "check_activation",
     "check_augmentation",
@@ -50,6 +53,23 @@ __all__ = [
 ]
 
 
+def _contract(check: Check) -> Check:
+    """A check of which everything that goes wrong in somebody's part is an AssertionError of one line."""
+
+    @wraps(check)
+    def told(*arguments: Any, **settings: Any) -> None:
+        try:
+            check(*arguments, **settings)
+        except AssertionError:
+            raise
+        except Exception as error:
+            line = (str(error).strip().splitlines() or ["no message"])[0]
+            raise AssertionError(f"it fails with {type(error).__name__}: {line}") from error
+
+    return cast(Check, told)
+
+
+@_contract
 def check_activation(build: Callable[[], nn.Module]) -> None:
     """The contract of an activation: elementwise, without parameters, never in place, with a gradient that is finite.
 
@@ -76,6 +96,7 @@ def check_activation(build: Callable[[], nn.Module]) -> None:
     _hold(_close(y_NCHW[kept], among_others_NCHW[kept]), "the output for a value depends on the values around it")
 
 
+@_contract
 def check_network(
     build: Callable[[int, int], Network],
     *,
@@ -128,6 +149,7 @@ def check_network(
     _hold(_close(laid_out_NK, expected_NK, 1e-4), "the logits depend on the memory format of the images")
 
 
+@_contract
 def check_dataset(load: Callable[[Path | None], Dataset], root: Path | None = None) -> None:
     """The contract of a data set: whole, the same each time, made by `Dataset.of`, its classes told apart by name.
 
@@ -145,6 +167,7 @@ def check_dataset(load: Callable[[Path | None], Dataset], root: Path | None = No
         _hold(split.images_NCHW.flags.c_contiguous, f"the {which} images do not lie in one piece of memory")
 
 
+@_contract
 def check_augmentation(apply: Callable[[Tensor, Draw], Tensor], *, channels: int = 3, size: int = 16) -> None:
     """The contract of an augmentation: an image's is a function of (seed, epoch, index) and of nothing else.
 
@@ -179,6 +202,7 @@ def check_augmentation(apply: Callable[[Tensor, Draw], Tensor], *, channels: int
     _hold(len(torch.unique(same_BCHW, dim=0)) > 1, "all images of a batch have the same numbers")
 
 
+@_contract
 def check_mixing(mix: Mix) -> None:
     """The contract of a mixing: a function of the batch and the generator's seed, whose shares are shares.
 
@@ -206,6 +230,7 @@ def check_mixing(mix: Mix) -> None:
         _hold(targets.min().item() >= 0, "a share of a class is below 0")
 
 
+@_contract
 def check_normalization(estimate: Callable[[NDArray[np.uint8], int], Normalization]) -> None:
     """The contract of a normalisation: plain values from training images and a seed, the same bits in any batch.
 
@@ -226,6 +251,7 @@ def check_normalization(estimate: Callable[[NDArray[np.uint8], int], Normalizati
     _hold(torch.equal(found(pixels_NCHW[7:9]), whole_NCHW[7:9]), "an image is normalised otherwise in another batch")
 
 
+@_contract
 def check_schedule(build: Callable[[Span], Factor]) -> None:
     """The contract of a schedule: a share of the base rate at every step, which a resumed run finds again.
 
@@ -248,6 +274,7 @@ def check_schedule(build: Callable[[Span], Factor]) -> None:
                 _hold(again == factors[start:stop], f"a run that is resumed at step {start} has other rates")
 
 
+@_contract
 def check_optimizer(build: Callable[[Sequence[dict[str, Any]]], torch.optim.Optimizer], *, lr: float) -> None:
     """The contract of an optimizer: it learns at the rate `lr`, obeys it, and is resumed to the same bits.
 
@@ -288,6 +315,7 @@ def check_optimizer(build: Callable[[Sequence[dict[str, Any]]], torch.optim.Opti
         )
 
 
+@_contract
 def check_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     """The contract of a loss: one number from labels or from shares, in fp32 or better whatever the logits are.
 
@@ -308,6 +336,7 @@ def check_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     _hold(exact, "in double precision the gradient is not that of the loss")
 
 
+@_contract
 def check_penalty(penalty: Callable[[Sequence[Tensor]], Tensor]) -> None:
     """The contract of a penalty: one finite number that can be differentiated, and 0 of no parameters.
 
@@ -325,6 +354,7 @@ def check_penalty(penalty: Callable[[Sequence[Tensor]], Tensor]) -> None:
     _hold(whole, "of no parameters it is not a 0 that can be differentiated")
 
 
+@_contract
 def check_method(
     maps: Callable[[Network, Tensor, Tensor, Tensor], Mapping[str, Tensor]],
     network: Network,
@@ -363,6 +393,7 @@ def check_method(
     )
 
 
+@_contract
 def check_launcher(launch: Launch) -> None:
     """The contract of a launcher: every run ends with the bits that it has alone, stopped or not.
 

@@ -1,5 +1,7 @@
 """What `residuum bench` counts, against sums written out by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -41,3 +43,9 @@ def test_the_peak_is_that_of_a_product_of_square_matrices(monkeypatch):
     took = iter([4.0, 2.0, 3.0])
     monkeypatch.setattr(bench, "_timed", lambda work: next(took))
     assert bench.peak(torch.float32, size=1000, repeats=3) == pytest.approx(2 * 1000**3 / 2.0 / 1e9)
+
+
+def test_the_plain_script_is_where_bench_looks_for_it():
+    """In a checkout; an installed package has none, and is measured alone."""
+    assert Path(__file__).parents[2] / "benchmarks" / "plain_script.py" == bench.PLAIN_SCRIPT
+    assert bench.PLAIN_SCRIPT.is_file()

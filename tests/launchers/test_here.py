@@ -8,7 +8,7 @@ from residuum.conduct.launchers import LAUNCHERS, here, launch_of
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room
 from residuum.config import RunConfig
 from residuum.errors import InputError
-from residuum.records import run_folder
+from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Finished, StepDone
 
 
@@ -28,10 +28,12 @@ def test_a_run_that_cannot_work_fails_alone_and_an_unexpected_error_comes_as_it_
     crashing = tiny(1)
     broken = folder_of(tmp_path, crashing)
     run_folder.begin(broken, crashing, "quick")
-    (broken / run_folder.ENVIRONMENT).write_text("5")  # JSON, but nothing that residuum wrote
+    state = broken / "checkpoints" / run_folder.Position(1, 0).name
+    state.mkdir(parents=True)
+    (state / storage.MANIFEST).write_text("{}")  # JSON, but nothing that residuum wrote
     said = here.launch([job(impossible), job(crashing)], tmp_path, Room())
     assert next(said) == JobFailed("seed 3", "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?")
-    with pytest.raises(TypeError):
+    with pytest.raises(KeyError):
         list(said)
 
 

@@ -74,7 +74,7 @@ def test_workers_give_the_bits_of_one_process_on_the_threads_asked_for(tmp_path,
     assert (most, workers()) == (2, set())
     for config, bits_of_one in zip(configs, expected, strict=True):
         record = read_record(folder_of(tmp_path, config))
-        assert (record.environment[0]["threads"], record.recipe) == (1, "quick")
+        assert (record.environment[0].threads, record.recipe) == (1, "quick")
         assert bits(record.folder) == bits_of_one
     of_first = [one.event for one in said if one.id == "seed 0"]
     assert [type(event) for event in of_first if not isinstance(event, StepDone)] == [
@@ -92,7 +92,9 @@ def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, who
     impossible = RunConfig().changed({"data.dataset": "synthetic", "optim.optimizer": "sgdd", "train.seed": 3})
     broken = folder_of(tmp_path, crashing)
     run_folder.begin(broken, crashing, "quick")
-    (broken / run_folder.ENVIRONMENT).write_text("5")  # JSON, but nothing that residuum wrote
+    state = broken / "checkpoints" / run_folder.Position(1, 0).name
+    state.mkdir(parents=True)
+    (state / storage.MANIFEST).write_text("{}")  # JSON, but nothing that residuum wrote
     said = []
     for one in launch([job(killed), job(impossible), job(crashing), job(well)], tmp_path, Room(1, 1)):
         if not said_of(said, EpochDone) and isinstance(one, JobEvent) and isinstance(one.event, EpochDone):
@@ -105,7 +107,7 @@ def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, who
     assert sum(event.step > 0 for event in said_of(said, Started)) == 1, "the killed one went on where it stood"
     failed = {one.id: one.reason for one in said if isinstance(one, JobFailed)}
     assert failed.keys() == {"seed 1", "seed 3"}
-    assert failed["seed 1"].startswith("TypeError: ")
+    assert failed["seed 1"].startswith("KeyError: ")
     assert failed["seed 1"].endswith(f" (traceback: {broken / CRASH_LOG})")
     assert (broken / CRASH_LOG).read_text().count("Traceback (most recent call last)") == 1 + 3
     assert failed["seed 3"] == "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?"

@@ -46,7 +46,7 @@ def test_a_study_without_a_record_says_that_nothing_was_prespecified(whole):
 def test_a_study_that_kept_what_it_promised_says_so(tmp_path):
     found = after_promises(tmp_path, depths(), depths())
     (said,), _, beside = told(found)
-    assert said.startswith("Recorded before the first run, 20")
+    assert said.startswith("Recorded before the first run of this study, 20")
     assert f"hash {found.prespecified.hash}: 1 claim with margins, in one family (Holm, all claims, 5 %); " in said
     assert "5 exploratory comparisons on test error; 3 seeds (0, 1, 2); one test of all seeds; residuum" in said
     assert said.endswith("Nothing of it has changed since, in 18 runs.")

@@ -90,6 +90,7 @@ def test_label_says_whether_the_runs_are_those_of_the_study():
     plain = planning.plan(tiny(), {}).label
     assert planning.plan(tiny(), {"data.validation": 12}).label == plain
     assert planning.plan(tiny(seeds=1), {}).label == plain
+    assert planning.plan(tiny(), {"save.every": 2, "monitor.histograms": True}).label == plain
     others = {planning.plan(tiny(), {}, scale=0.5).label, planning.plan(tiny(), {"optim.lr": 0.5}).label}
     assert len(others | {plain}) == 3
 
@@ -343,7 +344,7 @@ def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     found = results(plans.read(plans.find("tiny", tmp_path)), tmp_path)
     assert [one.verdict for one in found.verdicts] == ["supported"]
     assert [look.seeds for look in found.looks] == [look.seeds for look in looks]
-    with pytest.raises(InputError, match=r"was grown until it was decided: .*go on until it is decided, or remove"):
+    with pytest.raises(InputError, match=r"was grown until it was decided: .*go on until it is decided, or ask anew"):
         list(conducting.run(planning.plan(plain, {}), tmp_path, Room(1, 1)))
     same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.0200001}}], compare={}, seeds=2,
                 claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip
@@ -441,7 +442,7 @@ def test_the_command_that_is_printed_names_the_folder_of_the_runs(here, tmp_path
         assert main(["study", "report", "tiny", *runs]) == 0
         folder = tmp_path / (runs[-1] if runs else "runs") / "studies" / "tiny" / "report"
         assert ("--runs RUNS" in (folder / "report.md").read_text()) == bool(runs)
-    with pytest.raises(InputError, match=r"was not run in none: run it first \(`residuum study run`\)"):
+    with pytest.raises(InputError, match=r"was not run in none; run it first"):
         plans.find("tiny", Path("none"))
 
 

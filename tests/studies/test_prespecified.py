@@ -52,6 +52,17 @@ def test_everything_that_was_promised_is_on_record(tmp_path):
     assert len(said.hash) == 12
 
 
+def test_a_claim_whose_runs_were_all_there_before_is_exploratory(tmp_path):
+    """Else a study could be written from the results of another, which had computed the same runs."""
+    plan = planned(study())
+    for run in plan.runs:
+        if run.arm in ("plain20", "plain56"):
+            leave(tmp_path, run, 9.0)
+    said = recorded(tmp_path)
+    assert said.known == ("plain20", "plain56")
+    assert exploratory(plan.study, said) == ("claimed when all its runs were there already", "")
+
+
 def test_the_hash_is_of_the_record_and_tells_a_change(tmp_path):
     first = recorded(tmp_path / "a")
     values = json.loads((plans.folder_of(tmp_path / "a", "twins") / prespecified.PRESPECIFIED).read_text())
@@ -169,7 +180,8 @@ def test_unplanned_looks_are_readings_of_other_seeds_that_no_look_was():
         return Reading(f"2026-01-0{day}", tuple(range(count)), is_planned)
 
     found = [at(1, 3), at(2, 6), at(3, 3), at(4, 9, True), at(5, 12)]
-    assert unplanned(found, range(12)) == (at(1, 3), at(2, 6))
-    assert unplanned(found, range(6)) == (at(1, 3), at(5, 12))
-    assert unplanned([at(4, 9, True)], range(12)) == ()
-    assert unplanned(found[:1], [2, 1, 0]) == ()
+    assert unplanned(found, range(12), looked=True) == (at(1, 3), at(2, 6))
+    assert unplanned(found, range(6), looked=True) == (at(1, 3), at(5, 12))
+    assert unplanned([at(4, 9, True)], range(12), looked=True) == ()
+    assert unplanned(found[:1], [2, 1, 0], looked=True) == ()
+    assert unplanned([at(4, 9, True)], range(12), looked=False) == (at(4, 9, True),), "a look that was dropped"

@@ -144,7 +144,11 @@ def _compare(arm: Summary, baseline: Summary, *, paired: bool, level: float) -> 
         smallest = (2 if arm.n == baseline.n else 1) / math.comb(arm.n + baseline.n, n)
     notes = [_left_out(arm, baseline)] if paired and by_t else []
     if not by_t:
-        how = f"compared by ranks, p {found.ranks.p():.2g}" if found.ranks else f"{arm.measure} says nothing of such"
+        how = (
+            f"compared by {found.ranks.name()}, p {found.ranks.p():.2g}"
+            if found.ranks
+            else f"{arm.measure} says nothing of such"
+        )
         notes.append(f"{said((arm, baseline))}: {how}")
     elif n == 0:
         notes.append("no pair to compare" if paired else "an arm has no run to compare")

@@ -253,13 +253,12 @@ def _wilson(right: int, images: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One test image that was given another class: its place in the test set, and the probabilities of both classes."""
+    """One test image that was given another class: its place in the test set, and the probability it was given."""
 
     index: int
     true: str
     predicted: str
     probability: float
-    of_true: float
 
 
 def mistakes(predictions: Predictions, most: int) -> tuple[Mistake, ...]:
@@ -272,7 +271,6 @@ def mistakes(predictions: Predictions, most: int) -> tuple[Mistake, ...]:
             true=predictions.classes[predictions.labels_N[n]],
             predicted=predictions.classes[predictions.predicted_N[n]],
             probability=float(predictions.confidence_N[n]),
-            of_true=float(predictions.probabilities_NK[n, predictions.labels_N[n]]),
         )
         for n in order_N
     )

@@ -157,7 +157,7 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
         verdicts=judged,
         prespecified=promised,
         altered=altered,
-        unplanned=prespecified.unplanned(prespecified.readings(beside), study.seeds),
+        unplanned=prespecified.unplanned(prespecified.readings(beside), study.seeds, looked=bool(looks)),
         selection=selection,
     )  # fmt: skip
 
@@ -329,14 +329,21 @@ def _verdicts(
     promised: Prespecified | None,
     altered: str,
 ) -> tuple[Verdict, ...]:
-    """The verdict on every claim: those that were promised share one correction, those that came later another."""
+    """The verdict on every claim: those that were promised share one correction, those that came later come after all.
+
+    A claim that came later is corrected for the promised ones as well: changing a claim must not make it easier.
+    """
     study = plan.study
     why = (altered,) * len(study.claims) if altered else prespecified.exploratory(study, promised)
     parts = [[claim for claim, reason in zip(study.claims, why, strict=True) if bool(reason) == late]
              for late in (False, True)]  # fmt: skip
     # What was promised counts in the correction, even where the study no longer claims it so.
     gone = max(0, len(promised.claims) - len(parts[0])) if promised else 0
-    judged = [*_judged(plan, parts[0], summary, looks, level, gone), *_judged(plan, parts[1], summary, looks, level)]
+    before = len(promised.claims) if promised else 0
+    judged = [
+        *_judged(plan, parts[0], summary, looks, level, gone),
+        *_judged(plan, parts[1], summary, looks, level, before),
+    ]
     found = {one.claim.statement: one for one in judged}
     return tuple(replace(found[claim.statement], exploratory=reason)
                  for claim, reason in zip(study.claims, why, strict=True))  # fmt: skip

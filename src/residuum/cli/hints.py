@@ -18,7 +18,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "images": "give image files, or test images by --images",
     "limits": "give --max-params, --max-macs or --max-memory",
     "seeds": "--seeds gives them",
-    "until decided": "go on with --until-decided, or remove {}",
+    "until decided": "go on with --until-decided, or ask anew in a study of another name",
     "fetch": "`residuum data fetch {}` downloads it",
 }
 

@@ -41,7 +41,7 @@ def run(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> Iter
     if looks.exists():
         raise InputError(
             f"{plan.label} was grown until it was decided: a test of some of its seeds would undo what its looks spent",
-            remedies=[Remedy("until decided", str(looks))],
+            remedies=[Remedy("until decided")],
         )
     yield from _computed(plan, runs, room, launch)
     yield from _read_test_set(plan, runs, room, launch)
@@ -78,7 +78,7 @@ def _read_test_set(plan: Plan, runs: Path, room: Room, launch: Launch) -> Iterat
 
     The choice is written down before, and stands: more seeds choose no other arm, and are not read.
     """
-    if plan.study.select == "none":
+    if plan.study.select == "none" or plan.study.only:  # some of the arms: the whole study chooses among all
         return
     made = _chosen(plan, runs)
     if made is None:

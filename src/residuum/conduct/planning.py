@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum import optim
-from residuum.config import RunConfig, identity
+from residuum.config import UNCOUNTED, RunConfig, identity
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset
@@ -127,9 +127,17 @@ def shortened(config: RunConfig, scale: float) -> RunConfig:
 
 
 def _configs(study: Study) -> list[RunConfig]:
-    """The configurations of a study's arms, without where the data lies."""
-    datas = ((arm.config, arm.config.data.model_copy(update={"root": ""})) for arm in study.arms())
-    return [config.model_copy(update={"data": data}) for config, data in datas]
+    """The configurations of a study's arms, without where the data lies, and without what is saved or watched."""
+    usual = RunConfig()
+    return [
+        arm.config.model_copy(
+            update={
+                "data": arm.config.data.model_copy(update={"root": ""}),
+                **{section: getattr(usual, section) for section in UNCOUNTED},
+            }
+        )
+        for arm in study.arms()
+    ]
 
 
 def _label(study: Study, changed: Study, scale: float) -> str:

@@ -1,7 +1,7 @@
 """The arm that validation has chosen, and the one reading of the test set, for the report and the terminal."""
 
 from residuum.analysis.results import Results
-from residuum.analysis.selection import OnTest, Selection
+from residuum.analysis.selection import JUDGED_BY, OnTest, Selection
 from residuum.report import tables
 from residuum.report.content import Block, Paragraph, Tabular
 from residuum.report.tables import NOTHING, Table, number
@@ -9,7 +9,7 @@ from residuum.studies.chosen import Chosen
 
 HOW = (
     "Arms are judged by images held out of the training set. The test set is read once, when all runs are there: for "
-    "the arm with the lowest mean validation error, against the baseline."
+    "the arm with the lowest mean validation error among those that trained in every run, against the baseline."
 )
 
 
@@ -21,7 +21,10 @@ def blocks(results: Results) -> list[Block]:
     if found.chosen is None or found.test is None:
         return [Paragraph(f"{HOW} {state(results)}")]
     caption = _caption(results, found.chosen, found.test)
-    return [Tabular(_table(found.chosen, found.test), caption), Paragraph(f"{HOW} {_since(found, found.chosen)}")]
+    return [
+        Tabular(_table(results, found.chosen, found.test), caption),
+        Paragraph(f"{HOW} {_since(found, found.chosen)}"),
+    ]
 
 
 def state(results: Results) -> str:
@@ -33,6 +36,8 @@ def state(results: Results) -> str:
         if found.missing:
             runs = len(results.plan.runs)
             return f"The test set is still unread: {found.missing} of {runs} runs are not there yet."
+        if results.plan.study.only:
+            return "The test set is still unread: these are some of the arms, and the whole study chooses among all."
         if found.best is None:
             return "The test set is still unread: no arm trained in every run, so none can be chosen."
         if not results.plan.study.compare.baseline:
@@ -54,7 +59,8 @@ def state(results: Results) -> str:
     )
 
 
-def _table(chosen: Chosen, test: OnTest) -> Table:
+def _table(results: Results, chosen: Chosen, test: OnTest) -> Table:
+    held_out = {one.arm: one.mean for one in results.summaries.get(JUDGED_BY, ())} | dict(chosen.validation)
     rows = []
     for name, one in test.errors.items():
         compared = test.comparison if name == chosen.arm else None
@@ -63,7 +69,7 @@ def _table(chosen: Chosen, test: OnTest) -> Table:
             difference = (number(compared.mean, 2, "+"), tables.interval(compared.low, compared.high, 2, "+"),
                           tables.over_images(compared.on_images))  # fmt: skip
         role = "baseline" if name != chosen.arm else "chosen" if len(test.errors) > 1 else "chosen, and the baseline"
-        rows.append((name, role, number(chosen.validation.get(name)), tables.spread(one, 2), *difference, str(one.n),
+        rows.append((name, role, number(held_out.get(name)), tables.spread(one, 2), *difference, str(one.n),
                      str(test.reads[name])))  # fmt: skip
     numeric = ("validation error (%)", "test error (%)", "difference", "95 % interval", "over seeds × images", "n",
                "readings")  # fmt: skip
@@ -90,12 +96,13 @@ def _since(found: Selection, chosen: Chosen) -> str:
     parts = ["A validation error that was the lowest of several is too low on average; the test error is not."]
     if chosen.read_before:
         parts.append(
-            f"Of the {chosen.runs} runs {chosen.read_before} had been read on the test set before, outside of this "
-            "study, which they are shared with: it did not look, but somebody may have."
+            f"Of the {chosen.runs} runs {chosen.read_before} had been read on the test set before, for something else, "
+            "or by this study with other arms or settings: somebody may have looked."
         )
     elif found.test and found.test.others:
         parts.append(
-            f"Since then the test set was read for {found.test.others} runs of other arms, outside of this study."
+            f"Since then the test set was read for {found.test.others} runs of other arms, for something else, or by "
+            "this study with other arms or settings."
         )
     if found.best not in (None, chosen.arm):
         parts.append(

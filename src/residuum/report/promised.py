@@ -10,13 +10,13 @@ from residuum.report.content import Block, Items, Paragraph
 from residuum.studies.prespecified import stated
 
 NOTHING = (
-    "Nothing was prespecified here: the study was begun before such records were kept, so nobody can tell which claims "
-    "were made before its results were seen."
+    "Nothing was prespecified here: the folder of the study has no record of what was promised, because it was begun "
+    "before such records were kept, or because the record was removed. So nobody can tell which claims were made "
+    "before its results were seen."
 )
 EXPLORATORY = (
-    "An exploratory claim was not promised before the first run, or not so. It is corrected with the other exploratory "
-    "ones alone, takes no part in the correction of those that were promised, and shows at most what to test on new "
-    "seeds."
+    "An exploratory claim was not promised before its runs were there, or not so. It is corrected for every claim, "
+    "takes no part in the correction of those that were promised, and shows at most what to test on new seeds."
 )
 SHIFTS = (0.5, 1.0)
 """True differences, in sd of the seeds' differences, for which the bias of an early stop is told."""
@@ -30,12 +30,14 @@ def blocks(results: Results) -> list[Block]:
     n, total = len(said.claims), len(results.plan.runs)
     looks = f"looks at {_listed(said.looks)} seeds" if said.looks else "one test of all seeds"
     compared = _count(len(said.comparisons), "exploratory comparison") if said.comparisons else "no comparison"
-    there = f" {said.complete} of its runs were there already, from elsewhere." if said.complete else ""
+    there = (
+        f" {said.complete} of its runs were there already, so their results could be known." if said.complete else ""
+    )
     choice = f"an arm is chosen by {said.select} error; " if said.select != "none" else ""
     text = (
-        f"Recorded before the first run, {said.time[:10]}, hash {said.hash}: {_count(n, 'claim')} with margins, in one "
-        f"family ({said.family}); {choice}{compared} on {said.measure.replace('_', ' ')}; {_seeds(said.seeds)}; "
-        f"{looks}; residuum {said.version}.{there}"
+        f"Recorded before the first run of this study, {said.time[:10]}, hash {said.hash}: {_count(n, 'claim')} with "
+        f"margins, in one family ({said.family}); {choice}{compared} on {said.measure.replace('_', ' ')}; "
+        f"{_seeds(said.seeds)}; {looks}; residuum {said.version}.{there}"
     )
     same = not (results.dropped or results.unplanned or any(one.exploratory for one in results.verdicts))
     kept = f" Nothing of it has changed since, in {_count(total, 'run')}."
@@ -50,10 +52,13 @@ def _items(results: Results) -> list[Block]:
     lines += [f"Promised and not claimed so any more: {one.text} – {stated(one)}. It still counts in the correction."
               for one in results.dropped]  # fmt: skip
     if said is not None:
-        more = [seed for seed in seeds if seed not in said.seeds and len(seeds) not in said.looks]
+        grown = results.looks and len(seeds) in said.looks
+        more = [seed for seed in seeds if seed not in said.seeds and not grown]
         fewer = [seed for seed in said.seeds if seed not in seeds]
         lines += [f"Not promised: {_seeds(more)}."] if more else []
         lines += [f"Promised and left out: {_seeds(fewer)}."] if fewer else []
+        if said.looks and not results.looks and not results.altered and results.verdicts:
+            lines.append("The looks that were promised were not made, or were dropped: this is one test of all seeds.")
         made = [len(look.seeds) for look in results.looks]
         if made and made != [*said.looks[: len(made)]]:
             lines.append(f"The looks were not promised so: they were made at {_listed(made)} seeds.")
@@ -100,7 +105,7 @@ def unplanned_look(results: Results) -> str:
     return (
         f"Unplanned look{'s' if len(read) > 1 else ''}: the verdicts were read {_listed(read)}, and the seeds chosen "
         f"anew since. Each reading is a test of its own: of a claim with nothing to it, {100 * wrong:.0f} % of studies "
-        f"read at {_listed(sizes)} seeds decide it at one of them (simulated), where 5 % are promised. "
+        f"read at {_listed(sizes)} seeds decide it at one of them (simulated), and not the 5 % of a single test. "
         "`--until-decided` plans its looks and shares the 5 % among them."
     )
 

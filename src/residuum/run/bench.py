@@ -19,7 +19,7 @@ from residuum.models.summary import summarize
 from residuum.records.event import EpochDone, Event
 from residuum.run import assemble
 
-PLAIN_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "plain_script.py"
+PLAIN_SCRIPT = Path(__file__).parents[3] / "benchmarks" / "plain_script.py"
 
 
 @dataclass(frozen=True)

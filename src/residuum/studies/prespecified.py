@@ -35,7 +35,8 @@ class Prespecified:
 
     `select` says by what an arm is chosen, `comparisons` are pairs of arm and baseline on `measure`, `arms` the
     settings of each arm that are not the default, `looks` the numbers of seeds of planned looks (empty: one test at the
-    end), `version` that of the code, `complete` how many of the runs were there already, computed for something else.
+    end), `version` that of the code, `complete` how many of the runs were there already, computed for something else,
+    and `known` the arms of which all were.
     """
 
     time: str
@@ -50,6 +51,7 @@ class Prespecified:
     seeds: tuple[int, ...]
     looks: tuple[int, ...]
     complete: int
+    known: tuple[str, ...] = ()
     hash: str = ""
 
 
@@ -83,7 +85,9 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
         "seeds": list(study.seeds),
         "looks": list(looks),
         "complete": sum(is_complete(run, runs) for run in plan.runs),
-    }
+        "known": [arm.name for arm in arms
+                  if all(is_complete(run, runs) for run in plan.runs if run.arm == arm.name)],
+    }  # fmt: skip
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / PRESPECIFIED, {**values, "hash": digest(values)})
@@ -116,6 +120,7 @@ def read(folder: Path) -> Prespecified | None:
                 "comparisons": tuple((arm, baseline) for arm, baseline in values["comparisons"]),
                 "seeds": tuple(values["seeds"]),
                 "looks": tuple(values["looks"]),
+                "known": tuple(values.get("known", ())),
             },
             hash=found,
         )
@@ -154,7 +159,7 @@ def _why(claim: Claim, study: Study, said: Prespecified, arms: Mapping[str, Any]
             return f"promised of another arm {other[0]!r}: its settings have changed since"
         if said.pair_by != study.compare.pair_by:
             return f"promised with pair_by = {said.pair_by!r}"
-        return ""
+        return "claimed when all its runs were there already" if _sides(claim) <= {*said.known} else ""
     before = _counterpart(claim, study, said)
     if before is not None:
         return f"promised otherwise: {stated(before)}"
@@ -216,10 +221,13 @@ def readings(folder: Path) -> tuple[Reading, ...]:
     return tuple(found)
 
 
-def unplanned(found: Sequence[Reading], seeds: Sequence[int]) -> tuple[Reading, ...]:
-    """The readings that were no planned looks and were of other seeds than there are now, each set of seeds once."""
+def unplanned(found: Sequence[Reading], seeds: Sequence[int], *, looked: bool) -> tuple[Reading, ...]:
+    """The readings that were no planned looks and were of other seeds than there are now, each set of seeds once.
+
+    `looked`: the study is judged by its looks. Where it is not, or no more, looks were readings like all others.
+    """
     others: dict[frozenset[int], Reading] = {}
     for one in found:
-        if not one.planned and {*one.seeds} != {*seeds}:
+        if not (one.planned and looked) and {*one.seeds} != {*seeds}:
             others.setdefault(frozenset(one.seeds), one)
     return tuple(others.values())

@@ -127,9 +127,9 @@ class FewChannelsConv2d(nn.Conv2d):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """The outputs; under bf16 autocast in channels-last memory, and the weight's gradient is fp32 throughout."""
         device = images_NCHW.device.type
-        # Shapes are also computed without values, on a device that has no autocast to ask about.
-        on_gpu = images_NCHW.is_cuda
-        bf16 = on_gpu and torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+        if images_NCHW.is_meta:  # shapes without values, on a device that has no autocast to ask about
+            return super().forward(images_NCHW)
+        bf16 = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
         largest = images_NCHW.numel() // self.in_channels * max(self.in_channels, self.out_channels)
         if not bf16 or largest >= INDEXED:
             return super().forward(images_NCHW)
