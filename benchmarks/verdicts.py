@@ -30,11 +30,12 @@ def arm(name: str, errors_S: np.ndarray, *, told: bool = True) -> Summary:
 
 
 def judged(
-    expects: list[str], arms: dict[str, np.ndarray], *, told: bool = True, margin: float = 0.0, level: float = LEVEL
-) -> list[Verdict]:
+    expects: list[str], arms: dict[str, np.ndarray], *, told: bool = True, margin: float = 0.0, level: float = LEVEL,
+    dropped: int = 0,
+) -> list[Verdict]:  # fmt: skip
     claims = [Claim(text=str(at), expect=expect, margin=margin) for at, expect in enumerate(expects)]
     made = {name: arm(name, errors_S, told=told) for name, errors_S in arms.items()}
-    return list(verdicts(claims, lambda name, _: made[name], paired=True, level=level))
+    return list(verdicts(claims, lambda name, _: made[name], paired=True, level=level, dropped=dropped))
 
 
 def with_stuck(random: np.random.Generator, n: int, mean: float, share: float) -> np.ndarray:
@@ -150,9 +151,9 @@ def late_claims(studies: int) -> list[Row]:
         def one(random: np.random.Generator, n=n, promised=promised, late=late) -> tuple[bool, bool]:
             arms = {name: random.normal(8.0, SD, n) for name in ("base", *"abcdefghij")}
             picked = sorted(late, key=lambda expect: -abs(np.mean(arms[expect[0]] - arms["base"])))[:1]
-            return tuple(
-                any(found.verdict != "undecided" for found in judged(part, arms)) for part in (promised, picked)
-            )
+            # What came later is corrected for the promised ones as well.
+            parts = [judged(promised, arms), judged(picked, arms, dropped=len(promised))]
+            return tuple(any(found.verdict != "undecided" for found in part) for part in parts)
 
         random = np.random.default_rng(0)
         kept, added = np.mean([one(random) for _ in range(studies)], axis=0)

@@ -153,6 +153,8 @@ def undone(in_channels, classes):
 
 BROKEN = [
     (lambda: testing.check_activation(Gain), "has no parameters"),
+    (lambda: testing.check_activation(lambda: nn.ReLU(inplace=True)), "it fails with RuntimeError: a leaf Variable"),
+    (lambda: testing.check_launcher(lambda *_: None), "it fails with TypeError: 'NoneType'"),
     (lambda: testing.check_activation(lambda: nn.Softmax(dim=1)), "depends on the values around it"),
     (lambda: testing.check_activation(lambda: nn.Threshold(9, 9)), "gradient is 0 everywhere"),
     (lambda: testing.check_network(undone, in_channels=1, classes=2), "initialize leaves linear.bias without a value"),

@@ -274,6 +274,7 @@ WISHES = {
                 except InputError as error:
                     yield JobFailed(job.id, str(error))
     """, "", """
+        listed("launchers", "simple")
         from residuum.conduct.launchers import LAUNCHERS
         testing.check_launcher(LAUNCHERS["simple"])
     """),

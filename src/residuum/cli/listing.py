@@ -75,6 +75,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
         "settings": _setting_rows,
         "measures": _measure_rows,
         "figures": _figure_rows,
+        "launchers": _launcher_rows,
         "runs": _run_rows,
         **listed,
     }
@@ -133,6 +134,12 @@ def _figure_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
     from residuum.report.figures import of_runs
 
     return [{"name": name, "text": row.text} for name, row in of_runs.table().items()]
+
+
+def _launcher_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.conduct.launchers import LAUNCHERS
+
+    return [{"name": name, "text": (launch.__doc__ or "").partition("; ")[0]} for name, launch in LAUNCHERS.items()]
 
 
 def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from residuum.errors import InputError
 
 
 def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
-    """What runs say while they are computed here; see `launcher.Launch`.
+    """What runs say while they are computed in this process, one after the other; see `launcher.Launch`.
 
     Raises:
         InputError: more than one worker or lane.
