@@ -171,7 +171,7 @@ def test_the_reliability_diagram_shows_the_bins():
 
 def test_the_gallery_shows_each_mistake_with_its_own_image():
     images_NCHW = np.arange(5 * 3 * 2 * 2, dtype=np.uint8).reshape(5, 3, 2, 2)
-    wrong = (Mistake(4, "cat", "dog", 0.99987, 0.0001), Mistake(2, "dog", "cat", 0.5123, 0.4))
+    wrong = (Mistake(4, "cat", "dog", 0.99987), Mistake(2, "dog", "cat", 0.5123))
     (panel,) = mistake_sheet.data({"run": wrong}, {"run": images_NCHW})
     assert [tile.mistake for tile in panel.tiles] == list(wrong)
     assert panel.tiles[0].image.shape == (2, 2, 3)
@@ -184,7 +184,7 @@ def test_the_gallery_shows_each_mistake_with_its_own_image():
 
 def test_grey_images_are_shown_from_black_to_white():
     grey = np.full((1, 1, 3, 3), 100, np.uint8)
-    (panel,) = mistake_sheet.data({"run": (Mistake(0, "3", "8", 1.0, 0.0),)}, {"run": grey})
+    (panel,) = mistake_sheet.data({"run": (Mistake(0, "3", "8", 1.0),)}, {"run": grey})
     axes, *_ = mistake_sheet.draw((panel,)).axes
     assert axes.images[0].get_array().shape == (3, 3)
     assert axes.images[0].get_clim() == (0, 255)

@@ -79,7 +79,7 @@ def explain(options: argparse.Namespace) -> None:
     from residuum.run import explaining
 
     settings = _settings(options)
-    asked: dict[str, Any] = {"target": options.target, "which": options.which, "root": options.data or ""}
+    asked: dict[str, Any] = {"target": options.target, "which": options.which, "data": options.data or ""}
     asked |= {"files": options.files or None, "numbers": options.images}
     chosen_by = ""
     if len(records) > 1 and not options.files and options.images is None:
