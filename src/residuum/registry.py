@@ -21,6 +21,11 @@ from residuum.errors import InputError, unknown
 T = TypeVar("T")
 
 
+def name_of(value: Any) -> Any:
+    """The name of a choice that is written as a mapping, and anything else as it is."""
+    return value.get("name", value) if isinstance(value, Mapping) else value
+
+
 class Choice(BaseModel):
     """A name from a table, with the settings that differ from the builder's defaults.
 

@@ -85,8 +85,9 @@ def run(
     """
     resolved, data = assemble.resolve(config)
     folder = folder or run_folder.folder_of(runs, resolved)
-    if run_folder.is_complete(folder) and not fresh:
-        unread = resolved.monitor.final_test and run_folder.is_unread(folder)
+    found = None if fresh else run_folder.result_of(folder)
+    if found is not None:
+        unread = resolved.monitor.final_test and found.is_unread
         yield from (_read_now if unread else _found_complete)(folder, resolved, data)
         return
     # Everything that can be refused is refused before the first file is written.
@@ -142,7 +143,7 @@ def _read_now(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[
     with storage.locked(folder):
         record, outcome = _complete(folder)
         yield _started(record, outcome, config, data)
-        if run_folder.is_unread(folder):  # still, now that no other process is at it
+        if outcome.is_unread:  # still, now that no other process is at it
             yield Note("this run is complete; the test set, which it had left unread, is read now")
             with run_folder.writing(folder) as writer:
                 outcome = yield from _read_test(outcome, data, training, folder, writer)

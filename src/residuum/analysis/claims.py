@@ -127,10 +127,10 @@ def _evidence(claim: Claim, values: Callable[[str, str], Summary], paired: bool)
         found = difference(*sides, paired=paired)
         n, mean, estimate = found.n, found.mean, found.estimate
         unit = "pair" if paired else "run"
-        counted = _count(n, unit) if paired else f"{left.n} and {sides[1].n} runs"
+        counted = tally(n, unit) if paired else f"{left.n} and {sides[1].n} runs"
         differences = [number for _, number in found.by_seed]
     else:
-        n, unit, counted = left.n, "run", _count(left.n, "run")
+        n, unit, counted = left.n, "run", tally(left.n, "run")
         differences = [number - right for number in sides[0].numbers]
         mean = fmean(differences) if differences else None
         estimate = of_mean(differences, max(map(abs, sides[0].numbers), default=0.0))
@@ -155,7 +155,7 @@ def _ranked(claim: Claim, sides: Sequence[Summary], lower_is_better: bool, obsta
         (first, lost), (second, other_lost) = found
         judge, counted = WorstRanks(first, second, lost, other_lost), f"{len(first)} and {len(second)} runs"
     else:
-        judge, counted = Signs(tuple(value - right for value in found[0][0])), _count(n, "run")
+        judge, counted = Signs(tuple(value - right for value in found[0][0])), tally(n, "run")
     if not n:
         return _Evidence(claim, 0, counted, None, None, obstacle or "no run to judge by")
     middle = judge.middle if math.isfinite(judge.middle) else None
@@ -208,14 +208,14 @@ def _obstacle(sides: Sequence[Summary], *, worst: bool) -> str:
         for word in ("failed",) if worst else ("diverged", "failed"):
             number = sum(value.status == word for value in side.values)
             if number:
-                reasons.append(f"{number} of {_count(len(side.values), 'run')} of {side.arm!r} {word}")
+                reasons.append(f"{number} of {tally(len(side.values), 'run')} of {side.arm!r} {word}")
         empty = sum(value.status == "finished" and value.value is None for value in side.values)
         if empty:
-            reasons.append(f"{empty} of {_count(len(side.values), 'run')} of {side.arm!r} measured no {side.measure}")
+            reasons.append(f"{empty} of {tally(len(side.values), 'run')} of {side.arm!r} measured no {side.measure}")
     runs = [value.status for side in sides for value in side.values]
     waiting = sum(status in ("missing", "running", "stopped") for status in runs)
     if waiting:
-        reasons.append(f"{waiting} of {_count(len(runs), 'run')} {'is' if waiting == 1 else 'are'} still missing")
+        reasons.append(f"{waiting} of {tally(len(runs), 'run')} {'is' if waiting == 1 else 'are'} still missing")
     return "; ".join(reasons)
 
 
@@ -337,5 +337,6 @@ def _why_undecided(found: _Evidence, p: float, p_holm: float, tested: int, level
     return f": {bound + 0.0:g} is not excluded"
 
 
-def _count(number: int, what: str) -> str:
+def tally(number: int, what: str) -> str:
+    """So many of something in words: `1 run`, `3 runs`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

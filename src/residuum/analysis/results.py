@@ -338,8 +338,8 @@ def _verdicts(
     parts = [[claim for claim, reason in zip(study.claims, why, strict=True) if bool(reason) == late]
              for late in (False, True)]  # fmt: skip
     # What was promised counts in the correction, even where the study no longer claims it so.
-    gone = max(0, len(promised.claims) - len(parts[0])) if promised else 0
     before = len(promised.claims) if promised else 0
+    gone = max(0, before - len(parts[0]))
     judged = [
         *_judged(plan, parts[0], summary, looks, level, gone),
         *_judged(plan, parts[1], summary, looks, level, before),

@@ -1,12 +1,11 @@
 """Short names of networks, as the reports write them: what each stands for, and what a network is called."""
 
 import re
-from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from residuum.errors import InputError, Remedy
-from residuum.registry import Choice
+from residuum.registry import Choice, name_of
 
 REPORT_C_NETWORKS = {
     "resnet10c": ((1, 1, 1, 1), (64, 128, 256, 512)),
@@ -89,13 +88,9 @@ def short_name(model: Choice) -> str:
     """The short name of a model choice (`plain56`, `resnet24c`), without the settings that the name does not fix."""
     values = model.model_dump(mode="json")
     for name in (*REPORT_C_NETWORKS, *network_names()):
-        if all(_name_of(values.get(key)) == value for key, value in network(name).items()):
+        if all(name_of(values.get(key)) == value for key, value in network(name).items()):
             return name
     if model.name == "cifar_resnet":
         kind = "bottleneck" if values.get("block") == "bottleneck" else "resnet"
-        return f"{'plain' if _name_of(values.get('shortcut')) == 'none' else kind}{values.get('depth', '')}"
+        return f"{'plain' if name_of(values.get('shortcut')) == 'none' else kind}{values.get('depth', '')}"
     return "-".join([model.name, *map(str, values.get("blocks", ()))])
-
-
-def _name_of(value: Any) -> Any:
-    return value.get("name", value) if isinstance(value, Mapping) else value

@@ -30,6 +30,7 @@ from residuum.networks.names import short_name
 from residuum.records import layers, outcome, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
 from residuum.records.facts import STARTS, Start
+from residuum.records.outcome import Outcome
 
 
 class Position(NamedTuple):
@@ -127,17 +128,17 @@ def without_path(folder: Path, error: object) -> str:
     return str(error).replace(f"{folder}/", "")
 
 
+def result_of(folder: Path) -> Outcome | None:
+    """What came out of a complete run; None where that is not there or damaged, and is made again."""
+    try:
+        return outcome.read(folder / RESULT) if (folder / RESULT).exists() else None
+    except InputError:
+        return None
+
+
 def is_complete(folder: Path) -> bool:
     """Whether the result of a run is there and whole; a damaged one is made again from the last saved state."""
-    try:
-        return (folder / RESULT).exists() and bool(outcome.read(folder / RESULT))
-    except InputError:
-        return False
-
-
-def is_unread(folder: Path) -> bool:
-    """Whether a complete run has left the test set unread, which it would otherwise have scored at its end."""
-    return outcome.read(folder / RESULT).is_unread
+    return result_of(folder) is not None
 
 
 def count_test_reads(folder: Path) -> int:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from residuum.analysis import power, stopping
+from residuum.analysis.claims import tally
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.results import Results
 from residuum.report.content import Block, Items, Paragraph
@@ -29,18 +30,18 @@ def blocks(results: Results) -> list[Block]:
         return [Paragraph(_altered(results) if results.altered else NOTHING), *_items(results)]
     n, total = len(said.claims), len(results.plan.runs)
     looks = f"looks at {_listed(said.looks)} seeds" if said.looks else "one test of all seeds"
-    compared = _count(len(said.comparisons), "exploratory comparison") if said.comparisons else "no comparison"
+    compared = tally(len(said.comparisons), "exploratory comparison") if said.comparisons else "no comparison"
     there = (
         f" {said.complete} of its runs were there already, so their results could be known." if said.complete else ""
     )
     choice = f"an arm is chosen by {said.select} error; " if said.select != "none" else ""
     text = (
-        f"Recorded before the first run of this study, {said.time[:10]}, hash {said.hash}: {_count(n, 'claim')} with "
+        f"Recorded before the first run of this study, {said.time[:10]}, hash {said.hash}: {tally(n, 'claim')} with "
         f"margins, in one family ({said.family}); {choice}{compared} on {said.measure.replace('_', ' ')}; "
         f"{_seeds(said.seeds)}; {looks}; residuum {said.version}.{there}"
     )
     same = not (results.dropped or results.unplanned or any(one.exploratory for one in results.verdicts))
-    kept = f" Nothing of it has changed since, in {_count(total, 'run')}."
+    kept = f" Nothing of it has changed since, in {tally(total, 'run')}."
     items = _items(results)
     return [Paragraph(text + kept * (same and not items)), *items]
 
@@ -70,7 +71,7 @@ def notes(results: Results) -> list[str]:
     """What has to be said where the verdicts are read: of readings, of early stops, of what is exploratory."""
     late = any(one.exploratory for one in results.verdicts)
     gone = len(results.dropped)
-    dropped = f"Not claimed so any more, of what was promised: {_count(gone, 'claim')}, in the correction all the same."
+    dropped = f"Not claimed so any more, of what was promised: {tally(gone, 'claim')}, in the correction all the same."
     found = [_altered(results) if results.altered else "", EXPLORATORY if late else "", dropped if gone else "",
              unplanned_look(results), stopped_early(results)]  # fmt: skip
     return [text for text in found if text]
@@ -83,7 +84,7 @@ def family(results: Results) -> str:
         words = Counter(one.verdict for one in results.verdicts if bool(one.exploratory) == late)
         if words:
             verdicts = ", ".join(f"{words[word]} {word}" for word in ("supported", "contradicted", "undecided"))
-            parts.append(f"{_count(words.total(), kind)}: {verdicts}")
+            parts.append(f"{tally(words.total(), kind)}: {verdicts}")
     return "; ".join(parts)
 
 
@@ -122,13 +123,13 @@ def stopped_early(results: Results) -> str:
     found = {shift: stopping.exaggeration(sizes, levels, shift, claims=claims, one_sample=paired) for shift in SHIFTS}
     told = [f"one of {shift:g} sd looked {times:.1f} times as large" for shift, times in found.items() if times]
     by = (
-        f" Of simulated studies with these looks and {_count(claims, 'claim')} that stopped early, a true difference "
+        f" Of simulated studies with these looks and {tally(claims, 'claim')} that stopped early, a true difference "
         f"counted in sd of the seeds' differences: {' and '.join(told)} on average."
         if told
         else ""
     )
     return (
-        f"{_count(len(early), 'claim')} {'was' if len(early) == 1 else 'were'} decided before the last look. A look "
+        f"{tally(len(early), 'claim')} {'was' if len(early) == 1 else 'were'} decided before the last look. A look "
         "that stops because a difference is large selects large ones: the estimates of these claims, and every mean of "
         f"a study that ended there, are biased away from the margin (from 0 where there is none).{by} The intervals do "
         "not correct that; new seeds, or all looks, would."
@@ -143,19 +144,15 @@ def versions(results: Results) -> str:
     said = results.prespecified
     if len({*counts, *([said.version] if said else [])} - {""}) < 2 or not counts:
         return ""
-    by = _listed([f"{version} ({_count(count, 'run')})" for version, count in sorted(counts.items())])
+    by = _listed([f"{version} ({tally(count, 'run')})" for version, count in sorted(counts.items())])
     before = f"; the study was promised with {said.version}" if said else ""
     return f"The code has changed within this study: runs were computed with residuum {by}{before}."
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"{_count(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
+    return f"{tally(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
 
 
 def _listed(parts: Sequence[object]) -> str:
     texts = [*map(str, parts)]
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -100,8 +100,8 @@ def read_looks(folder: Path) -> tuple[Look, ...]:
 
 def is_complete(run: PlannedRun, runs: Path) -> bool:
     """Whether a run is in the store, whichever study asked for it, with the test set read if it is to be."""
-    folder = runs / run.folder
-    return run_folder.is_complete(folder) and not (run.config.monitor.final_test and run_folder.is_unread(folder))
+    found = run_folder.result_of(runs / run.folder)
+    return found is not None and not (run.config.monitor.final_test and found.is_unread)
 
 
 def folder_of(runs: Path, label: str) -> Path:

@@ -72,6 +72,7 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
     arms = study.arms()
     pairs = ((arm.name, baseline.name) for arm in arms if (baseline := study.baseline_of(arm, arms)))
     here = environment()
+    missing = [run.arm for run in plan.runs if not is_complete(run, runs)]
     values: dict[str, Any] = {
         "time": here["time"],
         "version": here["packages"]["residuum"],
@@ -84,10 +85,9 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
         "arms": _arms(study),
         "seeds": list(study.seeds),
         "looks": list(looks),
-        "complete": sum(is_complete(run, runs) for run in plan.runs),
-        "known": [arm.name for arm in arms
-                  if all(is_complete(run, runs) for run in plan.runs if run.arm == arm.name)],
-    }  # fmt: skip
+        "complete": len(plan.runs) - len(missing),
+        "known": [arm.name for arm in arms if arm.name not in missing],
+    }
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / PRESPECIFIED, {**values, "hash": digest(values)})

@@ -20,7 +20,7 @@ from residuum.config import Named, RunConfig, identity
 from residuum.errors import InputError, Remedy, unknown
 from residuum.records import shown
 from residuum.records.measures import measure
-from residuum.registry import describe
+from residuum.registry import describe, name_of
 
 OPERATORS = (" > ", " < ", " = ")
 SEED = "train.seed"
@@ -387,8 +387,8 @@ class Study(_Part):
 
 def _shortcut(arm: Arm) -> str | None:
     """The shortcut of an arm's network by its name; None of a kind of network that has no choice of it."""
-    found = arm.config.model.model_dump(mode="json").get("shortcut")
-    return found["name"] if isinstance(found, Mapping) else found
+    name: str | None = name_of(arm.config.model.model_dump(mode="json").get("shortcut"))
+    return name
 
 
 def _without_shortcut(arm: Arm) -> str:

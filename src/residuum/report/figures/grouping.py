@@ -1,9 +1,9 @@
 """Groups of arms: which stand in one panel of a figure where a study has too many arms for one."""
 
-from collections.abc import Mapping
 from itertools import pairwise
 
 from residuum.analysis.results import Results
+from residuum.registry import name_of
 from residuum.studies.study import Arm, Study
 
 MOST = 6
@@ -43,14 +43,9 @@ def _kin(study: Study, arm: Arm) -> str:
         return arm.family
     if len(study.axes) > 1:
         path = next(iter(study.axes))
-        value = named(arm.cell[path])
+        value = name_of(arm.cell[path])
         return value if isinstance(value, str) else f"{path.rpartition('.')[2]} = {value}"
     network = arm.config.model.model_dump(mode="json")
-    if named(network.get("shortcut")) == "none":
+    if name_of(network.get("shortcut")) == "none":
         return "plain"
-    return "bottleneck" if named(network.get("block")) == "bottleneck" else "residual"
-
-
-def named(value: object) -> object:
-    """The name of a choice that is written as a table, and anything else as it is."""
-    return value.get("name") if isinstance(value, Mapping) else value
+    return "bottleneck" if name_of(network.get("block")) == "bottleneck" else "residual"

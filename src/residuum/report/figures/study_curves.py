@@ -15,9 +15,10 @@ from matplotlib.transforms import ScaledTranslation
 from residuum.analysis.curves import Band, bands
 from residuum.analysis.results import Results
 from residuum.records.measures import drop_times
+from residuum.registry import name_of
 from residuum.report import style
 from residuum.report.figures import frame
-from residuum.report.figures.grouping import MOST, groups, named
+from residuum.report.figures.grouping import MOST, groups
 
 LABELS = {
     ("train", "loss"): "training loss (nats)",
@@ -148,7 +149,7 @@ def split(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
     plan = results.plan
     plain: dict[str, bool] = {}
     for run in plan.runs:
-        plain[run.arm] = named(run.config.model.settings.get("shortcut")) == "none"
+        plain[run.arm] = name_of(run.config.model.settings.get("shortcut")) == "none"
     found = {"residual": [arm for arm, bare in plain.items() if not bare],
              "plain": [arm for arm, bare in plain.items() if bare]}  # fmt: skip
     baseline = plan.study.compare.baseline
@@ -157,7 +158,7 @@ def split(results: Results) -> tuple[tuple[str, tuple[str, ...]], ...]:
         others = [other for other in plan.study.axes[path] if other != value]
         cells = {arm.name: arm.cell[path] for arm in plan.study.arms()}
         if len(others) == 1:
-            found = {f"{path.rpartition('.')[2]} = {named(one)}": [arm for arm in cells if cells[arm] == one]
+            found = {f"{path.rpartition('.')[2]} = {name_of(one)}": [arm for arm in cells if cells[arm] == one]
                      for one in (*others, value)}  # fmt: skip
     if len(found) != 2 or min(map(len, found.values())) < 2:
         return ()
