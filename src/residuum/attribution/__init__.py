@@ -1,5 +1,7 @@
-"""Attribution: which pixels, or which places of a feature map, speak for a class. A method is
-a file beside this one, whose `METHOD` says all that is known of it."""
+"""Attribution: which pixels, or which places of a feature map, speak for a class.
+
+A method is a file beside this one, whose `METHOD` says all that is known of it.
+"""
 
 import warnings
 from collections.abc import Mapping
