@@ -3,6 +3,7 @@
     python benchmarks/gpu.py                   # with a card: under 8 minutes, prints as it goes, writes gpu.json
     python benchmarks/gpu.py --dry             # everything once on the CPU, tiny, to see that the script works
     python benchmarks/gpu.py --only correctness, then --only speed: half of it each, in as much time
+    python benchmarks/gpu.py --only speed --of "resnet20, compiled" resnet110    # what is named so, and nothing else
 
 First what must hold: the tests marked `cuda`, ten runs killed with SIGKILL and resumed, runs side by side. Then seconds
 of whole epochs, evaluation included, of each network alone and in lanes, compiled or not, deterministic or not, beside
@@ -234,6 +235,7 @@ def correctness(size: Size, clock: Clock) -> dict[str, object]:
 def plan(size: Size) -> Iterator[tuple[float, str, str, int, dict[str, Any]]]:
     """What is measured, the most wanted first: seconds it takes, network, form, lanes, settings."""
     free, compiled = {"compute__deterministic": False}, {"compute__compile": True}
+    triton = {"compute__kernels": "auto"}
     yield 12, "resnet20", "deterministic", 1, {}
     for lanes in size.lanes:
         yield 8 + 2 * lanes, "resnet20", "deterministic", lanes, {}
@@ -243,17 +245,14 @@ def plan(size: Size) -> Iterator[tuple[float, str, str, int, dict[str, Any]]]:
     yield 10, "resnet20", "kernels chosen by trying", 1, free
     yield 90, "resnet20", "compiled", 1, compiled
     yield 12, "resnet20", "compiled", size.lanes[len(size.lanes) // 2], compiled
-    yield 30, "resnet20", "compiled, Triton's convolutions", 1, compiled | {"compute__kernels": "auto"}
-    yield (
-        20,
-        "resnet20",
-        "compiled, Triton's convolutions",
-        size.lanes[len(size.lanes) // 2],
-        compiled | {"compute__kernels": "auto"},
-    )
+    yield 30, "resnet20", "Triton's convolutions", 1, triton
+    yield 20, "resnet20", "Triton's convolutions", size.lanes[len(size.lanes) // 2], triton
+    yield 30, "resnet20", "compiled, Triton's convolutions", 1, compiled | triton
+    yield 20, "resnet20", "compiled, Triton's convolutions", size.lanes[len(size.lanes) // 2], compiled | triton
     for network in ("resnet56", "resnet18", "resnet24c"):
         yield 25, network, "deterministic", 1, {}
         yield 35, network, "deterministic", size.lanes[min(1, len(size.lanes) - 1)], {}
+    yield 45, "resnet56", "Triton's convolutions", size.lanes[min(1, len(size.lanes) - 1)], triton
     yield 30, "resnet110", "kernels chosen by trying", 1, free
     yield 10, "resnet20", "tf32", 1, {"compute__precision": "tf32" if size is CARD else "fp32"}
 
@@ -264,6 +263,7 @@ def main() -> int:
     parser.add_argument("--dry", action="store_true", help="everything once on the CPU, tiny")
     parser.add_argument("--seconds", type=float, default=470, help="the time that all may take (default: 470)")
     parser.add_argument("--only", choices=["correctness", "speed"], help="one half of it")
+    parser.add_argument("--of", nargs="+", default=[""], metavar="WORDS", help="only measurements named so")
     parser.add_argument("--out", type=Path, help="file to write (default: gpu.json, gpu-dry.json with --dry)")
     options = parser.parse_args()
     out = options.out or Path("gpu-dry.json" if options.dry else "gpu.json")
@@ -292,16 +292,21 @@ def main() -> int:
     right = found.get("correctness", {}).get("right", True)
     if options.only == "correctness":
         return 0 if right else 1
-    found["shortcut_us"] = shortcuts(size)
-    clock.say("every second pixel, µs:", ", ".join(f"{name} {us:.0f}" for name, us in found["shortcut_us"].items()))
+
+    def wanted(name: str) -> bool:
+        return any(words in name for words in options.of)
+
+    if wanted("shortcuts"):
+        found["shortcut_us"] = shortcuts(size)
+        clock.say("every second pixel, µs:", ", ".join(f"{name} {us:.0f}" for name, us in found["shortcut_us"].items()))
     dtype = torch.bfloat16 if size is CARD else torch.float32
     found["peak_gflops"] = peak(dtype, size.device, 8192 if size is CARD else 64)
     clock.say(f"product of two large matrices: {found['peak_gflops'] / 1000:,.1f} TFLOP/s")
-    if clock.has(40, "the plain script"):
+    if wanted("the plain script") and clock.has(40, "the plain script"):
         found["plain_script"] = script(size, clock, "plain_script.py", "--workers", size.workers)
         clock.say(f"plain script, {size.workers} workers: {found['plain_script'] or math.nan:.3f} s an epoch")
 
-    if clock.has(80, "the strong script"):
+    if wanted("the strong script") and clock.has(80, "the strong script"):
         found["strong_script"] = script(size, clock, "strong_script.py")
         clock.say(f"strong script: {found['strong_script'] or math.nan:.3f} s an epoch")
 
@@ -309,7 +314,7 @@ def main() -> int:
         data = random_images(Path(folder), size.images)
         for seconds, network, form, lanes, settings in plan(size):
             name = f"{network}, {form}, {lanes} side by side" if lanes > 1 else f"{network}, {form}, alone"
-            if not clock.has(seconds, name):
+            if not (wanted(name) and clock.has(seconds, name)):
                 continue
             try:
                 one = measure(size, data, network, form, lanes, **settings)
