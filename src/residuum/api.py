@@ -47,20 +47,22 @@ def load_run(name: Path | str, *, runs: Path | str = RUNS) -> RunRecord:
 
 def explain(run: RunRecord | Path | str, method: str | Mapping[str, Any] = "grad-cam", *,
             files: Sequence[Path | str] | None = None, numbers: Sequence[int] | None = None, target: str = "predicted",
-            which: Which = "last", data: str = "", runs: Path | str = RUNS) -> Attributions:  # fmt: skip
+            which: Which = "last", data: str = "", device: str = "auto",
+            runs: Path | str = RUNS) -> Attributions:  # fmt: skip
     """What speaks for a class in images, by a run's weights and, to compare, by random ones.
 
         residuum.explain("resnet20-digits-seed0", numbers=[0, 1])
 
     `run` is a record, or the folder or the beginning of the name or id of one within `runs`. The images are files, or
     test images by number; without either, of each class the one the network is surest of, right and wrong. `method`,
-    `target`, `which`: as `residuum explain`; `data`: where the data set lies now, if it was moved.
+    `target`, `which`, `device`: as `residuum explain`; `data`: where the data set lies now, if it was moved.
 
     Raises:
         InputError: as `explaining.explain`.
     """
     record = record_of(run, Path(runs))
-    return explaining.explain(record, method, files=files, numbers=numbers, target=target, which=which, data=data)
+    return explaining.explain(record, method, files=files, numbers=numbers, target=target, which=which, data=data,
+                              device=device)  # fmt: skip
 
 
 def load_study(name: str) -> Study:

@@ -11,7 +11,7 @@ from typing import Literal
 
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
-    "moved data", "images", "limits", "seeds", "until decided", "fetch",
+    "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -24,6 +24,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "run study": "running a study makes it for arms that it looks into",
     "first run study": "run it first",
     "moved data": "say where the data lies now",
+    "another device": "device='cpu' goes on with it here, no longer bit for bit",
     "images": "give image files, or test images by their numbers",
     "limits": "give parameters, macs or memory",
     "seeds": "the study's own seeds give them",

@@ -4,25 +4,39 @@ from residuum import figures
 figures.curves(run).save("curves")
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from residuum import pictures, recipes
+from residuum import recipes
 from residuum.analysis import per_class
 from residuum.analysis.results import Results
 from residuum.config import RunConfig
+from residuum.data import gallery
+from residuum.data.augment import AUGMENTATIONS, check_augmentations
+from residuum.data.mix import MIXES
+from residuum.data.normalize import NORMALIZERS
 from residuum.errors import InputError, unknown
-from residuum.models import MODELS, build
+from residuum.models import MODELS, Network, build
+from residuum.models.activations import ACTIVATIONS, curve
+from residuum.models.outlining import in_each_ordering, outline
+from residuum.optim import SCHEDULES, Span, rates
 from residuum.records import surfaces
 from residuum.records.attributions import Attributions
+from residuum.records.outcome import Kept
 from residuum.records.record import RUNS, RunRecord, labels, record_of
 from residuum.records.storage import storing
+from residuum.registry import Choice
 from residuum.report import style, tables
+from residuum.report.figures import activation_curves as activation_figure
 from residuum.report.figures import (
+    architecture,
     arm_history,
     attribution,
     batch_size,
@@ -32,6 +46,7 @@ from residuum.report.figures import (
     scatter,
     study_curves,
 )
+from residuum.report.figures import augmentations as augmentation_figure
 from residuum.report.figures import confusion as confusion_figure
 from residuum.report.figures import histograms as histograms_figure
 from residuum.report.figures import learning_curves as curves_figure
@@ -39,8 +54,11 @@ from residuum.report.figures import loss_surface as surface_figure
 from residuum.report.figures import mistake_sheet as mistakes_figure
 from residuum.report.figures import noise_scale as noise_figure
 from residuum.report.figures import reliability as reliability_figure
+from residuum.report.figures import schedule_curves as schedule_figure
+from residuum.report.figures.augmentations import Part, Row
 from residuum.run import assemble, explaining, predict
 from residuum.run import surface as surfacing
+from residuum.run.assemble import Data
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,13 @@ class Drawing:
 
 
 Value = TypeVar("Value")
+
+STEPS_PER_EPOCH = 100
+"""Updates in an epoch of a drawn schedule: enough for a smooth line, whatever the data set."""
+
+EPOCHS = range(4)
+IMAGES, SAMPLE, PAIRS = 10, 500, 4
+"""Images that are shown, training images whose values are looked at, and pairs of each mixing."""
 
 
 Run = RunRecord | Path | str
@@ -89,28 +114,28 @@ def curves(*runs: Run) -> Drawing:
     return Drawing(run_curves.draw(run_curves.data(records)))
 
 
-def confusion(*runs: Run) -> Drawing:
+def confusion(*runs: Run, which: Kept = "last") -> Drawing:
     """The confusion matrix of a run, or of two side by side with their difference."""
-    return Drawing(confusion_figure.draw(confusion_figure.data(_predictions(runs))))
+    return Drawing(confusion_figure.draw(confusion_figure.data(_predictions(runs, which))))
 
 
-def reliability(*runs: Run) -> Drawing:
+def reliability(*runs: Run, which: Kept = "last") -> Drawing:
     """Reliability diagrams: how often a network is right when it is so sure."""
-    return Drawing(reliability_figure.draw(reliability_figure.data(_predictions(runs))))
+    return Drawing(reliability_figure.draw(reliability_figure.data(_predictions(runs, which))))
 
 
-def _predictions(runs: Sequence[Run]) -> dict[str, per_class.Predictions]:
+def _predictions(runs: Sequence[Run], which: Kept) -> dict[str, per_class.Predictions]:
     records = _records(runs)
-    return _named(records, [per_class.read(record) for record in records])
+    return _named(records, [per_class.read(record, which) for record in records])
 
 
-def mistakes(run: Run, count: int = 18, data: str = "") -> Drawing:
+def mistakes(run: Run, count: int = 18, data: str = "", which: Kept = "last") -> Drawing:
     """The most confident mistakes of a run; the reading of the test images is counted. `data`: where they lie now."""
     if not isinstance(count, int) or count < 1:
         raise InputError(f"count: {count!r} mistakes; a number from 1")
     records = _records([run])
-    found = _named(records, [per_class.mistakes(per_class.read(records[0]), count)])
-    images = predict.test_images(records[0], "classes", per_class.epoch_of(records[0]), data).images_NCHW
+    found = _named(records, [per_class.mistakes(per_class.read(records[0], which), count)])
+    images = predict.test_images(records[0], "classes", per_class.epoch_of(records[0], which), data, None).images_NCHW
     return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named(records, [images]))))
 
 
@@ -174,25 +199,120 @@ def attributions_by_epoch(run: Run, found: Attributions) -> list[Drawing]:
 def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> Drawing:
     """The architecture of a network by its short name, and one of its blocks in each ordering."""
     choice = MODELS.resolve(RunConfig().changed({"model": name}).model)
-    network = build(choice, shape[0], classes, shape[1:], seed=0)
-    return Drawing(pictures.model(name, network, choice, shape, classes))
+    return model_of(name, build(choice, shape[0], classes, shape[1:], seed=0), choice, shape, classes)
+
+
+def model_of(title: str, network: Network, choice: Choice, shape: tuple[int, int, int], classes: int) -> Drawing:
+    """The architecture of a network that was built of a resolved choice."""
+    orderings = in_each_ordering(choice, shape, classes)
+    own = choice.settings["ordering"].name
+    return Drawing(architecture.draw(architecture.data(title, outline(network, shape), orderings, own)))
 
 
 def activations() -> Drawing:
-    """Every activation function and its derivative."""
-    return Drawing(pictures.activations())
+    """Every activation of the table with its default settings, and its derivative."""
+    points_N = activation_figure.POINTS
+    drawn = [(ACTIVATIONS.resolve(name), curve(ACTIVATIONS.build(name), points_N)) for name in ACTIVATIONS]
+    return Drawing(activation_figure.draw([activation_figure.data(choice, *values) for choice, values in drawn]))
 
 
 def schedules(*names: str) -> Drawing:
     """The learning rate over the runs of recipes, by name."""
-    return Drawing(pictures.schedules({name: recipes.recipe(name) for name in names}))
+    return schedules_of({name: recipes.recipe(name) for name in names})
+
+
+def every_schedule(config: RunConfig) -> Drawing:
+    """Every schedule of the table with its default settings, in the place of a configuration's own."""
+    return schedules_of({name: config.changed({"optim.schedule": name}) for name in SCHEDULES})
+
+
+def schedules_of(configs: Mapping[str, RunConfig]) -> Drawing:
+    """The learning rates of configurations by their titles.
+
+    Raises:
+        InputError: a schedule's name or settings cannot be.
+    """
+    panels = []
+    for title, config in configs.items():
+        o, epochs = config.optim, config.train.epochs
+        schedule, losses = SCHEDULES.resolve(o.schedule, "optim.schedule"), schedule_figure.example_losses(epochs)
+        computed = rates(
+            schedule,
+            Span(STEPS_PER_EPOCH, epochs),
+            lr=o.lr,
+            warmup=o.warmup,
+            warmup_start=o.warmup_start,
+            validation_losses=losses,
+        )
+        panels.append(schedule_figure.data(title, schedule, computed, STEPS_PER_EPOCH, losses))
+    return Drawing(schedule_figure.draw(panels))
 
 
 def augmentations(recipe: str, data: str = "") -> Drawing:
     """Training images before and after the augmentations of a recipe. `data`: where its data set lies."""
     config = recipes.recipe(recipe)
     config, made = assemble.resolve(config.changed({"data.root": data}) if data else config)
-    return Drawing(pictures.augmentations(config, made))
+    return augmentations_of(config, made)
+
+
+def every_augmentation(data: Data) -> Drawing:
+    """Every augmentation, normalisation and mixing of the tables on training images of a data set."""
+    augment = [(gallery.suited(name, min(data.shape[1:])),) for name in AUGMENTATIONS]
+    mixes = [Choice(name=name) for name in MIXES if name != "none"]
+    return _augmentations(data, augment, [Choice(name=name) for name in NORMALIZERS], mixes, seed=0)
+
+
+def augmentations_of(config: RunConfig, data: Data) -> Drawing:
+    """The augmentations of a resolved configuration one by one and all in a row, its normalisation and its mixing."""
+    chain = config.data.augment
+    augment = [*((choice,) for choice in chain), *([chain] if len(chain) > 1 else [])]
+    mixes = [config.data.mix] if config.data.mix.name != "none" else []
+    return _augmentations(data, augment, [config.data.normalize], mixes, seed=config.train.seed)
+
+
+def _augmentations(
+    data: Data, augment: Sequence[tuple[Choice, ...]], normalizers: list[Choice], mixes: list[Choice], seed: int
+) -> Drawing:
+    images_NCHW, classes = data.dataset.train.images_NCHW, data.dataset.classes
+    shown_N = _one_of_each(data)
+    labels_N = data.dataset.train.labels_N[shown_N]
+    augmented = [
+        _augmented(data, choices, int(shown_N[number % len(shown_N)]), seed) for number, choices in enumerate(augment)
+    ]
+    sample_NCHW = images_NCHW[data.train_N[:SAMPLE]]
+    normalised = []
+    for choice in normalizers:
+        normalization = NORMALIZERS.build(choice, images_NCHW[data.train_N], seed)
+        values_NCHW = gallery.normalised(normalization, sample_NCHW)
+        normalised.append(augmentation_figure.normalisation(NORMALIZERS.resolve(choice), sample_NCHW, values_NCHW))
+    mixed = []
+    for choice in mixes if len(labels_N) > 1 else ():
+        pairs = gallery.mixed(choice, images_NCHW[shown_N], labels_N, len(classes), seed=seed)
+        for one, other, share, image in islice(pairs, PAIRS):
+            first, second = (images_NCHW[shown_N[at]] for at in (one, other))
+            names = (classes[labels_N[one]], classes[labels_N[other]])
+            mixed.append(augmentation_figure.mixing(MIXES.resolve(choice), first, second, share, image, names))
+    headings = ("Augmentations", "Normalisations: smallest value black, largest white", "Mixings: shares of the labels")
+    parts = zip(headings, (augmented, normalised, mixed), strict=True)
+    return Drawing(augmentation_figure.draw([Part(heading, tuple(rows)) for heading, rows in parts if rows]))
+
+
+def _augmented(data: Data, choices: tuple[Choice, ...], index: int, seed: int) -> Row:
+    """The row of some augmentations in a row; the first of a table may be one that these images cannot have."""
+    try:
+        check_augmentations(choices, *data.shape)
+    except InputError as error:
+        return augmentation_figure.refused(choices[0], error.text.partition(": ")[2])
+    resolved = [AUGMENTATIONS.resolve(choice) for choice in choices]
+    image_CHW = data.dataset.train.images_NCHW[index]
+    after_ECHW = gallery.augmented(resolved, image_CHW, index, seed=seed, epochs=EPOCHS)
+    return augmentation_figure.augmentation(resolved, image_CHW, after_ECHW, EPOCHS)
+
+
+def _one_of_each(data: Data) -> NDArray[np.int64]:
+    """The first training image of each class, of ten classes at most: positions in the data set's training images."""
+    _, first_K = np.unique(data.dataset.train.labels_N[data.train_N], return_index=True)
+    return data.train_N[first_K[:IMAGES]]
 
 
 def _check_results(results: Any) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from residuum import optim
 from residuum.config import RunConfig, identity
 from residuum.engine import metrics, state
-from residuum.engine.compute import compiles_deterministically
+from residuum.engine.compute import available_devices, compiles_deterministically
 from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
@@ -58,17 +58,27 @@ def train(config: RunConfig, runs: Path = Path("runs")) -> RunRecord:
     return read_record(folder)
 
 
-def resume(folder: Path) -> Generator[Event, None, None]:
+def resume(folder: Path, *, device: str = "auto", data: str = "") -> Generator[Event, None, None]:
     """Go on with the run in a folder, as events.
 
+    It goes on as the run that it is on another `device` than its own, too, which the record and a note say: such a run
+    is not bit for bit what it would have been. `data`: where the data lies now, if it was moved.
+
     Raises:
-        InputError: not a run folder, of another version, moved data, or a configuration edited since.
+        InputError: not a run folder, of another version, other data, a configuration edited since, or its device is
+            not here and no other is named.
     """
     config, head = read_config(folder)
     if read_record(folder).status == "imported":
         raise InputError(f"{folder} holds weights from elsewhere; there is no training to go on with")
     if identity(config, head.schema) != head.id:
         raise InputError(f"{folder / run_folder.CONFIG} was changed: it is not the configuration of run {head.id}")
+    own = config.compute
+    if device == "auto" and own.device not in ("auto", *available_devices()):
+        raise InputError(f"{folder} was begun on {own.device}, which is not here", remedies=[Remedy("another device")])
+    # The folder keeps the configuration that it was begun with; only what computes from now on is another.
+    here = own if device in ("auto", own.device) else assemble.elsewhere(own, device)
+    config = config.changed({"data.root": data} if data else {}).model_copy(update={"compute": here})
     return run(config, folder.parent, recipe=head.recipe, folder=folder)
 
 

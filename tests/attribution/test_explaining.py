@@ -1,5 +1,6 @@
 """Explaining a run: which images, which class, which weights; what is saved, and that it is compared with chance."""
 
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -115,7 +116,8 @@ def test_the_reading_of_test_images_is_counted_with_its_reason(record):
     explaining.explain(record, "saliency", numbers=[1], which="selected")
     assert record.test_reads == before + 1
     row = (record.folder / run_folder.TEST_READS).read_text().splitlines()[-1]
-    assert row == f'{{"why": "explain", "epoch": {record.result.selected.epoch}}}'
+    expected = {"why": "explain", "epoch": record.result.selected.epoch, "device": "cpu", "precision": "bf16"}
+    assert json.loads(row) == expected
 
 
 def test_the_target_is_the_predicted_class_the_true_one_or_a_name(record, found):

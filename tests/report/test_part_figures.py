@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from residuum import pictures, recipes
+from residuum import figures, recipes
 from residuum.cli import main
 from residuum.config import RunConfig
 from residuum.data import gallery
@@ -239,7 +239,7 @@ def test_derivatives_are_slopes_and_are_broken_only_where_they_jump(name):
 
 
 def test_all_activations_of_the_table_are_drawn_with_their_settings():
-    figure = pictures.activations()
+    figure = figures.activations().figure
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == list(ACTIVATIONS)
     assert "negative_slope 0.01" in style.svg(figure).decode()
@@ -254,8 +254,8 @@ def lines(figure):
 
 
 def test_every_schedule_is_drawn_by_the_rates_that_train():
-    drawn = lines(pictures.every_schedule(RunConfig().changed({"train.epochs": 12, "optim.lr": 0.3})))
-    span = Span(pictures.STEPS_PER_EPOCH, 12)
+    drawn = lines(figures.every_schedule(RunConfig().changed({"train.epochs": 12, "optim.lr": 0.3})).figure)
+    span = Span(figures.STEPS_PER_EPOCH, 12)
     assert list(drawn) == list(SCHEDULES)
     for name, values in drawn.items():
         expected = rates(name, span, lr=0.3, validation_losses=schedule_curves.example_losses(12))
@@ -263,7 +263,7 @@ def test_every_schedule_is_drawn_by_the_rates_that_train():
 
 
 def test_the_made_up_losses_make_plateau_fall_and_are_shown_only_there():
-    figure = pictures.every_schedule(RunConfig().changed({"train.epochs": 30}))
+    figure = figures.every_schedule(RunConfig().changed({"train.epochs": 30})).figure
     # They improve until epoch 10, so after 3 bad epochs the rate falls: in the 15th epoch, then every 4th.
     falls = np.flatnonzero(np.diff(lines(figure)["plateau"])) + 1
     np.testing.assert_array_equal(falls, 100 * np.arange(14, 30, 4))
@@ -273,9 +273,9 @@ def test_the_made_up_losses_make_plateau_fall_and_are_shown_only_there():
 
 def test_recipes_are_drawn_with_their_own_rate_length_and_warm_up():
     config = recipes.he2015().changed({"optim.warmup": 2})
-    figure = pictures.schedules({"a": config, "b": recipes.report_e()})
+    figure = figures.schedules_of({"a": config, "b": recipes.report_e()}).figure
     drawn = lines(figure)
-    assert len(drawn["a"]) == 164 * pictures.STEPS_PER_EPOCH
+    assert len(drawn["a"]) == 164 * figures.STEPS_PER_EPOCH
     np.testing.assert_allclose(drawn["a"][[0, 100, 200, 8099, 8100, 12200]], [0.01, 0.055, 0.1, 0.1, 0.01, 0.001])
     np.testing.assert_allclose(drawn["b"][::1000], [0.05, 0.025, 0.0125, 0.00625])
     assert "multistep: milestones 0.494, 0.744; gamma 0.1" in style.svg(figure).decode()
@@ -358,21 +358,21 @@ def texts(figure):
 @pytest.mark.parametrize(("channels", "side"), [(3, 16), (1, 8)])
 def test_every_augmentation_normalisation_and_mixing_has_a_row(channels, side):
     data = prepared({}, channels=channels, side=side)[1]
-    figure = pictures.every_augmentation(data)
+    figure = figures.every_augmentation(data).figure
     names = [text for text in texts(figure) if text in {*AUGMENTATIONS, *NORMALIZERS, *MIXES}]
     assert names == [
-        *AUGMENTATIONS, *NORMALIZERS, *["mixup"] * pictures.PAIRS, *["cutmix"] * pictures.PAIRS
+        *AUGMENTATIONS, *NORMALIZERS, *["mixup"] * figures.PAIRS, *["cutmix"] * figures.PAIRS
     ]  # fmt: skip
     missing = 0 if channels == 3 else 2
     rows = len(list(AUGMENTATIONS)) - missing
-    expected = rows * (1 + len(pictures.EPOCHS)) + 4 * len(list(NORMALIZERS)) + 2 * 3 * pictures.PAIRS
+    expected = rows * (1 + len(figures.EPOCHS)) + 4 * len(list(NORMALIZERS)) + 2 * 3 * figures.PAIRS
     assert len(figure.axes[0].images) == expected
     assert sum("needs 3 colour channels" in text for text in texts(figure)) == missing
 
 
 def test_a_configuration_shows_its_own_chain():
     config, data = prepared({"data.augment": ["vertical_flip", {"name": "cutout", "size": 5}], "data.mix": "mixup"})
-    shown = texts(pictures.augmentations(config, data))
+    shown = texts(figures.augmentations_of(config, data).figure)
     for text in ("vertical_flip", "cutout", "size 5; fill 0.5", "all in this order", "vertical_flip, cutout",
                  "standardize", "mixup"):  # fmt: skip
         assert text in shown, text
@@ -392,7 +392,7 @@ def test_the_row_of_a_normalisation_says_the_values_that_the_network_gets():
 
 def test_a_single_class_has_no_pairs_and_a_constant_image_no_contrast():
     data = prepared({}, classes=1)[1]
-    assert "mixup" not in texts(pictures.every_augmentation(data))
+    assert "mixup" not in texts(figures.every_augmentation(data).figure)
     black = np.zeros((2, 1, 4, 4), dtype=np.uint8)
     row = augmentations.normalisation(Choice(name="minmax"), black, black.astype(np.float32))
     assert row.text == "0 to 0\nmean 0, std 0"

@@ -10,8 +10,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from residuum import optim, recipes
 from residuum.analysis import per_class
@@ -224,6 +226,65 @@ def test_a_run_that_was_trained_on_a_card_is_read_on_a_laptop(tmp_path):
         assert (on.device.type, on.precision) == ("cpu", "bf16" if precision == "bf16" else "fp32")
         scores = evaluate(elsewhere)
         assert scores.loss == pytest.approx(record.result.last.test.loss, rel=0.05)
+
+
+def begun_on_a_card(folder, **settings):
+    """The folder of a run that was stopped after its first epoch, as if a card had begun it."""
+    events = run(tiny(**settings), folder)
+    begun = next(event.folder for event in events if isinstance(event, Started))
+    next(event for event in events if isinstance(event, EpochDone))
+    events.close()
+    values = json.loads((begun / run_folder.CONFIG).read_text())
+    values["compute"] |= {"device": "cuda", "precision": "bf16", "kernels": "auto"}
+    asked = RunConfig.of({name: part for name, part in values.items() if name not in ("schema", "id", "recipe")})
+    values["id"] = identity(asked)
+    (begun / run_folder.CONFIG).write_text(json.dumps(values))
+    starts = json.loads((begun / run_folder.ENVIRONMENT).read_text())
+    (begun / run_folder.ENVIRONMENT).write_text(json.dumps([{**starts[0], "device": "a card"}]))
+    return begun
+
+
+def test_a_run_goes_on_elsewhere_where_that_is_asked_for_and_stays_the_run_that_it_is(tmp_path):
+    begun = begun_on_a_card(tmp_path)
+    config = (begun / run_folder.CONFIG).read_text()
+    with pytest.raises(InputError, match="was begun on cuda, which is not here") as refused:
+        resume(begun)
+    assert [remedy.kind for remedy in refused.value.remedies] == ["another device"]
+    events = list(resume(begun, device="cpu"))
+    assert any("resumed with another device" in event.text for event in events if isinstance(event, Note))
+    record = read_record(begun)
+    assert (record.status, len(record.epochs), (begun / run_folder.CONFIG).read_text()) == ("finished", 2, config)
+    assert [start.device == "a card" for start in record.environment] == [True, False]
+    assert (record.environment[1].epoch, record.config.compute.device) == (1, "cuda")
+
+
+def test_a_run_whose_data_was_moved_goes_on(tmp_path):
+    data, rng = tmp_path / "data", np.random.default_rng(0)
+    for number in range(48):
+        place = data / ("train" if number < 40 else "test") / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(place / f"{number}.png")
+    begun = run(tiny(data__dataset="folder", data__root=str(data), train__batch_size=8), tmp_path)
+    folder = next(event.folder for event in begun if isinstance(event, Started))
+    begun.close()
+    data.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="does not exist"):
+        next(resume(folder))
+    list(resume(folder, data=str(tmp_path / "moved")))
+    assert read_record(folder).status == "finished"
+
+
+def test_a_reading_of_the_test_set_says_what_computed_it(tmp_path):
+    from residuum.run.predict import evaluate
+
+    record = train(tiny(compute__precision="fp32"), tmp_path)
+    evaluate(record, device="cpu")
+    rows = [json.loads(line) for line in (record.folder / run_folder.TEST_READS).read_text().splitlines()]
+    assert rows[-1] == {"why": "evaluate", "epoch": 2, "device": "cpu", "precision": "fp32"}
+    assert rows[0] == {"why": "last", "epoch": 2}
+    with pytest.raises(InputError, match="no cuda device here"):
+        evaluate(record, device="cuda")
+    assert read_record(record.folder).test_reads == len(rows)
 
 
 def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):

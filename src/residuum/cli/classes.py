@@ -91,7 +91,7 @@ def _draw_classes(
             images = {}
             for label, record in named.items():
                 epoch = epoch_of(record, options.which)
-                images[label] = test_images(record, "classes", epoch, options.data or "").images_NCHW
+                images[label] = test_images(record, "classes", epoch, options.data or "", None).images_NCHW
             figures["mistakes"] = mistake_sheet.draw(mistake_sheet.data(wrong, images))
         except InputError as error:
             if options.data:

@@ -11,6 +11,7 @@ from residuum.cli.options import (
     Command,
     as_word,
     common,
+    device_option,
     figures_folder_option,
     joined,
     moved_data_option,
@@ -56,6 +57,7 @@ def add(command: Command) -> None:
     p.add_argument("--stride", type=int, help="occlusion: pixels from square to square (default: half the window)")
     set_option(p, "any setting of the method, as window=4")
     which_option(p)
+    device_option(p)
     figures_folder_option(p)
     moved_data_option(p)
     common(p)
@@ -79,7 +81,8 @@ def explain(options: argparse.Namespace) -> None:
     from residuum.run import explaining
 
     settings = _settings(options)
-    asked: dict[str, Any] = {"target": options.target, "which": options.which, "data": options.data or ""}
+    asked: dict[str, Any] = {"target": options.target, "which": options.which, "data": options.data or "",
+                             "device": options.device}  # fmt: skip
     asked |= {"files": options.files or None, "numbers": options.images}
     chosen_by = ""
     if len(records) > 1 and not options.files and options.images is None:
@@ -94,7 +97,8 @@ def explain(options: argparse.Namespace) -> None:
         together = figures.side_by_side(dict(zip(called, found, strict=True)), chosen_by)
         drawn = {f"{names[0]}-and-{records[1].id}": figures.draw(together)}
     kept = list(zip(records, names, found, strict=True))
-    followed = [explaining.over_epochs(*pair) for pair in zip(records, found, strict=True)] if options.epochs else []
+    pairs = zip(records, found, strict=True) if options.epochs else ()
+    followed = [explaining.over_epochs(*pair, device=options.device) for pair in pairs]
     for at, images in enumerate(followed):
         for number, image in enumerate(images, start=1):
             ending = f"by-epoch-{number}-{as_word(image.names[0])}"

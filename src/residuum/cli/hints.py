@@ -15,6 +15,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "run study": "`residuum study run` makes it for arms that a study looks into",
     "first run study": "run it first (`residuum study run`)",
     "moved data": "--data says where the data lies now",
+    "another device": "--device cpu goes on with it here, no longer bit for bit",
     "images": "give image files, or test images by --images",
     "limits": "give --max-params, --max-macs or --max-memory",
     "seeds": "--seeds gives them",

@@ -41,6 +41,11 @@ def which_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def device_option(parser: argparse.ArgumentParser, default: str = "the run's own, or what is here") -> None:
+    """The option for the device that computes; its names are checked where devices are known."""
+    parser.add_argument("--device", default="auto", help=f"auto, cpu, cuda or mps (default: {default})")
+
+
 def moved_data_option(parser: argparse.ArgumentParser, use: str = "") -> None:
     """The option that says where a run's data set lies now; `use`: what the command needs it for."""
     parser.add_argument("--data", help=f"where the data set lies now, if it was moved{use}")

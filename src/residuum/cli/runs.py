@@ -13,6 +13,7 @@ from residuum.cli.options import (
     Command,
     common,
     data_settings,
+    device_option,
     figures_folder_option,
     moved_data_option,
     output_file,
@@ -46,11 +47,14 @@ def add(command: Command) -> None:
 
     p = command("resume", resume, "Go on with a stopped run.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
+    device_option(p, "the run's own")
+    moved_data_option(p)
     common(p)
 
     p = command("evaluate", evaluate, "Score a run's weights on the test set.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     which_option(p)
+    device_option(p)
     moved_data_option(p)
     common(p)
 
@@ -58,6 +62,7 @@ def add(command: Command) -> None:
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     p.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
     which_option(p)
+    device_option(p)
     p.add_argument("--top", type=int, default=3, help="how many classes to print")
     p.add_argument("--explain", action="store_true", help="also draw each image with what speaks for its class")
     figures_folder_option(p, "these figures")
@@ -108,7 +113,8 @@ def resume(options: argparse.Namespace) -> None:
     from residuum.records.record import find_run
     from residuum.training import resume as resumed
 
-    _go(resumed(find_run(options.folder, options.runs)), options)
+    folder = find_run(options.folder, options.runs)
+    _go(resumed(folder, device=options.device, data=options.data or ""), options)
 
 
 def _go(events: Any, options: argparse.Namespace) -> None:
@@ -137,7 +143,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from residuum.run.predict import evaluate as evaluated
 
     record = read_record(find_run(options.folder, options.runs))
-    scores = evaluated(record, options.which, data=options.data or "")
+    scores = evaluated(record, options.which, options.data or "", options.device)
     if options.json:
         print_json({"test": scores.plain()})
     else:
@@ -155,7 +161,7 @@ def predict(options: argparse.Namespace) -> None:
     if options.out and not options.explain:
         raise InputError("--out is the folder for the figures of --explain")
     record = read_record(find_run(options.folder, options.runs))
-    trained = load(record, options.which)
+    trained = load(record, options.which, options.device)
     predictions = predicted(trained, options.images)
     figures = draw_predictions(trained, options, record) if options.explain else [[]] * len(predictions)
     for prediction, paths in zip(predictions, figures, strict=True):

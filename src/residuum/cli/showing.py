@@ -79,10 +79,12 @@ def show_model(options: argparse.Namespace) -> None:
     summary = summarize(network, shape)
     paths = []
     if options.draw is not None:
-        from residuum import pictures
+        from residuum import figures
 
         title = ", ".join([options.name, *options.set])
-        paths = save_figure(pictures.model(title, network, model, shape, classes), Path(options.draw or options.name))
+        paths = save_figure(
+            figures.model_of(title, network, model, shape, classes).figure, Path(options.draw or options.name)
+        )
     if options.json:
         totals = {"parameters": summary.parameters, "macs": summary.macs}
         layers = [asdict(layer) for layer in summary.layers]
@@ -147,31 +149,31 @@ def show_run(options: argparse.Namespace) -> None:
 
 def show_activations(options: argparse.Namespace) -> None:
     """`residuum show activations`."""
-    from residuum import pictures
+    from residuum import figures
 
-    say_figures(save_figure(pictures.activations(), options.out), options)
+    say_figures(save_figure(figures.activations().figure, options.out), options)
 
 
 def show_schedules(options: argparse.Namespace) -> None:
     """`residuum show schedules [RECIPE …]`."""
-    from residuum import pictures
+    from residuum import figures
     from residuum.config import RunConfig
     from residuum.recipes import recipe
 
     settings = settings_of(options)
     config = RunConfig().changed({"train.epochs": 60, **settings})
     if options.recipes:
-        figure = pictures.schedules({name: recipe(name).changed(settings) for name in options.recipes})
+        drawn = figures.schedules_of({name: recipe(name).changed(settings) for name in options.recipes})
     elif any(path.startswith("optim.schedule") for path in settings):
-        figure = pictures.schedules({config.optim.schedule.name: config})
+        drawn = figures.schedules_of({config.optim.schedule.name: config})
     else:
-        figure = pictures.every_schedule(config)
-    say_figures(save_figure(figure, options.out), options)
+        drawn = figures.every_schedule(config)
+    say_figures(save_figure(drawn.figure, options.out), options)
 
 
 def show_augmentations(options: argparse.Namespace) -> None:
     """`residuum show augmentations [RECIPE]`."""
-    from residuum import pictures
+    from residuum import figures
     from residuum.config import RunConfig
     from residuum.recipes import recipe
     from residuum.run.assemble import resolve
@@ -180,5 +182,6 @@ def show_augmentations(options: argparse.Namespace) -> None:
     digits = RunConfig().changed({"data.dataset": "digits", "data.validation": 0})
     config, data = resolve((recipe(options.recipe) if options.recipe else digits).changed(settings))
     chosen = any(path.startswith(("data.augment", "data.normalize", "data.mix")) for path in settings)
-    figure = pictures.augmentations(config, data) if options.recipe or chosen else pictures.every_augmentation(data)
-    say_figures(save_figure(figure, options.out), options)
+    every = not (options.recipe or chosen)
+    drawn = figures.every_augmentation(data) if every else figures.augmentations_of(config, data)
+    say_figures(save_figure(drawn.figure, options.out), options)

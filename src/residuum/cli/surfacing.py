@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from residuum.cli.options import (
     Command,
     common,
+    device_option,
     figures_folder_option,
     moved_data_option,
     named_runs,
@@ -36,6 +37,7 @@ def add(command: Command) -> None:
     p.add_argument("--images", type=int, default=1000, help="training images to average over (default: 1000)")
     p.add_argument("--seed", type=int, default=0, help="seed of the directions")
     which_option(p)
+    device_option(p)
     moved_data_option(p)
     figures_folder_option(p)
     common(p)
@@ -77,6 +79,7 @@ def _computed(label: str, record: RunRecord, options: argparse.Namespace) -> Sur
     steps = surface.evaluate(
         record, dimensions=options.dimensions, points=points, span=options.span, images=options.images,
         seed=options.seed, which=options.which, data=options.data or "",
+        device=options.device,
     )  # fmt: skip
     there, grid = next(steps)
     done = there

@@ -144,12 +144,18 @@ class Diverged:
 
 @dataclass(frozen=True)
 class TestRead:
-    """The images of the test set were read, and why."""
+    """The images of the test set were read, and why; where that was after the run, also what computed with them."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     why: Literal["observed", "last", "selected", "evaluate", "classes", "explain"]
     epoch: int
+    device: str | None = None
+    precision: str | None = None
+
+    def row(self) -> dict[str, object]:
+        """What is known, as a row of the record."""
+        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class Writer:
                       if (scores := getattr(event, split))}  # fmt: skip
             self._rows[METRICS].add(asdict(event) | scored)
         elif isinstance(event, TestRead):
-            self._rows[TEST_READS].add(asdict(event))
+            self._rows[TEST_READS].add(event.row())
             self._rows[TEST_READS].sync()
         elif isinstance(event, LayersSeen):
             layers.write(self.folder, event.layers)

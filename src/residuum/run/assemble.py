@@ -177,15 +177,24 @@ def compute_of(config: ComputeConfig) -> Compute:
     return compute(config.device, config.precision, config.threads, config.deterministic, config.kernels)
 
 
-def compute_here(config: ComputeConfig) -> Compute:
-    """The compute for reading a run: its own where its device is here, else what is here, in an arithmetic that it has.
+def elsewhere(config: ComputeConfig, device: str) -> ComputeConfig:
+    """The settings for computing on another device than a run's own, in the arithmetic nearest to its own."""
+    precision = "bf16" if config.precision == "bf16" else "fp32"
+    settings = {"device": device, "precision": precision, "kernels": "cudnn"}
+    return ComputeConfig.model_validate(config.model_dump() | settings)
+
+
+def compute_here(config: ComputeConfig, device: str = "auto") -> Compute:
+    """The compute for reading a run, on a device that is named or on its own; where that is not here, on what is here.
 
     A run that was trained on a card can be looked at on a laptop.
+
+    Raises:
+        InputError: the named device is none, or not here.
     """
-    if config.device in ("auto", *available_devices()):
+    if device == "auto" and config.device in ("auto", *available_devices()):
         return compute_of(config)
-    precision: Literal["bf16", "fp32"] = "bf16" if config.precision == "bf16" else "fp32"
-    return compute("auto", precision, config.threads)
+    return compute_of(config if device == config.device else elsewhere(config, device))
 
 
 def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:

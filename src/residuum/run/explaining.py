@@ -67,18 +67,19 @@ def explain(
     target: str = "predicted",
     which: Which = "last",
     data: str = "",
+    device: str = "auto",
 ) -> Attributions:
     """Attributions of images by a run's weights, with those of the same network with random weights.
 
     The images are `files`, prepared as in training, or test images by their `numbers` (from 0), or where neither is
     given those of `most_confident`; test images are read from `data`, where the data lies now, and the reading is
     counted. `target` is the explained class: `predicted`, `true`, or a name. Maps are made in fp32; what is predicted
-    is what the network says in the arithmetic of its run.
+    is what the network says in the arithmetic of its run. `device`: as in `predict.load`.
 
     Raises:
         InputError: no weights, no predictions to choose from, no data, an unknown name, or images that cannot be.
     """
-    trained = predict.load(record, which)
+    trained = predict.load(record, which, device)
     choice = resolved(method, trained.shape)
     _check_target(target, trained.classes, known=files is None)
     if files is not None and numbers is not None:
@@ -94,7 +95,7 @@ def explain(
         pictures = from_files([Path(file) for file in files], trained.shape)
     else:
         chosen = most_confident(record, which) if numbers is None else numbers
-        pictures = _from_test_set(record, chosen, trained.epoch, data)
+        pictures = _from_test_set(record, chosen, trained, data)
     return _compared_with_random(trained, attribute(trained, pictures, choice, target, record.id), choice)
 
 
@@ -149,7 +150,7 @@ def _surest(found: Attributions) -> dict[bool, int]:
 
 def _keep_mistakes(record: RunRecord) -> None:
     found = analysis.mistakes(analysis.read(record), MISTAKES)
-    test = predict.test_images(record, "classes", analysis.epoch_of(record), "")
+    test = predict.test_images(record, "classes", analysis.epoch_of(record), "", None)
     mistakes.write(record.folder, {one.index: test.images_NCHW[one.index] for one in found})
 
 
@@ -200,8 +201,8 @@ def from_files(paths: Sequence[Path], shape: tuple[int, int, int]) -> Pictures:
     return Pictures(names, np.stack([one.pixels_CHW for one in read]), np.full(len(paths), -1))
 
 
-def _from_test_set(record: RunRecord, numbers: Sequence[int], epoch: int, data: str) -> Pictures:
-    test = predict.test_images(record, "explain", epoch, data)
+def _from_test_set(record: RunRecord, numbers: Sequence[int], trained: Trained, data: str) -> Pictures:
+    test = predict.test_images(record, "explain", trained.epoch, data, trained.compute)
     for number in numbers:
         if not 0 <= number < len(test):
             raise InputError(f"there is no test image {number}; they are numbered from 0 to {len(test) - 1}")
@@ -242,8 +243,10 @@ def attribute(trained: Trained, pictures: Pictures, method: Choice, target: str,
     )
 
 
-def over_epochs(record: RunRecord, found: Attributions, rows: Sequence[int] | None = None) -> tuple[Attributions, ...]:
-    """Some rows of attributions explained for the same classes by the weights of every epoch.
+def over_epochs(
+    record: RunRecord, found: Attributions, rows: Sequence[int] | None = None, device: str = "auto"
+) -> tuple[Attributions, ...]:
+    """Some rows of attributions explained for the same classes by the weights of every epoch, on `device`.
 
     Without `rows` the first four. The epochs are those whose weights were kept, and 0, the network before training,
     which its seed makes again; of more than 12, 12 from the first to the last at even distances.
@@ -255,7 +258,7 @@ def over_epochs(record: RunRecord, found: Attributions, rows: Sequence[int] | No
         raise InputError(f"run {record.id} was imported: it has no epochs to follow")
     if found.run != record.id:
         raise InputError(f"these attributions are of run {found.run}, not of {record.id}")
-    trained = predict.load(record)
+    trained = predict.load(record, device=device)
     method, known = Choice(name=found.method, **found.settings), sorted({0, *kept_epochs(record)})
     chosen = sorted({known[round(at)] for at in np.linspace(0, len(known) - 1, MOST_EPOCHS)})
     rows = range(min(FOLLOWED, len(found.names))) if rows is None else rows

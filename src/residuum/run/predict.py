@@ -49,11 +49,13 @@ class Prediction:
     resized: bool
 
 
-def load(record: RunRecord, which: Which = "last") -> Trained:
+def load(record: RunRecord, which: Which = "last", device: str = "auto") -> Trained:
     """The trained network of a run: the weights of its last saved state, or those that validation selected.
 
+    It computes on `device`; `auto` is that of the run or, where that is not here, what is here.
+
     Raises:
-        InputError: nothing was saved or selected, or what was saved is damaged.
+        InputError: nothing was saved or selected, or what was saved is damaged; or the device is not here.
     """
     if which not in get_args(Which):
         raise unknown("weights", str(which), get_args(Which), place="which")
@@ -70,7 +72,7 @@ def load(record: RunRecord, which: Which = "last") -> Trained:
         checkpoint = run_folder.read_checkpoint(record.folder, Position(best, 0))
     facts, network = record.facts, untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
-    on = assemble.compute_here(record.config.compute)
+    on = assemble.compute_here(record.config.compute, device)
     return Trained(
         network=assemble.place(network, on),
         compute=on,
@@ -87,14 +89,16 @@ def untrained(record: RunRecord) -> nn.Module:
     return build(record.config.model, channels, len(record.facts.classes), (height, width), record.config.train.seed)
 
 
-def evaluate(record: RunRecord, which: Which = "last", data: str = "") -> Scores:
-    """Loss and accuracy on the test set; the reading of it is counted in the record. `data`: where the data lies now.
+def evaluate(record: RunRecord, which: Which = "last", data: str = "", device: str = "auto") -> Scores:
+    """Loss and accuracy on the test set; the reading of it is counted in the record, with the device that computed.
+
+    `data`: where the data lies now; `device`: as in `load`.
 
     Raises:
         InputError: as `load`; or the data is missing, or not that of the run.
     """
-    trained = load(record, which)
-    test = test_images(record, "evaluate", trained.epoch, data)
+    trained = load(record, which, device)
+    test = test_images(record, "evaluate", trained.epoch, data, trained.compute)
     indices_N = np.arange(len(test))
     logits_NK = assemble.split_logits(trained.network, test, indices_N, trained.normalization, trained.compute)
     return metrics.scores("test", logits_NK, torch.from_numpy(test.labels_N))
@@ -110,17 +114,20 @@ def dataset_of(record: RunRecord, data: str) -> Dataset:
     return assemble.dataset_of(config.data)
 
 
-def test_images(record: RunRecord, why: Literal["evaluate", "classes", "explain"], epoch: int, data: str) -> Split:
+def test_images(
+    record: RunRecord, why: Literal["evaluate", "classes", "explain"], epoch: int, data: str, on: Compute | None
+) -> Split:
     """All test images of a run with their labels; the reading of them is counted in its record.
 
-    `epoch` is that of the weights they are read for; `data` is where the data lies now, empty if it was not moved.
+    `epoch` is that of the weights they are read for; `data` is where the data lies now, empty if it was not moved; `on`
+    is what computes with them, if anything does.
 
     Raises:
         InputError: the data is missing, or not that of the run.
     """
     dataset = dataset_of(record, data)
     with run_folder.writing(record.folder) as writer:
-        writer.write(TestRead(why, epoch))
+        writer.write(TestRead(why, epoch, *((on.device.type, on.precision) if on else ())))
     return dataset.test
 
 

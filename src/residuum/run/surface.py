@@ -18,12 +18,13 @@ from residuum.streams import stream_seed
 
 
 def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, images: int, seed: int,
-             which: Which = "last", data: str = "") -> Iterator[tuple[int, Grid]]:  # fmt: skip
+             which: Which = "last", data: str = "", device: str = "auto") -> Iterator[tuple[int, Grid]]:  # fmt: skip
     """Compute a surface point by point; yields how many points are there, first those of an earlier, stopped call.
 
     The loss is the mean cross-entropy over the first `images` training images of the run, unaugmented, in evaluation
     mode: batch norm keeps the statistics that were saved with the weights (Li et al. 2018, section 4). Every point is
-    in the record before it is yielded. `data`: where the data lies now.
+    in the record before it is yielded. `data`: where the data lies now; `device`: as in
+    `predict.load`.
 
     Raises:
         InputError: settings that cannot be, or as `predict.load` and `assemble.dataset_of`.
@@ -40,7 +41,7 @@ def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, im
         raise InputError(f"{images} is not above 0", argument="images")
     if seed < 0:
         raise InputError(f"{seed} is below 0", argument="seed")
-    trained = predict.load(record, which)
+    trained = predict.load(record, which, device)
     train, asked = predict.dataset_of(record, data).train, record.config.data
     train_N, _ = split(train.labels_N, subset=asked.subset, validation=asked.validation, seed=asked.split_seed)
     chosen_N = train_N[:images]
