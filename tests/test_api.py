@@ -165,7 +165,7 @@ def test_an_explanation_is_followed_over_the_epochs_and_set_beside_another(runs)
     (lambda run: figures.surface(run, dimensions=3), "along 1 direction or over 2"),
     (lambda run: figures.study("quickstart"), "what residuum.run_study gives; this is a str"),
     (lambda run: residuum.explain(run, numbers=[0], which="best"), "which: unknown weights 'best'"),
-    (lambda run: residuum.explain(run, numbers=[0], target=8), "target: 8 is no text; name a class"),
+    (lambda run: residuum.explain(run, numbers=[0], target=8), "target: 8 is not text; name a class"),
     (lambda run: residuum.explain(run, numbers=[1.5]), "whole numbers, from 0"),
     (lambda run: figures.attributions(), "no attributions to draw"),
     (lambda run: figures.attributions_by_epoch(run, run), "what residuum.explain gives; this is a RunRecord"),

@@ -191,7 +191,7 @@ class RunConfig(Part):
             if path == "model" and isinstance(value, str):
                 value = network(value)
             elif path == "model" and not isinstance(value, Choice | Mapping):
-                text = f"model: {value!r} is no network; {NETWORK_FORMS}"
+                text = f"model: {value!r} is not a network; {NETWORK_FORMS}"
                 raise InputError(text, remedies=[Remedy("list models")])
             _assign(values, path, value)
         return type(self).of(values)

@@ -120,7 +120,7 @@ def confusion(*runs: Run, which: Kept = "last") -> Drawing:
 
 
 def reliability(*runs: Run, which: Kept = "last") -> Drawing:
-    """Reliability diagrams: how often a network is right when it is so sure."""
+    """Reliability diagrams: how often a network is right when it is this sure."""
     return Drawing(reliability_figure.draw(reliability_figure.data(_predictions(runs, which))))
 
 

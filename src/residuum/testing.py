@@ -115,9 +115,9 @@ def check_network(
     network, twin = _initialised(build, in_channels, classes), _initialised(build, in_channels, classes)
     for (name, value), other in zip(network.state_dict().items(), twin.state_dict().values(), strict=True):
         _hold(bool(value.isfinite().all()), f"initialize leaves {name} without a value")
-        _hold(torch.equal(value, other), f"initialize gives {name} other values for the same seed")
+        _hold(torch.equal(value, other), f"initialize gives {name} different values for the same seed")
     for stage in network.stages:
-        _hold(isinstance(getattr(network, stage, None), nn.Module), f"stages names {stage!r}, which is no part of it")
+        _hold(isinstance(getattr(network, stage, None), nn.Module), f"stages names {stage!r}, no part of it")
     images_NCHW = _normal(2, 4, in_channels, *image_size)
     logits_NK = network(images_NCHW)
     _hold(
@@ -183,17 +183,17 @@ def check_augmentation(apply: Callable[[Tensor, Draw], Tensor], *, channels: int
     _hold(whole_BCHW.shape == images_BCHW.shape, f"{_sizes(images_BCHW)} became {_sizes(whole_BCHW)}")
     _hold(whole_BCHW.dtype == torch.float32, f"float32 images became {whole_BCHW.dtype}")
     _hold(bool(whole_BCHW.isfinite().all()), "a pixel is no longer finite")
-    _hold(torch.equal(images_BCHW, before_BCHW), "the images that were given are changed")
+    _hold(torch.equal(images_BCHW, before_BCHW), "the images given to it were changed")
     for some in (slice(0, 1), slice(7, 9), slice(100, 140), torch.randperm(140)[:33]):
         alike = torch.equal(apply(images_BCHW[some], Draw.of(0, 1, indices_B[some])), whole_BCHW[some])
-        _hold(alike, "an image is augmented otherwise in another batch")
+        _hold(alike, "an image is augmented differently in another batch")
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1 if threads > 1 else 2)
         alike = torch.equal(apply(images_BCHW, Draw.of(0, 1, indices_B)), whole_BCHW)
     finally:
         torch.set_num_threads(threads)
-    _hold(alike, "an image is augmented otherwise on another number of threads")
+    _hold(alike, "an image is augmented differently on another number of threads")
     others = {"seed": (1, 1, 0), "epoch": (0, 2, 0), "image": (0, 1, 140)}
     for what, (seed, epoch, shift) in others.items():
         other_BCHW = apply(images_BCHW, Draw.of(seed, epoch, indices_B + shift))
@@ -219,9 +219,9 @@ def check_mixing(mix: Mix) -> None:
     _hold(out_BCHW.shape == images_BCHW.shape, f"{_sizes(images_BCHW)} became {_sizes(out_BCHW)}")
     _hold(out_BCHW.dtype == torch.float32, f"float32 images became {out_BCHW.dtype}")
     same = torch.equal(out_BCHW, again_BCHW) and torch.equal(targets, targets_again)
-    _hold(same, "the same generator mixes otherwise a second time")
-    _hold(torch.equal(images_BCHW, before[0]), "the images that were given are changed")
-    _hold(torch.equal(labels_B, before[1]), "the labels that were given are changed")
+    _hold(same, "the same generator mixes differently the second time")
+    _hold(torch.equal(images_BCHW, before[0]), "the images given to it were changed")
+    _hold(torch.equal(labels_B, before[1]), "the labels that it was given were changed")
     if targets.dim() == 2:
         _hold(targets.dtype == torch.float32, f"the shares of the classes are {targets.dtype}, not float32")
         _hold(
@@ -241,14 +241,14 @@ def check_normalization(estimate: Callable[[NDArray[np.uint8], int], Normalizati
     found = estimate(images_NCHW, 0)
     _hold(estimate(images_NCHW, 0) == found, "estimated twice from the same images and seed, it differs")
     stored = Normalization.of(json.loads(json.dumps(found.plain())))
-    _hold(stored == found, "stored as JSON and read back, it is another")
+    _hold(stored == found, "stored as JSON and read back, it is different")
     pixels_NCHW = torch.from_numpy(images_NCHW).float() / 255
     kept_NCHW, whole_NCHW = pixels_NCHW.clone(), found(pixels_NCHW)
     _hold(whole_NCHW.shape == pixels_NCHW.shape, f"{_sizes(pixels_NCHW)} became {_sizes(whole_NCHW)}")
     _hold(whole_NCHW.dtype == torch.float32, f"float32 images became {whole_NCHW.dtype}")
     _hold(bool(whole_NCHW.isfinite().all()), "a normalised pixel is not finite")
-    _hold(torch.equal(pixels_NCHW, kept_NCHW), "the images that were given are changed")
-    _hold(torch.equal(found(pixels_NCHW[7:9]), whole_NCHW[7:9]), "an image is normalised otherwise in another batch")
+    _hold(torch.equal(pixels_NCHW, kept_NCHW), "the images given to it were changed")
+    _hold(torch.equal(found(pixels_NCHW[7:9]), whole_NCHW[7:9]), "an image is normalised differently in another batch")
 
 
 @_contract
@@ -271,7 +271,7 @@ def check_schedule(build: Callable[[Span], Factor]) -> None:
             for start, stop in pairwise(stops):
                 resumed = with_warmup(build(span), span, warmup, 0.1)
                 again = [resumed(number, list(known[number])) for number in range(start, stop)]
-                _hold(again == factors[start:stop], f"a run that is resumed at step {start} has other rates")
+                _hold(again == factors[start:stop], f"a run that is resumed at step {start} has different rates")
 
 
 @_contract
@@ -311,7 +311,8 @@ def check_optimizer(build: Callable[[Sequence[dict[str, Any]]], torch.optim.Opti
             optimizer = _optimizer(build, network)
             optimizer.load_state_dict(state)
         _hold(
-            _same(network, whole), f"stopped and resumed at steps {', '.join(map(str, stops))}, it ends with other bits"
+            _same(network, whole),
+            f"stopped and resumed at steps {', '.join(map(str, stops))}, the bits differ",
         )
 
 
@@ -348,10 +349,10 @@ def check_penalty(penalty: Callable[[Sequence[Tensor]], Tensor]) -> None:
     _hold(found.shape == (), f"the penalty is {_sizes(found)} numbers, not one")
     _hold(bool(found.isfinite()), "the penalty is not finite")
     for gradient in torch.autograd.grad(found, parameters, allow_unused=True):
-        _hold(gradient is not None and bool(gradient.isfinite().all()), "a parameter has no gradient that is finite")
+        _hold(gradient is not None and bool(gradient.isfinite().all()), "a gradient is missing or not finite")
     nothing = penalty([])
     whole = isinstance(nothing, Tensor) and nothing.item() == 0 and nothing.requires_grad
-    _hold(whole, "of no parameters it is not a 0 that can be differentiated")
+    _hold(whole, "without parameters it is not a 0 that can be differentiated")
 
 
 @_contract
@@ -379,17 +380,18 @@ def check_method(
         _hold(map_NHW.dtype == torch.float32, f"the map of {name} is {map_NHW.dtype}, not float32")
         _hold(not map_NHW.requires_grad, f"the map of {name} still has a gradient")
         _hold(bool(map_NHW.isfinite().all()), f"the map of {name} is not finite")
-        _hold(torch.equal(map_NHW, again[name]), f"the map of {name} is another the second time")
+        _hold(torch.equal(map_NHW, again[name]), f"the map of {name} is different the second time")
         _hold(_close(map_NHW[1:2], alone[name], 1e-3), f"the map of {name} of an image depends on its batch")
     _hold(_hooks(network) == hooks, "a hook was left on the network")
     _hold(not network.training, "the network is in training mode afterwards")
     for name, tensor in network.state_dict().items():
-        _hold(torch.equal(tensor, before[name]), f"{name} of the network is changed")
+        _hold(torch.equal(tensor, before[name]), f"{name} of the network was changed")
     for name, parameter in network.named_parameters():
         left = parameter.grad is not None and bool((parameter.grad == 0.5).all()) and parameter.requires_grad
         _hold(left, f"the gradient of {name} is changed")
     _hold(
-        torch.equal(images_NCHW, kept_NCHW) and not images_NCHW.requires_grad, "the images that were given are changed"
+        torch.equal(images_NCHW, kept_NCHW) and not images_NCHW.requires_grad,
+        "the images given to it were changed",
     )
 
 
@@ -426,7 +428,7 @@ def check_launcher(launch: Launch) -> None:
             alone = _bits(run_folder.folder_of(root / "alone", config))
             for place in ("whole", "stopped"):
                 same = _bits(run_folder.folder_of(root / place, config)) == alone
-                _hold(same, f"the run {name!r}, {place}, has other bits than alone")
+                _hold(same, f"the run {name!r}, {place}, has different bits than alone")
 
 
 def _hold(holds: bool, otherwise: str) -> None:

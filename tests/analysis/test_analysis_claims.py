@@ -189,7 +189,7 @@ def test_two_pairs_or_runs_decide_nothing():
     for paired, unit in ((True, "pair"), (False, "run")):
         (found,) = judge(["a > b"], two([90.0, 90.001], [6.0, 6.0]), paired=paired)
         assert (found.verdict, found.p, found.n) == ("undecided", None, 2)
-        assert found.reason == f"two {unit}s decide nothing: a verdict takes 3"
+        assert found.reason == f"two {unit}s decide nothing: a verdict needs 3"
         assert found.low > 80  # however sure the interval looks
     assert judge(["a > 5"], two([90.0, 90.1], [6.0, 6.0]))[0].reason.startswith("two runs decide nothing")
 

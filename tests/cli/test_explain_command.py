@@ -55,7 +55,10 @@ def test_the_chosen_images_with_epochs(run, trained, tmp_path):
     assert read_record(folder).test_reads == reads + 1
     assert main(["classes", str(folder), "--mistakes", "1", "--json", "--out", str(tmp_path)]) == 0
     rows = [json.loads(line) for line in (folder / "test_reads.jsonl").read_text().splitlines()]
-    assert rows[-2:] == [{"why": "explain", "epoch": 5}, {"why": "classes", "epoch": 5}]
+    assert rows[-2:] == [
+        {"why": "explain", "epoch": 5, "device": "cpu", "precision": "bf16"},
+        {"why": "classes", "epoch": 5},
+    ]
     chosen = explaining.most_confident(read_record(folder))[:4]
     names = ["grad-cam", *(f"grad-cam-by-epoch-{number}-no-{image}" for number, image in enumerate(chosen, start=1))]
     assert sorted(p.name for p in (folder / "figures").iterdir()) == sorted(

@@ -41,7 +41,7 @@ def test_one_error_in_both_words():
     ("words", "said"),
     [
         (["show", "run", "zzz"], "no run 'zzz': runs holds no runs; train one; name another folder with --runs"),
-        (["show", "run", ""], "an empty name is no run; `residuum list runs` shows the runs that there are"),
+        (["show", "run", ""], "an empty name names no run; `residuum list runs` shows the runs that there are"),
         (["study", "report", "nothing"], "study 'nothing' was not run in runs; run it first (`residuum study run`)"),
         (["models", "search"], "a limit is needed; give --max-params, --max-macs or --max-memory"),
         (["study", "plan", "quickstart", "--scale", "2"], "--scale: 2 is not a share above 0 and up to 1"),

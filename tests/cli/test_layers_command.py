@@ -72,7 +72,7 @@ def test_a_gap_is_named_and_lost_records_are_not_called_unrecorded(runs, tmp_pat
     (folder,) = tmp_path.glob(f"*{runs['relu']}/layers")
     (folder / "epoch-0001.safetensors").unlink()
     assert main(["layers", runs["relu"], "--runs", str(tmp_path)]) == 0
-    assert f"note: run {runs['relu']} has nothing of its layers of epoch 1\n" in capsys.readouterr().err
+    assert f"note: run {runs['relu']} recorded no layers in epoch 1\n" in capsys.readouterr().err
     for path in folder.iterdir():
         path.unlink()
     assert main(["layers", runs["relu"], "--runs", str(tmp_path)]) == 2

@@ -160,9 +160,9 @@ BROKEN = [
     (lambda: testing.check_network(undone, in_channels=1, classes=2), "initialize leaves linear.bias without a value"),
     (lambda: testing.check_dataset(partial(lambda seen, _root: a_data_set(seen), [])), "has two fingerprints"),
     (lambda: testing.check_dataset(lambda _root: a_data_set(classes=("a", "a"))), "have the same name"),
-    (lambda: testing.check_augmentation(lambda images, _draw: images - images.mean()), "otherwise in another batch"),
+    (lambda: testing.check_augmentation(lambda images, _draw: images - images.mean()), "differently in another batch"),
     (lambda: testing.check_augmentation(lambda images, _draw: images.flip(3)), "another seed has the same numbers"),
-    (lambda: testing.check_augmentation(lambda images, _draw: images.mul_(0.5)), "are changed"),
+    (lambda: testing.check_augmentation(lambda images, _draw: images.mul_(0.5)), "were changed"),
     (lambda: testing.check_augmentation(lambda images, _draw: images[:, :, 1:]), "140×3×16×16 became 140×3×15×16"),
     (lambda: testing.check_mixing(Mix(0, lambda *_: (torch.zeros(0).long().numpy(), ()), lambda images, labels, classes, *_:
      (images, torch.ones(len(labels), classes)))), "do not add up to 1"),
@@ -170,10 +170,10 @@ BROKEN = [
      "estimated twice from the same images and seed, it differs"),
     (lambda: testing.check_schedule(lambda _span: lambda step, _losses: 1.0 + step), "not within 0 and 1"),
     (lambda: testing.check_optimizer(deaf, lr=0.1), "after 30 steps"),
-    (lambda: testing.check_optimizer(forgetful, lr=0.05), "it ends with other bits"),
+    (lambda: testing.check_optimizer(forgetful, lr=0.05), "the bits differ"),
     (lambda: testing.check_loss(lambda logits, targets: nn.functional.cross_entropy(logits, targets, reduction="none")),
      "the loss of a batch is 6 numbers, not one"),
-    (lambda: testing.check_penalty(lambda parameters: sum(p.norm() for p in parameters)), "of no parameters"),
+    (lambda: testing.check_penalty(lambda parameters: sum(p.norm() for p in parameters)), "without parameters"),
     (lambda: testing.check_launcher(lambda _jobs, _runs, _room: []), "does not end in JobFailed"),
 ]  # fmt: skip
 

@@ -34,8 +34,8 @@ def test_counts_by_hand():
     assert report.train.mean == pytest.approx((values.mean(),), rel=1e-12)
     assert report.train.std == pytest.approx((values.std(),), rel=1e-12)
     assert report.findings == (
-        "2 training images are there before, 1 with another label",
-        "1 test images are there before, 1 with another label",
+        "2 training images repeat earlier ones, 1 with another label",
+        "1 test images repeat earlier ones, 1 with another label",
         "3 test images are among the training images",
     )
 

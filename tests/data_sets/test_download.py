@@ -163,8 +163,8 @@ def test_the_whole_file_arrives(server, tmp_path, manners, asked):
     ("manners", "message"),
     [
         (["missing"], "Not Found"),
-        (["wrong"], "another file than the published one"),
-        (["endless"], "another file than the published one"),
+        (["wrong"], "a different file than the published one"),
+        (["endless"], "a different file than the published one"),
         (["stops"], "broke off after 350,000 of 700,000 bytes"),
         (["file"], "not allowed"),
         (["ftp"], "unknown url type: ftp"),

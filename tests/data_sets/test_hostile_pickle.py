@@ -76,7 +76,7 @@ HOSTILE = {
     "an array that was never filled": one(ARRAY.partition(b"q\x12")[0]),
     "a key twice": make.dictionary({"data": ARRAY})[:-2] + make.string("data") + b"K\x01u.",
     "a key without value": b"\x80\x02}(U\x01au.",
-    "a key that is no string": b"\x80\x02}(K\x01K\x02u.",
+    "a key that is not a string": b"\x80\x02}(K\x01K\x02u.",
     "items without a dictionary": b"\x80\x02](U\x01aK\x02u.",
     "items without a list": b"\x80\x02}(U\x01aK\x02e.",
     "mark within a tuple": b"\x80\x02}(U\x01a((\x86u.",

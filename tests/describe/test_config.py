@@ -139,7 +139,7 @@ def test_a_name_of_no_network_leads_to_the_one_that_is_meant(name, hint):
 @pytest.mark.parametrize("value", [7, True, 0.5, ["resnet20"], None])
 def test_a_value_that_is_no_network_is_told_the_forms(value):
     with pytest.raises(
-        InputError, match=r"is no network; write a name, as model=resnet20, .*, as model.depth=56; network_names"
+        InputError, match=r"is not a network; write a name, as model=resnet20, .*, as model.depth=56; network_names"
     ):
         recipes.quick().changed({"model": value})
 

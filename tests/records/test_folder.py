@@ -122,7 +122,7 @@ def test_a_damaged_row_of_a_reading_counts_as_a_reading(folder):
 @pytest.mark.parametrize("name", ["", "  "])
 def test_an_empty_name_is_no_run_even_where_there_is_only_one(folder, name, monkeypatch):
     monkeypatch.chdir(folder)  # `.` would be a run folder
-    with pytest.raises(InputError, match="an empty name is no run"):
+    with pytest.raises(InputError, match="an empty name names no run"):
         find_run(name, folder.parent)
 
 

@@ -49,7 +49,7 @@ def test_a_study_that_kept_what_it_promised_says_so(tmp_path):
     assert said.startswith("Recorded before the first run of this study, 20")
     assert f"hash {found.prespecified.hash}: 1 claim with margins, in one family (Holm, all claims, 5 %); " in said
     assert "5 exploratory comparisons on test error; 3 seeds (0, 1, 2); one test of all seeds; residuum" in said
-    assert said.endswith("Nothing of it has changed since, in 18 runs.")
+    assert said.endswith("Nothing in it has changed since, in 18 runs.")
     assert beside == []
 
 
@@ -67,7 +67,7 @@ def test_claims_that_came_later_or_were_changed_are_told_apart(tmp_path):
         "Exploratory: Deep is bad. – plain110 > plain20, margin 1 (test error): "
         "promised otherwise: plain110 > plain20, margin 5 (test error).",
         "Exploratory: Shortcuts help. – resnet56 < plain56 (test error): claimed after the first run.",
-        "Promised and not claimed so any more: Deep is bad. – plain110 > plain20, margin 5 (test error). "
+        "Promised, but not claimed in this form: Deep is bad. – plain110 > plain20, margin 5 (test error). "
         "It still counts in the correction.",
     ]
     assert "Nothing of it has changed" not in said[0]
@@ -77,7 +77,7 @@ def test_claims_that_came_later_or_were_changed_are_told_apart(tmp_path):
     rests = table.table.columns.index("rests on")
     assert table.table.rows[2][rests].endswith("; exploratory: claimed after the first run")
     assert promised.EXPLORATORY in beside
-    assert "Not claimed so any more, of what was promised: 1 claim, in the correction all the same." in beside
+    assert "Promised, but not claimed in this form: 1 claim, in the correction all the same." in beside
 
 
 def test_unplanned_looks_are_told_with_seeds_and_with_the_error_of_such_readings(tmp_path):

@@ -914,7 +914,7 @@ def test_a_report_is_whole_and_stands_alone(printed):
               "How to compute it again", "Environment"]  # fmt: skip
     assert re.findall(r"<h2>(.*?)</h2>", text) == titles
     assert re.findall(r"^## (.*)$", files["report.md"], re.MULTILINE) == titles
-    for said in ("18 of 18 runs are complete", "✓ supported", "Somebody 2015", "Some processor",
+    for said in ("18 of 18 runs complete", "✓ supported", "Somebody 2015", "Some processor",
                  "residuum study run twins.toml --seeds 3", "twins.toml is the user's own file"):  # fmt: skip
         assert said in read_page.text
     assert set(files) == {"index.html", "report.md", "tables.csv", "tables.tex"}
@@ -1006,7 +1006,7 @@ def test_a_study_in_the_middle_is_reported_as_it_stands(tmp_path, page):
     found = read(plan, root, failed={of["plain110", 0].id: "killed by <SIGKILL>\nthree times"})
     files = page(found)
     said = Page(files["index.html"]).text
-    assert "3 of 18 runs are complete" in said
+    assert "3 of 18 runs complete" in said
     assert "2 finished, 1 diverged, 1 failed, 1 stopped, 13 missing" in said
     assert "preliminary" in said
     assert cells(tables.arms(found), "plain56", "n", "without result") == ["0", "1 diverged, 1 stopped, 1 missing"]
@@ -1025,12 +1025,12 @@ def test_nothing_run_all_diverged_and_nothing_to_compare(tmp_path, page):
         files = page(found, folder=tmp_path / f"report{number}")
         said = Page(files["index.html"]).text
         if name == "empty":
-            assert "0 of 18 runs are complete" in said
+            assert "0 of 18 runs complete" in said
             assert "No run has finished an epoch yet." in said
             assert "Environment" not in said
         if name == "diverged":
             assert said.count("diverged") > 18
-            assert "18 of 18 runs are complete" in said
+            assert "18 of 18 runs complete" in said
         if name == "single":
             assert not {"Verdicts", "Comparisons"} & set(re.findall("<h2>(.*?)</h2>", files["index.html"]))
 

@@ -531,8 +531,8 @@ def test_lanes_change_no_result(tmp_path, capsys):
     for words in ([], ["--lanes", "2"]):
         assert main(["study", "run", str(path), "--runs", str(tmp_path / f"runs{len(words)}"), *words]) == 0
     said = capsys.readouterr().out
-    assert "tiny: 4 runs, 0 there already | 1 at a time, 1 threads each" in said
-    assert "tiny: 4 runs, 0 there already | in 2 lanes of one worker, 1 threads each" in said
+    assert "tiny: 4 runs, 0 complete already | 1 at a time, 1 thread each" in said
+    assert "tiny: 4 runs, 0 complete already | in 2 lanes of one worker, 1 thread each" in said
     plan = planning.plan(study, {})
     assert numbers(plan, tmp_path / "runs0") == numbers(plan, tmp_path / "runs2")
 
@@ -739,7 +739,7 @@ def test_plan_and_power_say_what_is_promised(tmp_path, capsys, monkeypatch):
     )
     assert "nothing is known of its spread before there are runs" in said
     assert main(["study", "plan", "quickstart", "--seeds", "2", *where]) == 0
-    assert "2 seeds an arm support nothing: a verdict takes 3" in capsys.readouterr().out
+    assert "2 seeds per arm cannot support a claim: a verdict needs 3" in capsys.readouterr().out
     assert main(["study", "power", "quickstart", "--difference", "0.3", "--sd", "0.23", *where]) == 0
     assert "11 seeds show it in every claim of this table" in capsys.readouterr().out
     assert main(["study", "power", "quickstart", "--difference", "0.3", *where]) == 0

@@ -148,7 +148,7 @@ def test_nested_and_quoted_settings_are_the_same():
     ("old", "new", "line", "words"),
     [
         ("seeds = 3", "seeds = 0", 5, "seeds: a count of at least 1"),
-        ("seeds = 3", "seeds = [1, 1]", 5, "seeds: a seed stands there twice"),
+        ("seeds = 3", "seeds = [1, 1]", 5, "seeds: a seed appears twice"),
         ("seeds = 3", "seedz = 3", 5, "unknown key 'seedz'; did you mean 'seeds'?"),
         ('base = "he2015"', 'base = "he2016"', 4, "unknown recipe 'he2016'; did you mean 'he2015'?"),
         ("data.validation", "data.validatoin", 8, "did you mean 'data.validation'?"),

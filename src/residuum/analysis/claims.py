@@ -139,7 +139,7 @@ def _evidence(claim: Claim, values: Callable[[str, str], Summary], paired: bool)
     if not obstacle and not _exact(sides):
         if n < LEAST:
             obstacle = (f"{'one' if n else 'no'} {unit} has no interval" if n < 2
-                        else f"two {unit}s decide nothing: a verdict takes {LEAST}")  # fmt: skip
+                        else f"two {unit}s decide nothing: a verdict needs {LEAST}")  # fmt: skip
         elif estimate is None:
             obstacle = f"{counted} without any spread: chance cannot be judged by them"
     permuted = None if obstacle or estimate is None else _permuted(claim, sides, differences, paired)

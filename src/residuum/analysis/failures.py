@@ -151,7 +151,7 @@ class WorstRanks:
     Lachin, "Worst-rank score analysis with informatively missing observations in clinical trials", Controlled Clinical
     Trials 1999. The arms count as independent samples also where runs are paired by seed: which seed fails to train is
     not something that pairing cancels. What is tested is which arm's runs tend to be worse. That alone would call an
-    arm better of which most runs are a little better and some fail: a verdict takes the means to agree (`mean`).
+    arm better of which most runs are a little better and some fail: a verdict needs the means to agree (`mean`).
 
     Where one arm never trains, and so far from the other's runs that the margin does not matter, ranks only say how
     many runs of each arm failed. Boschloo's test of these two counts then takes their place, which is exact as well and

@@ -22,7 +22,7 @@ def error(sizes: Sequence[int], levels: Sequence[float], *, one_sample: bool = T
 
     `sizes` are the seeds at each reading, in rising order, `levels` what p has to be below at each. `one_sample`: the
     seeds' differences are judged, or an arm against a number; else two arms without pairing. Readings of fewer seeds
-    than a verdict takes decide nothing.
+    than a verdict needs decide nothing.
     """
     able = [(n, level) for n, level in zip(sizes, levels, strict=True) if n >= LEAST]
     if not able:

@@ -73,9 +73,7 @@ HEADS = {
 def _say_gaps(record: RunRecord, epochs: Sequence[int]) -> None:
     missing = sorted({0, *(row.epoch for row in record.epochs)} - {*epochs})
     if missing:
-        print(
-            f"note: run {record.id} has nothing of its layers of epoch {', '.join(map(str, missing))}", file=sys.stderr
-        )
+        print(f"note: run {record.id} recorded no layers in epoch {', '.join(map(str, missing))}", file=sys.stderr)
 
 
 def _row(layers: Layers) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def add(command: Command) -> None:
     p.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
     p = command("show", show, "A study with its arms, claims and published numbers, resolved.", within=within)
     _study(p)
-    p = command("plan", plan, "What a study computes, what is there already, and what the rest takes.", within=within)
+    p = command("plan", plan, "What a study computes, what is complete, and how long the rest takes.", within=within)
     _study(p)
     _size(p)
     _room(p, "without either, one run at a time is assumed")
@@ -219,7 +219,7 @@ def plan(options: argparse.Namespace) -> None:
         rows.append({
             "arm": arm.name, "parameters": f"{arm.parameters:,}", "multiply-adds": f"{arm.macs:,}",
             "epochs": arm.epochs, "updates": f"{arm.epochs * arm.steps_per_epoch:,}",
-            "runs": f"{sum(one.id in done for one in mine)} of {len(mine)} there",
+            "runs complete": f"{sum(one.id in done for one in mine)} of {len(mine)}",
             "a run takes": cost.duration(spent.run[arm.name]),
         })  # fmt: skip
     if options.json:
@@ -270,14 +270,14 @@ def plan(options: argparse.Namespace) -> None:
 
 def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
     """Say what the verdicts of a study can show."""
-    from residuum.analysis.claims import LEAST
+    from residuum.analysis.claims import LEAST, tally
     from residuum.cli.terminal import print_table
     from residuum.conduct import conducting
 
     if not promised:
         return
     if n < LEAST:
-        print(f"{n} seed{'s' * (n > 1)} an arm support nothing: a verdict takes {LEAST}")
+        print(f"{tally(n, 'seed')} per arm cannot support a claim: a verdict needs {LEAST}")
         return
     rows = []
     for one in promised:
@@ -310,6 +310,7 @@ def _points(one: Any, sds: float) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """`residuum study run STUDY`."""
+    from residuum.analysis.claims import tally
     from residuum.cli import progress
     from residuum.conduct import conducting
     from residuum.conduct.launchers import launch_of
@@ -322,8 +323,8 @@ def run(options: argparse.Namespace) -> None:
     room = Room(packing.workers, packing.threads, packing.lanes)
     stream = sys.stderr if options.json else sys.stdout
     there = [one.id for one in made.runs if plans.is_complete(one, options.runs)]
-    how = f"{packing}, {packing.threads} threads each"
-    print(f"{made.label}: {len(made.runs)} runs, {len(there)} there already | {how}", file=stream)
+    how = f"{packing}, {tally(packing.threads, 'thread')} each"
+    print(f"{made.label}: {tally(len(made.runs), 'run')}, {len(there)} complete already | {how}", file=stream)
     for line in made.gave_up:
         print(f"the budget cost {line}", file=stream)
     if options.until_decided:
@@ -458,6 +459,7 @@ def report(options: argparse.Namespace) -> None:
 def power(options: argparse.Namespace) -> None:
     """`residuum study power STUDY --difference D`."""
     from residuum.analysis import power as analysis
+    from residuum.analysis.claims import tally
     from residuum.cli.terminal import print_table
     from residuum.conduct import conducting
 
@@ -478,7 +480,7 @@ def power(options: argparse.Namespace) -> None:
     known = [n for n, _ in needed if n is not None]
     if known:
         print(
-            f"Seeds an arm that support a claim with a probability of 80 % if the truth lies {options.difference:g} "
+            f"Seeds per arm that support a claim with a probability of 80 % if the truth lies {options.difference:g} "
             f"beyond its margin, at the first step of Holm's correction for {len(promised)} claims"
         )
         print_table([
@@ -486,7 +488,7 @@ def power(options: argparse.Namespace) -> None:
              "sd": f"{one.spread:.2g} {one.source}"}
             for one, (n, most) in zip(asked, needed, strict=True) if n is not None
         ])  # fmt: skip
-        print(f"{max(known)} seeds show it in every claim of this table")
+        print(f"{tally(max(known), 'seed')} show it in every claim of this table")
     for one, (n, _) in zip(asked, needed, strict=True):
         if n is None:
             print(f"{one.claim.text} ({one.claim.measure}): {one.source}; give --sd")

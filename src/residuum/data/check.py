@@ -100,6 +100,7 @@ def _findings(dataset: Dataset, train: SplitReport, test: SplitReport, leaked: i
         if split.maximum < 128:
             yield f"the brightest {which} pixel is {split.maximum} of 255"
         if split.duplicates:
-            yield f"{split.duplicates:,} {which} images are there before, {split.contradictions:,} with another label"
+            otherwise = f"{split.contradictions:,} with another label"
+            yield f"{split.duplicates:,} {which} images repeat earlier ones, {otherwise}"
     if leaked:
         yield f"{leaked:,} test images are among the training images"

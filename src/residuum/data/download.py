@@ -109,7 +109,7 @@ def _from_mirrors(remote: Remote, file: BufferedRandom, target: Path) -> Iterato
             elif _is_whole(remote, file):
                 return
             else:
-                problem = f"{url} gives another file than the published one"
+                problem = f"{url} serves a different file than the published one"
                 # What was there before may be at fault: this mirror is asked once for all of it.
                 if before == 0 or asked_anew:
                     break
@@ -124,7 +124,7 @@ def _continue(url: str, remote: Remote, file: BufferedRandom) -> Generator[Progr
     try:
         with _OPENER.open(Request(url, headers=headers), timeout=TIMEOUT) as response:
             if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
-                return f"{url} gives another part than was asked for"
+                return f"{url} sent a different part than was requested"
             if response.status == 200:  # the whole file, whatever was asked for
                 done = 0
                 _empty(file)

@@ -134,4 +134,4 @@ def read(path: Path) -> Attributions:
             gaps_N2=arrays.get("gaps_N2"),
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged or no attributions: {error}") from error
+        raise InputError(f"{path} is damaged or holds no attributions: {error}") from error

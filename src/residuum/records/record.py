@@ -223,7 +223,7 @@ def find_run(name: str, runs: Path) -> Path:
         InputError: none, or several.
     """
     if not name.strip():
-        raise InputError("an empty name is no run", remedies=[Remedy("list runs")])
+        raise InputError("an empty name names no run", remedies=[Remedy("list runs")])
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
     there = list(find_runs(runs))

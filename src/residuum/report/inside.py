@@ -67,14 +67,14 @@ def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     )
     text = "Rows are true classes, columns predicted ones; shares are of the row."
     yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})))
-    text = "Precision: of the images called so, how many are. Recall: of those that are, how many were called so."
+    text = "Precision: how much of what was called a class is of it. Recall: how much of a class was called so."
     yield Tabular(_scores(found), f"Each class alone. {text}", folded=len(found.classes) > 20)
     pairs = [f"{one.true} → {one.predicted}: {one.count:,} images, {one.share:.1%} of {one.true}"
              for one in found.most_confused]  # fmt: skip
     if pairs:
         yield Paragraph("The commonest mistakes, true → predicted:")
         yield Items(tuple(pairs))
-    text = "How often the network is right when it is so sure; below, how many images are that sure."
+    text = "How often the network is right when it is this sure; below, the number of images of each confidence."
     yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})))
 
 

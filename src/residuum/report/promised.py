@@ -16,8 +16,8 @@ NOTHING = (
     "before its results were seen."
 )
 EXPLORATORY = (
-    "An exploratory claim was not promised before its runs were there, or not so. It is corrected for every claim, "
-    "takes no part in the correction of those that were promised, and shows at most what to test on new seeds."
+    "An exploratory claim was not promised before its runs were there, or not in this form. It is corrected for every "
+    "claim, takes no part in the correction of those that were promised, and shows at most what to test on new seeds."
 )
 SHIFTS = (0.5, 1.0)
 """True differences, in sd of the seeds' differences, for which the bias of an early stop is told."""
@@ -41,7 +41,7 @@ def blocks(results: Results) -> list[Block]:
         f"{_seeds(said.seeds)}; {looks}; residuum {said.version}.{there}"
     )
     same = not (results.dropped or results.unplanned or any(one.exploratory for one in results.verdicts))
-    kept = f" Nothing of it has changed since, in {tally(total, 'run')}."
+    kept = f" Nothing in it has changed since, in {tally(total, 'run')}."
     items = _items(results)
     return [Paragraph(text + kept * (same and not items)), *items]
 
@@ -50,7 +50,7 @@ def _items(results: Results) -> list[Block]:
     said, seeds = results.prespecified, results.plan.study.seeds
     lines = [] if results.altered else [f"Exploratory: {one.claim.text} – {stated(one.claim)}: {one.exploratory}."
                                         for one in results.verdicts if one.exploratory]  # fmt: skip
-    lines += [f"Promised and not claimed so any more: {one.text} – {stated(one)}. It still counts in the correction."
+    lines += [f"Promised, but not claimed in this form: {one.text} – {stated(one)}. It still counts in the correction."
               for one in results.dropped]  # fmt: skip
     if said is not None:
         grown = results.looks and len(seeds) in said.looks
@@ -62,7 +62,7 @@ def _items(results: Results) -> list[Block]:
             lines.append("The looks that were promised were not made, or were dropped: this is one test of all seeds.")
         made = [len(look.seeds) for look in results.looks]
         if made and made != [*said.looks[: len(made)]]:
-            lines.append(f"The looks were not promised so: they were made at {_listed(made)} seeds.")
+            lines.append(f"The looks are not those that were promised: they were made at {_listed(made)} seeds.")
     lines += [line for line in (unplanned_look(results), versions(results)) if line]
     return [Items(tuple(lines))] if lines else []
 
@@ -71,7 +71,7 @@ def notes(results: Results) -> list[str]:
     """What has to be said where the verdicts are read: of readings, of early stops, of what is exploratory."""
     late = any(one.exploratory for one in results.verdicts)
     gone = len(results.dropped)
-    dropped = f"Not claimed so any more, of what was promised: {tally(gone, 'claim')}, in the correction all the same."
+    dropped = f"Promised, but not claimed in this form: {tally(gone, 'claim')}, in the correction all the same."
     found = [_altered(results) if results.altered else "", EXPLORATORY if late else "", dropped if gone else "",
              unplanned_look(results), stopped_early(results)]  # fmt: skip
     return [text for text in found if text]

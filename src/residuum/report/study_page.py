@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from residuum.analysis.claims import tally
 from residuum.analysis.results import Results
 from residuum.errors import InputError
 from residuum.records import storage
@@ -133,10 +134,10 @@ def _what(results: Results) -> list[Block]:
     done = sum(word in ("finished", "diverged") for word in stands)
     seeds = f"seed{'s' if len(plan.study.seeds) > 1 else ''} {', '.join(map(str, plan.study.seeds))}"
     epochs = sorted({arm.epochs for arm in plan.arms})
-    length = f"{epochs[0]} epochs" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs" if epochs else ""
+    length = tally(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs" if epochs else ""
     counts = ", ".join(f"{stands.count(word)} {word}" for word in tables.STATUSES if word in stands)
-    arms = "1 arm" if len(plan.arms) == 1 else f"{len(plan.arms)} arms"
-    said = [f"{done} of {len(plan.runs)} runs are complete: {arms}, {seeds}; {length} each ({counts})."]
+    arms = tally(len(plan.arms), "arm")
+    said = [f"{done} of {tally(len(plan.runs), 'run')} complete: {arms}, {seeds}; {length} each ({counts})."]
     if done < len(plan.runs):
         said.append("This report is preliminary; the missing runs may change every number in it.")
     if len(plan.study.seeds) == 1:
@@ -253,8 +254,8 @@ def _failures(results: Results) -> list[Block]:
 
 
 PAIRS = (
-    "Compared are all arms with the baseline of the study, the pairs that its claims name, and twins: networks that "
-    "differ in having shortcuts alone."
+    "Compared: every arm with the baseline of the study, the pairs that its claims name, and twins, which are networks "
+    "that differ only in having shortcuts."
 )
 
 
@@ -312,7 +313,7 @@ BAND = (
     "covers the mean of its epoch, not the whole curve. "
 )
 DEPARTED = "Triangles at an edge: the band goes on beyond the axis (hollow), or the curve does (filled). "
-LOGARITHMIC = "On grey ground distances are drawn by their logarithm, so that all {} are within the frame. "
+LOGARITHMIC = "On a grey background distances are drawn on a logarithmic scale, so that all {} are within the frame. "
 GROUPED_ARMS = "Each row has some of the arms in the frame of all, the others in grey. "
 MARKS = "Thin vertical lines mark drops of the learning rate; a cross marks where a run diverged. "
 AT_ONCE = "An arm that diverged at once, before an epoch ended, has a cross at epoch 0 and no curve. "

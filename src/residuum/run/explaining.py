@@ -164,7 +164,7 @@ def _check_target(target: str, classes: Sequence[str], *, known: bool) -> None:
     if target == "true" and not known:
         raise InputError("the true class of an image file is not known; name the class", argument="target")
     if not isinstance(target, str):
-        raise InputError(f"{target!r} is no text; name a class, or predicted or true", argument="target")
+        raise InputError(f"{target!r} is not text; name a class, or predicted or true", argument="target")
     if target not in ("predicted", "true", *classes):
         raise unknown("class", target, ("predicted", "true", *classes), argument="target")
 

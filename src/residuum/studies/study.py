@@ -456,7 +456,7 @@ def _check(study: Study) -> None:
         StudyError: the first thing that is.
     """
     if len({*study.seeds}) < len(study.seeds):
-        raise StudyError(("seeds",), "a seed stands there twice")
+        raise StudyError(("seeds",), "a seed appears twice")
     _checked_name(("base",), study.base, recipes.RECIPES, "recipe")
     _check_no_seed(("set",), study.settings)
     _check_no_seed(("axes",), study.axes)
@@ -500,7 +500,7 @@ def _check(study: Study) -> None:
             raise StudyError((*place, "margin"), "with '=' the margin says what counts as equal: a number above 0")
         first = said.setdefault(claim.statement, number)
         if first < number:
-            raise StudyError((*place, "expect"), f"claims[{first}] says the same: a claim stands there once")
+            raise StudyError((*place, "expect"), f"claims[{first}] says the same; a claim may appear only once")
         if claim.text in (one.text for one in study.claims[:number]):
             raise StudyError((*place, "text"), "another claim has the same text, by which its verdict is told")
     check_claims(study, {arm.name: arm.config for arm in study.arms()})

@@ -85,11 +85,9 @@ def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
         KeyboardInterrupt: a second signal came.
     """
     if room.workers < 1 or room.threads < 1:
-        raise InputError(
-            f"{room.workers} workers with {room.threads} threads each cannot work; one is the least of both"
-        )
+        raise InputError(f"{room.workers} workers with {room.threads} threads each cannot work; at least one of each")
     if room.lanes < 1:
-        raise InputError(f"{room.lanes} lanes in a worker cannot work; one is the least")
+        raise InputError(f"{room.lanes} lanes in a worker cannot work; at least one")
     crew: list[_Worker] = []
 
     def kill(_number: int, _frame: FrameType | None) -> None:

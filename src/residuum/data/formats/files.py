@@ -109,7 +109,7 @@ def _walk(path: Path, limits: Mapping[str, int]) -> Iterator[tuple[str, bytes | 
                 raise InputError(f"{path}: member {name!r} leads out of the archive")
             wanted = kind in _FILE and name in limits
             if wanted and name in seen:
-                raise InputError(f"{path}: member {name!r} stands there twice")
+                raise InputError(f"{path}: member {name!r} appears twice")
             if wanted and size > limits[name]:
                 raise InputError(f"{path}: member {name!r} has {size:,} bytes, at most {limits[name]:,} are expected")
             seen.add(name)

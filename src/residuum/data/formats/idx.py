@@ -20,7 +20,7 @@ def read_idx(path: Path, dimensions: int, limit: int) -> NDArray[np.uint8]:
     header = 4 + 4 * dimensions
     content = read_whole(path, header + limit)
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise InputError(f"{path} is no IDX file of bytes in {dimensions} dimensions")
+        raise InputError(f"{path} is not an IDX file of bytes in {dimensions} dimensions")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     if math.prod(shape) != len(content) - header:
         raise InputError(f"{path} is damaged: {list(shape)} values are announced, {len(content) - header} are there")

@@ -125,7 +125,7 @@ def _last(stack: list[Any], kind: type) -> Any:
 def _set_items(target: dict[str, Any], items: list[Any]) -> None:
     for key, value in zip(items[::2], items[1::2], strict=True):
         if type(key) is not str or key in target:
-            raise _LayoutError("a key that is no string, or stands there twice")
+            raise _LayoutError("a key that is not a string, or appears twice")
         target[key] = value
 
 

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often a network is right when it is so sure (Guo et al. 2017, Fig. 1)."""
+"""Reliability diagrams: how often a network is right when it is this sure (Guo et al. 2017, Fig. 1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
