@@ -25,6 +25,7 @@ from residuum.cli.options import (
     summary,
     which_option,
 )
+from residuum.cli.surroundings import has_left
 from residuum.errors import InputError, unknown
 
 
@@ -125,6 +126,10 @@ def _go(events: Any, options: argparse.Namespace) -> None:
     record = show_events(until_stopped(events), sys.stderr if options.json else sys.stdout)
     if record is None:
         return
+    if has_left(sys.stdout) or has_left(sys.stderr):
+        from residuum.records.run_folder import remark
+
+        remark(record.folder, "who read the output left before the end; the run went on")
     if record.epochs:
         from residuum.report import style
         from residuum.report.figures import learning_curves

@@ -1,5 +1,6 @@
 """From a configuration to live objects: the one place where names become networks, batches and optimizers."""
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
         InputError: an unknown name or setting, an impossible combination, data that is missing or not that of the run.
     """
     dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
-    root = str(Path(config.data.root).expanduser().absolute()) if config.data.root else ""
+    # Path.expanduser raises where there is no such user; a folder may be called ~x.
+    root = str(Path(os.path.expanduser(config.data.root)).absolute()) if config.data.root else ""  # noqa: PTH111
     dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
     channels, height, width = dataset.train.images_NCHW.shape[1:]
     augment = _resolve_all(AUGMENTATIONS, config.data.augment, "data.augment")
