@@ -34,12 +34,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 def noted_signals(second: Callable[[int, FrameType | None], None] | None = None) -> Iterator[Sequence[int]]:
     """The signals that have come, in a list that grows: the first one is noted and has no other effect.
 
-    Those after it are handled by `second`, or as before. One that this process was told to ignore, as SIGHUP by
-    `nohup`, stays ignored.
+    Those after it are handled by `second`, or as before. A SIGHUP that is ignored stays so: that is what `nohup` does.
     """
     received: list[int] = []
     usual = {number: signal.getsignal(number) for number in SIGNALS}
-    usual = {number: handler for number, handler in usual.items() if handler is not signal.SIG_IGN}
+    if usual[signal.SIGHUP] is signal.SIG_IGN:
+        del usual[signal.SIGHUP]
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
