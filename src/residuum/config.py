@@ -69,6 +69,13 @@ class DataConfig(Part):
     mix: Named = Field(default=Choice(name="none"), description="mixing of training images: none, mixup, cutmix")
 
 
+class PretrainedConfig(Part):
+    """Weights that the run begins with, in place of random ones."""
+
+    weights: str = Field(default="", description="run folder or file of weights to begin with; empty: random ones")
+    fingerprint: str = Field(default="", description="hash of these weights; filled in when the run is checked")
+
+
 class OptimConfig(Part):
     """How the parameters are moved: optimizer, learning rate over time, loss, penalties."""
 
@@ -83,6 +90,9 @@ class OptimConfig(Part):
     penalties: tuple[Named, ...] = Field(default=(), description="explicit penalties added to the loss: l1, l2")
     clip_norm: float = Field(default=0.0, ge=0, description="largest norm of the whole gradient; 0: no clipping")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: none")
+    freeze: tuple[str, ...] = Field(
+        default=(), description="parts of the network that keep their weights and batch statistics, as conv1, layer1"
+    )
 
 
 class TrainConfig(Part):
@@ -154,6 +164,7 @@ class RunConfig(Part):
     model: Named = Field(
         default=Choice(name="cifar_resnet"), description="network: a family, or a short name such as resnet20"
     )
+    pretrained: PretrainedConfig = PretrainedConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -237,12 +248,17 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def identity(config: RunConfig, schema: int = SCHEMA) -> str:
     """The id of a run: 12 hexadecimal digits of the hash of what decides its numbers, and of the schema's version.
 
-    That is the resolved configuration, device and precision included, and the fingerprint of the data, but not where
-    the data lies, nor what is saved or watched. `schema` is the version that a run folder was written with; in version
-    1 what is saved and watched counted, and a setting younger than it where it was not the default.
+    That is the resolved configuration, device and precision included, and the fingerprints of the data and of the
+    weights that it begins with, but not where these lie, nor what is saved or watched. `schema` is the version that a
+    run folder was written with; in version 1 what is saved and watched counted, and a setting younger than it where it
+    was not the default.
     """
     values = config.model_dump(mode="json")
-    del values["data"]["root"]
+    del values["data"]["root"], values["pretrained"]["weights"]
+    if not config.pretrained.fingerprint:  # as before there were such runs
+        del values["pretrained"]
+    if not config.optim.freeze:
+        del values["optim"]["freeze"]
     if schema == 1:
         for section, name in YOUNGER:
             if values[section][name] == type(getattr(config, section)).model_fields[name].default:

@@ -45,6 +45,10 @@ class Remedy:
         return IN_PYTHON[self.kind].format(self.about)
 
 
+class Remark(UserWarning):
+    """A line that is worth telling and stops nothing, where no event can tell it."""
+
+
 class ResiduumError(Exception):
     """An error with a message for the user and the exit code that the command line ends in."""
 
@@ -84,3 +88,8 @@ def unknown(kind: str, name: str, known: Iterable[str], place: str = "", argumen
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return InputError(f"{place}{': ' if place else ''}unknown {kind} {name!r}; {hint}", argument=argument)
+
+
+def tally(number: int, what: str) -> str:
+    """So many of something, as a message says it: `1 run`, `1,437 images`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

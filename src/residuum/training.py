@@ -101,7 +101,8 @@ def run(
         yield from (_read_now if unread else _found_complete)(folder, resolved, data)
         return
     # Everything that can be refused is refused before the first file is written.
-    training, notes = assemble.training(resolved, data)
+    resumed = not fresh and bool(run_folder.checkpoints(folder))
+    training, notes = assemble.training(resolved, data, resumed=resumed)
     if fresh and folder.exists():
         with storage.locked(folder):
             notes.append(f"the earlier record is kept in {run_folder.set_aside(folder)}")
@@ -149,7 +150,7 @@ def _finished(folder: Path, outcome: Outcome) -> Finished:
 
 def _read_now(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
     """Score a complete run on the test set that it left unread; nothing is trained."""
-    training, _ = assemble.training(config, data)
+    training, _ = assemble.training(config, data, resumed=True)
     with storage.locked(folder):
         record, outcome = _complete(folder)
         yield _started(record, outcome, config, data)
@@ -167,7 +168,7 @@ def _compute(
 ) -> Iterator[Event]:
     """The events of a run from its last saved state to its result, everything written on the way."""
     spe = training.batches.steps_per_epoch
-    progress, problems = _restore(folder, training, config.train.micro_batch)
+    progress, problems = _restore(folder, training, config)
     position = Position(progress.epoch, progress.step)
     run_folder.rewind(folder, position, spe)
     compiled = training.forward is not training.network
@@ -231,12 +232,14 @@ def _compute(
     yield _finished(folder, outcome)
 
 
-def _restore(folder: Path, training: Training, micro_batch: int) -> tuple[Progress, list[str]]:
+def _restore(folder: Path, training: Training, config: RunConfig) -> tuple[Progress, list[str]]:
     """The progress of the newest state that is whole, put into the live objects; the start where there is none."""
     checkpoint, damaged = run_folder.latest_checkpoint(folder)
+    if checkpoint is None and damaged and config.pretrained.weights:
+        raise InputError(f"{damaged[0]}, and it was the last; move {folder} away to begin again")
     problems = [f"{problem}; the state before it is used" for problem in damaged]
     if checkpoint is None:
-        return Progress(micro_batch=micro_batch), problems
+        return Progress(micro_batch=config.train.micro_batch), problems
     return state.restore(checkpoint.files, checkpoint.values, training), problems
 
 

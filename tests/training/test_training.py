@@ -19,6 +19,7 @@ from residuum import optim, recipes
 from residuum.analysis import per_class
 from residuum.cli import main
 from residuum.cli.terminal import result_lines
+from residuum.conduct.launchers import local
 from residuum.conduct.launchers.launcher import StoppedError
 from residuum.conduct.launchers.local import until_stopped
 from residuum.config import RunConfig, identity
@@ -138,7 +139,7 @@ def test_runs_that_differ_are_seen_to_differ(tmp_path):
     assert {name for name in one if one[name] != two[name]} >= {"metrics.jsonl", "steps.jsonl", "result.json"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", local.SIGNALS)
 def test_a_signal_saves_where_the_run_stands_and_the_next_start_goes_on_there(tmp_path, number):
     config, steps = tiny(), 0
     with pytest.raises(StoppedError) as stopped:  # noqa: PT012

@@ -19,6 +19,7 @@ from residuum.analysis.failures import (
     scored,
     some_did_not_train,
 )
+from residuum.errors import tally
 from residuum.records.measures import measure
 from residuum.studies.study import Claim
 
@@ -335,8 +336,3 @@ def _why_undecided(found: _Evidence, p: float, p_holm: float, tested: int, level
     number = isinstance(claim.right, float) and not found.in_percent
     bound = claim.right + _bound(claim) if number and isinstance(claim.right, float) else _bound(claim)
     return f": {bound + 0.0:g} is not excluded"
-
-
-def tally(number: int, what: str) -> str:
-    """So many of something in words: `1 run`, `3 runs`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

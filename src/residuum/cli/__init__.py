@@ -7,7 +7,6 @@ it, so `residuum --help` answers at once.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -15,13 +14,14 @@ from typing import Any, NoReturn
 
 from residuum import __version__
 from residuum.cli.hints import said
+from residuum.cli.surroundings import kept_out
 from residuum.errors import InputError, ResiduumError, unknown
 from residuum.members import gathered
 
 SHOWN_FIRST = ("studying", "runs", "listing", "showing", "classes", "explain", "inspecting", "data", "models",
                "surfacing", "exporting")  # fmt: skip
 """The order in which `--help` shows the commands, by their files; all others follow by name."""
-HELPERS = ("hints", "options", "progress", "terminal")
+HELPERS = ("hints", "options", "progress", "surroundings", "terminal")
 """Files without commands, some of which are slow to import."""
 
 
@@ -45,10 +45,15 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0, 2 bad input, 74 input or output, 75 busy, 128 + signal."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.platform == "win32":
+        print("residuum: it needs Linux or macOS; on Windows it runs within WSL", file=sys.stderr)
+        return 2
+    with kept_out():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
     debug = "--debug" in words
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no letter for a dash is no reason to fail
-            stream.reconfigure(errors="replace")
     try:
         parser, _ = build_parser()
         options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
@@ -61,9 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"residuum: {said(error)}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone: not worth a word
-        return 0
     except KeyboardInterrupt:
         return 130
     return 0

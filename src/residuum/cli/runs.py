@@ -25,6 +25,7 @@ from residuum.cli.options import (
     summary,
     which_option,
 )
+from residuum.cli.surroundings import has_left
 from residuum.errors import InputError, unknown
 
 
@@ -34,6 +35,7 @@ def add(command: Command) -> None:
     p.add_argument("recipe", help="a recipe: `residuum list recipes`")
     p.add_argument("--model", help="a network, as resnet20, plain56, resnet24c, resnet18")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
+    p.add_argument("--from", dest="start", metavar="RUN|FILE", help="begin with the weights of a run, or of a file")
     p.add_argument("--epochs", type=int)
     p.add_argument("--batch-size", type=int)
     p.add_argument("--lr", type=float, help="base learning rate")
@@ -104,8 +106,21 @@ def train(options: argparse.Namespace) -> None:
     from residuum import recipes
     from residuum.training import run
 
-    config = recipes.recipe(options.recipe).changed(settings_of(options))
+    config = recipes.recipe(options.recipe)
+    if options.start is not None:
+        config = config.changed(_beginning(options.start, options.runs))
+    config = config.changed(settings_of(options))
     _go(run(config, options.runs, recipe=options.recipe, fresh=options.fresh), options)
+
+
+def _beginning(start: str, runs: Path) -> dict[str, Any]:
+    """The settings that `--from` stands for: a file of weights, or a run with its network and normalisation."""
+    if Path(start).is_file():
+        return {"pretrained.weights": start}
+    from residuum.records.record import find_run, read_record
+    from residuum.run import pretrained
+
+    return pretrained.settings(read_record(find_run(start, runs)))
 
 
 def resume(options: argparse.Namespace) -> None:
@@ -125,6 +140,10 @@ def _go(events: Any, options: argparse.Namespace) -> None:
     record = show_events(until_stopped(events), sys.stderr if options.json else sys.stdout)
     if record is None:
         return
+    if has_left(sys.stdout) or has_left(sys.stderr):
+        from residuum.records.run_folder import remark
+
+        remark(record.folder, "the reader of its output left before the end; the run went on")
     if record.epochs:
         from residuum.report import style
         from residuum.report.figures import learning_curves

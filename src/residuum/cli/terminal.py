@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from residuum.cli.hints import helped
+from residuum.errors import tally
 from residuum.records.event import Diverged, EpochDone, Event, Finished, NoiseSeen, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord, read_record
 from residuum.records.run_folder import checkpoints
@@ -104,7 +105,7 @@ def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
             if isinstance(event, Started):
                 epochs, steps_per_epoch = event.epochs, event.steps_per_epoch
                 where = f"continuing at epoch {event.epoch + 1}, " if 0 < event.step < epochs * steps_per_epoch else ""
-                size = f"{event.images:,} images, {epochs} epochs of {steps_per_epoch} steps"
+                size = f"{tally(event.images, 'image')}, {tally(epochs, 'epoch')} of {tally(steps_per_epoch, 'step')}"
                 console.print(f"run {event.id} | {where}{size} | {event.folder}")
                 bar.update(task, total=epochs * steps_per_epoch, completed=event.step)
             elif isinstance(event, StepDone):

@@ -10,7 +10,11 @@ has the fingerprint that is written in it; otherwise it is made anew from the so
 
 import json
 import os
+import stat
+import tempfile
+import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from safetensors.numpy import save
 
 from residuum.data.dataset import Dataset, Split
 from residuum.data.formats.files import reading
-from residuum.errors import InputError
+from residuum.errors import InputError, Remark
 from residuum.records import storage
 
 DECODING = 1
@@ -29,10 +33,44 @@ DECODING = 1
 
 
 def folder() -> Path:
-    """The cache: `$RESIDUUM_CACHE`, else `$XDG_CACHE_HOME/residuum`, else `~/.cache/residuum`."""
-    own, shared = os.environ.get("RESIDUUM_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    path = Path(own) if own else (Path(shared) if shared else Path("~/.cache")) / "residuum"
-    return path.expanduser().absolute()
+    """The cache: `$RESIDUUM_CACHE`, else `$XDG_CACHE_HOME/residuum`, else `~/.cache/residuum`.
+
+    Where the last two cannot be, a folder of this user's own among the temporary files.
+
+    Raises:
+        InputError: that cannot be, either.
+    """
+    if own := os.environ.get("RESIDUUM_CACHE"):
+        return Path(os.path.expanduser(own)).absolute()  # noqa: PTH111, which fails where there is no such user
+    place = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
+    path = Path(place).absolute() / "residuum"
+    return path if not place.startswith("~") and _can_be_written(path) else _without_home()
+
+
+def _can_be_written(path: Path) -> bool:
+    """Whether a folder can be written to; it is made if it is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(path, os.W_OK | os.X_OK)
+
+
+@cache
+def _without_home() -> Path:
+    """A folder of this user's own among the temporary files, for one who has no home or cannot write to it.
+
+    Raises:
+        InputError: somebody else can write to it, and so choose what is read from it.
+    """
+    path = Path(tempfile.gettempdir()) / f"residuum-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise InputError(f"{path} is not this user's own folder; let RESIDUUM_CACHE name one for the cache")
+    warnings.warn(f"no home folder to keep decoded images in: they are kept in {path}; RESIDUUM_CACHE names another "
+                  "place", Remark, stacklevel=2)  # fmt: skip
+    return path
 
 
 def downloads(name: str) -> Path:

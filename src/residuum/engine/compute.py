@@ -1,6 +1,7 @@
 """Where and in which arithmetic to compute: device, precision, threads, allocator, compiler."""
 
 import ctypes
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -172,11 +174,49 @@ def _cudnn() -> int | None:
 
 
 def usual_threads() -> int:
-    """What `OMP_NUM_THREADS` says, as for every program of its kind, else one for each core of this process."""
+    """What `OMP_NUM_THREADS` says, as for every program of its kind, else one for each core that this process may use.
+
+    A container may see all cores of its machine and have the time of a few: its quota counts, too.
+    """
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdigit() and int(said) > 0:
         return int(said)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min(cores, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """CPUs whose time the control groups of this process allow it, infinite where they set no limit.
+
+    Read are `cpu.max` (version 2) and `cpu.cfs_quota_us` (version 1) of its group and of every group around it, below
+    `root`.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return math.inf
+    quotas = [math.inf]
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / controllers
+        place = mount / group.lstrip("/")
+        for one in (place, *place.parents[: len(place.parts) - len(mount.parts)]):
+            quotas += _quota(one)
+    return min(quotas)
+
+
+def _quota(group: Path) -> list[float]:
+    """The CPUs that one control group allows, if it sets a limit."""
+    try:
+        if (limit := group / "cpu.max").exists():
+            quota, period = limit.read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return [int(quota) / int(period)] if quota not in ("max", "-1") else []
+    except (OSError, ValueError, ZeroDivisionError):
+        return []
 
 
 @cache

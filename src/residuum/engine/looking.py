@@ -37,9 +37,14 @@ def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, on: Compute,
     on.set_backends()
     parameters = dict(network.named_parameters())
     buffers = [buffer.clone() for buffer in network.buffers()]
+    frozen = [parameter for parameter in parameters.values() if not parameter.requires_grad]
+    for parameter in frozen:  # has a gradient to look at, too
+        parameter.requires_grad_(True)
     with caught(network) as seen:
         loss = F.cross_entropy(network(images_NCHW), labels_N) * SCALE
     gradients = torch.autograd.grad(loss, list(parameters.values()))
+    for parameter in frozen:
+        parameter.requires_grad_(False)
     with torch.no_grad():
         put_back(network.buffers(), buffers)
         return Layers(

@@ -19,7 +19,7 @@ def noise(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], on: Comp
     images: E|g|² = |true|² + trace/b and E|G|² = |true|² + trace/(M·b) (McCandlish et al. 2018, appendix A.1). Each
     gradient is of the mean cross-entropy, in training mode, so batch norm sees b images; the network is left as it was.
     """
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     buffers = [buffer.clone() for buffer in network.buffers()]
     total = [torch.zeros_like(parameter) for parameter in parameters]
     small = 0.0

@@ -1,7 +1,7 @@
 """How parameters move: optimizers, learning rate over time, losses, penalties, groups, averages."""
 
 from residuum.optim.averaging import Average
-from residuum.optim.groups import Group, decayed, parameter_groups, table
+from residuum.optim.groups import Group, decayed, freeze, parameter_groups, table
 from residuum.optim.losses import LOSSES
 from residuum.optim.optimizers import OPTIMIZERS
 from residuum.optim.penalties import PENALTIES
@@ -26,6 +26,7 @@ __all__ = [
     "Group",
     "Span",
     "decayed",
+    "freeze",
     "parameter_groups",
     "rates",
     "shortened",

@@ -7,6 +7,7 @@
     metrics.jsonl      one row an epoch          steps.jsonl   one row an update
     test_reads.jsonl   every read of the test set, never shortened
     noise.jsonl        the noise of the gradient after each epoch, where it is recorded
+    remarks.jsonl      what else happened while it ran, where anything did
     layers/            epoch-0003.safetensors … histograms of every layer, where they are recorded
     checkpoints/       epoch-0003-step-000000/ … predictions/  logits on the test set
     result.json        written last: a run is complete when it is there
@@ -20,6 +21,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple
@@ -72,6 +74,7 @@ CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
     "groups.json",
 )
 METRICS, STEPS, TEST_READS, NOISE = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl", "noise.jsonl"
+REMARKS = "remarks.jsonl"
 
 
 def folder_of(runs: Path, config: RunConfig) -> Path:
@@ -144,6 +147,22 @@ def is_complete(folder: Path) -> bool:
 def count_test_reads(folder: Path) -> int:
     """How often the test set was read by the run in a folder. A damaged row counts: it stands for a reading, too."""
     return len(storage.read_lines(folder / TEST_READS))
+
+
+def remark(folder: Path, text: str) -> None:
+    """Note something that happened while a run went on and changed nothing of it."""
+    rows = storage.Rows(folder / REMARKS)
+    rows.add({"time": datetime.now(UTC).isoformat(timespec="seconds"), "text": text})
+    rows.close()
+
+
+def read_remarks(folder: Path) -> list[str]:
+    """What was noted of a run: time and text, line by line.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return [f"{row.get('time')}: {row.get('text')}" for row in storage.read_rows(folder / REMARKS)]
 
 
 class Writer:

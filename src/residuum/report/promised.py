@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from residuum.analysis import power, stopping
-from residuum.analysis.claims import tally
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.results import Results
+from residuum.errors import tally
 from residuum.report.content import Block, Items, Paragraph
 from residuum.studies.prespecified import stated
 

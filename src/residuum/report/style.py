@@ -1,18 +1,22 @@
 """How figures look: readable sizes, colours that the colour-blind tell apart and that stay distinct in grey print."""
 
 import io
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from residuum.errors import InputError
+from residuum.errors import InputError, Remark
 
 OTHER_FORMS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".pdf", ".eps", ".ps")
 
@@ -65,11 +69,27 @@ def picture(image_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
 
 
+LETTERS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN",
+    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "PingFang SC",
+    "Hiragino Sans", "Yu Gothic", "IPAGothic", "Malgun Gothic", "Apple SD Gothic Neo", "NanumGothic", "Noto Sans",
+    "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Thai", "Noto Sans Devanagari", "Arial Unicode MS", "Unifont",
+)  # fmt: skip
+"""Fonts that have letters which matplotlib's own lacks; those of them that are installed are used for these letters."""
+
+
+@cache
+def _families() -> list[str]:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in LETTERS if name in installed), "sans-serif"]
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """The settings under which every figure is drawn."""
     with mpl.rc_context(
         {
+            "font.family": _families(),
             "font.size": 10,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -87,15 +107,33 @@ def styled() -> Iterator[None]:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG; the bytes depend on nothing but the figure."""
-    with styled(), io.BytesIO() as file:
+    """A figure as PNG; the bytes depend on nothing but the figure, and in other scripts on the fonts that are here."""
+    with styled(), _letters_told(), io.BytesIO() as file:
         figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
         return file.getvalue()
 
 
+@contextmanager
+def _letters_told() -> Iterator[None]:
+    """One remark on all letters that no font here has, in place of matplotlib's warning for each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    missing = ""
+    for one in caught:
+        if found := re.match(r"Glyph (\d+) ", str(one.message)):
+            missing += chr(int(found[1])) if chr(int(found[1])) not in missing else ""
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if missing:
+        warnings.warn(f"no font here has {short(missing, 12)!r}: pictures have boxes in place of such letters; "
+                      "a font as Noto Sans CJK brings them", Remark, stacklevel=3)  # fmt: skip
+
+
 def svg(figure: Figure) -> bytes:
     """A figure as SVG with its text as text; the bytes depend on nothing but the figure."""
-    with styled(), io.BytesIO() as file:  # the settings of SVG count when it is written, not when it is drawn
+    # The settings of SVG count when it is written, not when it is drawn.
+    with styled(), _letters_told(), io.BytesIO() as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
         return file.getvalue()
 

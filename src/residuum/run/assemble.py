@@ -1,5 +1,6 @@
 """From a configuration to live objects: the one place where names become networks, batches and optimizers."""
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
 from residuum.records.facts import DataFacts, Normalized
 from residuum.registry import Choice, Table
+from residuum.run import pretrained
 
 LOOKED_AT = 128
 """Training images, unaugmented, on which the layers are looked at."""
@@ -85,7 +87,8 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
         InputError: an unknown name or setting, an impossible combination, data that is missing or not that of the run.
     """
     dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
-    root = str(Path(config.data.root).expanduser().absolute()) if config.data.root else ""
+    # Path.expanduser raises where there is no such user; a folder may be called ~x.
+    root = str(Path(os.path.expanduser(config.data.root)).absolute()) if config.data.root else ""  # noqa: PTH111
     dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
     channels, height, width = dataset.train.images_NCHW.shape[1:]
     augment = _resolve_all(AUGMENTATIONS, config.data.augment, "data.augment")
@@ -122,7 +125,28 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
             ),
         }
     )
-    return resolved, prepare(resolved.data, dataset, config.train.seed)
+    data = prepare(resolved.data, dataset, config.train.seed)
+    return _with_fingerprint(resolved, data), data
+
+
+def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
+    """The configuration with the hash of the weights that it begins with.
+
+    Raises:
+        InputError: they are not there, or another's than the configuration was resolved with.
+    """
+    weights, known = config.pretrained.weights, config.pretrained.fingerprint
+    if not weights:
+        return config.changed({"pretrained.fingerprint": ""})
+    path = Path(os.path.expanduser(weights)).absolute()  # noqa: PTH111
+    if not path.exists():
+        if known:  # a run that was begun has all it needs
+            return config
+        raise InputError(f"pretrained.weights: {weights} does not exist; name a run's folder or a file of weights")
+    found = pretrained.read(path, network_of(config, data)).fingerprint
+    if known and known != found:
+        raise InputError(f"pretrained.weights: {weights} holds others than this run began with: {found}, not {known}")
+    return config.changed({"pretrained.weights": str(path), "pretrained.fingerprint": found})
 
 
 def _resolve_all(table: Table[Any], choices: tuple[Choice, ...], path: str) -> tuple[Choice, ...]:
@@ -197,8 +221,22 @@ def compute_here(config: ComputeConfig, device: str = "auto") -> Compute:
     return compute_of(config if device == config.device else elsewhere(config, device))
 
 
-def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
-    """The live objects of a run, and lines about what is not as asked.
+def begun(config: RunConfig, data: Data) -> tuple[nn.Module, list[str]]:
+    """The network of a run before its first update, on the CPU: by its seed, or with the weights that it begins with.
+
+    Raises:
+        InputError: these are not there, or of another network.
+    """
+    network, weights = network_of(config, data), config.pretrained.weights
+    if not weights:
+        return network, []
+    if not Path(weights).exists():
+        raise InputError(f"pretrained.weights: {weights} does not exist")
+    return network, [pretrained.put(pretrained.read(Path(weights), network), network, tuple(data.dataset.classes))]
+
+
+def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[Training, list[str]]:
+    """The live objects of a run, and lines about what is not as asked; `resumed`: a saved state is put into them.
 
     Raises:
         InputError: settings that do not go together, or a device that is not there.
@@ -225,7 +263,9 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         raise InputError(f"optim.warmup: {o.warmup:g} epochs of warm-up do not fit into a run of {t.epochs}")
     span = optim.Span(batches.steps_per_epoch, t.epochs)
     factor = optim.with_warmup(optim.SCHEDULES.build(o.schedule, span), span, o.warmup, o.warmup_start)
-    network = place(network_of(config, data), on)
+    network, notes = (network_of(config, data), []) if resumed else begun(config, data)
+    optim.freeze(network, o.freeze)
+    network = place(network, on)
     groups = optim.parameter_groups(network, weight_decay=o.weight_decay, decay_norm=o.decay_norm)
     optimizer = optim.OPTIMIZERS.build(o.optimizer, groups)
     average = optim.Average(network, o.ema) if o.ema else None
@@ -266,7 +306,7 @@ def training(config: RunConfig, data: Data) -> tuple[Training, list[str]]:
         evaluate={split: scorer(split) for split in wanted},
         observe=_observers(config, network, data, on),
     )
-    notes = [*_unreached(config), *([note] if note else [])]
+    notes += [*_unreached(config), *([note] if note else [])]
     if on.device.type == "cuda" and not has_captured_form(optimizer):
         notes.append(f"updates are made one at a time, which is slow: this torch captures no {o.optimizer.name}")
     return made, notes

@@ -293,7 +293,7 @@ def _load_epoch(record: RunRecord, trained: Trained, epoch: int) -> None:
         checkpoint = run_folder.read_checkpoint(record.folder, Position(epoch, 0))
         state.load_weights(trained.network, state.evaluated(checkpoint.files))
         return
-    trained.network.load_state_dict(predict.untrained(record).state_dict())
+    trained.network.load_state_dict(predict.beginning(record).state_dict())
 
 
 def kept_epochs(record: RunRecord) -> list[int]:

@@ -23,7 +23,7 @@ from residuum.records.event import Scores, TestRead
 from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
 from residuum.records.run_folder import Position
-from residuum.run import assemble
+from residuum.run import assemble, pretrained
 
 Which = Kept
 
@@ -84,9 +84,24 @@ def load(record: RunRecord, which: Which = "last", device: str = "auto") -> Trai
 
 
 def untrained(record: RunRecord) -> nn.Module:
-    """The network of a run as it was before training, on the CPU: its seed makes it again."""
+    """The network of a run with random weights, on the CPU, as its seed makes it."""
     channels, height, width = record.facts.shape
     return build(record.config.model, channels, len(record.facts.classes), (height, width), record.config.train.seed)
+
+
+def beginning(record: RunRecord) -> nn.Module:
+    """The network of a run before its first update, on the CPU: with the weights that it began with, if it had any.
+
+    Raises:
+        InputError: these are not there any more.
+    """
+    network, weights = untrained(record), record.config.pretrained.weights
+    if weights:
+        found = pretrained.read(Path(weights), network)
+        if found.fingerprint != record.config.pretrained.fingerprint:
+            raise InputError(f"{weights} holds others than run {record.id} began with")
+        pretrained.put(found, network, record.facts.classes)
+    return network
 
 
 def evaluate(record: RunRecord, which: Which = "last", data: str = "", device: str = "auto") -> Scores:

@@ -1,4 +1,4 @@
-"""A run in this process, stopped cleanly on SIGINT (Ctrl-C) and SIGTERM: the state is saved first."""
+"""A run in this process, stopped cleanly by a signal: the state is saved first."""
 
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,14 +26,20 @@ def until_stopped(events: Generator[Event, None, None]) -> Iterator[Event]:
                 raise StoppedError(received[0])
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C, the usual request to end, a terminal that was closed, and what schedulers send when time is nearly up."""
+
+
 @contextmanager
 def noted_signals(second: Callable[[int, FrameType | None], None] | None = None) -> Iterator[Sequence[int]]:
-    """The SIGINTs and SIGTERMs that have come, in a list that grows: the first one is noted and has no other effect.
+    """The signals that have come, in a list that grows: the first one is noted and has no other effect.
 
-    Those after it are handled by `second`, or as before.
+    Those after it are handled by `second`, or as before. A SIGHUP that is ignored stays so: that is what `nohup` does.
     """
     received: list[int] = []
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual = {number: signal.getsignal(number) for number in SIGNALS}
+    if usual[signal.SIGHUP] is signal.SIG_IGN:
+        del usual[signal.SIGHUP]
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)

@@ -3,6 +3,7 @@
 A data set is a file beside this one whose `ENTRY` says all that is known of it; nothing else names it.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def load(dataset: Choice | str, root: str = "") -> Dataset:
         InputError: unknown name or setting; the files are missing, not whole or damaged.
         StorageError: they cannot be read, or the cache cannot be written.
     """
-    return DATASETS.build(dataset, Path(root).expanduser() if root else None)
+    return DATASETS.build(dataset, Path(os.path.expanduser(root)) if root else None)  # noqa: PTH111, may be ~nobody
 
 
 def find(path: Path) -> str:

@@ -101,6 +101,7 @@ def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         with duckdb.connect(":memory:") as connection:
             for setting, value in (
                 ("threads", 1),
+                ("enable_progress_bar", False),  # which it would draw on standard output
                 ("preserve_insertion_order", True),
                 ("memory_limit", "1GB"),
                 ("autoinstall_known_extensions", False),

@@ -1,0 +1,99 @@
+"""What a command keeps from its surroundings: readers that leave, and variables that are meant for other programs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, cast
+
+from residuum.errors import Remark
+
+GONE = (errno.EPIPE, errno.EIO)
+"""What a write to a pipe without a reader, and to a terminal that was closed, ends in."""
+
+
+class Outlasting:
+    """A text stream whose reader may leave: what is written after that goes nowhere, and nothing fails by it."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._stream = stream
+        self.left = False
+        """Whether the reader has left."""
+
+    def write(self, text: str) -> int:
+        """Write a text, as the stream does."""
+        with self._outlasted():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        with self._outlasted():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _outlasted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            self.left = True
+            # What lies in buffers would fail again, at the latest when the interpreter ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+def has_left(stream: IO[str]) -> bool:
+    """Whether the reader of a stream has left."""
+    return isinstance(stream, Outlasting) and stream.left
+
+
+@contextmanager
+def kept_out() -> Iterator[None]:
+    """Standard streams that outlast their readers, and a process in which only residuum speaks.
+
+    `MPLBACKEND` is for windows and notebooks, and no figure here needs one. Warnings are for those who write programs:
+    those of residuum are said once each, as notes; no other reaches standard error, or, by `PYTHONWARNINGS`, ends a
+    run. Worker processes inherit both.
+    """
+    usual = sys.stdout, sys.stderr
+    for stream in usual:
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no letter for a dash is no reason to fail
+            stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = (cast(Any, _outlasting(stream)) for stream in usual)
+    os.environ.pop("MPLBACKEND", None)
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    said = set[str]()
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            print(f"note: {message}", file=sys.stderr)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", Remark)
+            warnings.showwarning = note
+            yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(ValueError):  # closed
+                stream.flush()
+        sys.stdout, sys.stderr = usual
+
+
+def _outlasting(stream: IO[str]) -> IO[str]:
+    return cast(IO[str], Outlasting(stream)) if isinstance(stream, io.TextIOWrapper) else stream

@@ -1,0 +1,90 @@
+"""Weights to begin a run from: those of another run, or of a file, whose classes may be others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from residuum.engine import state
+from residuum.errors import InputError
+from residuum.models.foreign import load_foreign
+from residuum.records import run_folder
+from residuum.records.record import RunRecord, read_record
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights by the network's names, their hash, and the classes of their head where these are known."""
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of names, types, shapes and values: part of the id of a run that begins with these weights."""
+        found = sha256()
+        for name, tensor in sorted(self.tensors.items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()[:16]
+
+
+def read(path: Path, network: nn.Module) -> Pretrained:
+    """The weights of a run in its folder (the averaged ones where there are any), or of a file that fits a network.
+
+    Raises:
+        InputError: there are none, or they are damaged, or a file is not of this network.
+    """
+    if not path.is_dir():
+        return Pretrained(path.name, load_foreign(path, network))
+    record = read_record(path)
+    checkpoint, problems = run_folder.latest_checkpoint(path)
+    if problems or checkpoint is None:
+        raise InputError(f"pretrained.weights: {problems[0] if problems else f'{path} holds no weights yet'}")
+    tensors = state.from_bytes(state.evaluated(checkpoint.files))
+    return Pretrained(f"run {record.id}", tensors, record.facts.classes)
+
+
+def settings(record: RunRecord) -> dict[str, Any]:
+    """The settings of a run that begins with the weights of another: its network, and its normalisation of pixels."""
+    constants, found = record.facts.normalization, {"model": record.config.model.model_dump(mode="json")}
+    if constants.kind == "affine":
+        found["data.normalize"] = {"name": "standardize", "mean": list(constants.mean), "std": list(constants.std)}
+    else:
+        found["data.normalize"] = record.config.data.normalize.model_dump(mode="json")
+    return {"pretrained.weights": str(record.folder.absolute()), **found}
+
+
+def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...]) -> str:
+    """Put weights into a network, all of them, or all but the head where its classes are others; what was done.
+
+    Raises:
+        InputError: they are of another network.
+    """
+    head = [f"{name}.{part}" for name in _head(network) for part in ("weight", "bias")]
+    own = network.state_dict()
+    other = found.classes != classes if found.classes else any(
+        found.tensors[name].shape != own[name].shape for name in head if name in found.tensors and name in own
+    )  # fmt: skip
+    wanted = {name: tensor for name, tensor in own.items() if not (other and name in head)}
+    given = {name: tensor for name, tensor in found.tensors.items() if not (other and name in head)}
+    for name in sorted(wanted.keys() ^ given.keys()):
+        lacking = "it has no" if name in wanted else "it has"
+        raise InputError(f"pretrained.weights: {found.name} is of another network: {lacking} {name!r}")
+    for name, tensor in given.items():
+        if tensor.shape != wanted[name].shape:
+            raise InputError(f"pretrained.weights: {found.name} is of another network: {name!r} has shape "
+                             f"{tuple(tensor.shape)}, not {tuple(wanted[name].shape)}")  # fmt: skip
+    network.load_state_dict({**own, **given})
+    rest = f" but the head ({', '.join(_head(network))}), whose classes are others" if other else ""
+    return f"begins with the weights of {found.name}: all{rest}"
+
+
+def _head(network: nn.Module) -> list[str]:
+    """The name of the last linear layer, which tells classes."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1:]
