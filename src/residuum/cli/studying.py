@@ -270,7 +270,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
     """Say what the verdicts of a study can show."""
-    from residuum.analysis.claims import LEAST, tally
+    from residuum.analysis.claims import LEAST
     from residuum.cli.terminal import print_table
     from residuum.conduct import conducting
 
@@ -310,7 +310,6 @@ def _points(one: Any, sds: float) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """`residuum study run STUDY`."""
-    from residuum.analysis.claims import tally
     from residuum.cli import progress
     from residuum.conduct import conducting
     from residuum.conduct.launchers import launch_of
@@ -459,7 +458,6 @@ def report(options: argparse.Namespace) -> None:
 def power(options: argparse.Namespace) -> None:
     """`residuum study power STUDY --difference D`."""
     from residuum.analysis import power as analysis
-    from residuum.analysis.claims import tally
     from residuum.cli.terminal import print_table
     from residuum.conduct import conducting
 

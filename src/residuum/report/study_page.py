@@ -17,9 +17,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from residuum.analysis.claims import tally
 from residuum.analysis.results import Results
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.records import storage
 from residuum.records.measures import measure
 from residuum.report import chosen_arm, commands, inside, promised, tables
