@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum.cli.options import RUNS, Command, common, print_json, set_option, settings_of
-from residuum.errors import InputError, ResiduumError, unknown
+from residuum.errors import InputError, ResiduumError, tally, unknown
 
 Run = Callable[[argparse.Namespace], None]
 
