@@ -17,7 +17,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
     "anew": "training it with fresh=True computes it anew",
     "anew with": "train it with {} and fresh=True",
-    "list runs": "find_runs gives the runs that there are",
+    "list runs": "residuum.records.record.find_runs gives the runs that there are",
     "other runs": "name another folder of runs",
     "list models": "network_names gives them",
     "explain": "explaining the run makes it",

@@ -69,7 +69,9 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
         )
         runs += [_planned_run(arm.name, config, seed) for seed in changed.seeds]
     check_claims(changed, whole)
-    return Plan(changed, _label(study, changed, scale), scale, dict(settings), tuple(gave_up), tuple(arms), tuple(runs))
+    # What every arm has anyway is no change, and no report calls it one.
+    own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != study.arms()}
+    return Plan(changed, _label(study, changed, scale), scale, own, tuple(gave_up), tuple(arms), tuple(runs))
 
 
 def _planned_run(arm: str, config: RunConfig, seed: int) -> PlannedRun:

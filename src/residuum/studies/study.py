@@ -596,6 +596,8 @@ def _first(error: ValidationError, model: type[BaseModel]) -> InputError:
         return StudyError(place, text)
     if place == ["seeds"]:
         return StudyError(place, "a count of at least 1, or a list of whole numbers from 0 on")
+    if problem["type"] == "tuple_type" and isinstance(problem["input"], dict):
+        return StudyError(place, f"there may be several, so each is written under [[{place[-1]}]]")
     return StudyError(place, describe(problem))
 
 
