@@ -71,7 +71,7 @@ def _contract(check: Check) -> Check:
 
 @_contract
 def check_activation(build: Callable[[], nn.Module]) -> None:
-    """The contract of an activation: elementwise, without parameters, never in place, with a gradient that is finite.
+    """The contract of an activation: elementwise, without parameters or memory, never in place, its gradient finite.
 
     Raises:
         AssertionError: the first of these that does not hold.
@@ -91,9 +91,14 @@ def check_activation(build: Callable[[], nn.Module]) -> None:
     (gradient_NCHW,) = torch.autograd.grad(y_NCHW.sum(), x_NCHW)
     _hold(bool(gradient_NCHW.isfinite().all()), "the gradient is not finite everywhere")
     _hold(bool(gradient_NCHW.any()), "the gradient is 0 everywhere, so nothing below would learn")
+    _hold(torch.equal(y_NCHW, module(kept_NCHW)), "the output for the same values is different later")
     kept = torch.arange(kept_NCHW.numel()).view_as(kept_NCHW) % 2 == 0
     among_others_NCHW = module(torch.where(kept, kept_NCHW, -kept_NCHW))
     _hold(_close(y_NCHW[kept], among_others_NCHW[kept]), "the output for a value depends on the values around it")
+    _hold(
+        all(torch.equal(one, other) for one, other in zip(module.buffers(), build().buffers(), strict=True)),
+        "it keeps something of what it has seen in a buffer",
+    )
 
 
 @_contract
@@ -153,6 +158,8 @@ def check_network(
 def check_dataset(load: Callable[[Path | None], Dataset], root: Path | None = None) -> None:
     """The contract of a data set: whole, the same each time, made by `Dataset.of`, its classes told apart by name.
 
+    Neither split is empty, and every class has an image to train on.
+
     `root` is where it lies; without one, what is embedded, generated or downloaded is loaded.
 
     Raises:
@@ -163,7 +170,10 @@ def check_dataset(load: Callable[[Path | None], Dataset], root: Path | None = No
     made = Dataset.of(first.name, first.classes, first.train, first.test)
     _hold(first.fingerprint == made.fingerprint, "its fingerprint is not that of its images; make it by Dataset.of")
     _hold(len(set(first.classes)) == len(first.classes), "two of its classes have the same name")
+    unseen = [name for k, name in enumerate(first.classes) if k not in first.train.labels_N]
+    _hold(not unseen, f"no training image is of class {', '.join(unseen)}")
     for which, split in (("training", first.train), ("test", first.test)):
+        _hold(len(split) > 0, f"there is no {which} image")
         _hold(split.images_NCHW.flags.c_contiguous, f"the {which} images do not lie in one piece of memory")
 
 

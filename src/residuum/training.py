@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from residuum import optim
-from residuum.config import RunConfig, identity
+from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
 from residuum.engine import metrics, state
 from residuum.engine.compute import available_devices, compiles_deterministically
 from residuum.engine.live import Training
@@ -100,9 +100,11 @@ def run(
         unread = resolved.monitor.final_test and found.is_unread
         yield from (_read_now if unread else _found_complete)(folder, resolved, data)
         return
+    earlier = [] if folder.exists() else _under_earlier_ids(folder, resolved)
     # Everything that can be refused is refused before the first file is written.
     resumed = not fresh and bool(run_folder.checkpoints(folder))
     training, notes = assemble.training(resolved, data, resumed=resumed)
+    notes += [f"{one} is this run under the id of an earlier version; it is computed anew" for one in earlier]
     if fresh and folder.exists():
         with storage.locked(folder):
             notes.append(f"the earlier record is kept in {run_folder.set_aside(folder)}")
@@ -115,6 +117,20 @@ def run(
             with storage.storing(folder):
                 (folder / run_folder.RESULT).unlink()
         yield from _compute(id_, resolved, data, training, folder, notes)
+
+
+def _under_earlier_ids(folder: Path, config: RunConfig) -> list[Path]:
+    """The complete folders beside a run's that have its configuration and an id by an earlier schema."""
+    found = []
+    for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+        try:
+            own, head = read_config(other)
+        except InputError:
+            continue
+        told_alike = own.model_copy(update={name: getattr(config, name) for name in (*UNCOUNTED, "compute")})
+        if head.schema != SCHEMA and told_alike == config and run_folder.is_complete(other):
+            found.append(other)
+    return found
 
 
 def _found_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:

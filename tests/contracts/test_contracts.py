@@ -125,6 +125,28 @@ class Gain(nn.Module):
         return x * self.gain
 
 
+class Counting(nn.Module):
+    """Adds what it has counted to a buffer, which nothing it gives back shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return torch.relu(x)
+
+
+class Drifting(nn.Module):
+    """Gives another value at each call."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1e-9
+        return torch.relu(x) + self.calls
+
+
 def deaf(groups):
     """An optimizer that goes its own way, whatever its rate is."""
     for group in groups:
@@ -159,7 +181,10 @@ BROKEN = [
     (lambda: testing.check_activation(lambda: nn.Threshold(9, 9)), "gradient is 0 everywhere"),
     (lambda: testing.check_network(undone, in_channels=1, classes=2), "initialize leaves linear.bias without a value"),
     (lambda: testing.check_dataset(partial(lambda seen, _root: a_data_set(seen), [])), "has two fingerprints"),
+    (lambda: testing.check_activation(Counting), "keeps something of what it has seen in a buffer"),
+    (lambda: testing.check_activation(Drifting), "is different later"),
     (lambda: testing.check_dataset(lambda _root: a_data_set(classes=("a", "a"))), "have the same name"),
+    (lambda: testing.check_dataset(lambda _root: a_data_set(classes=("a", "b", "c"))), "no training image is of class"),
     (lambda: testing.check_augmentation(lambda images, _draw: images - images.mean()), "differently in another batch"),
     (lambda: testing.check_augmentation(lambda images, _draw: images.flip(3)), "another seed has the same numbers"),
     (lambda: testing.check_augmentation(lambda images, _draw: images.mul_(0.5)), "were changed"),

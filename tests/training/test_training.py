@@ -307,6 +307,8 @@ def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
     assert (record.status, record.id, len(record.epochs)) == ("finished", values["id"], 2)
     whole = train(tiny(save__every=2), tmp_path / "whole")
     assert whole.result.last == record.result.last
+    notes = [event.text for event in run(tiny(save__every=2), tmp_path) if isinstance(event, Note)]
+    assert notes == [f"{old} is this run under the id of an earlier version; it is computed anew"]
     values["optim"]["lr"] = 0.2
     (old / run_folder.CONFIG).write_text(json.dumps(values))
     with pytest.raises(InputError, match="was changed"):
