@@ -76,13 +76,14 @@ def load_study(name: str) -> Study:
 
 def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
               arms: Sequence[str] | None = None, seeds: int | Sequence[int] | None = None, runs: Path | str = RUNS,
-              workers: int = 1, threads: int = 0, lanes: int = 1, launcher: str = "processes") -> Results:  # fmt: skip
+              workers: int = 1, threads: int = 0, lanes: int = 1, on: str = "processes") -> Results:  # fmt: skip
     """Compute the runs of a study that are not there yet, and judge them all.
 
     `settings` are changed in every arm, `scale` shortens every run and keeps its schedule's shape, `arms` are those to
     keep, `seeds` a count or the seeds themselves. `workers` processes compute at a time, with `threads` each (0: all
-    that there are, shared out) and `lanes` runs side by side in each, which pays on a GPU; `launcher` is
-    `processes`, or `here`: one after the other, in this process. Whatever stops it, the same call goes on.
+    that there are, shared out) and `lanes` runs side by side in each, which pays on a GPU; `on` is
+    `processes`, or `here`: one after the other, in this process, or `ray[:ADDRESS]`: a cluster, where 0 `workers` are
+    as many as there is room for. Whatever stops it, the same call goes on.
 
     Raises:
         InputError: something in the study that cannot be.
@@ -94,7 +95,7 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
     plan = planning.plan(found, settings or {}, scale=scale)
     threads = threads or max(1, usual_threads() // max(1, workers))
-    for _ in conducting.run(plan, Path(runs), Room(workers, threads, lanes), launcher):
+    for _ in conducting.run(plan, Path(runs), Room(workers, threads, lanes), on):
         pass
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass

@@ -10,7 +10,7 @@ import torch
 from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
-from residuum.conduct.launchers import processes
+from residuum.conduct.launchers import ended, processes
 from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side, turn
 from residuum.records import storage
 from residuum.records.event import EpochDone, Finished, Launched, Note, Started, StepDone
@@ -202,7 +202,7 @@ def test_a_run_that_cannot_go_on_ends_its_lane_only(tmp_path, whole):
     with storage.locked(folder_of(tmp_path, busy)):
         served = Served(tmp_path, well, busy, impossible)
         assert served.compute()
-    assert hows(served.said(processes._Ended)) == {"seed 0": ["done"], "seed 1": ["busy"], "seed 2": ["impossible"]}
+    assert hows(served.said(processes.Ended)) == {"seed 0": ["done"], "seed 1": ["busy"], "seed 2": ["impossible"]}
     assert bits(folder_of(tmp_path, well)) == whole(well)
 
 
@@ -216,10 +216,10 @@ def test_an_unexpected_error_in_a_lane_saves_the_others(tmp_path):
     (state / storage.MANIFEST).write_text("{}")  # JSON, but nothing that residuum wrote
     served = Served(tmp_path, well, broken)
     assert not served.compute(), "the process is not used any more"
-    said = served.said(processes._Ended)
+    said = served.said(processes.Ended)
     assert hows(said) == {"seed 0": ["stopped"], "seed 1": ["crashed"]}
     assert said["seed 1"][0].reason.startswith("KeyError: ")
-    assert (path / processes.CRASH_LOG).exists()
+    assert (path / ended.CRASH_LOG).exists()
     assert read_record(folder_of(tmp_path, well)).status == "stopped"
     assert saved_to_the_last_update(folder_of(tmp_path, well))
 
@@ -249,7 +249,7 @@ def test_lanes_save_their_states_when_they_are_to_stop(tmp_path, monkeypatch, wh
             served.compute()
     if why != "parent is gone":
         how = "crashed" if why == "signal" else "stopped"
-        said = served.said(processes._Ended)
+        said = served.said(processes.Ended)
         assert hows(said) == {"seed 0": [how], "seed 1": [how]}
         assert said["seed 0"][0].reason.startswith("stopped by SIGTERM" if why == "signal" else "")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -279,5 +279,5 @@ def test_the_parent_hears_no_launch_and_updates_thinned(tmp_path, monkeypatch):
         EpochDone,
         EpochDone,
         Finished,
-        processes._Ended,
+        processes.Ended,
     ]

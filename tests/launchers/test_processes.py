@@ -15,8 +15,9 @@ from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
 from residuum.conduct.launchers import processes
+from residuum.conduct.launchers.ended import CRASH_LOG
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Room
-from residuum.conduct.launchers.processes import CRASH_LOG, _next, launch
+from residuum.conduct.launchers.processes import _next, launch
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
 from residuum.records import run_folder, storage

@@ -40,10 +40,11 @@ def add(command: Command) -> None:
     _size(p)
     _room(p, "default: 1")
     p.add_argument(
-        "--launcher",
-        default="processes",
-        help="processes (the default), or here: in this process",
-    )
+        "--on", default="processes", metavar="PLACE",
+        help="where: processes (the default), here (in this process), or ray[:ADDRESS], a cluster",
+    )  # fmt: skip
+    p.add_argument("--cpus", type=int, help="CPUs of each worker of a cluster (default: 1)")
+    p.add_argument("--gpus", type=float, help="GPUs of each worker of a cluster, or a share of one (default: 1)")
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
@@ -316,21 +317,23 @@ def run(options: argparse.Namespace) -> None:
     from residuum.conduct.launchers.launcher import Room
     from residuum.studies import plan as plans
 
-    launch_of(options.launcher)  # refused before a packing is measured
-    packing = _packing(options, measured=options.budget is not None)
+    launch_of(options.on)  # refused before a packing is measured
+    room, packing, how = _elsewhere(options), None, f"on {options.on}"
+    if room is None:
+        packing = _packing(options, measured=options.budget is not None)
+        room = Room(packing.workers, packing.threads, packing.lanes)
+        how = f"{packing}, {tally(packing.threads, 'thread')} each"
     made = _planned(options, packing)
-    room = Room(packing.workers, packing.threads, packing.lanes)
     stream = sys.stderr if options.json else sys.stdout
     there = [one.id for one in made.runs if plans.is_complete(one, options.runs)]
-    how = f"{packing}, {tally(packing.threads, 'thread')} each"
     print(f"{made.label}: {tally(len(made.runs), 'run')}, {len(there)} complete already | {how}", file=stream)
     for line in made.gave_up:
         print(f"the budget cost {line}", file=stream)
     if options.until_decided:
         budget = None if options.budget is None else seconds(options.budget)
-        said = conducting.until_decided(made, options.runs, room, options.launcher, budget=budget)
+        said = conducting.until_decided(made, options.runs, room, options.on, budget=budget)
     else:
-        said = conducting.run(made, options.runs, room, options.launcher)
+        said = conducting.run(made, options.runs, room, options.on)
     failed = progress.show(said, options.runs, stream)
     if made.study.inside:
         from residuum.run.explaining import explain_arms
@@ -343,6 +346,32 @@ def run(options: argparse.Namespace) -> None:
         raise StudyFailedError(
             f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed ({which}); the same command tries again"
         )
+
+
+def _elsewhere(options: argparse.Namespace) -> Any:
+    """The room that the options mean on a cluster, which itself knows how much there is; None on this machine."""
+    from residuum.conduct.launchers.launcher import Room
+
+    if options.on.partition(":")[0] != "ray":
+        for name in ("cpus", "gpus"):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name} is of a cluster: --on ray")
+        return None
+    if options.budget is not None:
+        raise InputError("--budget measures this machine, not a cluster; give --scale and --seeds")
+    workers = 0 if options.workers in (None, "auto") else _count("workers", options.workers)
+    cpus, gpus = 1 if options.cpus is None else options.cpus, 1.0 if options.gpus is None else options.gpus
+    if not 1 <= cpus <= 256:
+        raise InputError(f"--cpus: {cpus} is not a count from 1 to 256")
+    if not 0 < gpus <= 64:
+        raise InputError(f"--gpus: {gpus:g} is not above 0 and up to 64")
+    return Room(workers, cpus, _count("lanes", options.lanes or 1), gpus=gpus)
+
+
+def _count(name: str, value: str | int) -> int:
+    if not (str(value).isdigit() and 1 <= int(value) <= 64):
+        raise InputError(f"--{name}: {value!r} is not a count from 1 to 64")
+    return int(value)
 
 
 def _packing(options: argparse.Namespace, *, measured: bool) -> Any:

@@ -24,13 +24,17 @@ class Job:
 class Room:
     """What there is to compute in: workers at a time, the threads and lanes of each, and GPUs by name.
 
-    Up to `lanes` runs are side by side in a worker. `cards` are names for CUDA_VISIBLE_DEVICES.
+    Up to `lanes` runs are side by side in a worker. `cards` are names for CUDA_VISIBLE_DEVICES. Where many machines
+    compute, `address` says where they are reached, `gpus` how many a worker takes, which may be a share of one, and 0
+    `workers` are as many as there is room for.
     """
 
     workers: int = 1
     threads: int = 1
     lanes: int = 1
     cards: Sequence[str] = ()
+    address: str = ""
+    gpus: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -21,9 +20,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from residuum.conduct.launchers import local
+from residuum.conduct.launchers.ended import Ended, ended
 from residuum.conduct.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
 from residuum.conduct.launchers.launcher import (
     Job,
@@ -35,7 +35,7 @@ from residuum.conduct.launchers.launcher import (
     StoppedError,
 )
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
-from residuum.errors import BusyError, InputError, ResiduumError, StorageError
+from residuum.errors import InputError, ResiduumError, StorageError
 from residuum.records import run_folder, storage
 from residuum.records.event import Event, Finished, Note, Started
 
@@ -43,15 +43,6 @@ RESTARTS = 3
 """How often a run whose worker died is taken up again."""
 PAUSE = 2.0
 """Seconds until a run that another process was at is looked at again."""
-CRASH_LOG = "crash.log"
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """How a worker's run ended: `crashed` by an unexpected error, `died` with its process, `stopped` as asked."""
-
-    how: Literal["done", "impossible", "busy", "storage", "stopped", "crashed", "died"]
-    reason: str = ""
 
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
@@ -126,7 +117,7 @@ def _conduct(queue: deque[Job], runs: Path, crew: list[_Worker], room: Room, rec
         heard = wait([worker.channel for worker in crew], PERIOD)
         for worker in [worker for worker in crew if worker.channel in heard]:
             for job, said in _hear(worker):
-                if not isinstance(said, _Ended):
+                if not isinstance(said, Ended):
                     yield JobEvent(job.id, said)
                     continue
                 del worker.jobs[job.id]
@@ -246,12 +237,12 @@ def _end(crew: Iterable[_Worker]) -> None:
             _tell(worker, None)
 
 
-def _hear(worker: _Worker) -> list[tuple[Job, Event | _Ended]]:
+def _hear(worker: _Worker) -> list[tuple[Job, Event | Ended]]:
     """What a worker said next, by the job; at the end of its pipe, how it died under those that it was at."""
     try:
         name, said = worker.channel.recv()
     except (EOFError, OSError):
-        died = _Ended("died", _death(worker.process.wait()))
+        died = Ended("died", _death(worker.process.wait()))
         return [(job, died) for job in worker.jobs.values()]
     return [(worker.jobs[name], said)]
 
@@ -282,7 +273,7 @@ def _serve(channel: Channel) -> None:
             if sound:
                 sound = _compute(channel, order, places)
             else:
-                channel.send((order[0].id, _Ended("stopped")))
+                channel.send((order[0].id, Ended("stopped")))
 
 
 @dataclass
@@ -318,16 +309,16 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
         lanes[job.id] = Lane(run(job.config, runs, recipe=job.recipe), place)
         going[job.id] = _Going(lanes[job.id], device, run_folder.folder_of(runs, job.config))
 
-    stopped = _Ended("stopped")
+    stopped = Ended("stopped")
     with local.noted_signals() as received:
         try:
             take_up(order)
             for name, said in side_by_side(lanes):
                 one = going[name]
                 if said is None or isinstance(said, Exception):
-                    ended = _ended(said, one.folder)
-                    channel.send((name, ended))
-                    if ended.how == "crashed":
+                    how = ended(said, one.folder)
+                    channel.send((name, how))
+                    if how.how == "crashed":
                         return False
                     places[one.device].append(one.lane.place)
                     del going[name]
@@ -339,38 +330,13 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
                 if isinstance(said, Finished):
                     continue  # all is done: nothing stops it any more
                 if received and lanes:  # someone sent this process a signal, not its parent
-                    stopped = _Ended("crashed", str(StoppedError(received[0])))
+                    stopped = Ended("crashed", str(StoppedError(received[0])))
                     return False
                 while channel.poll():
                     take_up(channel.recv())
         finally:
             for name, error in close_all(lanes):
-                ended = stopped if error is None else _ended(error, going[name].folder)
+                how = stopped if error is None else ended(error, going[name].folder)
                 with suppress(OSError):
-                    channel.send((name, ended if ended.how == "storage" else stopped))
+                    channel.send((name, ended if how.how == "storage" else stopped))
     return True
-
-
-def _ended(error: Exception | None, folder: Path) -> _Ended:
-    """How a run ended, from the error that ended it; the traceback of an unexpected one is kept with the run."""
-    if error is None:
-        return _Ended("done")
-    if isinstance(error, InputError):
-        return _Ended("impossible", str(error))
-    if isinstance(error, BusyError):
-        return _Ended("busy", str(error))
-    if isinstance(error, StorageError):
-        return _Ended("storage", str(error))
-    line = f"{type(error).__name__}: {error}".splitlines()[0]
-    return _Ended("crashed", f"{line}{_log(error, folder)}")
-
-
-def _log(error: Exception, folder: Path) -> str:
-    """Keep the traceback of an error with its run; returns where, for the end of a message."""
-    try:
-        with (folder / CRASH_LOG).open("a") as file:
-            traceback.print_exception(error, file=file)
-    except OSError:
-        traceback.print_exception(error)
-        return ""
-    return f" (traceback: {folder / CRASH_LOG})"

@@ -1,0 +1,43 @@
+"""How a worker's run ended, as it tells whoever launched it."""
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from residuum.errors import BusyError, InputError, StorageError
+
+CRASH_LOG = "crash.log"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: `crashed` by an unexpected error, `died` with its process, `stopped` as asked."""
+
+    how: Literal["done", "impossible", "busy", "storage", "stopped", "crashed", "died"]
+    reason: str = ""
+
+
+def ended(error: Exception | None, folder: Path) -> Ended:
+    """How a run ended, from the error that ended it; the traceback of an unexpected one is kept with the run."""
+    if error is None:
+        return Ended("done")
+    if isinstance(error, InputError):
+        return Ended("impossible", str(error))
+    if isinstance(error, BusyError):
+        return Ended("busy", str(error))
+    if isinstance(error, StorageError):
+        return Ended("storage", str(error))
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Ended("crashed", f"{line}{_log(error, folder)}")
+
+
+def _log(error: Exception, folder: Path) -> str:
+    """Keep the traceback of an error with its run; returns where, for the end of a message."""
+    try:
+        with (folder / CRASH_LOG).open("a") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        traceback.print_exception(error)
+        return ""
+    return f" (traceback: {folder / CRASH_LOG})"

@@ -1,0 +1,286 @@
+"""Many runs on a Ray cluster, whose nodes see the run folders by the same path: one machine to try it, or many.
+
+A task computes one run, or as many side by side as a worker has lanes, and streams what they say. Ray itself retries
+nothing, since a task that it repeats skips what was said before by number: a run whose worker or node dies is given to
+another task here, and goes on from its last checkpoint. Device and precision were resolved when the runs were planned,
+so that the nodes of a mixed cluster compute alike.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from residuum.conduct.launchers import local
+from residuum.conduct.launchers.ended import Ended, ended
+from residuum.conduct.launchers.launcher import (
+    Job,
+    JobEvent,
+    JobFailed,
+    JobRestarted,
+    Room,
+    Said,
+    StoppedError,
+)
+from residuum.conduct.launchers.thinning import PERIOD, Thinned
+from residuum.config import RunConfig
+from residuum.errors import InputError, ResiduumError, StorageError
+from residuum.records import run_folder
+from residuum.records.event import Event, Finished, Note
+
+RESTARTS = 3
+"""How often a run whose worker or node died is taken up again."""
+PAUSE = 5.0
+"""Seconds until a run is tried again that another process is at, as far as a lock on a shared file system tells."""
+REACHED = 5.0
+"""Seconds in which a cluster has to answer."""
+GRACE = 60.0
+"""Seconds that stopped tasks have to end their updates and save their states."""
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without a GPU leaves CUDA_VISIBLE_DEVICES alone
+    "RAY_AUTH_MODE": "token",
+}
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""For a cluster of one machine: else Ray makes 127.0.0.1 the address of the host and listens to the network."""
+
+Told = tuple[str, Event | Ended]
+
+
+@dataclass
+class _Task:
+    """A task, and the runs that it has not told the end of."""
+
+    stream: Any
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+
+def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
+    """What runs say while a Ray cluster computes them; see `launcher.Launch`.
+
+    `room.address` is that of the cluster; without one a cluster of this machine alone is started and ended again. A
+    task asks for `room.threads` CPUs, and for `room.gpus` GPUs (which may be a share) where its runs compute on one.
+    `room.workers` bounds how many tasks there are at a time, 0 leaves that to the cluster.
+
+    Raises:
+        InputError: Ray is not installed, or there is no such cluster.
+        StoppedError, StorageError: as `launcher.Launch` says.
+    """
+    with local.noted_signals() as received:
+        ray = connected(room.address)
+        going: list[_Task] = []
+        try:
+            yield from _conduct(ray, deque(jobs), runs, room, going, received)
+        finally:
+            _dismiss(ray, going)
+            ray.shutdown()
+
+
+def connected(address: str) -> Any:
+    """The module `ray`, connected to the cluster at an address, or to a new one on this machine.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster does not answer.
+    """
+    os.environ.update(environment(here=not address or address.startswith(("127.", "localhost:"))))
+    try:
+        import ray
+    except ImportError:
+        raise InputError("the launcher ray needs the package ray: pip install 'residuum[cluster]'") from None
+    if address:
+        _reach(address)
+    try:
+        # Without "local" it would join whatever cluster was here last, alive or not.
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"no Ray cluster at {address or 'this machine'}: {line}") from error
+    return ray
+
+
+def _reach(address: str) -> None:
+    """That something listens at an address: Ray itself tries for minutes.
+
+    Raises:
+        InputError: nothing does, or it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit() and int(port) < 65536):
+        raise InputError(f"{address!r} is no address of a Ray cluster, as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED).close()
+    except OSError as error:
+        raise InputError(f"no Ray cluster at {address}: {error.strerror or error}") from error
+
+
+def environment(*, here: bool) -> dict[str, str]:
+    """The variables for Ray's programs and its library, on a cluster that is `here` alone, or reaches beyond.
+
+    The token that joins a cluster is made if there is none.
+
+    Ray itself would write the token so that everybody on the machine can read it.
+    """
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if token.exists():
+        with suppress(PermissionError):
+            token.chmod(0o600)
+    elif "RAY_AUTH_TOKEN" not in os.environ:
+        token.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(token_hex(32))
+    return {**ENVIRONMENT, **(LOOPBACK if here else {}), **os.environ}
+
+
+def _conduct(
+    ray: Any, queue: deque[Job], runs: Path, room: Room, going: list[_Task], received: Sequence[int]
+) -> Iterator[Said]:
+    """Start tasks and pass on what is heard until nothing is left or an error ends it all."""
+    crashes: Counter[str] = Counter()
+    asleep: dict[str, float] = {}
+    announced: set[str] = set()
+    ending: ResiduumError | None = None
+    start = _starter(ray, runs, room)
+    while True:
+        if received and ending is None:
+            ending = StoppedError(received[0])
+            for task in going:
+                ray.cancel(task.stream, force=False)
+        if ending is None:
+            _hand_out(start, queue, room, going, crashes, asleep)
+        if not going:
+            if ending or not queue:
+                break
+            time.sleep(PERIOD)
+            continue
+        ready, _ = ray.wait([task.stream for task in going], num_returns=1, timeout=PERIOD)
+        for task in [task for task in going if task.stream in ready]:
+            for job, said in _hear(ray, task, going):
+                if not isinstance(said, Ended):
+                    yield JobEvent(job.id, said)
+                elif said.how == "impossible":
+                    yield JobFailed(job.id, said.reason)
+                elif said.how == "storage":
+                    ending = ending or StorageError(said.reason)
+                    queue.append(job)
+                elif said.how == "busy":
+                    asleep[job.id] = time.monotonic() + PAUSE
+                    queue.append(job)
+                    if job.id not in announced:
+                        announced.add(job.id)
+                        yield JobEvent(job.id, Note("another process is working on this run; waiting for it"))
+                elif said.how != "done" and ending:
+                    queue.append(job)
+                elif said.how != "done":
+                    crashes[job.id] += 1
+                    if crashes[job.id] > RESTARTS:
+                        yield JobFailed(job.id, said.reason)
+                    else:
+                        queue.appendleft(job)
+                        yield JobRestarted(job.id, crashes[job.id], said.reason)
+    if ending and queue:
+        raise ending
+
+
+def _hand_out(
+    start: Callable[[Sequence[Job]], Any],
+    queue: deque[Job],
+    room: Room,
+    going: list[_Task],
+    crashes: Counter[str],
+    asleep: dict[str, float],
+) -> None:
+    """Start tasks for the jobs that may go, `room.lanes` in each; one that has crashed gets a task of its own."""
+    now = time.monotonic()
+    while not room.workers or len(going) < room.workers:
+        ready = [job for job in queue if asleep.get(job.id, 0.0) <= now]
+        if not ready:
+            return
+        alone = crashes[ready[0].id] > 0
+        bundle = ready[:1] if alone else [job for job in ready if not crashes[job.id]][: room.lanes]
+        for job in bundle:
+            queue.remove(job)
+        going.append(_Task(start(bundle), {job.id: job for job in bundle}))
+
+
+def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]:
+    """The function that starts a task for some jobs."""
+    # An environment of its own takes seconds a worker, but variables alone do not.
+    variables = {"OMP_NUM_THREADS": str(room.threads), "CUDA_DEVICE_MAX_CONNECTIONS": "32", **ENVIRONMENT}
+    task = ray.remote(num_returns="streaming", max_retries=0, runtime_env={"env_vars": variables})(compute)
+
+    def start(jobs: Sequence[Job]) -> Any:
+        on_gpu = any(job.config.compute.device == "cuda" for job in jobs)
+        orders = [(job.id, job.config.model_dump(mode="json"), job.recipe) for job in jobs]
+        options = {"num_cpus": room.threads, "num_gpus": (room.gpus or 1) if on_gpu else 0}
+        return task.options(name=jobs[0].id, **options).remote(orders, str(runs.absolute()))
+
+    return start
+
+
+def _hear(ray: Any, task: _Task, going: list[_Task]) -> list[tuple[Job, Event | Ended]]:
+    """What a task said next, by the job; at its end, how it left those that it told no end of."""
+    from ray.exceptions import RayError
+
+    died = Ended("died", "its task ended early")
+    try:
+        name, said = ray.get(next(task.stream))
+        job = task.jobs[name]
+        if isinstance(said, Ended):
+            del task.jobs[name]
+        return [(job, said)]
+    except StopIteration:
+        pass
+    except RayError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        died = Ended("died", f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
+    going.remove(task)
+    return [(job, died) for job in task.jobs.values()]
+
+
+def _dismiss(ray: Any, going: list[_Task]) -> None:
+    """Have tasks save their states and end, and wait for that."""
+    from ray.exceptions import RayError
+
+    for task in going:
+        with suppress(RayError, ValueError):
+            ray.cancel(task.stream, force=False)
+    end = time.monotonic() + GRACE
+    while going and (left := end - time.monotonic()) > 0:
+        ready, _ = ray.wait([task.stream for task in going], num_returns=1, timeout=min(left, PERIOD))
+        for task in [task for task in going if task.stream in ready]:
+            _hear(ray, task, going)
+
+
+def compute(orders: Sequence[tuple[str, dict[str, Any], str]], runs: str) -> Iterator[Told]:
+    """In a worker: what runs say, by the ids of their jobs, and how each ended; cancelled, they save their states."""
+    from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side
+    from residuum.training import run
+
+    lanes, folders, told = {}, {}, {}
+    for name, values, recipe in orders:
+        config = RunConfig.of(values)
+        lanes[name] = Lane(run(config, Path(runs), recipe=recipe), own_place(config.compute.device))
+        folders[name], told[name] = run_folder.folder_of(Path(runs), config), Thinned()
+    with local.noted_signals() as received:  # cancelling is Ctrl-C
+        try:
+            for name, said in side_by_side(lanes):
+                if said is None or isinstance(said, Exception):
+                    yield name, ended(said, folders[name])
+                elif told[name](said):
+                    yield name, said
+                if received and not isinstance(said, Finished):
+                    break
+        finally:
+            stopped = [(name, error) for name, error in close_all(lanes)]
+    for name, error in stopped:
+        yield name, Ended("stopped") if error is None else ended(error, folders[name])
