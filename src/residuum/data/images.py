@@ -15,7 +15,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from residuum.errors import InputError, StorageError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""The formats that are read, and nothing else is, with the endings of their files."""
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+UNREAD_SUFFIXES = frozenset((
+    ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".tga", ".ico", ".psd", ".svg", ".eps", ".pcx", ".exr", ".hdr",
+    ".dds", ".raw", ".dng", ".cr2", ".nef", ".arw", ".dcm", ".nii", ".mpo", ".xcf", ".pfm",
+))  # fmt: skip
+"""Endings of images in other formats, to be named as such where they are passed over."""
 MAX_PIXELS = 20_000_000
 MAX_BYTES = 64 * 2**20
 _MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
@@ -35,8 +50,8 @@ def decode_image(content: bytes, place: str, channels: int) -> NDArray[np.uint8]
     """The pixels uint8 [C, H, W] of an encoded image, for 1 (luma) or 3 (RGB) channels; transparency is dropped.
 
     Raises:
-        InputError: no PNG, JPEG, WebP or BMP, damaged, more than 20 megapixels, or more than 8 bits a channel; the
-            message begins with `place`.
+        InputError: in none of the formats that are read, damaged, more than 20 megapixels, or more than 8 bits a
+            channel; the message begins with `place`.
     """
     return _pixels(_open(content, place), channels)
 
@@ -89,8 +104,9 @@ def _open(content: bytes, place: str) -> Image.Image:
     """The first frame of an image, decoded and upright."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on metadata, which nobody reads here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(content), formats=FORMATS)
+            image = Image.open(BytesIO(content), formats=tuple(FORMATS))
             if image.width * image.height <= MAX_PIXELS:
                 image.load()
                 upright = ImageOps.exif_transpose(image)
