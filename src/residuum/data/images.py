@@ -19,7 +19,7 @@ FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
@@ -28,7 +28,7 @@ FORMATS = {
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 UNREAD_SUFFIXES = frozenset((
     ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".tga", ".ico", ".psd", ".svg", ".eps", ".pcx", ".exr", ".hdr",
-    ".dds", ".raw", ".dng", ".cr2", ".nef", ".arw", ".dcm", ".nii", ".mpo", ".xcf", ".pfm",
+    ".dib", ".dds", ".raw", ".dng", ".cr2", ".nef", ".arw", ".dcm", ".nii", ".mpo", ".xcf", ".pfm",
 ))  # fmt: skip
 """Endings of images in other formats, to be named as such where they are passed over."""
 MAX_PIXELS = 20_000_000

@@ -42,7 +42,7 @@ NO_CLASSES = {
 }  # fmt: skip
 """What cameras and programs call files: no classes."""
 
-_NAME = r"[^\W\d_](?:[^\W\d]|[ .-])*"
+_NAME = r"[^\W\d_][^\d]*"
 NAMED = tuple(map(re.compile, (rf"({_NAME}?)[ ._-]+\d+", rf"({_NAME}?) ?\(\d+\)", rf"\d+[ ._-]+({_NAME})")))
 """Forms in which the name of a file says a class beside a number: cat.17, cat (17), 17_cat."""
 
@@ -83,7 +83,7 @@ def understand(tree: Tree, *, alone: bool = False) -> Layout:
     top = _unwrapped(tree.top)
     splits = _split_folders(tree, top)
     classes = [folder for folder in top.open_folders if folder.below and not _split_of(folder)]
-    tables = _tables(tree, [top, *splits.values()])
+    tables = _tables(tree, [top, *splits.values(), *(classes if len(classes) == 1 else ())])
     if splits and _are_classes(tree, top, splits, classes, tables, alone):
         splits = {}
     return _of_splits(tree, top, splits, tables, alone) if splits else _of_one(tree, top, tables)
@@ -267,7 +267,7 @@ def _class_folders(tree: Tree, folder: Folder) -> dict[str, list[str]]:
     for one in folder.open_folders:
         images: Sequence[str] = one.images
         inner = [below for below in one.open_folders if below.below]
-        if not images and len(inner) == 1:
+        if not images and len(inner) == 1 and inner[0].name.lower() in BESIDE:
             images = inner[0].images  # CLASS/images/*
         unread = any(suffix(name) in UNREAD_SUFFIXES and suffix(name) != ".svg" for name in one.files)
         empty = not one.files and not one.folders
@@ -323,20 +323,16 @@ def _has_paths(rows: Sequence[Sequence[str]], folder: Folder) -> bool:
 
 def _names(images: Sequence[str]) -> dict[str, str] | None:
     """The classes that the names of all files say beside a number; None where that is not beyond doubt."""
-    stems = {image: image.rpartition("/")[2].removesuffix(_ending(image)) for image in images}
+    stems = {image: normalize("NFC", image.rpartition("/")[2].rpartition(".")[0]) for image in images}
     for form in NAMED:
         matches = {image: form.fullmatch(stem) for image, stem in stems.items()}
         if not all(matches.values()):
             continue
-        names = {image: normalize("NFC", match[1].strip(" ._-")) for image, match in matches.items() if match}
+        names = {image: match[1].strip(" ._-") for image, match in matches.items() if match}
         counts = Counter(names.values())
         if len(counts) > 1 and min(counts.values()) > 1 and not any(name.lower() in NO_CLASSES for name in counts):
             return names
     return None
-
-
-def _ending(image: str) -> str:
-    return image[len(image) - len(suffix(image.rpartition("/")[2])) :]
 
 
 def _by_class(labels: Mapping[str, str]) -> dict[str, list[str]]:

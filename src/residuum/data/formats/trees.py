@@ -16,6 +16,17 @@ MAX_ENTRIES = 2_000_000
 MAX_TABLE_BYTES = 64 * 2**20
 MAX_DECOMPRESSED = 16 * 2**30
 
+RUN = {
+    "checkpoints",
+    "predictions",
+    "environment.json",
+    "metrics.jsonl",
+    "steps.jsonl",
+    "result.json",
+    "test_reads.jsonl",
+}
+"""What tells a run folder, beside its configuration."""
+
 RUBBISH_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found", "__pycache__"}
 RUBBISH_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
@@ -134,7 +145,7 @@ def _closed(name: str, folders: set[str], names: set[str]) -> str:
     """What kind of folder it is if nothing in it can be data; empty if something can."""
     if left := _left_by(name):
         return left
-    if "config.json" in names and folders & {"checkpoints", "predictions"}:
+    if "config.json" in names and (folders | names) & RUN:
         return "a run"
     if {"index.html", "report.md"} <= names:
         return "a report"
