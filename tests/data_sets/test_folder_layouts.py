@@ -172,7 +172,7 @@ def test_one_table_names_the_images_of_both_splits_by_their_paths(tmp_path):
     table(tmp_path / "labels.csv", rows)
     found = labelled(read(tmp_path))
     assert (found["training"], found["test"]) == (dict(enumerate(CLASSES)), dict(enumerate(CLASSES, start=100)))
-    table(tmp_path / "labels.csv", [(name, label) for _, (name, label) in zip(rows, zip(NAMES, CLASSES, strict=True))])
+    table(tmp_path / "labels.csv", zip(NAMES, CLASSES, strict=True))
     with pytest.raises(InputError, match="train holds images without labels"):  # whose is 1.png?
         read(tmp_path)
 
@@ -490,7 +490,7 @@ def random_tree(root: Path, draw: random.Random):
         (run / "config.json").write_text("{}")
         (run / "environment.json").write_text("[]")
     if draw.random() < 0.2:
-        inside = [entry for entry in root.iterdir()]
+        inside = list(root.iterdir())
         wrapper = root / "download"
         wrapper.mkdir()
         for entry in inside:

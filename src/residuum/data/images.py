@@ -100,6 +100,15 @@ def read_bytes(path: Path) -> bytes:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def is_grey(content: bytes, place: str) -> bool:
+    """Whether an encoded image has no colours by its form.
+
+    Raises:
+        InputError: as `decode_image`.
+    """
+    return _open(content, place).mode in ("1", "L", "LA")
+
+
 def _open(content: bytes, place: str) -> Image.Image:
     """The first frame of an image, decoded and upright."""
     try:

@@ -32,6 +32,9 @@ SPLITS = {
 }  # fmt: skip
 """What folders of splits are called, in lower case."""
 
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+"""A word of a name such as trainLabels or X_train."""
+
 BESIDE = {"images", "image", "imgs", "img", "data", "set", "dataset", "files", "pictures", "jpg", "jpeg", "png"}
 """Words that may stand beside that of a split in the name of its folder, as in train_images."""
 
@@ -106,9 +109,13 @@ def _split_folders(tree: Tree, top: Folder) -> dict[str, Folder]:
 
 def _split_of(folder: Folder) -> str:
     """The split that the name of a folder says, as test, test1 or test_images do; empty if it says none."""
-    words = _words(folder.name)
-    found = {SPLITS[word] for word in words if word in SPLITS}
-    return found.pop() if len(found) == 1 and {*words} <= BESIDE | {*SPLITS} else ""
+    return split_in(folder.name) if {*words_of(folder.name)} <= BESIDE | {*SPLITS} else ""
+
+
+def split_in(name: str) -> str:
+    """The split that a word of a name says, as in trainLabels; empty if none does, or several do."""
+    found = {SPLITS[word] for word in words_of(name) if word in SPLITS}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _unwrapped(top: Folder) -> Folder:
@@ -293,7 +300,7 @@ def _labelled(
     shared = any(image.rpartition("/")[2] in names for other in others for image in other.images)
     found = []
     for path, rows in tables.items():
-        place, said = path.rpartition("/")[0], _said(path)
+        place, said = path.rpartition("/")[0], split_in(path.rpartition("/")[2])
         if place not in (folder.path, top.path) or (which and said not in ("", which) and place != folder.path):
             continue
         # Bare names that two splits have may be those of the other.
@@ -354,22 +361,18 @@ def _tables(tree: Tree, folders: Sequence[Folder]) -> dict[str, list[list[str]]]
         folder.place(name)
         for folder in folders
         for name in folder.files
-        if suffix(name) in (".csv", ".tsv") and not is_rubbish(name) and not {"sample", "submission"} & {*_words(name)}
+        if suffix(name) in (".csv", ".tsv")
+        and not is_rubbish(name)
+        and not {"sample", "submission"} & {*words_of(name)}
     ]
     if not paths:
         return {}
     return {path: rows for path, content in tree.read(paths, MAX_TABLE_BYTES) if (rows := read_table(content, path))}
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """The words of a name such as trainLabels or train_labels, in lower case."""
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-
-
-def _said(path: str) -> str:
-    """The split that the name of a table says; empty if it says none, or several."""
-    found = {SPLITS[word] for word in _words(path.rpartition("/")[2]) if word in SPLITS}
-    return found.pop() if len(found) == 1 else ""
+    return [word.lower() for word in WORD.findall(name)]
 
 
 def _layout(

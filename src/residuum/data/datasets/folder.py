@@ -9,12 +9,11 @@ from pydantic import Field
 
 from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.source import Entry, Source, TestImages, load_files
-from residuum.data.formats.trees import Tree, tree
+from residuum.data.formats.trees import Tree, suffix, tree
 from residuum.data.images import FORMATS, decode_fitted, decode_image
 from residuum.data.layout import Labelled, understand
-from residuum.data.split import split
+from residuum.data.split import test_share
 from residuum.errors import InputError
-from residuum.streams import stream_seed
 
 MAX_DECODED_BYTES = 8 * 2**30
 BRING = (
@@ -53,12 +52,15 @@ def folder(
 
 
 def recognise(root: Path) -> bool:
-    """Whether images lie at a path that could be data: in a folder or an archive."""
+    """Whether images lie at a path that could be data: in a folder or an archive; not pictures beside data files."""
     found = tree(root)
-    return found is not None and found.top.below > 0
+    if found is None or not found.top.below:
+        return False
+    beside = any(suffix(name) in (".npz", ".npy", ".parquet") for name in found.top.files)
+    return not beside or len(found.top.images) < found.top.below
 
 
-def test_at(root: Path, shape: tuple[int, int, int]) -> TestImages | None:
+def images_at(root: Path, shape: tuple[int, int, int]) -> TestImages | None:
     """The test images in a tree, or all of a tree without splits, in the given shape; None if there is none."""
     found = tree(root)
     if found is None or not found.top.below:
@@ -86,11 +88,7 @@ def _locate(root: Path, size: int, channels: int, test: float, split_seed: int) 
 
 
 def _split_tree(whole: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
-    count = round(share * len(whole))
-    if not 0 < count < len(whole):
-        raise InputError(f"data.dataset.test: {share} of {len(whole)} images leaves a split empty")
-    labels_N = np.array([label for _, label in whole], np.int64)
-    train_N, test_N = split(labels_N, subset=0, validation=count, seed=stream_seed(seed, "split", "test"))
+    train_N, test_N = test_share(np.array([label for _, label in whole], np.int64), share, seed)
     return [whole[index] for index in train_N], [whole[index] for index in test_N]
 
 
@@ -129,6 +127,6 @@ ENTRY = Entry(
     folder,
     no_download="they are your own; data.root says where they lie",
     lies_at=recognise,
-    general=True,
-    test_at=test_at,
+    general=1,
+    test_at=images_at,
 )

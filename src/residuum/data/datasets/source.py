@@ -44,9 +44,9 @@ class Entry:
     `load(root, *, settings)` reads it. Either `remotes` are its published files, or `no_download` says why there are
     none. `published` are the counts of training and test images with which it is published. `spread` is the standard
     deviation over seeds, in points, that is known of a measure before there are runs. `lies_at(path)` tells whether it
-    lies there, by content; data sets that any files of a kind may be are `general` and are asked last. `test_at(path,
-    shape)` gives the test images that lie at a path for a network that takes images of a shape (C, H, W), also where no
-    training images lie beside them; None if there is no trace of any.
+    lies there, by content; data sets that any files of a kind may be are `general` and are asked last, the higher the
+    later. `test_at(path, shape)` gives the test images that lie at a path, for a network that takes images of a shape
+    (C, H, W), also where no training images lie beside them; None if there is no trace of any.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Entry:
     published: tuple[int, int] | None = None
     spread: Mapping[str, float] = field(default_factory=dict)
     lies_at: Callable[[Path], bool] = lambda _path: False
-    general: bool = False
+    general: int = 0
     test_at: Callable[[Path, tuple[int, int, int]], TestImages | None] = lambda _path, _shape: None
 
 
@@ -90,11 +90,18 @@ def found_by(locate: Locate) -> Callable[[Path], bool]:
 
 
 def load_files(
-    name: str, root: Path | None, locate: Locate, bring: str, settings: Mapping[str, Any] | None = None
+    name: str,
+    root: Path | None,
+    locate: Locate,
+    bring: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    fetched: bool = True,
 ) -> Dataset:
     """The data set that lies at `root`, or among the downloads if no root is given, through the cache.
 
-    `bring` says in words which files hold it; `settings` are those that change what is decoded.
+    `bring` says in words which files hold it; `settings` are those that change what is decoded; `fetched` says whether
+    there are mirrors to download it from.
 
     Raises:
         InputError: it is not there, not whole, or damaged.
@@ -108,8 +115,7 @@ def load_files(
     if source is None:
         if root is not None:
             raise InputError(f"{root} holds no {name}: bring {bring}")
-        raise InputError(
-            f"{name} is not here: bring {bring} to {place}, or set data.root", remedies=[Remedy("fetch", name)]
-        )
+        remedies = [Remedy("fetch", name)] if fetched else []
+        raise InputError(f"{name} is not here: bring {bring} to {place}, or set data.root", remedies=remedies)
     dataset = cache.cached(name, settings or {}, source.files, source.decode)
     return replace(dataset, reading=source.reading)

@@ -35,6 +35,10 @@ class Bounds:
     size: int
 
 
+ANY = Bounds(10**7, 2**50)
+"""Bounds of an archive of any kind, of which only the first names are asked for."""
+
+
 def _usual() -> Bounds:
     return Bounds(MAX_MEMBERS, MAX_ARCHIVE_BYTES)
 
