@@ -144,12 +144,13 @@ class Diverged:
 
 @dataclass(frozen=True)
 class TestRead:
-    """The images of the test set were read, and why."""
+    """The images of the test set were read, and why; `on` names another test set than that of the run's data."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     why: Literal["observed", "last", "selected", "evaluate", "classes", "explain"]
     epoch: int
+    on: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
     data.json          classes, image shape, split sizes and the normalisation in use
     groups.json        which parameters decay
     metrics.jsonl      one row an epoch          steps.jsonl   one row an update
-    test_reads.jsonl   every read of the test set, never shortened
+    test_reads.jsonl   every read of the test set, or of another one, never shortened
     noise.jsonl        the noise of the gradient after each epoch, where it is recorded
     layers/            epoch-0003.safetensors … histograms of every layer, where they are recorded
     checkpoints/       epoch-0003-step-000000/ … predictions/  logits on the test set
@@ -162,7 +162,7 @@ class Writer:
                       if (scores := getattr(event, split))}  # fmt: skip
             self._rows[METRICS].add(asdict(event) | scored)
         elif isinstance(event, TestRead):
-            self._rows[TEST_READS].add(asdict(event))
+            self._rows[TEST_READS].add({key: value for key, value in asdict(event).items() if value != ""})
             self._rows[TEST_READS].sync()
         elif isinstance(event, LayersSeen):
             layers.write(self.folder, event.layers)

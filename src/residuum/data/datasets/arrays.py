@@ -81,7 +81,12 @@ def arrays(
 def recognise(root: Path) -> bool:
     """Whether arrays of images and labels lie at a path, by their names."""
     found = arrays_at(root)
-    return found is not None and bool(_pairs(found)[0])
+    return found is not None and pairs_in(found)
+
+
+def pairs_in(found: Arrays) -> bool:
+    """Whether there are pairs of images and labels among arrays."""
+    return bool(pairs_of(found)[0])
 
 
 def arrays_at(root: Path) -> Arrays | None:
@@ -110,7 +115,7 @@ def _names_file(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
 
 
-def _pairs(found: Arrays) -> tuple[dict[str, Pair], str]:
+def pairs_of(found: Arrays) -> tuple[dict[str, Pair], str]:
     """The pairs of arrays by split, under an empty name one that says none; and the array of names, if there is one.
 
     Raises:
@@ -167,7 +172,7 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
     found = arrays_at(root)
     if found is None:
         return None
-    pairs, names = _pairs(found)
+    pairs, names = pairs_of(found)
     if not pairs:
         return None
     for pair in pairs.values():
@@ -217,7 +222,7 @@ def images_at(root: Path, _shape: tuple[int, int, int]) -> TestImages | None:
     found = arrays_at(root)
     if found is None:
         return None
-    pairs, names = _pairs(found)
+    pairs, names = pairs_of(found)
     if not pairs:
         return None
     which = "test" if "test" in pairs else ""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from residuum.data import class_names
 from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets.source import Source
+from residuum.data.datasets.source import Source, TestImages
 from residuum.data.formats import files, parquet
 from residuum.data.formats.pickled import read_pickled
 from residuum.errors import InputError
@@ -175,10 +175,11 @@ def _assemble(layout: Layout, version: _Version, place: str, contents: Iterable[
 
 
 def _dataset(layout: Layout, train: list[Part], test: list[Part]) -> Dataset:
-    train_split, test_split = (
-        Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) for parts in (train, test)
-    )
-    return Dataset.of(layout.name, layout.classes, train_split, test_split)
+    return Dataset.of(layout.name, layout.classes, _dataset_split(train), _dataset_split(test))
+
+
+def _dataset_split(parts: list[Part]) -> Split:
+    return Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _parse_python(layout: Layout, content: bytes, place: str) -> Part:
@@ -258,6 +259,18 @@ def _are_classes(layout: Layout, names: Iterable[str]) -> bool:
     return {class_names.usual(name) for name in names} <= {class_names.usual(name) for name in layout.classes}
 
 
+def images_at(layout: Layout, root: Path, _shape: tuple[int, int, int]) -> TestImages | None:
+    """The test images in a Parquet file of its own, or in a folder that has no file of training images."""
+    if root.is_dir():
+        found = _shards(layout, root)
+        paths = found.get("test", []) if "train" not in found else []
+    else:
+        paths = [root] if parquet.is_parquet(root) and _label_column(layout, root) else []
+    if not paths or not looks_like_it(layout, root):
+        return None
+    return TestImages(layout.classes, _dataset_split(_read_shards(layout, paths)))
+
+
 def looks_like_it(layout: Layout, root: Path) -> bool:
     """Whether what `locate` takes for the data set has its images: colours, 32×32 pixels. Only Parquet leaves doubt."""
     folders = [root, *(path for path in sorted(root.iterdir()) if path.is_dir())] if root.is_dir() else []
@@ -294,14 +307,16 @@ def _of_parquet(layout: Layout, labels: list[int] | list[str], numbers: list[int
 
 
 def _decode_parquet(layout: Layout, found: Mapping[str, list[Path]]) -> Dataset:
-    splits: dict[str, list[Part]] = {"train": [], "test": []}
-    limit = layout.rows * len(layout.train)
-    for which, paths in found.items():
-        for path in paths:
-            columns = _label_column(layout, path)
-            if columns is None:
-                raise InputError(f"{path} has not the columns of the other files")
-            image, label, numbers = columns
-            images_NCHW, labels = parquet.read_images(path, image, label, SHAPE, limit)
-            splits[which].append((images_NCHW, _of_parquet(layout, labels, numbers, str(path))))
-    return _dataset(layout, splits["train"], splits["test"])
+    return _dataset(layout, _read_shards(layout, found["train"]), _read_shards(layout, found["test"]))
+
+
+def _read_shards(layout: Layout, paths: Iterable[Path]) -> list[Part]:
+    parts = []
+    for path in paths:
+        columns = _label_column(layout, path)
+        if columns is None:
+            raise InputError(f"{path} has not the columns of the other files")
+        image, label, numbers = columns
+        images_NCHW, labels = parquet.read_images(path, image, label, SHAPE, layout.rows * len(layout.train))
+        parts.append((images_NCHW, _of_parquet(layout, labels, numbers, str(path))))
+    return parts

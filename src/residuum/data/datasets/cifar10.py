@@ -48,4 +48,5 @@ ENTRY = Entry(
     published=(50_000, 10_000),
     spread={"test_error": SPREAD, "test_accuracy": SPREAD},
     lies_at=lambda path: found_by(locate)(path) and cifar.looks_like_it(LAYOUT, path),
+    test_at=partial(cifar.images_at, LAYOUT),
 )
