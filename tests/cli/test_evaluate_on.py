@@ -136,7 +136,7 @@ def test_two_versions_are_ambiguous_and_a_test_set_alone_does_not_train(run, tmp
     assert run("--on", root / "cifar10.1_v4_data.npy")[0] == 0
     path = str(root / "cifar10.1_v4_data.npy")
     assert main(["train", "quick", "--data", path, "--runs", str(tmp_path / "none")]) == 2
-    assert "is CIFAR-10.1, a test set: `residuum evaluate RUN --on`" in capsys.readouterr().err
+    assert "is CIFAR-10.1, a test set alone; `residuum evaluate RUN --on` scores a run on it" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
@@ -183,8 +183,8 @@ def test_one_corruption_as_a_table(run, tmp_path):
     [
         (lambda root: (root / "labels.npy").unlink(), "labels.npy is missing, the labels of fog.npy"),
         (
-            lambda root: np.save(root / "labels.npy", np.arange(100) % 10 * (np.arange(100) != 51)),
-            "labels of 5 severities",
+            lambda root: np.save(root / "labels.npy", np.array(["cat"] * 100)),
+            "holds names; numbers are expected",
         ),
         (
             lambda root: np.save(root / "fog.npy", np.zeros((50, 32, 32, 3), np.uint8)),
@@ -206,6 +206,18 @@ def test_corruptions_that_are_not_right_are_one_line(run, tmp_path, change, mess
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert re.search(message, err)
     assert reads(run.folder) == before
+
+
+def test_a_corruption_without_severities_is_one_test_set(run, tmp_path):
+    root = tmp_path / "C"
+    root.mkdir()
+    images, labels = pictures(33, 4)
+    np.save(root / "snow.npy", images)
+    np.save(root / "labels.npy", labels)
+    code, out, _ = run("--on", root, "--json")
+    (one,) = json.loads(out)["tests"]
+    assert (code, one["corruption"], one["n"], "severity" in one) == (0, "snow", 33, False)
+    assert one["error"] == pytest.approx(error_by_hand(run.folder, images, labels))
 
 
 @pytest.mark.parametrize("form", ["txt", "csv", "json", "npy"])

@@ -1,18 +1,22 @@
 """What a folder of images means: splits, labels in tables and names, rubbish, Unicode; read as meant, or refused."""
 
+import lzma
 import random
 import shutil
 import tarfile
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from unicodedata import normalize
 
 import pytest
 from cifar_files import one_line
 from image_trees import labelled, write_image
+from PIL import Image
 
 from residuum.data.check import check
 from residuum.data.datasets import find, load
+from residuum.data.formats import trees as formats
 from residuum.data.images import FORMATS
 from residuum.errors import InputError
 
@@ -561,3 +565,120 @@ def test_a_random_tree_that_is_broken_gives_no_other_images(tmp_path, seed):
                 name,
             )
     assert not {"train", "Train", "test", "Test", "val", "Validation", "__MACOSX", "runs"} & {*dataset.classes}
+
+
+def test_a_table_with_a_row_for_each_image_of_one_split_alone_is_of_that_split(tmp_path):
+    flat(tmp_path, NAMES)
+    flat(tmp_path, NAMES[:8], "test", start=100)
+    table(tmp_path / "labels.csv", zip(NAMES, CLASSES, strict=True))
+    dataset = read(tmp_path)
+    assert labelled(dataset)["training"] | labelled(dataset)["test"] == dict(enumerate(CLASSES))
+    assert dataset.reading.not_used == ("test/",)
+
+
+def test_a_zip_whose_folders_are_parted_by_backslashes(tmp_path):
+    meant = trees(tmp_path / "data")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for file in sorted((tmp_path / "data").rglob("*.png")):
+            archive.writestr(str(file.relative_to(tmp_path / "data")).replace("/", "\\"), file.read_bytes())
+    assert labelled(read(tmp_path / "x.zip"))["training"] == meant["train"]
+
+
+# Hostile archives of images.
+
+
+def image_bytes(number=1):
+    buffer = BytesIO()
+    Image.new("RGB", (6, 5), (number, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+GOOD = [(f"{part}/{name}/1.png", image_bytes(n)) for n, (part, name) in enumerate(
+    [("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")])]  # fmt: skip
+
+
+def linked(name):
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = 3, 0o120777 << 16
+    return member
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("../evil.png", b"x"), "leads out of the archive"),
+        (("train/../../evil.png", b"x"), "leads out of the archive"),
+        (("/etc/passwd", b"x"), "leads out of the archive"),
+        (("..\\evil.png", b"x"), "leads out of the archive"),
+        (("C:/evil.png", b"x"), "leads out of the archive"),
+        ((linked("train/cat/2.png"), b"/etc/passwd"), "a link or a device"),
+        (("train/cat/1.png", b"x"), "stands there twice"),
+        (("train/cat/2.png", b"no image"), r"train/cat/2\.png is not an image"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_security_hostile_zips_are_refused(tmp_path, extra, message):
+    path = zipped(tmp_path / "x.zip", [*GOOD, extra])
+    with pytest.raises(InputError, match=message) as caught:
+        load("folder", str(path))
+    one_line(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.zip"]
+
+
+def test_security_zip_bombs_are_cut_off(tmp_path, monkeypatch):
+    bomb = zipped(tmp_path / "x.zip", [*GOOD, ("train/cat/2.png", image_bytes())])
+    with zipfile.ZipFile(bomb, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/dog/2.png", bytes(70 * 2**20))
+    with pytest.raises(InputError, match=r"train/dog/2\.png' has 73,400,320 bytes, at most 67,108,864"):
+        load("folder", str(bomb))
+    monkeypatch.setattr(formats, "MAX_DECOMPRESSED", 2**20)
+    with pytest.raises(InputError, match="more than 1 MiB when decompressed"):
+        load("folder", str(zipped(tmp_path / "y.zip", [*GOOD, ("notes.bin", bytes(2**21))])))
+    monkeypatch.setattr(formats, "MAX_ENTRIES", 3)
+    with pytest.raises(InputError, match="more than 3 "):
+        load("folder", str(zipped(tmp_path / "z.zip", GOOD)))
+
+
+def test_security_xz_that_asks_for_much_memory_is_refused(tmp_path):
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, raw in GOOD:
+            member = tarfile.TarInfo(name)
+            member.size = len(raw)
+            archive.addfile(member, BytesIO(raw))
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 2**29}]
+    path = tmp_path / "x.tar.xz"
+    path.write_bytes(lzma.compress(content.getvalue(), filters=filters))
+    with pytest.raises(InputError) as caught:
+        load("folder", str(path))
+    one_line(caught.value)
+    path.write_bytes(lzma.compress(content.getvalue()) + bytes(8))  # padding is allowed between and behind streams
+    assert len(load("folder", str(path)).train) == 2
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.xz", "tar.gz"])
+@pytest.mark.parametrize("seed", range(15))
+def test_security_damaged_archives_raise_nothing_else(tmp_path, ending, seed):
+    draw = random.Random(seed)
+    trees(tmp_path / "data")
+    path = packed(tmp_path / "data", tmp_path / f"x.{ending}")
+    good = labelled(load("folder", str(path)))
+    content = bytearray(path.read_bytes())
+    for _ in range(draw.randint(1, 3)):
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(content[: draw.randint(1, len(content))] if draw.random() < 0.3 else content)
+    try:
+        found = labelled(load("folder", str(path)))
+    except InputError as error:
+        one_line(error)
+        return
+    # What is still read is what was there: names are not under the archive's checksums everywhere.
+    labels = {number: name for part in good.values() for number, name in part.items()}
+    assert {number for part in found.values() for number in part} <= labels.keys()

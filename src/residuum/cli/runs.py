@@ -169,19 +169,19 @@ def _evaluate_on(options: argparse.Namespace) -> None:
         record, options.on or "", options.which, data=options.data or "", without=options.without or ""
     ):
         found.append(one)
-        if one.corruption is not None and not options.json:
+        if one.severity is not None and not options.json:
             print(f"{one.name}: error {100 * one.error:.2f} %", file=sys.stderr)
     mean = sum(one.error for one in found) / len(found)
     if options.json:
         tests = [one.plain() for one in found]
         print_json({"run": record.id, "which": options.which, "tests": tests, "mean_error": mean})
         return
-    if found[0].corruption is None:
-        (one,) = found
-        low, high = (100 * end for end in one.interval)
-        print(f"{one.name}: test loss {loss(one.scores.loss)} acc {one.scores.accuracy:.4f}, "
-              f"error {100 * one.error:.2f} % (95 % interval {low:.2f} to {high:.2f}; "
-              f"{one.scores.n:,} images)")  # fmt: skip
+    if found[0].severity is None:
+        for one in found:
+            low, high = (100 * end for end in one.interval)
+            print(f"{one.name}: test loss {loss(one.scores.loss)} acc {one.scores.accuracy:.4f}, "
+                  f"error {100 * one.error:.2f} % (95 % interval {low:.2f} to {high:.2f}; "
+                  f"{one.scores.n:,} images)")  # fmt: skip
         return
     by_corruption: dict[str, list[float]] = {}
     for one in found:

@@ -296,16 +296,19 @@ def _labelled(
     Raises:
         InputError: several tables do, or one does for some of the images.
     """
-    names = {image.rpartition("/")[2] for image in folder.images}
-    shared = any(image.rpartition("/")[2] in names for other in others for image in other.images)
+    names = _names_in(folder)
+    shared = [other for other in others if names & _names_in(other)]
     found = []
     for path, rows in tables.items():
         place, said = path.rpartition("/")[0], split_in(path.rpartition("/")[2])
         if place not in (folder.path, top.path) or (which and said not in ("", which) and place != folder.path):
             continue
         # Bare names that two splits have may be those of the other.
-        told = said or place == folder.path or not shared or _has_paths(rows, folder)
-        if told and (labels := labels_of(rows, path, folder.images, top.path)) is not None:
+        if said or place == folder.path or not shared or _has_paths(rows, folder):
+            labels = labels_of(rows, path, folder.images, top.path)
+        else:
+            labels = _of_these_alone(rows, path, folder, top, shared)
+        if labels is not None:
             found.append(labels)
     if len(found) > 1 and any(one.of != found[0].of for one in found):
         raise InputError(f"{found[0].table} and {found[1].table} give {_at(tree, folder)} different labels; keep one")
@@ -321,6 +324,23 @@ def _labelled(
     first = folder.images[0]
     note = f"the labels of {place} stand in the names of the files: {first.rpartition('/')[2]} is {named[first]!r}"
     return _Part(_by_class(named), "", note), None
+
+
+def _names_in(folder: Folder) -> set[str]:
+    return {image.rpartition("/")[2] for image in folder.images}
+
+
+def _of_these_alone(
+    rows: Sequence[Sequence[str]], table: str, folder: Folder, top: Folder, others: Sequence[Folder]
+) -> Labels | None:
+    """The labels of a table with a row for each image of a folder and no other row, if that is true of no other one."""
+    if any(_names_in(other) == _names_in(folder) for other in others):
+        return None
+    try:
+        labels = labels_of(rows, table, folder.images, top.path)
+    except InputError:
+        return None
+    return labels if labels and not labels.others else None
 
 
 def _has_paths(rows: Sequence[Sequence[str]], folder: Folder) -> bool:

@@ -115,16 +115,17 @@ def _corrupted(path: Path) -> Iterator[TestSet] | None:
 def _of_corruptions(
     folder: Path, names: Sequence[str], labels_N: NDArray[np.int64], classes: tuple[str, ...]
 ) -> Iterator[TestSet]:
-    """Of each corruption the images of each severity, in which the labels come again."""
+    """Of each corruption the images of each severity, in which the labels come again; or all, where they do not."""
     part, rest = divmod(len(labels_N), SEVERITIES)
-    if rest or not part or not (labels_N.reshape(SEVERITIES, part) == labels_N[:part]).all():
-        raise InputError(
-            f"{folder / 'labels.npy'} does not have the labels of {SEVERITIES} severities, one after the other"
-        )
+    again = not rest and bool(part) and bool((labels_N.reshape(SEVERITIES, part) == labels_N[:part]).all())
     for name in names:
         values = npy.read_npy(folder / f"{name}.npy")
         if len(values) != len(labels_N):
             raise InputError(f"{folder / f'{name}.npy'} has {len(values):,} images for {len(labels_N):,} labels")
+        if not again:
+            images_NCHW = pixels.images_of(values, str(folder / f"{name}.npy"))
+            yield TestSet(f"{folder.name}: {name}", classes, Split(images_NCHW, labels_N), name)
+            continue
         for severity in range(1, SEVERITIES + 1):
             place = slice((severity - 1) * part, severity * part)
             images_NCHW = pixels.images_of(values[place], str(folder / f"{name}.npy"))

@@ -124,7 +124,8 @@ class OtherScores:
 
     def plain(self) -> dict[str, object]:
         """The scores as a JSON object."""
-        of = {} if self.corruption is None else {"corruption": self.corruption, "severity": self.severity}
+        said = {"corruption": self.corruption, "severity": self.severity}
+        of = {key: value for key, value in said.items() if value is not None}
         return {"name": self.name, **of, **self.scores.plain(), "error": self.error, "interval": list(self.interval)}
 
 

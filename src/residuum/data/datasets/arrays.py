@@ -18,7 +18,7 @@ from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import read_whole
 from residuum.data.layout import WORD, brought, split_in, words_of
 from residuum.data.split import test_share
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 
 BRING = (
     "a .npz file with x_train, y_train, x_test and y_test (or train_images …, or images and labels), or .npy files of "
@@ -177,7 +177,7 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
         return None
     for pair in pairs.values():
         if known := _test_only(pair):
-            raise InputError(f"{root} is {known[0]}, a test set: `residuum evaluate RUN --on` scores a run on it")
+            raise InputError(f"{root} is {known[0]}, a test set alone", remedies=[Remedy("score on")])
     if "train" not in pairs and "" not in pairs:
         raise InputError(f"{root} has images of {' and '.join(pairs)}, but none to train on")
     if "" in pairs and len(pairs) > 1:

@@ -130,11 +130,20 @@ def _locate_file(layout: Layout, path: Path) -> Source | None:
         # The first few names tell; without a bound, an archive of another kind would be decompressed to its end.
         names = list(islice(files.member_names(path, files.ANY), 3))
         for version in _versions(layout):
-            if any(name.startswith(f"{version.folder}/") for name in names):
-                return Source({"archive": path}, partial(_decode_archive, layout, version, path))
+            if (prefix := _prefix(version, names)) is not None:
+                return Source({"archive": path}, partial(_decode_archive, layout, version, prefix, path))
         return None
     if parquet.is_parquet(path) and _label_column(layout, path):
         raise InputError(f"{path} is one split; give the folder that holds train*.parquet and test*.parquet")
+    return None
+
+
+def _prefix(version: _Version, names: Iterable[str]) -> str | None:
+    """The folder in an archive that holds the files of a version, also under another name; None if none does."""
+    for name in names:
+        folder, slash, file = name.rpartition("/")
+        if folder == version.folder or file in (*version.train, version.test):
+            return folder + slash
     return None
 
 
@@ -153,8 +162,7 @@ def _loose(layout: Layout, version: _Version, folder: Path) -> Source:
     return Source(paths, decode)
 
 
-def _decode_archive(layout: Layout, version: _Version, path: Path) -> Dataset:
-    prefix = f"{version.folder}/"
+def _decode_archive(layout: Layout, version: _Version, prefix: str, path: Path) -> Dataset:
     limits = {prefix + name: limit for name, limit in version.limits(layout).items()}
     members = ((name.removeprefix(prefix), content) for name, content in files.read_members(path, limits))
     return _assemble(layout, version, str(path), members)

@@ -174,7 +174,8 @@ def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
         if len(archive.infolist()) > bounds.members:
             raise _too_many(path, bounds)
         for member in archive.infolist():
-            name, size = member.filename.removeprefix("./"), member.file_size
+            # Some programs of Windows part folders by backslashes.
+            name, size = member.filename.replace("\\", "/").removeprefix("./"), member.file_size
             kind = member.external_attr >> 28 if member.create_system == 3 else 0  # the mode, as Unix writes it
             if kind not in (0, 0o4, 0o10):
                 raise InputError(f"{path}: member {name!r} is a link or a device, no plain file")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from residuum.data.formats import files
@@ -120,8 +120,16 @@ def tree(root: Path) -> Tree | None:
         return Tree(root, _folder(root, "", (), [0]))
     if not root.is_file() or not files.is_archive(root):
         return None
-    names = list(files.member_names(root, Bounds(MAX_ENTRIES, MAX_DECOMPRESSED)))
-    return Tree(root, _nested("", [tuple(name.split("/")) for name in names], 0))
+    with reading(root):
+        status = root.stat()
+    return Tree(root, _packed(root, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(2)
+def _packed(root: Path, *_seen: int) -> Folder:
+    """What lies in an archive, which is decompressed once for all who ask, as long as it stays as it was seen."""
+    names = files.member_names(root, Bounds(MAX_ENTRIES, MAX_DECOMPRESSED))
+    return _nested("", [tuple(name.split("/")) for name in names], 0)
 
 
 def suffix(name: str) -> str:
