@@ -55,7 +55,7 @@ def test_check_says_where_the_validation_split_comes_from_and_what_is_not_used(r
         "passed over: 1 hidden, or left by a system",
         "passed over: 1 images in a format that is not read (.heic)",
         "passed over: 1 images without a place among the classes",
-        "passed over: 1 no images (.txt)",
+        "passed over: 1 files of another kind (.txt)",
         "not used: notes.txt, spare/, train/cat/.DS_Store, train/cat/1.heic",
     ):
         assert line in out.splitlines()

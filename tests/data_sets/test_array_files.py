@@ -137,6 +137,23 @@ def test_names_of_classes_lie_with_the_arrays(tmp_path, where):
         assert load("arrays", str(tmp_path / "x.npz")).fingerprint != first
 
 
+def test_what_lies_beside_the_files_is_named(tmp_path):
+    for name, array in (
+        ("x_train", TRAIN),
+        ("y_train", Y_TRAIN),
+        ("x_test", TEST),
+        ("y_test", Y_TEST),
+        ("ids", Y_TEST),
+    ):
+        np.save(tmp_path / f"{name}.npy", array)
+    (tmp_path / "readme.md").write_text("x")
+    assert load("arrays", str(tmp_path)).reading.not_used == ("ids.npy", "readme.md")
+    write_parquet(tmp_path / "p" / "data" / "train.parquet", TRAIN, Y_TRAIN, "bytes")
+    (tmp_path / "p" / "readme.md").write_text("x")
+    reading = load("parquet", str(tmp_path / "p")).reading
+    assert (reading.not_used, reading.passed_over) == (("readme.md",), {"files of another kind (.md)": 1})
+
+
 def test_labels_that_begin_at_one_are_named_so(tmp_path):
     np.savez(tmp_path / "x.npz", x_train=TRAIN, y_train=Y_TRAIN + 7, x_test=TEST, y_test=Y_TEST + 7)
     same(load("arrays", str(tmp_path / "x.npz")), ("7", "8", "9", "10"))

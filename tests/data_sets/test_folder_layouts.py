@@ -274,6 +274,16 @@ def test_names_that_leave_doubt_are_refused(tmp_path, names):
     one_line(caught.value)
 
 
+def test_one_test_image_whose_name_says_nothing_is_refused(tmp_path):
+    """Else all of them would be left out, and the test split drawn from elsewhere."""
+    names = [f"{label}.{number}.png" for number, label in enumerate(CLASSES)]
+    flat(tmp_path, names)
+    flat(tmp_path, [*names, "thumbnail.png"], "test", start=100)
+    with pytest.raises(InputError, match=r"test/thumbnail\.png says no class in its name, unlike most files") as caught:
+        read(tmp_path)
+    one_line(caught.value)
+
+
 # Splits.
 
 

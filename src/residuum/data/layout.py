@@ -14,11 +14,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from unicodedata import normalize
 
 from residuum.data.dataset import Reading
 from residuum.data.formats.label_tables import Labels, labels_of, read_table
 from residuum.data.formats.trees import MAX_TABLE_BYTES, Folder, Tree, is_rubbish, suffix
+from residuum.data.formats.trees import tree as tree_of
 from residuum.data.images import SUFFIXES, UNREAD_SUFFIXES
 from residuum.errors import InputError
 
@@ -320,6 +322,8 @@ def _labelled(
         return _Part(_by_class(labels.of), labels.table, note), labels
     named = _names(folder.images)
     if named is None:
+        if which != "train" and (odd := _odd_one(folder.images)):
+            raise InputError(f"{tree.root / odd} says no class in its name, unlike most files beside it")
         return None
     first = folder.images[0]
     note = f"the labels of {place} stand in the names of the files: {first.rpartition('/')[2]} is {named[first]!r}"
@@ -360,6 +364,16 @@ def _names(images: Sequence[str]) -> dict[str, str] | None:
         if len(counts) > 1 and min(counts.values()) > 1 and not any(name.lower() in NO_CLASSES for name in counts):
             return names
     return None
+
+
+def _odd_one(images: Sequence[str]) -> str:
+    """The first file whose name says no class where most others say one beside a number; empty if there is none."""
+    stems = {image: normalize("NFC", image.rpartition("/")[2].rpartition(".")[0]) for image in images}
+    for form in NAMED:
+        odd = [image for image, stem in stems.items() if not form.fullmatch(stem)]
+        if odd and 2 * len(odd) < len(stems):
+            return odd[0]
+    return ""
 
 
 def _by_class(labels: Mapping[str, str]) -> dict[str, list[str]]:
@@ -414,6 +428,13 @@ def _layout(
     return Layout(classes, numbered, tables, Reading(tuple(notes), passed_over, tuple(not_used)))
 
 
+def beside(root: Path, used: set[str], notes: Sequence[str] = ()) -> Reading:
+    """How files in a folder were read: what lies beside those that are used; nothing does beside a single file."""
+    found = tree_of(root) if root.is_dir() else None
+    passed_over, names = unused(found, used) if found else ({}, [])
+    return Reading(tuple(notes), passed_over, tuple(names))
+
+
 def unused(tree: Tree, used: set[str]) -> tuple[dict[str, int], list[str]]:
     """What of a tree is not used: files counted by kind, and their names, or those of folders of which nothing is."""
     kinds: Counter[str] = Counter()
@@ -452,7 +473,7 @@ def _kind(name: str) -> str:
         return "images without a place among the classes"
     if ending in UNREAD_SUFFIXES:
         return f"images in a format that is not read ({ending})"
-    return f"no images ({ending or 'no ending'})"
+    return f"files of another kind ({ending or 'no ending'})"
 
 
 def _at(tree: Tree, folder: Folder) -> str:

@@ -11,12 +11,12 @@ from unicodedata import normalize
 from numpy.typing import NDArray
 from pydantic import Field
 
-from residuum.data.dataset import AS_USUAL, Dataset, Reading, Split
+from residuum.data.dataset import Dataset, Reading, Split
 from residuum.data.datasets import cifar10
 from residuum.data.datasets.source import Entry, Source, TestImages, load_files
 from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import read_whole
-from residuum.data.layout import WORD, brought, split_in, words_of
+from residuum.data.layout import WORD, beside, brought, split_in, words_of
 from residuum.data.split import test_share
 from residuum.errors import InputError, Remedy
 
@@ -194,23 +194,23 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
         return Dataset.of("arrays", classes, train, splits["test"], splits.get("validation"))
 
     taken = {name for pair in used.values() for name in (pair.images, pair.labels)} | {names}
-    loose = "archive" not in found.files
-    files = {name: path for name, path in found.files.items() if not loose or name in taken}
+    files = (
+        found.files if "archive" in found.files else {name: found.files[name] for name in found.files if name in taken}
+    )
     if found.classes_file is not None and not names:
-        files["classes"] = found.classes_file
-    return Source(files, decode, _reading(found, used, taken))
+        files = {**files, "classes": found.classes_file}
+    return Source(files, decode, _reading(found, used, taken, files))
 
 
-def _reading(found: Arrays, pairs: Mapping[str, Pair], taken: set[str]) -> Reading:
-    """What decides the splits, and the arrays that are not used."""
-    others = tuple(name for name in found.names if name not in taken)
-    notes = []
-    if "validation" in pairs:
-        pair = pairs["validation"]
-        notes.append(brought(pair.images, len(found.get(pair.labels))))
-    if not others and not notes:
-        return AS_USUAL
-    return Reading(tuple(notes), {"arrays": len(others)} if others else {}, others)
+def _reading(found: Arrays, pairs: Mapping[str, Pair], taken: set[str], files: Mapping[str, Path]) -> Reading:
+    """What decides the splits, and the arrays and files that are not used."""
+    notes = [
+        brought(pair.images, len(found.get(pair.labels))) for which, pair in pairs.items() if which == "validation"
+    ]
+    if "archive" in found.files:  # the arrays in it, which no walk through folders finds
+        others = tuple(name for name in found.names if name not in taken)
+        return Reading(tuple(notes), {"arrays": len(others)} if others else {}, others)
+    return beside(found.root, {path.name for path in files.values()}, notes)
 
 
 def _test_only(pair: Pair) -> tuple[str, tuple[str, ...]] | None:

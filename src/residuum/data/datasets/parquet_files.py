@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from residuum.data.dataset import AS_USUAL, Dataset, Reading, Split
+from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.source import Entry, Source, TestImages, load_files
 from residuum.data.formats import parquet
 from residuum.data.formats.label_tables import LABELS
 from residuum.data.formats.pixels import classed
 from residuum.data.formats.trees import Folder, tree
-from residuum.data.layout import brought, split_in
+from residuum.data.layout import beside, brought, split_in
 from residuum.data.split import test_share
 from residuum.errors import InputError
 
@@ -92,14 +92,14 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
         return Dataset.of("parquet", classes, train, splits["test"], splits.get("validation"))
 
     paths = {_role(root, path): path for found in shards.values() for path in found}
-    return Source(paths, decode, _reading(shards))
+    return Source(paths, decode, beside(root, {*paths}, _notes(shards)))
 
 
-def _reading(shards: Shards) -> Reading:
+def _notes(shards: Shards) -> list[str]:
     if "validation" not in shards:
-        return AS_USUAL
+        return []
     name, images = shards["validation"][0].name, sum(map(parquet.count_rows, shards["validation"]))
-    return Reading((brought(name, images),))
+    return [brought(name, images)]
 
 
 def _role(root: Path, path: Path) -> str:

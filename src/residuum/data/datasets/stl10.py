@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from residuum.data.dataset import Dataset, Reading, Split
+from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.source import Entry, Remote, Source, found_by, load_files
 from residuum.data.formats import files
+from residuum.data.layout import beside
 from residuum.errors import InputError
 
 SIDE, PIXELS = 96, 3 * 96 * 96
@@ -23,7 +24,6 @@ FILES = {
 }
 NAMES = "class_names.txt"
 LIMITS = {**FILES, NAMES: 4096}
-UNLABELLED = "unlabeled_X.bin"
 BRING = f"stl10_binary.tar.gz, or the folder {FOLDER} with {', '.join(FILES)}"
 
 
@@ -58,13 +58,11 @@ def _loose(folder: Path) -> Source:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} is missing")
     paths = {name: folder / name for name in LIMITS if (folder / name).is_file()}
-    unlabelled = (UNLABELLED,) if (folder / UNLABELLED).is_file() else ()
-    reading = Reading((), {"images without labels": 1} if unlabelled else {}, unlabelled)
 
     def decode() -> Dataset:
         return _assemble({name: files.read_whole(path, LIMITS[name]) for name, path in paths.items()}, str(folder))
 
-    return Source(paths, decode, reading)
+    return Source(paths, decode, beside(folder, {*paths}))
 
 
 def _decode_archive(path: Path) -> Dataset:

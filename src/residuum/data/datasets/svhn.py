@@ -5,16 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from residuum.data.dataset import Dataset, Reading, Split
+from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.source import Entry, Source, TestImages, found_by, load_files
 from residuum.data.formats.mat import read_mat
+from residuum.data.layout import beside
 from residuum.errors import InputError
 
 SHAPE = (3, 32, 32)
 CLASSES = tuple("0123456789")
 MAX_IMAGES = 200_000
 BRING = "train_32x32.mat and test_32x32.mat, from http://ufldl.stanford.edu/housenumbers,"
-TRAIN, TEST, EXTRA = "train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"
+TRAIN, TEST = "train_32x32.mat", "test_32x32.mat"
 
 
 def svhn(root: Path | None) -> Dataset:
@@ -34,9 +35,7 @@ def locate(root: Path) -> Source | None:
     for name in (TRAIN, TEST):
         if not (root / name).is_file():
             raise InputError(f"{root} has no {name}")
-    extra = (EXTRA,) if (root / EXTRA).is_file() else ()
-    reading = Reading((), {"easier images of their own (extra)": 1} if extra else {}, extra)
-    return Source({TRAIN: root / TRAIN, TEST: root / TEST}, partial(_decode, root), reading)
+    return Source({TRAIN: root / TRAIN, TEST: root / TEST}, partial(_decode, root), beside(root, {TRAIN, TEST}))
 
 
 def _decode(root: Path) -> Dataset:
