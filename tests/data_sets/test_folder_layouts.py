@@ -351,6 +351,22 @@ def test_a_class_of_images_in_another_format_is_refused_and_single_ones_are_name
         read(tmp_path)
 
 
+def test_valid_is_a_class_where_nothing_is_called_train(tmp_path):
+    meant = trees(tmp_path, ("",), ("valid", "invalid"))
+    found = labelled(read(tmp_path))
+    assert found["training"] | found["test"] == meant[""]
+
+
+def test_a_large_table_of_something_else_is_no_matter(tmp_path):
+    meant = trees(tmp_path)
+    write_image(tmp_path / "train" / "stray.png", 900)
+    with (tmp_path / "train" / "log.csv").open("wb") as file:
+        file.truncate(65 * 2**20)
+    dataset = read(tmp_path)
+    assert labelled(dataset)["training"] == meant["train"]
+    assert dataset.reading.not_used == ("train/log.csv", "train/stray.png")
+
+
 def test_folders_within_classes(tmp_path):
     meant = trees(tmp_path)
     write_image(tmp_path / "train" / "cat" / "old" / "1.png", 900)  # never a part of the class without a word

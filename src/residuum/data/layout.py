@@ -37,6 +37,9 @@ SPLITS = {
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 """A word of a name such as trainLabels or X_train."""
 
+DOUBTFUL = {"valid", "dev"}
+"""Words that say a split beside a folder of training images, and else may be classes, as valid and invalid."""
+
 BESIDE = {"images", "image", "imgs", "img", "data", "set", "dataset", "files", "pictures", "jpg", "jpeg", "png"}
 """Words that may stand beside that of a split in the name of its folder, as in train_images."""
 
@@ -87,7 +90,7 @@ def understand(tree: Tree, *, alone: bool = False) -> Layout:
     """
     top = _unwrapped(tree.top)
     splits = _split_folders(tree, top)
-    classes = [folder for folder in top.open_folders if folder.below and not _split_of(folder)]
+    classes = [folder for folder in top.open_folders if folder.below and not _split_of(folder, top)]
     tables = _tables(tree, [top, *splits.values(), *(classes if len(classes) == 1 else ())])
     if splits and _are_classes(tree, top, splits, classes, tables, alone):
         splits = {}
@@ -98,7 +101,7 @@ def _split_folders(tree: Tree, top: Folder) -> dict[str, Folder]:
     """The folder of each split; one that is called just so goes before one that has its name among others."""
     splits = {}
     for which in dict.fromkeys(SPLITS.values()):
-        named = [folder for folder in top.open_folders if _split_of(folder) == which]
+        named = [folder for folder in top.open_folders if _split_of(folder, top) == which]
         exactly = [folder for folder in named if folder.name.lower() in SPLITS]
         folders = exactly or [folder for folder in named if folder.below]
         if len(folders) > 1:
@@ -109,9 +112,12 @@ def _split_folders(tree: Tree, top: Folder) -> dict[str, Folder]:
     return splits
 
 
-def _split_of(folder: Folder) -> str:
+def _split_of(folder: Folder, top: Folder) -> str:
     """The split that the name of a folder says, as test, test1 or test_images do; empty if it says none."""
-    return split_in(folder.name) if {*words_of(folder.name)} <= BESIDE | {*SPLITS} else ""
+    words = {*words_of(folder.name)}
+    if words & DOUBTFUL and not any(split_in(one.name) == "train" for one in top.open_folders):
+        return ""
+    return split_in(folder.name) if words <= BESIDE | {*SPLITS} else ""
 
 
 def split_in(name: str) -> str:
@@ -124,7 +130,7 @@ def _unwrapped(top: Folder) -> Folder:
     """The folder that holds the images or folders of a tree: a tree may lie in folders that hold nothing else."""
     while not top.images and not any(suffix(name) in (".csv", ".tsv") for name in top.files):
         inner = [folder for folder in top.open_folders if folder.below]
-        if len(inner) != 1 or _split_of(inner[0]) or not any(one.below for one in inner[0].open_folders):
+        if len(inner) != 1 or _split_of(inner[0], top) or not any(one.below for one in inner[0].open_folders):
             break
         top = inner[0]
     return top
@@ -371,7 +377,7 @@ def _odd_one(images: Sequence[str]) -> str:
     stems = {image: normalize("NFC", image.rpartition("/")[2].rpartition(".")[0]) for image in images}
     for form in NAMED:
         odd = [image for image, stem in stems.items() if not form.fullmatch(stem)]
-        if odd and 2 * len(odd) < len(stems):
+        if odd and 2 * len(odd) < len(stems) and _names([image for image in images if image not in odd]):
             return odd[0]
     return ""
 
@@ -399,9 +405,14 @@ def _tables(tree: Tree, folders: Sequence[Folder]) -> dict[str, list[list[str]]]
         and not is_rubbish(name)
         and not {"sample", "submission"} & {*words_of(name)}
     ]
-    if not paths:
+    if not paths or not any(folder.images for folder in folders):
         return {}
-    return {path: rows for path, content in tree.read(paths, MAX_TABLE_BYTES) if (rows := read_table(content, path))}
+    try:
+        return {
+            path: rows for path, content in tree.read(paths, MAX_TABLE_BYTES) if (rows := read_table(content, path))
+        }
+    except InputError:  # larger than a table of labels, or damaged: then the images are told to have none
+        return {}
 
 
 def words_of(name: str) -> list[str]:
