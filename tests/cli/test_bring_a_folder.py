@@ -52,10 +52,10 @@ def test_check_says_where_the_validation_split_comes_from_and_what_is_not_used(r
     assert (code, err) == (0, "")
     for line in (
         "val is the validation split (24 images): none is drawn from the training images",
-        "passed over: 1 hidden, or left by a system",
-        "passed over: 1 images in a format that is not read (.heic)",
-        "passed over: 1 images without a place among the classes",
-        "passed over: 1 files of another kind (.txt)",
+        "passed over: files that are hidden, or left by a system: 1",
+        "passed over: images in a format that is not read (.heic): 1",
+        "passed over: images without a place among the classes: 1",
+        "passed over: files of another kind (.txt): 1",
         "not used: notes.txt, spare/, train/cat/.DS_Store, train/cat/1.heic",
     ):
         assert line in out.splitlines()

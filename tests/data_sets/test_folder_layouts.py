@@ -104,8 +104,8 @@ def test_shared_macosx_tree_trained_twice_with_its_runs_inside(copied):
         for seed in ("0", "1"):
             assert main([*words, "--runs", str(runs), "--seed", seed]) == 0
             assert read(copied).fingerprint == first.fingerprint
-    assert {kind: count for kind, count in read(copied).reading.passed_over.items() if "run" in kind} == {
-        "folders, a run": 4
+    assert {kind: count for kind, count in read(copied).reading.passed_over.items() if "runs" in kind} == {
+        "folders of runs": 4
     }
 
 

@@ -64,7 +64,7 @@ def data_check(options: argparse.Namespace) -> None:
     for note in report.reading.notes:
         print(note)
     for kind, count in report.reading.passed_over.items():
-        print(f"passed over: {count:,} {kind}")
+        print(f"passed over: {kind}: {count:,}")
     if report.reading.not_used:
         print(f"not used: {shortened(report.reading.not_used)}")
     for finding in report.findings or ("nothing to note",):

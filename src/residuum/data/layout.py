@@ -376,9 +376,9 @@ def _odd_one(images: Sequence[str]) -> str:
     """The first file whose name says no class where most others say one beside a number; empty if there is none."""
     stems = {image: normalize("NFC", image.rpartition("/")[2].rpartition(".")[0]) for image in images}
     for form in NAMED:
-        odd = [image for image, stem in stems.items() if not form.fullmatch(stem)]
+        odd = {image: None for image, stem in stems.items() if not form.fullmatch(stem)}
         if odd and 2 * len(odd) < len(stems) and _names([image for image in images if image not in odd]):
-            return odd[0]
+            return next(iter(odd))
     return ""
 
 
@@ -407,12 +407,14 @@ def _tables(tree: Tree, folders: Sequence[Folder]) -> dict[str, list[list[str]]]
     ]
     if not paths or not any(folder.images for folder in folders):
         return {}
+    return {path: rows for path in paths if (rows := _table(tree, path))}
+
+
+def _table(tree: Tree, path: str) -> list[list[str]]:
     try:
-        return {
-            path: rows for path, content in tree.read(paths, MAX_TABLE_BYTES) if (rows := read_table(content, path))
-        }
-    except InputError:  # larger than a table of labels, or damaged: then the images are told to have none
-        return {}
+        return [row for _, content in tree.read([path], MAX_TABLE_BYTES) for row in read_table(content, path)]
+    except InputError:  # larger than a table of labels, or damaged: the images are then said to have none
+        return []
 
 
 def words_of(name: str) -> list[str]:
@@ -462,7 +464,7 @@ def unused(tree: Tree, used: set[str]) -> tuple[dict[str, int], list[str]]:
                 loose.append(folder.place(name))
         for _, inner in sorted(folder.folders.items()):
             if inner.closed:
-                kinds[f"folders, {inner.closed}"] += 1
+                kinds[inner.closed] += 1
                 loose.append(f"{inner.path}/")
             else:
                 any_used |= count(inner)
@@ -478,7 +480,7 @@ def unused(tree: Tree, used: set[str]) -> tuple[dict[str, int], list[str]]:
 
 def _kind(name: str) -> str:
     if is_rubbish(name):
-        return "hidden, or left by a system"
+        return "files that are hidden, or left by a system"
     ending = suffix(name)
     if ending in SUFFIXES:
         return "images without a place among the classes"

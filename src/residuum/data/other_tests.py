@@ -14,7 +14,7 @@ from residuum.data.dataset import Split
 from residuum.data.datasets import DATASETS, ENTRIES, arrays, cifar10, cifar100
 from residuum.data.datasets.source import TestImages
 from residuum.data.formats import npy, pixels
-from residuum.data.formats.files import read_whole, reading
+from residuum.data.formats.files import is_archive, read_whole, reading
 from residuum.errors import InputError, unknown
 from residuum.registry import Choice
 
@@ -63,7 +63,9 @@ def test_sets(place: str, shape: tuple[int, int, int], own: Choice) -> Iterator[
             return found
         images = _at(path, shape, own)
     if images is None:
-        raise InputError(f"{path} holds no test images that are known by their content")
+        packed = path.is_file() and is_archive(path)
+        hint = "; arrays in an archive are not read: unpack it" if packed else ""
+        raise InputError(f"{path} holds no test images that are known by their content{hint}")
     return iter([TestSet(path.resolve().name, images.classes, images.split)])
 
 
@@ -138,10 +140,8 @@ def is_index(path: Path) -> bool:
     if not path.is_file():
         return False
     if path.suffix.lower() == ".npy" and npy.is_npy(path):
-        if (found := arrays.arrays_at(path)) is not None and arrays.pairs_in(found):
-            return False
         values = npy.read_npy(path)
-        return values.ndim == 1 and values.dtype.kind in "ui" and path.stem != "labels"
+        return values.ndim == 1 and values.dtype.kind in "ui" and not arrays.kind_of(path.stem)[0]
     return path.suffix.lower() in (".txt", ".csv", ".tsv", ".json")
 
 

@@ -30,7 +30,7 @@ KINDS = {
     **dict.fromkeys(("classes", "names"), "names"),
 }
 """What a word in the name of an array says that it holds."""
-NAMES_FILES = ("classes.txt", "class_names.txt", "labels.txt")
+NAMES_FILES = ("classes.txt", "class_names.txt")
 MAX_NAMES_BYTES = 2**20
 TEST_ONLY = {re.compile(r"cifar10\.1_v\d+"): ("CIFAR-10.1", cifar10.LAYOUT.classes)}
 """Published pairs that are test sets of another data set, by their names: what they are called, and their classes."""
@@ -81,12 +81,7 @@ def arrays(
 def recognise(root: Path) -> bool:
     """Whether arrays of images and labels lie at a path, by their names."""
     found = arrays_at(root)
-    return found is not None and pairs_in(found)
-
-
-def pairs_in(found: Arrays) -> bool:
-    """Whether there are pairs of images and labels among arrays."""
-    return bool(pairs_of(found)[0])
+    return found is not None and bool(_pairs(found)[0])
 
 
 def arrays_at(root: Path) -> Arrays | None:
@@ -115,7 +110,7 @@ def _names_file(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
 
 
-def pairs_of(found: Arrays) -> tuple[dict[str, Pair], str]:
+def _pairs(found: Arrays) -> tuple[dict[str, Pair], str]:
     """The pairs of arrays by split, under an empty name one that says none; and the array of names, if there is one.
 
     Raises:
@@ -123,7 +118,7 @@ def pairs_of(found: Arrays) -> tuple[dict[str, Pair], str]:
     """
     sorted_: dict[str, dict[str, str]] = {"images": {}, "labels": {}, "names": {}}
     for name in found.names:
-        kind, of = _kind(name)
+        kind, of = kind_of(name)
         if kind:
             if of in sorted_[kind]:
                 raise InputError(f"{found.root} has two arrays that may be {kind}: {sorted_[kind][of]} and {name}")
@@ -145,7 +140,7 @@ def pairs_of(found: Arrays) -> tuple[dict[str, Pair], str]:
     return by_split, next(iter(sorted_["names"].values()), "")
 
 
-def _kind(name: str) -> tuple[str, str]:
+def kind_of(name: str) -> tuple[str, str]:
     """What an array of that name holds, and what else its name says: ("images", "train") of x_train."""
     words = words_of(name)
     kinds = {word: KINDS[word] for word in words if word in KINDS}
@@ -172,7 +167,7 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
     found = arrays_at(root)
     if found is None:
         return None
-    pairs, names = pairs_of(found)
+    pairs, names = _pairs(found)
     if not pairs:
         return None
     for pair in pairs.values():
@@ -222,7 +217,7 @@ def images_at(root: Path, _shape: tuple[int, int, int]) -> TestImages | None:
     found = arrays_at(root)
     if found is None:
         return None
-    pairs, names = pairs_of(found)
+    pairs, names = _pairs(found)
     if not pairs:
         return None
     which = "test" if "test" in pairs else ""

@@ -35,7 +35,7 @@ RUBBISH_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 class Folder:
     """A folder of a tree: its path within it (`""` for the whole), what lies in it by name, and why it is closed.
 
-    `closed` says what kind of folder it is where nothing in it can be data: hidden, rubbish of a system, a run.
+    `closed` says what such folders are where nothing in it can be data: hidden folders, folders of runs.
     """
 
     path: str
@@ -145,8 +145,8 @@ def is_rubbish(name: str) -> bool:
 
 def _left_by(name: str) -> str:
     if name.startswith("."):
-        return "hidden"
-    return "left by a system" if name.lower() in RUBBISH_FOLDERS else ""
+        return "hidden folders"
+    return "folders left by a system" if name.lower() in RUBBISH_FOLDERS else ""
 
 
 def _closed(name: str, folders: set[str], names: set[str]) -> str:
@@ -154,10 +154,10 @@ def _closed(name: str, folders: set[str], names: set[str]) -> str:
     if left := _left_by(name):
         return left
     if "config.json" in names and (folders | names) & RUN:
-        return "a run"
+        return "folders of runs"
     if {"index.html", "report.md"} <= names:
-        return "a report"
-    return "a cache" if {"decoded", "index"} <= folders else ""
+        return "folders of reports"
+    return "folders of a cache" if {"decoded", "index"} <= folders else ""
 
 
 def _folder(root: Path, path: str, above: tuple[tuple[int, int], ...], count: list[int]) -> Folder:
@@ -168,7 +168,7 @@ def _folder(root: Path, path: str, above: tuple[tuple[int, int], ...], count: li
         status = place.stat()
         here = (status.st_dev, status.st_ino)
         if here in above:
-            return Folder(path, closed="a link to a folder above")
+            return Folder(path, closed="links to folders above")
         with os.scandir(place) as entries:
             kinds = {entry.name: "folder" if entry.is_dir() else "file" if entry.is_file() else "" for entry in entries}
     count[0] += len(kinds)
@@ -176,7 +176,9 @@ def _folder(root: Path, path: str, above: tuple[tuple[int, int], ...], count: li
         raise InputError(f"{root} holds more than {MAX_ENTRIES:,} files and folders")
     folders = {name for name, kind in kinds.items() if kind == "folder"}
     names = {name for name, kind in kinds.items() if kind == "file"}
-    closed = path and (_closed(place.name, folders, names) or ("too deep" if len(above) > MAX_DEPTH else ""))
+    closed = path and (
+        _closed(place.name, folders, names) or ("folders too deep down" if len(above) > MAX_DEPTH else "")
+    )
     if closed:
         return Folder(path, closed=closed)
     inner = {name: _folder(root, f"{path}/{name}" if path else name, (*above, here), count) for name in sorted(folders)}
@@ -192,7 +194,7 @@ def _nested(path: str, paths: Sequence[tuple[str, ...]], depth: int) -> Folder:
         elif first:
             names.add(first)
     name = path.rpartition("/")[2]
-    closed = path and (_closed(name, set(below), names) or ("too deep" if depth > MAX_DEPTH else ""))
+    closed = path and (_closed(name, set(below), names) or ("folders too deep down" if depth > MAX_DEPTH else ""))
     if closed:
         return Folder(path, closed=closed)
     inner = {name: _nested(f"{path}/{name}" if path else name, rest, depth + 1) for name, rest in below.items() if name}
