@@ -1,6 +1,7 @@
 """Security rules for images: known formats, bounded, first frame, upright; data sets and predictions read alike."""
 
 import struct
+import sys
 import warnings
 import zlib
 from io import BytesIO
@@ -158,6 +159,28 @@ def test_security_fuzzed_images_raise_nothing_else(sample, changes, keep):
     else:
         assert found.dtype == np.uint8
         assert found.shape[0] == 3
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_damaged_tiff_is_one_line_and_its_library_is_not_heard(compression, capfd):
+    """libtiff writes to standard error by itself."""
+    sample = encoded(rgb(), "TIFF", compression=compression)
+    bad = sample.replace(struct.pack("<HHLL", 277, 3, 1, 3), struct.pack("<HHLL", 277, 3, 1, 40_000))
+    with pytest.raises(InputError):  # samples a pixel, on which Pillow itself remarks
+        decode_image(bad, "x", 3)
+    refused = 0
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        content = np.frombuffer(sample, np.uint8).copy()
+        content[draw.integers(8, len(content), 4)] = draw.integers(0, 256, 4)
+        try:
+            decode_image(content.tobytes(), "x", 3)
+        except InputError as error:
+            one_line(error)
+            refused += 1
+    assert refused
+    sys.stderr.write("still heard\n")
+    assert capfd.readouterr().err == "still heard\n"
 
 
 def test_an_image_of_the_right_size_is_left_as_it_is(tmp_path):

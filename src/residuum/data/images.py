@@ -3,7 +3,11 @@
 Data sets and predictions read images here, so that a network meets the same pixels in both.
 """
 
+import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +40,9 @@ MAX_BYTES = 64 * 2**20
 _MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
 # Modes of 8 bits a channel. Pillow would clip 16-bit and float images to 255 without a word.
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+
+# What Pillow logs of a damaged image would come on standard error where a program has set up no logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +124,8 @@ def _open(content: bytes, place: str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(BytesIO(content), formats=tuple(FORMATS))
             if image.width * image.height <= MAX_PIXELS:
-                image.load()
+                with _unheard() if image.info.get("compression", "raw") != "raw" else nullcontext():
+                    image.load()
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode in _EIGHT_BIT:
                     return upright
@@ -129,6 +137,23 @@ def _open(content: bytes, place: str) -> Image.Image:
     except Exception as error:  # Pillow raises whatever its parsers happen to meet: SyntaxError, struct.error …
         problem = f"is a damaged image: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     raise InputError(f"{place} {problem}")
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Without what a library in C writes to standard error itself: libtiff does, of images that are damaged."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed: nothing is heard anyway
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
