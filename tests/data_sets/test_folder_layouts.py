@@ -18,6 +18,7 @@ from residuum.data.check import check
 from residuum.data.datasets import find, load
 from residuum.data.formats import trees as formats
 from residuum.data.images import FORMATS
+from residuum.data.layout import split_in
 from residuum.errors import InputError
 
 LOSSLESS = (".png", ".bmp", ".gif", ".tiff", ".tif", ".ppm")
@@ -303,6 +304,53 @@ def test_splits_are_known_by_their_names_however_they_are_written(tmp_path, name
     assert (found["training"], found["test"]) == (meant[names[0]], meant[names[1]])
 
 
+@pytest.mark.parametrize(
+    "names", [("seg_train", "seg_test"), ("cifar10_train", "cifar10_test"), ("train-pets", "test-pets")]
+)
+def test_splits_are_known_by_what_they_have_in_common(tmp_path, names):
+    """Intel's scenes on Kaggle: seg_train/seg_train/CLASS, seg_test/seg_test/CLASS, and seg_pred without labels."""
+    meant = trees(tmp_path, [f"{name}/{name}" for name in names])
+    write_image(tmp_path / "seg_pred" / "seg_pred" / "1.png", 900)
+    dataset = read(tmp_path)
+    found = labelled(dataset)
+    assert (found["training"], found["test"]) == tuple(meant[f"{name}/{name}"] for name in names)
+    assert dataset.reading.not_used == ("seg_pred/",)
+
+
+@pytest.mark.parametrize("names", [("cifar10_train", "cifar10_test"), ("train", "test"), ("pets_train", "pets_val")])
+@pytest.mark.parametrize("inner", ["", "images", None])
+def test_images_without_labels_are_never_classes_whatever_their_folders_are_called(tmp_path, names, inner):
+    for start, name in enumerate(names):
+        flat(tmp_path, NAMES, f"{name}/{name if inner is None else inner}", 100 * start)
+    with pytest.raises(InputError, match=r"without labels|no folder train") as caught:
+        read(tmp_path)
+    one_line(caught.value)
+
+
+@pytest.mark.parametrize("place", ["", "train"])
+def test_images_of_a_split_one_folder_down_with_a_table(tmp_path, place):
+    flat(tmp_path, NAMES, "train/train")
+    flat(tmp_path, NAMES[:7], "test/test", 100)
+    table(tmp_path / place / "labels.csv", zip(NAMES, CLASSES, strict=True))
+    found = labelled(read(tmp_path))
+    assert found["training"] | found["test"] == dict(enumerate(CLASSES))
+
+
+def test_words_of_splits_in_names_of_classes_are_no_splits(tmp_path):
+    meant = trees(tmp_path, ("",), ("test_positive", "test_negative", "latest", "trainer"))
+    found = labelled(read(tmp_path))
+    assert found["training"] | found["test"] == meant[""]
+
+
+def test_a_cache_in_the_folder_is_no_class(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESIDUUM_CACHE", str(tmp_path / "cache"))
+    trees(tmp_path, ("",))
+    first = read(tmp_path)
+    again = read(tmp_path)
+    assert again.fingerprint == first.fingerprint
+    assert again.reading.not_used == ("cache/",)
+
+
 def test_an_empty_validation_folder_is_none(tmp_path):
     trees(tmp_path)
     (tmp_path / "val").mkdir()
@@ -480,7 +528,17 @@ def random_tree(root: Path, draw: random.Random):
     if kind == "names":
         classes = [name for name in classes if name not in ("7", "ship.v2")]
         kind = kind if len(classes) > 1 else "folders"
-    parts = draw.choice([("train", "test"), ("train", "val", "test"), ("Train", "Validation", "Test"), ("",)])
+    parts = draw.choice(
+        [
+            ("train", "test"),
+            ("train", "val", "test"),
+            ("Train", "Validation", "Test"),
+            ("pets_train", "pets_valid", "pets_test"),
+            ("train_images", "test_images"),
+            ("",),
+        ]
+    )
+    doubled = draw.random() < 0.2
     if kind == "folders" and len(classes) < 2:
         classes = ["cat", "dog"]
     suffixes = draw.choice([(".png",), LOSSLESS])
@@ -495,10 +553,11 @@ def random_tree(root: Path, draw: random.Random):
                 if draw.random() < 0.3:
                     ending = ending.upper()
                 stem = {"folders": f"{index}", "table": f"i{number}", "names": f"{name}.{number}"}[kind]
-                place = root / part / normalize(form, name) if kind == "folders" else root / part
+                place = root / part / part if doubled else root / part
+                place = place / normalize(form, name) if kind == "folders" else place
                 write_image(place / normalize(form, f"{stem}{ending}"), number)
                 rows.append((f"{stem}{ending}", name))
-                meant.setdefault(part.lower()[:3], {})[number] = normalize("NFC", name)
+                meant.setdefault(split_in(part), {})[number] = normalize("NFC", name)
         if kind == "table":
             draw.shuffle(rows)
             # In the split, or beside it under its name.
@@ -528,7 +587,7 @@ def random_tree(root: Path, draw: random.Random):
     return meant
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(80))
 def test_a_random_tree_is_read_as_it_is_meant_or_refused_in_one_line(tmp_path, seed):
     draw = random.Random(seed)
     root = tmp_path / "root"
@@ -541,9 +600,9 @@ def test_a_random_tree_is_read_as_it_is_meant_or_refused_in_one_line(tmp_path, s
         assert found["training"] | found["test"] == meant[""]
         assert not found["training"].keys() & found["test"].keys()
         return
-    assert found["training"] == meant["tra"]
-    assert found.get("validation") == meant.get("val")
-    assert found["test"] == meant["tes"]
+    assert found["training"] == meant["train"]
+    assert found.get("validation") == meant.get("validation")
+    assert found["test"] == meant["test"]
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -91,7 +91,10 @@ def understand(tree: Tree, *, alone: bool = False) -> Layout:
     top = _unwrapped(tree.top)
     splits = _split_folders(tree, top)
     classes = [folder for folder in top.open_folders if folder.below and not _split_of(folder, top)]
-    tables = _tables(tree, [top, *splits.values(), *(classes if len(classes) == 1 else ())])
+    holders = [
+        one for one in top.walk() if any(f"{split.path}/".startswith(f"{one.path}/") for split in splits.values())
+    ]
+    tables = _tables(tree, [top, *holders, *(classes if len(classes) == 1 else ())])
     if splits and _are_classes(tree, top, splits, classes, tables, alone):
         splits = {}
     return _of_splits(tree, top, splits, tables, alone) if splits else _of_one(tree, top, tables)
@@ -108,16 +111,34 @@ def _split_folders(tree: Tree, top: Folder) -> dict[str, Folder]:
             names = " and ".join(folder.name for folder in folders)
             raise InputError(f"{_at(tree, top)} has several folders of one split: {names}; keep one")
         if folders:
-            splits[which] = folders[0]
+            splits[which] = _inner(folders[0], which)
     return splits
 
 
 def _split_of(folder: Folder, top: Folder) -> str:
-    """The split that the name of a folder says, as test, test1 or test_images do; empty if it says none."""
-    words = {*words_of(folder.name)}
+    """The split that the name of a folder says, as test, test1 or test_images do; empty if it says none.
+
+    Other words may stand beside it where they do so for several splits, as in seg_train and seg_test.
+    """
+    words, which = {*words_of(folder.name)}, split_in(folder.name)
+    alike = {split_in(one.name) for one in top.open_folders if _less_splits(one) == _less_splits(folder)}
     if words & DOUBTFUL and not any(split_in(one.name) == "train" for one in top.open_folders):
         return ""
-    return split_in(folder.name) if words <= BESIDE | {*SPLITS} else ""
+    return which if _less_splits(folder) <= BESIDE or len(alike - {""}) > 1 else ""
+
+
+def _less_splits(folder: Folder) -> set[str]:
+    return {*words_of(folder.name)} - {*SPLITS}
+
+
+def _inner(folder: Folder, which: str) -> Folder:
+    """The folder that holds what a split's folder is there for: archives of archives leave train/train/*."""
+    while not folder.images and len(inner := [one for one in folder.open_folders if one.below]) == 1:
+        name = inner[0].name
+        if name != folder.name and name.lower() not in BESIDE and split_in(name) != which:
+            break
+        folder = inner[0]
+    return folder
 
 
 def split_in(name: str) -> str:
@@ -309,10 +330,11 @@ def _labelled(
     found = []
     for path, rows in tables.items():
         place, said = path.rpartition("/")[0], split_in(path.rpartition("/")[2])
-        if place not in (folder.path, top.path) or (which and said not in ("", which) and place != folder.path):
+        near = place != top.path and f"{folder.path}/".startswith(f"{place}/")
+        if not near and (place not in (folder.path, top.path) or (which and said not in ("", which))):
             continue
         # Bare names that two splits have may be those of the other.
-        if said or place == folder.path or not shared or _has_paths(rows, folder):
+        if said or near or not shared or _has_paths(rows, folder):
             labels = labels_of(rows, path, folder.images, top.path)
         else:
             labels = _of_these_alone(rows, path, folder, top, shared)
