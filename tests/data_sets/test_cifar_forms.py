@@ -305,3 +305,12 @@ def test_archives_of_other_kinds_and_under_other_names(tmp_path, ending, folder)
                 archive.add(file, f"{folder}/{file.name}" if folder else file.name)
     assert find(path) == "cifar10"
     assert load("cifar10", str(path)).fingerprint == load("cifar10", str(inner)).fingerprint
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_file_that_is_called_as_one_of_cifar100_need_not_be_one(tmp_path, name):
+    (tmp_path / name).write_text("#!/bin/sh\n")
+    with pytest.raises(InputError, match="no data set that is known"):
+        find(tmp_path)
+    (tmp_path / name).write_bytes(make.cifar100_files()[0][name])
+    assert find(tmp_path) == "cifar100"

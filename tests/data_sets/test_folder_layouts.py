@@ -105,9 +105,11 @@ def test_shared_macosx_tree_trained_twice_with_its_runs_inside(copied):
         for seed in ("0", "1"):
             assert main([*words, "--runs", str(runs), "--seed", seed]) == 0
             assert read(copied).fingerprint == first.fingerprint
-    assert {kind: count for kind, count in read(copied).reading.passed_over.items() if "runs" in kind} == {
-        "folders of runs": 4
-    }
+    reading = read(copied).reading
+    assert reading.passed_over["folders of runs"] == 3  # `runs`, and the two beside the classes
+    assert "runs/" in reading.not_used
+    Image.new("RGB", (32, 32)).save(copied / "runs" / "mine.png")  # drawn by hand, beside the runs
+    assert read(copied).fingerprint == first.fingerprint
 
 
 # Labels that stand in a table.

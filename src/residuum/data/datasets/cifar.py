@@ -26,6 +26,7 @@ from residuum.errors import InputError
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 META_BYTES = 2**16
+PICKLE_MAGIC = b"\x80"
 PLACES = ("https://www.cs.toronto.edu/~kriz", "https://dataset.bj.bcebos.com/cifar")
 """Where the archives are published."""
 
@@ -117,12 +118,17 @@ def locate(layout: Layout, root: Path) -> Source | None:
         return _locate_file(layout, root)
     for version in _versions(layout):
         for folder in (root, root / version.folder):
-            if (folder / version.test).is_file() or (folder / version.train[0]).is_file():
+            if any(_is_batch(folder / name) for name in (version.test, version.train[0])):
                 return _loose(layout, version, folder)
     for name in layout.archives:
         if (root / name).is_file():
             return _locate_file(layout, root / name)
     return _locate_parquet(layout, root)
+
+
+def _is_batch(path: Path) -> bool:
+    """Whether a file is there that can be one of the data set: what is called `train` or `test` may be anything."""
+    return path.is_file() and (path.name not in ("train", "test") or files.first_bytes(path, 1) == PICKLE_MAGIC)
 
 
 def _locate_file(layout: Layout, path: Path) -> Source | None:

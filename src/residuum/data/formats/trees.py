@@ -16,6 +16,7 @@ MAX_ENTRIES = 2_000_000
 MAX_TABLE_BYTES = 64 * 2**20
 MAX_DECOMPRESSED = 16 * 2**30
 
+RUNS = "folders of runs"
 RUN = {
     "checkpoints",
     "predictions",
@@ -154,7 +155,7 @@ def _closed(name: str, folders: set[str], names: set[str]) -> str:
     if left := _left_by(name):
         return left
     if "config.json" in names and (folders | names) & RUN:
-        return "folders of runs"
+        return RUNS
     if {"index.html", "report.md"} <= names:
         return "folders of reports"
     return "folders of a cache" if {"decoded", "index"} <= folders else ""
@@ -182,6 +183,13 @@ def _folder(root: Path, path: str, above: tuple[tuple[int, int], ...], count: li
     if closed:
         return Folder(path, closed=closed)
     inner = {name: _folder(root, f"{path}/{name}" if path else name, (*above, here), count) for name in sorted(folders)}
+    return _made(path, inner, names)
+
+
+def _made(path: str, inner: Mapping[str, Folder], names: set[str]) -> Folder:
+    """A folder; what is called `runs`, as where runs lie by default, and holds some, is closed with all in it."""
+    if path.rpartition("/")[2] == "runs" and any(folder.closed == RUNS for folder in inner.values()):
+        return Folder(path, closed=RUNS)
     return Folder(path, inner, tuple(sorted(names)))
 
 
@@ -198,4 +206,4 @@ def _nested(path: str, paths: Sequence[tuple[str, ...]], depth: int) -> Folder:
     if closed:
         return Folder(path, closed=closed)
     inner = {name: _nested(f"{path}/{name}" if path else name, rest, depth + 1) for name, rest in below.items() if name}
-    return Folder(path, inner, tuple(sorted(names)))
+    return _made(path, inner, names)
