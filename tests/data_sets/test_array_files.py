@@ -127,8 +127,7 @@ def test_names_of_classes_lie_with_the_arrays(tmp_path, where):
     elif where == "file":
         (tmp_path / "classes.txt").write_text("\n".join(classes) + "\n")
     else:
-        arrays |= {"y_train": np.array(classes)[Y_TRAIN], "y_test": np.array(classes)[Y_TEST].astype("S")
-                   if False else np.array(classes)[Y_TEST]}  # fmt: skip
+        arrays |= {"y_train": np.array(classes)[Y_TRAIN], "y_test": np.array(classes)[Y_TEST]}
     np.savez(tmp_path / "x.npz", **arrays)
     same(load("arrays", str(tmp_path / "x.npz")), classes)
     if where == "file":

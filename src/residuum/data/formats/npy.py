@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -105,12 +105,3 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (NotImplementedError, RuntimeError, ValueError, LookupError) as error:
         raise InputError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
-
-
-def read_all(path: Path) -> Mapping[str, NDArray[Any]]:
-    """Every array of a `.npz` file by its name.
-
-    Raises:
-        InputError: as `read_npz`.
-    """
-    return {name: read_npz(path, name) for name in names_in(path)}
