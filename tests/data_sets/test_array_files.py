@@ -153,6 +153,27 @@ def test_what_lies_beside_the_files_is_named(tmp_path):
     assert (reading.not_used, reading.passed_over) == (("readme.md",), {"files of another kind (.md)": 1})
 
 
+@pytest.mark.parametrize("place", ["preview.png", "assets/preview.png"])
+def test_a_picture_beside_data_files_is_no_folder_of_images(tmp_path, place):
+    for form in ("p", "a"):
+        (tmp_path / form / place).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / form / place)
+    write_parquet(tmp_path / "p" / "data" / "train.parquet", TRAIN, Y_TRAIN, "bytes")
+    np.savez(tmp_path / "a" / "x.npz", x_train=TRAIN, y_train=Y_TRAIN, x_test=TEST, y_test=Y_TEST)
+    assert (find(tmp_path / "p"), find(tmp_path / "a")) == ("parquet", "arrays")
+    assert find(tmp_path / "a" / "x.npz") == "arrays"
+    assert load("parquet", str(tmp_path / "p")).reading.not_used == (place if "/" not in place else "assets/",)
+
+
+def test_arrays_beside_folders_of_classes_are_not_used(tmp_path):
+    for number, name in enumerate(("cat", "cat", "cat", "dog", "dog", "dog")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name / f"{number}.png")
+    np.savez(tmp_path / "features.npz", x_train=TRAIN, y_train=Y_TRAIN)
+    assert find(tmp_path) == "folder"
+    assert load("folder", str(tmp_path)).reading.not_used == ("features.npz",)
+
+
 def test_labels_that_begin_at_one_are_named_so(tmp_path):
     np.savez(tmp_path / "x.npz", x_train=TRAIN, y_train=Y_TRAIN + 7, x_test=TEST, y_test=Y_TEST + 7)
     same(load("arrays", str(tmp_path / "x.npz")), ("7", "8", "9", "10"))

@@ -277,6 +277,14 @@ def test_names_that_leave_doubt_are_refused(tmp_path, names):
     one_line(caught.value)
 
 
+def test_a_table_beside_arrays_of_something_else(tmp_path):
+    flat(tmp_path, NAMES, "images")
+    table(tmp_path / "labels.csv", zip(NAMES, CLASSES, strict=True))
+    (tmp_path / "embeddings.npy").write_bytes(b"x")
+    found = labelled(read(tmp_path))
+    assert found["training"] | found["test"] == dict(enumerate(CLASSES))
+
+
 def test_one_test_image_whose_name_says_nothing_is_refused(tmp_path):
     """Else all of them would be left out, and the test split drawn from elsewhere."""
     names = [f"{label}.{number}.png" for number, label in enumerate(CLASSES)]

@@ -54,16 +54,21 @@ def folder(
 def recognise(root: Path) -> bool:
     """Whether images lie at a path that could be data: in a folder or an archive; not pictures beside data files."""
     found = tree(root)
-    if found is None or not found.top.below:
-        return False
-    beside = any(suffix(name) in (".npz", ".npy", ".parquet") for name in found.top.files)
-    return not beside or len(found.top.images) < found.top.below
+    return found is not None and _holds_images(found)
+
+
+def _holds_images(found: Tree) -> bool:
+    folders = list(found.top.walk())
+    endings = {suffix(name) for folder in folders for name in folder.files}
+    # Pictures in one folder, as a preview, are no classes without a table: what lies beside them is meant.
+    data = bool(endings & {".npz", ".npy", ".parquet"}) and not endings & {".csv", ".tsv"}
+    return sum(bool(folder.images) for folder in folders) > data
 
 
 def images_at(root: Path, shape: tuple[int, int, int]) -> TestImages | None:
     """The test images in a tree, or all of a tree without splits, in the given shape; None if there is none."""
     found = tree(root)
-    if found is None or not found.top.below:
+    if found is None or not _holds_images(found):
         return None
     layout = understand(found, alone=True)
     part = layout.parts["test" if "test" in layout.parts else "train"]
