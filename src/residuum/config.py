@@ -59,7 +59,9 @@ class DataConfig(Part):
         default=0, ge=0, description="training images to keep: a count, or a share below 1; 0 keeps all"
     )
     validation: int | float = Field(
-        default=0.1, ge=0, description="training images held out: a count, or a share below 1"
+        default=0.1,
+        ge=0,
+        description="training images held out: a count, or a share below 1; the data's own split goes before",
     )
     split_seed: int = Field(
         default=0, ge=0, description="seed of the subset and of the held-out images, apart from the run's"

@@ -284,13 +284,13 @@ def _outcome(data: assemble.Data, training: Training, folder: Path, progress: Pr
     def of(epoch: int) -> Scored:
         return Scored(epoch, progress.validation[epoch - 1] if progress.validation else None)
 
-    labels_N = torch.from_numpy(data.dataset.train.labels_N)
+    labels_N, held_out = torch.from_numpy(data.dataset.train.labels_N), data.validation
     _weights(training, folder, progress.epoch)
     logits_NK = assemble.train_logits(training.network, data, training.compute)
     last = replace(
         of(progress.epoch),
         train_clean=metrics.scores("train", logits_NK, labels_N[data.train_N]),
-        held_out_chance=_chance(labels_N[data.validation_N]) if len(data.validation_N) else None,
+        held_out_chance=None if held_out is None else _chance(torch.from_numpy(held_out.labels_N)),
     )
     return Outcome("finished", last=last, selected=of(progress.best) if progress.best else None)
 

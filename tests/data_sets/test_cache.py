@@ -206,3 +206,16 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.folder() == tmp_path / ".cache" / "residuum"
     assert cache.downloads("mnist") == tmp_path / ".cache" / "residuum" / "downloads" / "mnist"
+
+
+def test_a_validation_split_is_kept(source):
+    def decode():
+        images = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)
+        first, second = Split(images, np.array([0, 1, 0])), Split(images + 9, np.array([1, 1, 0]))
+        return Dataset.of("tiny", ("a", "b"), first, first, second)
+
+    made = cache.cached("tiny", {}, {"file": source}, decode)
+    read = cache.cached("tiny", {}, {"file": source}, lambda: pytest.fail("decoded again"))
+    assert read.fingerprint == made.fingerprint
+    np.testing.assert_array_equal(read.validation.images_NCHW, made.validation.images_NCHW)
+    assert read.validation.labels_N.tolist() == [1, 1, 0]

@@ -2,6 +2,7 @@
 
 import pickle
 import tarfile
+import zipfile
 
 import cifar_files as make
 import duckdb
@@ -286,3 +287,30 @@ def test_a_root_that_does_not_exist_is_named(tmp_path):
         find(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no data set that is known"):
         find(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.xz", "tar.gz"])
+@pytest.mark.parametrize("folder", ["cifar-10-batches-py", "ciFAIR-10", "", "a/b"])
+def test_archives_of_other_kinds_and_under_other_names(tmp_path, ending, folder):
+    """ciFAIR lies in a zip and in a folder of its own name."""
+    inner = make.write_folder(tmp_path / "files", make.python_files(CONTENT))
+    path = tmp_path / f"mine.{ending}"
+    if ending == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(inner.iterdir()):
+                archive.write(file, f"{folder}/{file.name}" if folder else file.name)
+    else:
+        with tarfile.open(path, f"w:{ending[4:]}") as archive:
+            for file in sorted(inner.iterdir()):
+                archive.add(file, f"{folder}/{file.name}" if folder else file.name)
+    assert find(path) == "cifar10"
+    assert load("cifar10", str(path)).fingerprint == load("cifar10", str(inner)).fingerprint
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_file_that_is_called_as_one_of_cifar100_need_not_be_one(tmp_path, name):
+    (tmp_path / name).write_text("#!/bin/sh\n")
+    with pytest.raises(InputError, match="no data set that is known"):
+        find(tmp_path)
+    (tmp_path / name).write_bytes(make.cifar100_files()[0][name])
+    assert find(tmp_path) == "cifar100"

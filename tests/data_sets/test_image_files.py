@@ -1,6 +1,7 @@
 """Security rules for images: known formats, bounded, first frame, upright; data sets and predictions read alike."""
 
 import struct
+import sys
 import warnings
 import zlib
 from io import BytesIO
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from residuum.data.images import decode_fitted, decode_image, read_image
+from residuum.data.images import FORMATS, SUFFIXES, UNREAD_SUFFIXES, decode_fitted, decode_image, read_image
 from residuum.errors import InputError
 
 PIXELS_HWC = np.random.default_rng(2).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -28,9 +29,35 @@ def rgb(pixels=PIXELS_HWC):
     return Image.fromarray(pixels)
 
 
-@pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        ("GIF", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("PPM", {}),
+    ],
+)
 def test_lossless_formats_give_the_pixels(form, options):
     np.testing.assert_array_equal(decode_image(encoded(rgb(), form, **options), "x", 3), PIXELS_HWC.transpose(2, 0, 1))
+
+
+def test_forms_of_ppm_and_their_text():
+    grey = Image.fromarray(PIXELS_HWC[..., 0])
+    np.testing.assert_array_equal(decode_image(encoded(grey, "PPM"), "x", 1)[0], PIXELS_HWC[..., 0])
+    text = b"P2 # a comment\n2 1\n255\n7 200\n"
+    assert decode_image(text, "x", 1).tolist() == [[[7, 200]]]
+
+
+def test_every_format_that_is_read_has_endings_of_its_own():
+    endings = [suffix for suffixes in FORMATS.values() for suffix in suffixes]
+    assert len(endings) == len(set(endings)) == len(SUFFIXES)
+    assert not SUFFIXES & UNREAD_SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES | UNREAD_SUFFIXES)
 
 
 def test_grey_is_luma():
@@ -60,9 +87,10 @@ def test_images_are_upright():
     np.testing.assert_array_equal(found, np.rot90(PIXELS_HWC, -1).transpose(2, 0, 1))
 
 
-def test_the_first_frame_is_taken():
+@pytest.mark.parametrize(("form", "options"), [("WEBP", {"lossless": True}), ("GIF", {}), ("TIFF", {}), ("PNG", {})])
+def test_the_first_frame_is_taken(form, options):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    content = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    content = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
     assert decode_image(content, "x", 3)[:, 0, 0].tolist() == [255, 0, 0]
 
 
@@ -97,8 +125,9 @@ def test_security_bombs_are_refused_before_they_are_decoded(size, message):
     ("content", "message"),
     [
         (b"", "is not an image"),
-        (encoded(rgb(), "GIF"), "is not an image in a format that is read: PNG, JPEG, WEBP, BMP"),
-        (encoded(rgb(), "TIFF"), "is not an image"),
+        (encoded(rgb(), "TGA"), "is not an image"),
+        (encoded(rgb(), "PCX"), "is not an image in a format that is read: PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM$"),
+        (encoded(rgb(), "ICO"), "is not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is not an image"),
         (encoded(rgb())[:80], "is a damaged image"),
         (encoded(Image.fromarray(np.full((4, 4), 40_000, np.uint16))), "has pixels of mode I;16"),
@@ -110,7 +139,7 @@ def test_security_what_is_not_read_is_one_line(content, message):
     assert "\n" not in str(caught.value)
 
 
-SAMPLES = [encoded(rgb(), form) for form in ("PNG", "JPEG", "WEBP", "BMP")]
+SAMPLES = [encoded(rgb(), form) for form in FORMATS]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -130,6 +159,28 @@ def test_security_fuzzed_images_raise_nothing_else(sample, changes, keep):
     else:
         assert found.dtype == np.uint8
         assert found.shape[0] == 3
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_damaged_tiff_is_one_line_and_its_library_is_not_heard(compression, capfd):
+    """libtiff writes to standard error by itself."""
+    sample = encoded(rgb(), "TIFF", compression=compression)
+    bad = sample.replace(struct.pack("<HHLL", 277, 3, 1, 3), struct.pack("<HHLL", 277, 3, 1, 40_000))
+    with pytest.raises(InputError):  # samples a pixel, on which Pillow itself remarks
+        decode_image(bad, "x", 3)
+    refused = 0
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        content = np.frombuffer(sample, np.uint8).copy()
+        content[draw.integers(8, len(content), 4)] = draw.integers(0, 256, 4)
+        try:
+            decode_image(content.tobytes(), "x", 3)
+        except InputError as error:
+            one_line(error)
+            refused += 1
+    assert refused
+    sys.stderr.write("still heard\n")
+    assert capfd.readouterr().err == "still heard\n"
 
 
 def test_an_image_of_the_right_size_is_left_as_it_is(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 # scipy.special and not scipy.stats: the same numbers, and a report does not wait a second for an import.
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 LEVEL = 0.95
 """Confidence level of every interval that names no other."""
@@ -39,6 +39,18 @@ class Estimate:
     def p(self, null: float = 0.0) -> float:
         """The two-sided p of "the true value is not `null`"."""
         return min(1.0, 2 * min(self.above(null), self.below(null)))
+
+
+def of_share(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a share of n independent images: Wilson's, which holds for shares near 0 and 1 as well.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """
+    z = float(ndtri((1 + level) / 2))
+    share, weight = count / n, z * z / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def deviation(values: Sequence[float], size: float = 0.0) -> float:

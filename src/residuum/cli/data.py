@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,17 @@ if TYPE_CHECKING:
     from residuum.run.assemble import Data
 
 
+NAMED = 20
+"""Files and folders that are not used, of which so many are named."""
+
+
 def add(command: Command) -> None:
     """Add the commands of data sets."""
     p = command("data", lambda _options: None, "Fetch, check and describe data sets.")
     data = p.add_subparsers(dest="command", metavar="fetch|check|stats", required=True)
     p = command("fetch", data_fetch, "Download a data set into the cache.", within=data)
     p.add_argument("name", help="a data set: `residuum list datasets`")
-    p = command(
-        "check", data_check, "Verify counts, shapes, label balance, duplicates between train and test.", within=data
-    )
+    p = command("check", data_check, "Verify counts, shapes, balance, duplicates; say what is not read.", within=data)
     p.add_argument("data", help="a data set's name, or a file or folder that holds one")
     set_option(p, "as data.dataset.size=32")
     common(p)
@@ -50,16 +53,28 @@ def data_check(options: argparse.Namespace) -> None:
         return
     images = f"images of {times(report.shape)}, {len(report.classes)} classes"
     print(f"{report.name}: {images}, fingerprint {report.fingerprint}")
-    splits = (("train", report.train), ("test", report.test))
+    splits = [("train", report.train), ("validation", report.validation), ("test", report.test)]
     print_table([
         {"split": name, "images": f"{split.images:,}",
          "in a class": f"{min(split.per_class):,} to {max(split.per_class):,}",
          "pixels": f"{split.minimum} to {split.maximum}", "duplicates": f"{split.duplicates:,}"}
-        for name, split in splits
+        for name, split in splits if split
     ])  # fmt: skip
     print(f"test images that are also training images: {report.leaked:,}")
+    for note in report.reading.notes:
+        print(note)
+    for kind, count in report.reading.passed_over.items():
+        print(f"passed over: {kind}: {count:,}")
+    if report.reading.not_used:
+        print(f"not used: {shortened(report.reading.not_used)}")
     for finding in report.findings or ("nothing to note",):
         print(f"- {finding}")
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names in a row; of many the first, and how many more there are."""
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest:,} more (--json names them all)" if rest > 0 else "")
 
 
 def data_stats(options: argparse.Namespace) -> None:

@@ -53,10 +53,16 @@ def add(command: Command) -> None:
     moved_data_option(p)
     common(p)
 
-    p = command("evaluate", evaluate, "Score a run's weights on the test set.")
+    p = command("evaluate", evaluate, "Score a run's weights on the test set, or on another of the same classes.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     which_option(p)
     device_option(p)
+    p.add_argument(
+        "--on", metavar="OTHER",
+        help="another test set: a data set's name, a file or folder that holds one (CIFAR-10.1, CIFAR-10-C), or a file "
+        "of positions in the run's own",
+    )  # fmt: skip
+    p.add_argument("--without", metavar="FILE", help="a file of positions in the test set to leave out")
     moved_data_option(p)
     common(p)
 
@@ -157,6 +163,9 @@ def _go(events: Any, options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """`residuum evaluate RUN`."""
+    if options.on is not None or options.without is not None:
+        _evaluate_on(options)
+        return
     from residuum.cli.terminal import loss
     from residuum.records.record import find_run, read_record
     from residuum.run.predict import evaluate as evaluated
@@ -167,6 +176,55 @@ def evaluate(options: argparse.Namespace) -> None:
         print_json({"test": scores.plain()})
     else:
         print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({scores.n:,} images)")
+
+
+def _evaluate_on(options: argparse.Namespace) -> None:
+    """`residuum evaluate RUN --on OTHER`, or `--without FILE`."""
+    from residuum.cli.terminal import loss, print_table
+    from residuum.records.record import find_run, read_record
+    from residuum.run.predict import evaluate_on
+
+    if options.on is not None and options.without is not None:
+        raise InputError("--on names another test set, --without leaves images out of the run's own; give one of them")
+    if "" in (options.on, options.without):
+        raise InputError("--on and --without need a name or a path")
+    record = read_record(find_run(options.folder, options.runs))
+    found = []
+    for one in evaluate_on(
+        record,
+        options.on or "",
+        options.which,
+        data=options.data or "",
+        without=options.without or "",
+        device=options.device,
+    ):
+        found.append(one)
+        if one.severity is not None and not options.json:
+            print(f"{one.name}: error {100 * one.error:.2f} %", file=sys.stderr)
+    mean = sum(one.error for one in found) / len(found)
+    if options.json:
+        tests = [one.plain() for one in found]
+        print_json({"run": record.id, "which": options.which, "tests": tests, "mean_error": mean})
+        return
+    if found[0].severity is None:
+        for one in found:
+            low, high = (100 * end for end in one.interval)
+            print(f"{one.name}: test loss {loss(one.scores.loss)} acc {one.scores.accuracy:.4f}, "
+                  f"error {100 * one.error:.2f} % (95 % interval {low:.2f} to {high:.2f}; "
+                  f"{one.scores.n:,} images)")  # fmt: skip
+        return
+    by_corruption: dict[str, list[float]] = {}
+    for one in found:
+        by_corruption.setdefault(str(one.corruption), []).append(100 * one.error)
+    print_table([
+        {"corruption": name,
+         **{f"severity {number}": f"{error:.2f}" for number, error in enumerate(errors, start=1)},
+         "mean": f"{sum(errors) / len(errors):.2f}"}
+        for name, errors in by_corruption.items()
+    ])  # fmt: skip
+    widest = max((high - low) / 2 for low, high in (one.interval for one in found))
+    print(f"errors in %, each ± {100 * widest:.2f} points at most (95 %, {found[0].scores.n:,} images); "
+          f"mean of all {100 * mean:.2f} %")  # fmt: skip
 
 
 def predict(options: argparse.Namespace) -> None:

@@ -62,7 +62,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
                 macs=cost.macs,
                 epochs=config.train.epochs,
                 steps_per_epoch=steps,
-                evaluated=len(data.validation_N) + test,
+                evaluated=data.held_out + test,
                 family=arm.family,
                 cell=arm.cell,
             )

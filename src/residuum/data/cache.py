@@ -28,7 +28,7 @@ from residuum.data.formats.files import reading
 from residuum.errors import InputError, Remark
 from residuum.records import storage
 
-DECODING = 1
+DECODING = 2
 """Raised when the same sources decode to other pixels or labels than before."""
 
 
@@ -143,9 +143,10 @@ def _entry(key: str) -> Path:
 
 def _write(entry: Path, dataset: Dataset) -> None:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for which, split in (("train", dataset.train), ("test", dataset.test)):
-        arrays[f"{which}.images"] = np.ascontiguousarray(split.images_NCHW)
-        arrays[f"{which}.labels"] = split.labels_N
+    for which, split in (("train", dataset.train), ("test", dataset.test), ("validation", dataset.validation)):
+        if split is not None:
+            arrays[f"{which}.images"] = np.ascontiguousarray(split.images_NCHW)
+            arrays[f"{which}.labels"] = split.labels_N
     # One value, because safetensors writes several in any order: equal data make equal bytes.
     values = {"dataset": json.dumps({"classes": dataset.classes, "fingerprint": dataset.fingerprint})}
     with storage.storing(entry):
@@ -158,11 +159,11 @@ def _read(entry: Path, name: str) -> Dataset | None:
     try:
         with safe_open(entry, framework="numpy") as file:
             values = json.loads(file.metadata()["dataset"])
-            train, test = (
-                Split(file.get_tensor(f"{which}.images"), file.get_tensor(f"{which}.labels"))
-                for which in ("train", "test")
-            )
-            dataset = Dataset.of(name, values["classes"], train, test)
+            kept = {key.partition(".")[0] for key in file.keys()}  # noqa: SIM118  (it is no mapping)
+            splits = {
+                which: Split(file.get_tensor(f"{which}.images"), file.get_tensor(f"{which}.labels")) for which in kept
+            }
+            dataset = Dataset.of(name, values["classes"], splits["train"], splits["test"], splits.get("validation"))
     except (OSError, SafetensorError, InputError, ValueError, LookupError, TypeError):
         return None
     return dataset if dataset.fingerprint == values["fingerprint"] else None

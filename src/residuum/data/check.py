@@ -1,12 +1,12 @@
-"""What a data set holds: counts, shapes, balance of the labels, duplicates, range of the pixels."""
+"""What a data set holds: counts, shapes, balance of the labels, duplicates, range of the pixels; and what it left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 
-from residuum.data.dataset import Dataset, Split
+from residuum.data.dataset import Dataset, Reading, Split
 from residuum.data.datasets import ENTRIES
 from residuum.data.normalize import channel_statistics
 
@@ -34,6 +34,7 @@ class SplitReport:
 class Report:
     """What a data set holds; `leaked` counts test images that are, byte for byte, among the training images.
 
+    `validation` is there where the data bring that split. `reading` says how it was read, and what was passed over.
     `findings` are lines on what may be wrong; none if nothing is.
     """
 
@@ -45,23 +46,37 @@ class Report:
     test: SplitReport
     leaked: int
     findings: tuple[str, ...]
+    validation: SplitReport | None
+    reading: Reading
 
 
 def check(dataset: Dataset) -> Report:
     """The report on a data set. Its values are plain: `dataclasses.asdict` makes JSON of it."""
-    train_first, train = _split(dataset.train, len(dataset.classes))
-    test_first, test = _split(dataset.test, len(dataset.classes))
-    leaked = sum(count for digest, (_, count) in test_first.items() if digest in train_first)
+    found = {which: _split(split, len(dataset.classes)) for which, split in dataset.splits.items()}
+    reports = {which: report for which, (_, report) in found.items()}
+    seen = {which: images for which, (images, _) in found.items()}
+    leaked = _shared(seen["test"], seen["training"])
+    shared = [("test", "training", leaked)]
+    if "validation" in seen:
+        shared.append(("validation", "training", _shared(seen["validation"], seen["training"])))
+        shared.append(("test", "validation", _shared(seen["test"], seen["validation"])))
     return Report(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
         shape=tuple(map(int, dataset.train.images_NCHW.shape[1:])),
         classes=dataset.classes,
-        train=train,
-        test=test,
+        train=reports["training"],
+        test=reports["test"],
         leaked=leaked,
-        findings=tuple(_findings(dataset, train, test, leaked)),
+        findings=tuple(_findings(dataset, reports, shared)),
+        validation=reports.get("validation"),
+        reading=dataset.reading,
     )
+
+
+def _shared(some: Mapping[bytes, tuple[int, int]], others: Mapping[bytes, tuple[int, int]]) -> int:
+    """How many images of a split are among those of another."""
+    return sum(count for digest, (_, count) in some.items() if digest in others)
 
 
 def _split(split: Split, classes: int) -> tuple[dict[bytes, tuple[int, int]], SplitReport]:
@@ -87,12 +102,14 @@ def _split(split: Split, classes: int) -> tuple[dict[bytes, tuple[int, int]], Sp
     return found, report
 
 
-def _findings(dataset: Dataset, train: SplitReport, test: SplitReport, leaked: int) -> Iterator[str]:
+def _findings(
+    dataset: Dataset, reports: Mapping[str, SplitReport], shared: Sequence[tuple[str, str, int]]
+) -> Iterator[str]:
     entry = ENTRIES.get(dataset.name)
-    published = (entry and entry.published) or (train.images, test.images)
-    for which, split, count in (("training", train, published[0]), ("test", test, published[1])):
-        if split.images != count:
-            yield f"{split.images:,} {which} images, not the published {count:,}"
+    published = dict(zip(("training", "test"), (entry and entry.published) or (), strict=False))
+    for which, split in reports.items():
+        if split.images != published.get(which, split.images):
+            yield f"{split.images:,} {which} images, not the published {published[which]:,}"
         largest, smallest = (pick(range(len(split.per_class)), key=split.per_class.__getitem__) for pick in (max, min))
         if split.per_class[largest] > 2 * split.per_class[smallest]:
             counts = (f"{split.per_class[label]:,} of {dataset.classes[label]!r}" for label in (largest, smallest))
@@ -102,5 +119,6 @@ def _findings(dataset: Dataset, train: SplitReport, test: SplitReport, leaked: i
         if split.duplicates:
             otherwise = f"{split.contradictions:,} with another label"
             yield f"{split.duplicates:,} {which} images repeat earlier ones, {otherwise}"
-    if leaked:
-        yield f"{leaked:,} test images are among the training images"
+    for some, others, count in shared:
+        if count:
+            yield f"{count:,} {some} images are among the {others} images"

@@ -1,7 +1,7 @@
-"""A data set as plain values: decoded images with their labels, in two splits, and the names of the classes."""
+"""A data set as plain values: decoded images with their labels, in two or three splits, and names of classes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Self
 
@@ -35,12 +35,30 @@ class Split:
         return len(self.labels_N)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a data set was read: what decided its splits and labels, and what lay beside it and was not used.
+
+    `notes` are lines, empty where everything lay where it usually does; `passed_over` counts files by kind, and
+    `not_used` names them, or the folders of which none was used.
+    """
+
+    notes: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    not_used: tuple[str, ...] = ()
+
+
+AS_USUAL = Reading()
+"""The reading of files among which nothing else lies."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test split of images of one shape, with the names of their classes; made by `Dataset.of`.
 
+    `validation` is the split that is held out where the data bring one; else it is drawn from the training images.
     `fingerprint` is 16 hexadecimal digits of the SHA-256 over images, labels and names of classes: equal for equal
-    data, whatever file it was read from.
+    data, whatever file it was read from. `reading` says how it was read, which is no part of what it is.
 
     Raises:
         InputError: a label without a class, or splits of different shape.
@@ -51,25 +69,37 @@ class Dataset:
     train: Split
     test: Split
     fingerprint: str
+    validation: Split | None = None
+    reading: Reading = AS_USUAL
 
     def __post_init__(self) -> None:
-        for which, split in (("training", self.train), ("test", self.test)):
+        for which, split in self.splits.items():
             for label in (int(split.labels_N.min()), int(split.labels_N.max())):
                 if not 0 <= label < len(self.classes):
                     raise InputError(
                         f"{self.name}: {which} label {label} is not among the {len(self.classes)} classes, "
                         f"0 to {len(self.classes) - 1}"
                     )
-        train_shape, test_shape = self.train.images_NCHW.shape[1:], self.test.images_NCHW.shape[1:]
-        if train_shape != test_shape:
-            raise InputError(
-                f"{self.name}: training images are {_times(train_shape)}, test images {_times(test_shape)}"
-            )
+        train_shape = self.train.images_NCHW.shape[1:]
+        for which, split in self.splits.items():
+            if split.images_NCHW.shape[1:] != train_shape:
+                raise InputError(
+                    f"{self.name}: training images are {_times(train_shape)}, {which} images "
+                    f"{_times(split.images_NCHW.shape[1:])}"
+                )
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by what their images are called; validation only where the data bring it."""
+        validation = {} if self.validation is None else {"validation": self.validation}
+        return {"training": self.train, **validation, "test": self.test}
 
     @classmethod
-    def of(cls, name: str, classes: Sequence[str], train: Split, test: Split) -> Self:
+    def of(cls, name: str, classes: Sequence[str], train: Split, test: Split, validation: Split | None = None) -> Self:
         """The data set with its fingerprint computed."""
-        return cls(name, tuple(classes), train, test, _fingerprint(tuple(classes), (train, test)))
+        # A split that came later stands last: without it, the fingerprint is what it always was.
+        splits = (train, test) if validation is None else (train, test, validation)
+        return cls(name, tuple(classes), train, test, _fingerprint(tuple(classes), splits), validation)
 
 
 def _fingerprint(classes: tuple[str, ...], splits: Sequence[Split]) -> str:

@@ -3,7 +3,11 @@
 Data sets and predictions read images here, so that a network meets the same pixels in both.
 """
 
+import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,12 +19,30 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from residuum.errors import InputError, StorageError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""The formats that are read, and nothing else is, with the endings of their files."""
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+UNREAD_SUFFIXES = frozenset((
+    ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".tga", ".ico", ".psd", ".svg", ".eps", ".pcx", ".exr", ".hdr",
+    ".dib", ".dds", ".raw", ".dng", ".cr2", ".nef", ".arw", ".dcm", ".nii", ".mpo", ".xcf", ".pfm",
+))  # fmt: skip
+"""Endings of images in other formats, to be named as such where they are passed over."""
 MAX_PIXELS = 20_000_000
 MAX_BYTES = 64 * 2**20
 _MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
 # Modes of 8 bits a channel. Pillow would clip 16-bit and float images to 255 without a word.
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+
+# What Pillow logs of a damaged image would come on standard error where a program has set up no logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +57,8 @@ def decode_image(content: bytes, place: str, channels: int) -> NDArray[np.uint8]
     """The pixels uint8 [C, H, W] of an encoded image, for 1 (luma) or 3 (RGB) channels; transparency is dropped.
 
     Raises:
-        InputError: no PNG, JPEG, WebP or BMP, damaged, more than 20 megapixels, or more than 8 bits a channel; the
-            message begins with `place`.
+        InputError: in none of the formats that are read, damaged, more than 20 megapixels, or more than 8 bits a
+            channel; the message begins with `place`.
     """
     return _pixels(_open(content, place), channels)
 
@@ -85,14 +107,25 @@ def read_bytes(path: Path) -> bytes:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def is_grey(content: bytes, place: str) -> bool:
+    """Whether an encoded image has no colours by its form.
+
+    Raises:
+        InputError: as `decode_image`.
+    """
+    return _open(content, place).mode in ("1", "L", "LA")
+
+
 def _open(content: bytes, place: str) -> Image.Image:
     """The first frame of an image, decoded and upright."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on metadata, which nobody reads here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(content), formats=FORMATS)
+            image = Image.open(BytesIO(content), formats=tuple(FORMATS))
             if image.width * image.height <= MAX_PIXELS:
-                image.load()
+                with _unheard() if image.info.get("compression", "raw") != "raw" else nullcontext():
+                    image.load()
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode in _EIGHT_BIT:
                     return upright
@@ -104,6 +137,23 @@ def _open(content: bytes, place: str) -> Image.Image:
     except Exception as error:  # Pillow raises whatever its parsers happen to meet: SyntaxError, struct.error …
         problem = f"is a damaged image: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     raise InputError(f"{place} {problem}")
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Without what a library in C writes to standard error itself: libtiff does, of images that are damaged."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed: nothing is heard anyway
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:

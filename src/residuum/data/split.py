@@ -33,6 +33,18 @@ def split(
     return kept_N[~held_N], kept_N[held_N]
 
 
+def test_share(labels_N: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the training and of the test images of data that come in one piece: a stratified share.
+
+    Raises:
+        InputError: one of them would be empty.
+    """
+    count = round(share * len(labels_N))
+    if not 0 < count < len(labels_N):
+        raise InputError(f"data.dataset.test: {share} of {len(labels_N)} images leaves a split empty")
+    return split(labels_N, subset=0, validation=count, seed=stream_seed(seed, "split", "test"))
+
+
 def _count(setting: str, wanted: int | float, available: int) -> int:
     """How many of the available images a count or a share means."""
     if isinstance(wanted, float) and not 0 < wanted < 1:

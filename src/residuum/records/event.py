@@ -144,18 +144,22 @@ class Diverged:
 
 @dataclass(frozen=True)
 class TestRead:
-    """The images of the test set were read, and why; where that was after the run, also what computed with them."""
+    """The images of a test set were read, and why; `on` names another one than that of the run's data.
+
+    Where that was after the run, `device` and `precision` are those that computed with them.
+    """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     why: Literal["observed", "last", "selected", "evaluate", "classes", "explain"]
     epoch: int
+    on: str = ""
     device: str | None = None
     precision: str | None = None
 
     def row(self) -> dict[str, object]:
         """What is known, as a row of the record."""
-        return {key: value for key, value in vars(self).items() if value is not None}
+        return {key: value for key, value in vars(self).items() if value not in (None, "")}
 
 
 @dataclass(frozen=True)

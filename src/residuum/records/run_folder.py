@@ -5,7 +5,7 @@
     data.json          classes, image shape, split sizes and the normalisation in use
     groups.json        which parameters decay
     metrics.jsonl      one row an epoch          steps.jsonl   one row an update
-    test_reads.jsonl   every read of the test set, never shortened
+    test_reads.jsonl   every read of the test set, or of another one, never shortened
     noise.jsonl        the noise of the gradient after each epoch, where it is recorded
     remarks.jsonl      what else happened while it ran, where anything did
     layers/            epoch-0003.safetensors … histograms of every layer, where they are recorded

@@ -47,12 +47,29 @@ CLEAN_PART = 5_000
 
 @dataclass(frozen=True)
 class Data:
-    """A data set made ready for one configuration: who trains, who validates, how pixels are normalised."""
+    """A data set made ready for one configuration: who trains, who validates, how pixels are normalised.
+
+    `validation_N` are the positions of the training images that are held out; none where the data set brings a
+    validation split of its own. `validation` are the images that validate, wherever they come from.
+    """
 
     dataset: Dataset
     train_N: NDArray[np.int64]
     validation_N: NDArray[np.int64]
     normalization: Normalization
+
+    @property
+    def held_out(self) -> int:
+        """How many images validate."""
+        return len(self.validation_N) if self.dataset.validation is None else len(self.dataset.validation)
+
+    @property
+    def validation(self) -> Split | None:
+        """The images that validate; None if none do."""
+        if self.dataset.validation is not None or not len(self.validation_N):
+            return self.dataset.validation
+        train = self.dataset.train
+        return Split(train.images_NCHW[self.validation_N], train.labels_N[self.validation_N])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,7 +87,7 @@ class Data:
             classes=tuple(self.dataset.classes),
             shape=self.shape,
             train=len(self.train_N),
-            validation=len(self.validation_N),
+            validation=self.held_out,
             test=len(self.dataset.test.labels_N),
             normalization=Normalized(constants.kind, constants.mean, constants.std),
         )
@@ -90,6 +107,7 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
     # Path.expanduser raises where there is no such user; a folder may be called ~x.
     root = str(Path(os.path.expanduser(config.data.root)).absolute()) if config.data.root else ""  # noqa: PTH111
     dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
+    brought = {} if dataset.validation is None else {"validation": len(dataset.validation)}
     channels, height, width = dataset.train.images_NCHW.shape[1:]
     augment = _resolve_all(AUGMENTATIONS, config.data.augment, "data.augment")
     check_augmentations(augment, channels, height, width)
@@ -112,6 +130,7 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
                     "normalize": NORMALIZERS.resolve(config.data.normalize, "data.normalize"),
                     "augment": augment,
                     "mix": MIXES.resolve(config.data.mix, "data.mix"),
+                    **brought,  # one that is drawn would be another run
                 }
             ),
             "model": MODELS.resolve(config.model, "model"),
@@ -155,10 +174,15 @@ def _resolve_all(table: Table[Any], choices: tuple[Choice, ...], path: str) -> t
 
 def prepare(config: DataConfig, dataset: Dataset, seed: int) -> Data:
     """The split and the normalisation of a data set; the statistics come from the training images in use."""
-    labels_N = dataset.train.labels_N
-    train_N, validation_N = split(labels_N, subset=config.subset, validation=config.validation, seed=config.split_seed)
+    train_N, validation_N = positions(config, dataset)
     normalization = NORMALIZERS.build(config.normalize, dataset.train.images_NCHW[train_N], seed)
     return Data(dataset, train_N, validation_N, normalization)
+
+
+def positions(config: DataConfig, dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the training images that train and of those held out; none where the data set brings others."""
+    draw = config.validation if dataset.validation is None else 0
+    return split(dataset.train.labels_N, subset=config.subset, validation=draw, seed=config.split_seed)
 
 
 def network_of(config: RunConfig, data: Data) -> nn.Module:
@@ -255,7 +279,7 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         classes=len(data.dataset.classes),
         device=on.device,
     )
-    if schedules.ROWS[o.schedule.name].watches_loss and not len(data.validation_N):
+    if schedules.ROWS[o.schedule.name].watches_loss and not data.held_out:
         raise InputError(
             f"optim.schedule: {o.schedule.name!r} watches the validation loss; hold images out with data.validation"
         )
@@ -273,10 +297,11 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
     forward, note = compiled(network, on, size) if config.compute.compile else (network, "")
 
     def scorer(split: Literal["validation", "test"]) -> Callable[[], Scores]:
-        part = data.dataset.test if split == "test" else data.dataset.train
-        indices_N = np.arange(len(part)) if split == "test" else data.validation_N
-        # Brought to the device once, at the first evaluation.
-        kept = cache(lambda: [on_device(on.device, values[indices_N]) for values in (part.images_NCHW, part.labels_N)])
+        @cache  # brought to the device once, at the first evaluation
+        def kept() -> list[Tensor]:
+            part = data.dataset.test if split == "test" else data.validation
+            assert part is not None, "what is not there is not wanted"
+            return [on_device(on.device, values) for values in (part.images_NCHW, part.labels_N)]
 
         def score() -> Scores:
             images_NCHW, labels_N = kept()
@@ -285,7 +310,7 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
 
         return score
 
-    wanted: list[Literal["validation", "test"]] = ["validation"] if len(data.validation_N) else []
+    wanted: list[Literal["validation", "test"]] = ["validation"] if data.held_out else []
     if config.monitor.test:
         wanted.append("test")
     made = Training(
@@ -306,7 +331,7 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         evaluate={split: scorer(split) for split in wanted},
         observe=_observers(config, network, data, on),
     )
-    notes += [*_unreached(config), *([note] if note else [])]
+    notes += [*data.dataset.reading.notes, *_unreached(config), *([note] if note else [])]
     if on.device.type == "cuda" and not has_captured_form(optimizer):
         notes.append(f"updates are made one at a time, which is slow: this torch captures no {o.optimizer.name}")
     return made, notes

@@ -1,6 +1,6 @@
 """Using trained weights: evaluate on the test set, predict images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from residuum.analysis.estimate import of_share
+from residuum.data import class_names, other_tests
 from residuum.data.batches import normalise_for_network
 from residuum.data.dataset import Dataset, Split
 from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
+from residuum.data.other_tests import TestSet
 from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
@@ -117,6 +120,82 @@ def evaluate(record: RunRecord, which: Which = "last", data: str = "", device: s
     indices_N = np.arange(len(test))
     logits_NK = assemble.split_logits(trained.network, test, indices_N, trained.normalization, trained.compute)
     return metrics.scores("test", logits_NK, torch.from_numpy(test.labels_N))
+
+
+@dataclass(frozen=True)
+class OtherScores:
+    """What the weights of a run come to on another test set, of which corruption and severity, if any."""
+
+    name: str
+    scores: Scores
+    corruption: str | None = None
+    severity: int | None = None
+
+    @property
+    def error(self) -> float:
+        """The share of images that are wrong."""
+        return 1 - self.scores.accuracy
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the error, over images."""
+        return of_share(self.scores.n - round(self.scores.accuracy * self.scores.n), self.scores.n)
+
+    def plain(self) -> dict[str, object]:
+        """The scores as a JSON object."""
+        said = {"corruption": self.corruption, "severity": self.severity}
+        of = {key: value for key, value in said.items() if value is not None}
+        return {"name": self.name, **of, **self.scores.plain(), "error": self.error, "interval": list(self.interval)}
+
+
+def evaluate_on(
+    record: RunRecord, on: str, which: Which = "last", *, data: str = "", without: str = "", device: str = "auto"
+) -> Iterator[OtherScores]:
+    """Loss and error on other test sets of the same classes, one after the other; each reading is counted.
+
+    `on` is the name or the place of a data set, of a test set alone (CIFAR-10.1, CIFAR-10-C), or of a file of positions
+    in the run's own test set; `without` is a file of those to leave out of it. Images are normalised as in training.
+    `data` is where the run's own data lie now; `device`: as in `load`.
+
+    Raises:
+        InputError: as `load`; there is no such test set, or its classes or the shape of its images are not those of
+            the run.
+    """
+    trained = load(record, which, device)
+    for other in _others(record, on, data, without):
+        places = class_names.matched(other.classes, trained.classes, other.name, f"run {record.id}")
+        found = other.split.images_NCHW.shape[1:]
+        if found != trained.shape:
+            theirs, ours = ("×".join(map(str, shape)) for shape in (found, trained.shape))
+            raise InputError(f"{other.name} has images of {theirs}, run {record.id} takes {ours}")
+        with run_folder.writing(record.folder) as writer:
+            writer.write(
+                TestRead("evaluate", trained.epoch, other.name, trained.compute.device.type, trained.compute.precision)
+            )
+        everything_N = np.arange(len(other.split))
+        logits_NK = assemble.split_logits(
+            trained.network, other.split, everything_N, trained.normalization, trained.compute
+        )
+        labels_N = torch.from_numpy(np.array(places, np.int64)[other.split.labels_N])
+        scores = metrics.scores("test", logits_NK, labels_N)
+        yield OtherScores(other.name, scores, other.corruption, other.severity)
+
+
+def _others(record: RunRecord, on: str, data: str, without: str) -> Iterator[TestSet]:
+    """The test sets that are meant: others, or a part of the run's own."""
+    path = Path(without or on).expanduser()
+    if without and not other_tests.is_index(path):
+        raise InputError(f"{without} is no file of positions of images (.txt, .csv, .json or .npy)", argument="without")
+    if not without and not other_tests.is_index(path):
+        return other_tests.test_sets(on, record.facts.shape, record.config.data.dataset)
+    dataset = dataset_of(record, data)
+    named_N = other_tests.read_index(path, len(dataset.test))
+    kept_N = np.setdiff1d(np.arange(len(dataset.test)), named_N) if without else named_N
+    if not len(kept_N):
+        raise InputError(f"{without} leaves no image out of {len(dataset.test):,}", argument="without")
+    split = Split(dataset.test.images_NCHW[kept_N], dataset.test.labels_N[kept_N])
+    name = f"{dataset.name}, {len(kept_N):,} of {len(dataset.test):,} test images ({path.name})"
+    return iter([TestSet(name, dataset.classes, split)])
 
 
 def dataset_of(record: RunRecord, data: str) -> Dataset:

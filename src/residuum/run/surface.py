@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from residuum.data.split import split
 from residuum.engine import metrics
 from residuum.errors import InputError
 from residuum.records import surfaces
@@ -42,8 +41,8 @@ def evaluate(record: RunRecord, *, dimensions: int, points: int, span: float, im
     if seed < 0:
         raise InputError(f"{seed} is below 0", argument="seed")
     trained = predict.load(record, which, device)
-    train, asked = predict.dataset_of(record, data).train, record.config.data
-    train_N, _ = split(train.labels_N, subset=asked.subset, validation=asked.validation, seed=asked.split_seed)
+    dataset = predict.dataset_of(record, data)
+    train, (train_N, _) = dataset.train, assemble.positions(record.config.data, dataset)
     chosen_N = train_N[:images]
     grid = Grid(dimensions, points, span, len(chosen_N), seed, which, trained.epoch)
     labels_N = torch.from_numpy(train.labels_N[chosen_N])

@@ -50,5 +50,7 @@ def find(path: Path) -> str:
                     return entry.name
             except InputError as error:  # files of its kind, but whose? Another data set may know them
                 unsure = unsure or error
-    known = "CIFAR archives, folders and Parquet, IDX files, folders of images"
+    known = (
+        "CIFAR archives, folders and Parquet, IDX, .npz, .npy, .mat and Parquet files, folders and archives of images"
+    )
     raise unsure or InputError(f"{path} holds no data set that is known by its content: {known}")

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from residuum.data import class_names
 from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets.source import Source
+from residuum.data.datasets.source import Source, TestImages
 from residuum.data.formats import files, parquet
 from residuum.data.formats.pickled import read_pickled
 from residuum.errors import InputError
@@ -25,6 +26,7 @@ from residuum.errors import InputError
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 META_BYTES = 2**16
+PICKLE_MAGIC = b"\x80"
 PLACES = ("https://www.cs.toronto.edu/~kriz", "https://dataset.bj.bcebos.com/cifar")
 """Where the archives are published."""
 
@@ -116,7 +118,7 @@ def locate(layout: Layout, root: Path) -> Source | None:
         return _locate_file(layout, root)
     for version in _versions(layout):
         for folder in (root, root / version.folder):
-            if (folder / version.test).is_file() or (folder / version.train[0]).is_file():
+            if any(_is_batch(folder / name) for name in (version.test, version.train[0])):
                 return _loose(layout, version, folder)
     for name in layout.archives:
         if (root / name).is_file():
@@ -124,16 +126,30 @@ def locate(layout: Layout, root: Path) -> Source | None:
     return _locate_parquet(layout, root)
 
 
+def _is_batch(path: Path) -> bool:
+    """Whether a file is there that can be one of the data set: what is called `train` or `test` may be anything."""
+    return path.is_file() and (path.name not in ("train", "test") or files.first_bytes(path, 1) == PICKLE_MAGIC)
+
+
 def _locate_file(layout: Layout, path: Path) -> Source | None:
-    if files.is_tar(path):
+    if files.is_archive(path):
         # The first few names tell; without a bound, an archive of another kind would be decompressed to its end.
-        names = list(islice(files.member_names(path), 3))
+        names = list(islice(files.member_names(path, files.ANY), 3))
         for version in _versions(layout):
-            if any(name.startswith(f"{version.folder}/") for name in names):
-                return Source({"archive": path}, partial(_decode_archive, layout, version, path))
+            if (prefix := _prefix(version, names)) is not None:
+                return Source({"archive": path}, partial(_decode_archive, layout, version, prefix, path))
         return None
     if parquet.is_parquet(path) and _label_column(layout, path):
         raise InputError(f"{path} is one split; give the folder that holds train*.parquet and test*.parquet")
+    return None
+
+
+def _prefix(version: _Version, names: Iterable[str]) -> str | None:
+    """The folder in an archive that holds the files of a version, also under another name; None if none does."""
+    for name in names:
+        folder, slash, file = name.rpartition("/")
+        if folder == version.folder or file in (*version.train, version.test):
+            return folder + slash
     return None
 
 
@@ -152,8 +168,7 @@ def _loose(layout: Layout, version: _Version, folder: Path) -> Source:
     return Source(paths, decode)
 
 
-def _decode_archive(layout: Layout, version: _Version, path: Path) -> Dataset:
-    prefix = f"{version.folder}/"
+def _decode_archive(layout: Layout, version: _Version, prefix: str, path: Path) -> Dataset:
     limits = {prefix + name: limit for name, limit in version.limits(layout).items()}
     members = ((name.removeprefix(prefix), content) for name, content in files.read_members(path, limits))
     return _assemble(layout, version, str(path), members)
@@ -174,10 +189,11 @@ def _assemble(layout: Layout, version: _Version, place: str, contents: Iterable[
 
 
 def _dataset(layout: Layout, train: list[Part], test: list[Part]) -> Dataset:
-    train_split, test_split = (
-        Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) for parts in (train, test)
-    )
-    return Dataset.of(layout.name, layout.classes, train_split, test_split)
+    return Dataset.of(layout.name, layout.classes, _dataset_split(train), _dataset_split(test))
+
+
+def _dataset_split(parts: list[Part]) -> Split:
+    return Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _parse_python(layout: Layout, content: bytes, place: str) -> Part:
@@ -208,7 +224,8 @@ def _labels(layout: Layout, labels_N: NDArray[np.int64], place: str) -> NDArray[
 
 def _check_classes(layout: Layout, names: Any, place: str) -> None:
     """Refuse labels that mean something else than in the published data: names would go wrong silently."""
-    if type(names) not in (list, tuple) or tuple(names) != layout.classes:
+    same = type(names) in (list, tuple) and all(type(name) is str for name in names)
+    if not same or class_names.places(names, layout.classes) != [*range(len(layout.classes))]:
         raise InputError(f"{place} does not name the {len(layout.classes)} classes of {layout.name} in their order")
 
 
@@ -236,14 +253,49 @@ def _shards(layout: Layout, folder: Path) -> dict[str, list[Path]]:
     return found if first and _label_column(layout, first[0]) else {}
 
 
-def _label_column(layout: Layout, path: Path) -> tuple[str, str] | None:
-    """The columns of images and labels in a Parquet file, None if it lacks them or names other classes."""
+def _label_column(layout: Layout, path: Path) -> tuple[str, str, list[int]] | None:
+    """The columns of images and labels in a Parquet file, and what number of a class each label means.
+
+    None if it lacks them or names other classes.
+    """
     columns = parquet.columns(path)
-    image = next((name for name in ("img", "image") if name in columns.names), None)
-    label = next((name for name in layout.columns if name in columns.names), None)
+    image = next((name for name in ("img", "image") if name in columns.image()), None)
+    label = next((name for name in layout.columns if name in columns.label()), None)
     if image is None or label is None:
         return None
-    return (image, label) if columns.classes.get(label, layout.classes) == layout.classes else None
+    numbers = class_names.places(columns.classes.get(label, layout.classes), layout.classes)
+    if numbers is None or (columns.is_text(label) and not _are_classes(layout, parquet.texts(path, label))):
+        return None
+    return image, label, numbers
+
+
+def _are_classes(layout: Layout, names: Iterable[str]) -> bool:
+    return {class_names.usual(name) for name in names} <= {class_names.usual(name) for name in layout.classes}
+
+
+def images_at(layout: Layout, root: Path, _shape: tuple[int, int, int]) -> TestImages | None:
+    """The test images in a Parquet file of its own, or in a folder that has no file of training images."""
+    if root.is_dir():
+        found = _shards(layout, root)
+        paths = found.get("test", []) if "train" not in found else []
+    else:
+        paths = [root] if parquet.is_parquet(root) and _label_column(layout, root) else []
+    if not paths or not looks_like_it(layout, root):
+        return None
+    return TestImages(layout.classes, _dataset_split(_read_shards(layout, paths)))
+
+
+def looks_like_it(layout: Layout, root: Path) -> bool:
+    """Whether what `locate` takes for the data set has its images: colours, 32×32 pixels. Only Parquet leaves doubt."""
+    folders = [root, *(path for path in sorted(root.iterdir()) if path.is_dir())] if root.is_dir() else []
+    shards = next((found for folder in folders if (found := _shards(layout, folder))), {})
+    first = next(iter(shards.values()), [root] if root.is_file() and parquet.is_parquet(root) else [])
+    if not first or (columns := _label_column(layout, first[0])) is None:
+        return True
+    try:
+        return parquet.first_shape(first[0], columns[0]) == SHAPE
+    except InputError:
+        return True  # loading says what is wrong
 
 
 def _check_shards(paths: list[Path]) -> None:
@@ -254,14 +306,31 @@ def _check_shards(paths: list[Path]) -> None:
             raise InputError(f"{path} is one of {int(match[1])} files, of which {len(paths)} are there")
 
 
+def _of_parquet(layout: Layout, labels: list[int] | list[str], numbers: list[int], place: str) -> NDArray[np.int64]:
+    """The labels of a column, which are numbers in its own order of the classes, or their names."""
+    known = {class_names.usual(name): number for number, name in enumerate(layout.classes)}
+    found = []
+    for label in labels:
+        if isinstance(label, str):
+            if class_names.usual(label) not in known:
+                raise InputError(f"{place} has the label {label!r}, which is no class of {layout.name}")
+            found.append(known[class_names.usual(label)])
+        else:
+            found.append(numbers[label] if 0 <= label < len(numbers) else label)
+    return _labels(layout, np.array(found, np.int64), place)
+
+
 def _decode_parquet(layout: Layout, found: Mapping[str, list[Path]]) -> Dataset:
-    splits: dict[str, list[Part]] = {"train": [], "test": []}
-    limit = layout.rows * len(layout.train)
-    for which, paths in found.items():
-        for path in paths:
-            columns = _label_column(layout, path)
-            if columns is None:
-                raise InputError(f"{path} has not the columns of the other files")
-            images_NCHW, labels_N = parquet.read_images(path, *columns, SHAPE, limit)
-            splits[which].append((images_NCHW, _labels(layout, labels_N, str(path))))
-    return _dataset(layout, splits["train"], splits["test"])
+    return _dataset(layout, _read_shards(layout, found["train"]), _read_shards(layout, found["test"]))
+
+
+def _read_shards(layout: Layout, paths: Iterable[Path]) -> list[Part]:
+    parts = []
+    for path in paths:
+        columns = _label_column(layout, path)
+        if columns is None:
+            raise InputError(f"{path} has not the columns of the other files")
+        image, label, numbers = columns
+        images_NCHW, labels = parquet.read_images(path, image, label, SHAPE, layout.rows * len(layout.train))
+        parts.append((images_NCHW, _of_parquet(layout, labels, numbers, str(path))))
+    return parts

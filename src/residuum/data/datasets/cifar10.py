@@ -47,5 +47,6 @@ ENTRY = Entry(
     remotes=(Remote.at("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a", *cifar.PLACES),),
     published=(50_000, 10_000),
     spread={"test_error": SPREAD, "test_accuracy": SPREAD},
-    lies_at=found_by(locate),
+    lies_at=lambda path: found_by(locate)(path) and cifar.looks_like_it(LAYOUT, path),
+    test_at=partial(cifar.images_at, LAYOUT),
 )

@@ -1,12 +1,12 @@
 """What is known of a data set besides its images: its name, its files and where they are found or published."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from residuum.data import cache
-from residuum.data.dataset import Dataset
+from residuum.data.dataset import AS_USUAL, Dataset, Reading, Split
 from residuum.data.formats.files import reading
 from residuum.errors import InputError, Remedy
 
@@ -26,6 +26,17 @@ class Remote:
         return cls(file, size, md5, tuple(f"{place}/{file}" for place in places))
 
 
+@dataclass(frozen=True, eq=False)
+class TestImages:
+    """Images to be scored on: a split, the names of its classes, and how it was read."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    classes: tuple[str, ...]
+    split: Split
+    reading: Reading = AS_USUAL
+
+
 @dataclass(frozen=True)
 class Entry:
     """A row of the table of data sets: all that is known of one, `ENTRY` in its file.
@@ -33,7 +44,9 @@ class Entry:
     `load(root, *, settings)` reads it. Either `remotes` are its published files, or `no_download` says why there are
     none. `published` are the counts of training and test images with which it is published. `spread` is the standard
     deviation over seeds, in points, that is known of a measure before there are runs. `lies_at(path)` tells whether it
-    lies there, by content; data sets that any files of a kind may be are `general` and are asked last.
+    lies there, by content; data sets that any files of a kind may be are `general` and are asked last, the higher the
+    later. `test_at(path, shape)` gives the test images that lie at a path, for a network that takes images of a shape
+    (C, H, W), also where no training images lie beside them; None if there is no trace of any.
     """
 
     name: str
@@ -43,15 +56,17 @@ class Entry:
     published: tuple[int, int] | None = None
     spread: Mapping[str, float] = field(default_factory=dict)
     lies_at: Callable[[Path], bool] = lambda _path: False
-    general: bool = False
+    general: int = 0
+    test_at: Callable[[Path, tuple[int, int, int]], TestImages | None] = lambda _path, _shape: None
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files that hold a data set, by what each is taken for, and the function that decodes them."""
+    """The files that hold a data set, by what each is taken for, the function that decodes them, and how it reads."""
 
     files: Mapping[str, Path]
     decode: Callable[[], Dataset]
+    reading: Reading = AS_USUAL
 
 
 Locate = Callable[[Path], Source | None]
@@ -75,11 +90,18 @@ def found_by(locate: Locate) -> Callable[[Path], bool]:
 
 
 def load_files(
-    name: str, root: Path | None, locate: Locate, bring: str, settings: Mapping[str, Any] | None = None
+    name: str,
+    root: Path | None,
+    locate: Locate,
+    bring: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    fetched: bool = True,
 ) -> Dataset:
     """The data set that lies at `root`, or among the downloads if no root is given, through the cache.
 
-    `bring` says in words which files hold it; `settings` are those that change what is decoded.
+    `bring` says in words which files hold it; `settings` are those that change what is decoded; `fetched` says whether
+    there are mirrors to download it from.
 
     Raises:
         InputError: it is not there, not whole, or damaged.
@@ -93,7 +115,7 @@ def load_files(
     if source is None:
         if root is not None:
             raise InputError(f"{root} holds no {name}: bring {bring}")
-        raise InputError(
-            f"{name} is not here: bring {bring} to {place}, or set data.root", remedies=[Remedy("fetch", name)]
-        )
-    return cache.cached(name, settings or {}, source.files, source.decode)
+        remedies = [Remedy("fetch", name)] if fetched else []
+        raise InputError(f"{name} is not here: bring {bring} to {place}, or set data.root", remedies=remedies)
+    dataset = cache.cached(name, settings or {}, source.files, source.decode)
+    return replace(dataset, reading=source.reading)

@@ -1,7 +1,11 @@
-"""Parquet files in the layout of the Hugging Face hub: a column of encoded images and a column of labels, in order."""
+"""Parquet files, as the Hugging Face hub has them and others write them: a column of images and one of labels.
+
+A column of images holds encoded ones, as bytes or as {bytes, path}, or lists of pixels.
+"""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +15,41 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.data.images import decode_image
+from residuum.data.formats import pixels
+from residuum.data.images import decode_image, is_grey
 from residuum.errors import InputError
 
 MAGIC = b"PAR1"
 MAX_IMAGE_BYTES = 2**20
+MAX_ROWS = 2_000_000
 _ROWS_AT_ONCE = 256
 # With hive_partitioning, a folder named `label=3` would add a column.
 _FILE = "read_parquet(?, hive_partitioning = false)"
 
 
+_NUMBER = r"(U?(TINY|SMALL|BIG)INT|U?INTEGER|FLOAT|DOUBLE|BOOLEAN)"
+
+
 @dataclass(frozen=True)
 class Columns:
-    """What a Parquet file says of itself: names of its columns, and of the classes of a column where they stand."""
+    """What a Parquet file says of itself: its columns with their types, and the classes where a column has them."""
 
-    names: tuple[str, ...]
-    classes: dict[str, tuple[str, ...]]
+    types: Mapping[str, str]
+    classes: Mapping[str, tuple[str, ...]]
+
+    def image(self) -> tuple[str, ...]:
+        """The columns that may hold images, by their types."""
+        kinds = re.compile(rf"BLOB|STRUCT\(.*\bbytes\"? BLOB.*\)|{_NUMBER}(\[\d*\])+")
+        return tuple(name for name, type_ in self.types.items() if kinds.fullmatch(type_))
+
+    def is_text(self, column: str) -> bool:
+        """Whether a column holds text."""
+        return self.types[column].startswith(("VARCHAR", "ENUM"))
+
+    def label(self) -> tuple[str, ...]:
+        """The columns that may hold labels, by their types: whole numbers or text."""
+        kinds = re.compile(r"U?(TINY|SMALL|BIG)INT|U?INTEGER|VARCHAR|ENUM\(.*\)")
+        return tuple(name for name, type_ in self.types.items() if kinds.fullmatch(type_))
 
 
 def is_parquet(path: Path) -> bool:
@@ -45,45 +68,116 @@ def columns(path: Path) -> Columns:
         described = connection.execute(f"DESCRIBE SELECT * FROM {_FILE}", [str(path)]).fetchall()
         found = connection.execute("SELECT value FROM parquet_kv_metadata(?) WHERE key = 'huggingface'", [str(path)])
         row = found.fetchone()
-    return Columns(tuple(name for name, *_ in described), _classes(row[0]) if row else {})
+    return Columns({name: type_ for name, type_, *_ in described}, _classes(row[0]) if row else {})
+
+
+def first_shape(path: Path, image: str) -> tuple[int, int, int]:
+    """Channels, height and width of the first image: 1 channel if it is grey, else 3.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    for content, _ in _rows(path, image, image):
+        place = f"{path}, row 0"
+        if isinstance(content, bytes):
+            channels = 1 if is_grey(content, place) else 3
+            _, height, width = decode_image(content, place, channels).shape
+        else:
+            channels, height, width = pixels.images_of(_array([content], place), place).shape[1:]
+        return channels, height, width
+    raise InputError(f"{path} has no rows")
+
+
+def texts(path: Path, column: str) -> tuple[str, ...]:
+    """The different texts in a column, of more than a thousand only so many."""
+    with _connected(path) as connection:
+        query = f"SELECT DISTINCT {_quoted(column)}::VARCHAR AS text FROM {_FILE} WHERE text IS NOT NULL LIMIT 1001"
+        return tuple(sorted(text for (text,) in connection.execute(query, [str(path)]).fetchall()))
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a Parquet file has.
+
+    Raises:
+        InputError: it is damaged, or has more than can be.
+    """
+    with _connected(path) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {_FILE}", [str(path)]).fetchone()
+    count = int(row[0]) if row else 0
+    if count > MAX_ROWS:
+        raise InputError(f"{path} has more than {MAX_ROWS:,} rows")
+    return count
 
 
 def read_images(
     path: Path, image: str, label: str, shape: tuple[int, int, int], limit: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images [N, C, H, W] and labels [N] of a Parquet file, in the file's order.
+) -> tuple[NDArray[np.uint8], list[int] | list[str]]:
+    """Images [N, C, H, W] and labels of a Parquet file, in the file's order; labels are all numbers or all names.
 
-    `image` is a column {bytes, path} of encoded images, `label` one of integers; `shape` is (C, H, W), of which H and W
-    have to be those of every image; `limit` bounds N.
+    `image` is a column of encoded images, as bytes or as {bytes, path}, or of lists of pixels; `label` is one of whole
+    numbers or of text. `shape` is (C, H, W), of which H and W have to be those of every image; `limit` bounds N.
 
     Raises:
         InputError: another type, size or number, a missing value, or a damaged file or image.
     """
     images_NCHW = np.empty((limit, *shape), np.uint8)
-    labels_N = np.empty(limit, np.int64)
-    count = 0
+    labels: list[Any] = []
+    lists: list[Any] = []
     for content, value in _rows(path, image, label):
-        place = f"{path}, row {count}"
-        if count == limit:
+        place = f"{path}, row {len(labels)}"
+        if len(labels) == limit:
             raise InputError(f"{path} has more than {limit:,} rows")
-        if type(content) is not bytes or type(value) is not int:
-            raise InputError(f"{place}: {image}.bytes has to be an image of at most 1 MiB and {label} an integer")
-        pixels_CHW = decode_image(content, place, shape[0])
-        if pixels_CHW.shape != shape:
+        if type(content) not in (bytes, list, tuple) or type(value) not in (int, str):
             raise InputError(
-                f"{place} is {pixels_CHW.shape[2]}×{pixels_CHW.shape[1]} pixels, not {shape[2]}×{shape[1]}"
+                f"{place}: {image}.bytes has to be an image of at most 1 MiB, and {label} a whole number or a name"
             )
-        images_NCHW[count], labels_N[count] = pixels_CHW, value
-        count += 1
-    return images_NCHW[:count], labels_N[:count]
+        if not isinstance(content, bytes):
+            lists.append(_array(content, place))
+        else:
+            pixels_CHW = decode_image(content, place, shape[0])
+            _check_size(pixels_CHW.shape, shape, place)
+            images_NCHW[len(labels)] = pixels_CHW
+        labels.append(value)
+    if lists:
+        found_NCHW = pixels.images_of(_array(lists, str(path)), f"{path}: {image}")
+        _check_size(found_NCHW.shape[1:], shape, str(path))
+        if found_NCHW.shape[1] != shape[0]:
+            raise InputError(f"{path} holds images of {found_NCHW.shape[1]} channels, not {shape[0]}")
+        return found_NCHW, labels
+    return images_NCHW[: len(labels)], labels
+
+
+def _check_size(found: Sequence[int], shape: tuple[int, int, int], place: str) -> None:
+    if tuple(found[1:]) != shape[1:]:
+        raise InputError(f"{place} is {found[2]}×{found[1]} pixels, not {shape[2]}×{shape[1]}")
+
+
+def _array(values: Any, place: str) -> NDArray[Any]:
+    """An array of lists in lists, all of one length."""
+    try:
+        found = np.asarray(values)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{place} has lists of pixels of different lengths") from error
+    if found.dtype.kind not in "buif":
+        raise InputError(f"{place} has lists of something else than pixels")
+    return (
+        found.astype(np.uint8)
+        if found.dtype.kind in "bui" and found.size and 0 <= found.min() <= found.max() <= 255
+        else found
+    )
 
 
 def _rows(path: Path, image: str, label: str) -> Iterator[tuple[Any, Any]]:
-    """Encoded image and label of each row; None for an image that is too large."""
+    """Image and label of each row; None for an image that is too large."""
+    found = columns(path)
+    type_ = found.types[image]
+    value = f"{_quoted(label)}::VARCHAR" if found.is_text(label) else _quoted(label)
+    content = f"{_quoted(image)}.bytes" if type_.startswith("STRUCT") else _quoted(image)
+    size = "octet_length(content)" if type_ == "BLOB" or type_.startswith("STRUCT") else "len(content)"
     with _connected(path) as connection:
         cursor = connection.execute(
-            f"SELECT CASE WHEN octet_length(content) <= {MAX_IMAGE_BYTES} THEN content END, label "
-            f"FROM (SELECT {_quoted(image)}.bytes AS content, {_quoted(label)} AS label FROM {_FILE})",
+            f"SELECT CASE WHEN {size} <= {MAX_IMAGE_BYTES} THEN content END, label "
+            f"FROM (SELECT {content} AS content, {value} AS label FROM {_FILE})",
             [str(path)],
         )
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
@@ -113,7 +207,10 @@ def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 connection.execute(f"SET {setting} = ?", [value])
             yield connection
     except duckdb.Error as error:
-        raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        # What the database says is about itself, in several lines, with places of this machine.
+        raise InputError(
+            f"{path} cannot be read as Parquet: it is damaged, or written in a form that is not read"
+        ) from error
 
 
 def _classes(metadata: bytes) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,522 @@
+"""What a tree of images means: which of its folders are splits, which are classes, and where labels come from.
+
+The rules, first that fits:
+
+    train/CLASS/*, test/CLASS/*, also val/CLASS/*     splits, each with a folder for each class
+    train/*, test/* with a table or labels in names    splits without folders of classes
+    CLASS/*                                            one tree, which is split
+    * with a table or labels in names                  one tree, which is split, or the table says how
+
+What is left over is never data: hidden files and folders, what systems and archives leave, runs, reports, figures.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unicodedata import normalize
+
+from residuum.data.dataset import Reading
+from residuum.data.formats.label_tables import Labels, labels_of, read_table
+from residuum.data.formats.trees import MAX_TABLE_BYTES, Folder, Tree, is_rubbish, suffix
+from residuum.data.formats.trees import tree as tree_of
+from residuum.data.images import SUFFIXES, UNREAD_SUFFIXES
+from residuum.errors import InputError
+
+Labelled = list[tuple[str, int]]
+"""Paths of images and their labels."""
+
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What folders of splits are called, in lower case."""
+
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+"""A word of a name such as trainLabels or X_train."""
+
+DOUBTFUL = {"valid", "dev"}
+"""Words that say a split beside a folder of training images, and else may be classes, as valid and invalid."""
+
+BESIDE = {"images", "image", "imgs", "img", "data", "set", "dataset", "files", "pictures", "jpg", "jpeg", "png"}
+"""Words that may stand beside that of a split in the name of its folder, as in train_images."""
+
+NO_CLASSES = {
+    "img", "image", "images", "dsc", "dscn", "dscf", "pic", "picture", "photo", "frame", "scan", "screenshot", "file",
+    "untitled", "sample", "crop", "patch", "tile", "copy", "pxl", "mvi", "vid", "mask", "input", "output", "label", "x",
+    "y", "id", "no", "nr", *SPLITS,
+}  # fmt: skip
+"""What cameras and programs call files: no classes."""
+
+_NAME = r"[^\W\d_][^\d]*"
+NAMED = tuple(map(re.compile, (rf"({_NAME}?)[ ._-]+\d+", rf"({_NAME}?) ?\(\d+\)", rf"\d+[ ._-]+({_NAME})")))
+"""Forms in which the name of a file says a class beside a number: cat.17, cat (17), 17_cat."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a tree of images holds: classes, labelled images of each split, tables that gave labels, and its reading.
+
+    `parts` has the keys train, validation and test; without `test`, that is to be drawn from `train`.
+    """
+
+    classes: tuple[str, ...]
+    parts: Mapping[str, Labelled]
+    tables: tuple[str, ...]
+    reading: Reading
+
+    @property
+    def used(self) -> list[str]:
+        """The paths of everything that is read."""
+        return [*(path for part in self.parts.values() for path, _ in part), *self.tables]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of a split by the name of their class, and where these came from."""
+
+    of: Mapping[str, Sequence[str]]
+    table: str = ""
+    note: str = ""
+
+
+def understand(tree: Tree, *, alone: bool = False) -> Layout:
+    """The layout of a tree of images. With `alone` only test images are wanted, which may lie there without others.
+
+    Raises:
+        InputError: it could be read in several ways or in none, a class has no images, or a label is missing.
+    """
+    top = _unwrapped(tree.top)
+    splits = _split_folders(tree, top)
+    classes = [folder for folder in top.open_folders if folder.below and not _split_of(folder, top)]
+    holders = [
+        one for one in top.walk() if any(f"{split.path}/".startswith(f"{one.path}/") for split in splits.values())
+    ]
+    tables = _tables(tree, [top, *holders, *(classes if len(classes) == 1 else ())])
+    if splits and _are_classes(tree, top, splits, classes, tables, alone):
+        splits = {}
+    return _of_splits(tree, top, splits, tables, alone) if splits else _of_one(tree, top, tables)
+
+
+def _split_folders(tree: Tree, top: Folder) -> dict[str, Folder]:
+    """The folder of each split; one that is called just so goes before one that has its name among others."""
+    splits = {}
+    for which in dict.fromkeys(SPLITS.values()):
+        named = [folder for folder in top.open_folders if _split_of(folder, top) == which]
+        exactly = [folder for folder in named if folder.name.lower() in SPLITS]
+        folders = exactly or [folder for folder in named if folder.below]
+        if len(folders) > 1:
+            names = " and ".join(folder.name for folder in folders)
+            raise InputError(f"{_at(tree, top)} has several folders of one split: {names}; keep one")
+        if folders:
+            splits[which] = _inner(folders[0], which)
+    return splits
+
+
+def _split_of(folder: Folder, top: Folder) -> str:
+    """The split that the name of a folder says, as test, test1 or test_images do; empty if it says none.
+
+    Other words may stand beside it where they do so for several splits, as in seg_train and seg_test.
+    """
+    words, which = {*words_of(folder.name)}, split_in(folder.name)
+    alike = {split_in(one.name) for one in top.open_folders if _less_splits(one) == _less_splits(folder)}
+    if words & DOUBTFUL and not any(split_in(one.name) == "train" for one in top.open_folders):
+        return ""
+    return which if _less_splits(folder) <= BESIDE or len(alike - {""}) > 1 else ""
+
+
+def _less_splits(folder: Folder) -> set[str]:
+    return {*words_of(folder.name)} - {*SPLITS}
+
+
+def _inner(folder: Folder, which: str) -> Folder:
+    """The folder that holds what a split's folder is there for: archives of archives leave train/train/*."""
+    while not folder.images and len(inner := [one for one in folder.open_folders if one.below]) == 1:
+        name = inner[0].name
+        if name != folder.name and name.lower() not in BESIDE and split_in(name) != which:
+            break
+        folder = inner[0]
+    return folder
+
+
+def split_in(name: str) -> str:
+    """The split that a word of a name says, as in trainLabels; empty if none does, or several do."""
+    found = {SPLITS[word] for word in words_of(name) if word in SPLITS}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _unwrapped(top: Folder) -> Folder:
+    """The folder that holds the images or folders of a tree: a tree may lie in folders that hold nothing else."""
+    while not top.images and not any(suffix(name) in (".csv", ".tsv") for name in top.files):
+        inner = [folder for folder in top.open_folders if folder.below]
+        if len(inner) != 1 or _split_of(inner[0], top) or not any(one.below for one in inner[0].open_folders):
+            break
+        top = inner[0]
+    return top
+
+
+def _are_classes(
+    tree: Tree, top: Folder, splits: Mapping[str, Folder], classes: Sequence[Folder],
+    tables: Mapping[str, list[list[str]]], alone: bool,
+) -> bool:  # fmt: skip
+    """Whether folders that are called as splits are classes beside others, as `train` beside `ship`."""
+    train = splits.get("train")
+    if train is not None and any(folder.below for folder in train.open_folders):
+        return False
+    beside = [folder for folder in classes if folder.images]
+    if set(splits) == {"train"} and beside and train is not None and train.images:
+        return _labelled(tree, top, "train", train, tables, ()) is None
+    if train is None and alone and "test" in splits and not beside:
+        return False
+    others = [folder for folder in splits.values() if folder is not train and folder.below]
+    if beside and (others or train is not None):
+        one = others[0] if others else splits["train"]
+        raise InputError(
+            f"{_at(tree, one)} stands beside folders of classes ({beside[0].name}): put them into a folder train, "
+            f"or move {one.name} away"
+        )
+    if train is None and others:
+        raise InputError(f"{_at(tree, top)} has a folder {others[0].name}, but no folder train")
+    return train is None
+
+
+def _of_splits(
+    tree: Tree, top: Folder, splits: Mapping[str, Folder], tables: Mapping[str, list[list[str]]], alone: bool
+) -> Layout:
+    """The layout of a tree whose folders are splits."""
+    parts: dict[str, _Part] = {}
+    notes: list[str] = []
+    for which, folder in splits.items():
+        others = [one for other, one in splits.items() if other != which]
+        part = _part(tree, top, which, folder, tables, others)
+        if part is not None:
+            parts[which] = part
+        elif which == "train" and not alone:
+            raise _unlabelled(tree, folder)
+        elif folder.below:
+            notes.append(f"{folder.path} holds {folder.below:,} images without labels, which are not used")
+    in_folders = any(one.below for one in splits["train"].open_folders) if "train" in splits else False
+    if "test" not in splits and in_folders and not alone:
+        instead = f"; is {splits['validation'].name} it? Then call it test" if "validation" in splits else ""
+        raise InputError(f"{_at(tree, top)} has a folder train, but no folder test{instead}")
+    if alone and "test" not in parts:
+        raise InputError(f"{_at(tree, top)} has no test images with labels")
+    if alone:
+        parts = {"test": parts["test"]}
+    classes = _classes(tree, splits, parts)
+    if "validation" in parts:
+        images = sum(map(len, parts["validation"].of.values()))
+        notes.append(brought(splits["validation"].path, images))
+    if "test" not in parts:
+        notes.append("the test split is drawn from train, which has the only labels (data.dataset.test)")
+    return _layout(tree, classes, {which: part.of for which, part in parts.items()}, list(parts.values()), notes)
+
+
+def brought(name: str, images: int) -> str:
+    """The line that says that a data set brings its validation split."""
+    return f"{name} is the validation split ({images:,} images): none is drawn from the training images"
+
+
+def _classes(tree: Tree, splits: Mapping[str, Folder], parts: Mapping[str, _Part]) -> tuple[str, ...]:
+    """The classes of the training images, or else of the test images, which those of the other splits have to be."""
+    first = "train" if "train" in parts else "test"
+    classes = _sorted(parts[first])
+    where = splits[first].path
+    for which, part in parts.items():
+        for name in part.of:
+            if name not in classes:
+                place = f"{_at(tree, splits[which])}/{name}"
+                raise InputError(f"{place} is a class that {_at(tree, splits[first])} does not have")
+        if not part.table and not part.note:  # a folder for each class
+            for name in classes:
+                if name not in part.of:
+                    raise InputError(f"{_at(tree, splits[which])}/{name} holds no images, but {where}/{name} does")
+    _check_count(classes, _at(tree, splits[first]))
+    return classes
+
+
+def _check_count(classes: Sequence[str], place: str) -> None:
+    if len(classes) < 2:
+        raise InputError(f"{place} has only the class {classes[0]!r}; at least 2 are needed")
+
+
+def _of_one(tree: Tree, top: Folder, tables: Mapping[str, list[list[str]]]) -> Layout:
+    """The layout of one tree without folders of splits."""
+    inner = [folder for folder in top.open_folders if folder.below]
+    flat = top if top.images and not inner else inner[0] if len(inner) == 1 and inner[0].images else None
+    if flat is not None:
+        part = _labelled(tree, top, "", flat, tables, ())
+        if part is not None:
+            return _of_flat(tree, flat, part)
+        if flat is top:
+            raise _unlabelled(tree, top)
+    of = _class_folders(tree, top)
+    if not of:
+        raise InputError(f"{_at(tree, top)} holds no images")
+    classes = _sorted(_Part(of))
+    _check_count(classes, _at(tree, top))
+    return _layout(tree, classes, {"train": of}, [], [])
+
+
+def _of_flat(tree: Tree, flat: Folder, part: tuple[_Part, Labels | None]) -> Layout:
+    """The layout of images without folders, of which a table may also say the splits."""
+    labelled, labels = part
+    classes = _sorted(labelled)
+    _check_count(classes, _at(tree, flat))
+    said = {image: SPLITS.get(split, "") for image, split in labels.splits.items()} if labels else {}
+    if not said or not all(said.values()) or "train" not in said.values():
+        return _layout(tree, classes, {"train": labelled.of}, [labelled], [])
+    parts = {
+        which: {name: [image for image in images if said[image] == which] for name, images in labelled.of.items()}
+        for which in dict.fromkeys(said.values())
+    }
+    notes = [f"the splits are those that {labelled.table} says"]
+    return _layout(tree, classes, parts, [labelled], notes)
+
+
+def _part(
+    tree: Tree, top: Folder, which: str, folder: Folder, tables: Mapping[str, list[list[str]]],
+    others: Sequence[Folder],
+) -> _Part | None:  # fmt: skip
+    """The labelled images of a split; None where there are no labels."""
+    if any(one.below for one in folder.open_folders) or (not folder.images and folder.open_folders):
+        of = _class_folders(tree, folder)
+        if of:
+            return _Part(of)
+    if folder.images:
+        found = _labelled(tree, top, which, folder, tables, others)
+        return found[0] if found else None
+    if which == "validation":
+        return None
+    raise InputError(f"{_at(tree, folder)} holds no images")
+
+
+def _class_folders(tree: Tree, folder: Folder) -> dict[str, list[str]]:
+    """The images in the folders of a folder, by the names of these in Unicode's composed form.
+
+    Raises:
+        InputError: a folder that could be a class has no images of its own.
+    """
+    of: dict[str, list[str]] = {}
+    for one in folder.open_folders:
+        images: Sequence[str] = one.images
+        inner = [below for below in one.open_folders if below.below]
+        if not images and len(inner) == 1 and inner[0].name.lower() in BESIDE:
+            images = inner[0].images  # CLASS/images/*
+        unread = any(suffix(name) in UNREAD_SUFFIXES and suffix(name) != ".svg" for name in one.files)
+        empty = not one.files and not one.folders
+        if not images and (inner or unread or empty):
+            raise InputError(f"{_at(tree, one)} holds no images{', only folders of them' if inner else ''}")
+        if images:
+            of.setdefault(normalize("NFC", one.name), []).extend(images)
+    return of
+
+
+def _labelled(
+    tree: Tree, top: Folder, which: str, folder: Folder, tables: Mapping[str, list[list[str]]],
+    others: Sequence[Folder],
+) -> tuple[_Part, Labels | None] | None:  # fmt: skip
+    """The images that lie in a folder by the labels that a table or their names give; None if nothing does.
+
+    `others` are the folders of the other splits, whose files may have the same names.
+
+    Raises:
+        InputError: several tables do, or one does for some of the images.
+    """
+    names = _names_in(folder)
+    shared = [other for other in others if names & _names_in(other)]
+    found = []
+    for path, rows in tables.items():
+        place, said = path.rpartition("/")[0], split_in(path.rpartition("/")[2])
+        near = place != top.path and f"{folder.path}/".startswith(f"{place}/")
+        if not near and (place not in (folder.path, top.path) or (which and said not in ("", which))):
+            continue
+        # Bare names that two splits have may be those of the other.
+        if said or near or not shared or _has_paths(rows, folder):
+            labels = labels_of(rows, path, folder.images, top.path)
+        else:
+            labels = _of_these_alone(rows, path, folder, top, shared)
+        if labels is not None:
+            found.append(labels)
+    if len(found) > 1 and any(one.of != found[0].of for one in found):
+        raise InputError(f"{found[0].table} and {found[1].table} give {_at(tree, folder)} different labels; keep one")
+    place = folder.path or "the images"
+    if found:
+        labels = found[0]
+        rest = f"; {labels.others:,} of its rows name no image that is here" if labels.others else ""
+        note = f"the labels of {place} are those of {labels.table}{rest}"
+        return _Part(_by_class(labels.of), labels.table, note), labels
+    named = _names(folder.images)
+    if named is None:
+        if which != "train" and (odd := _odd_one(folder.images)):
+            raise InputError(f"{tree.root / odd} says no class in its name, unlike most files beside it")
+        return None
+    first = folder.images[0]
+    note = f"the labels of {place} stand in the names of the files: {first.rpartition('/')[2]} is {named[first]!r}"
+    return _Part(_by_class(named), "", note), None
+
+
+def _names_in(folder: Folder) -> set[str]:
+    return {image.rpartition("/")[2] for image in folder.images}
+
+
+def _of_these_alone(
+    rows: Sequence[Sequence[str]], table: str, folder: Folder, top: Folder, others: Sequence[Folder]
+) -> Labels | None:
+    """The labels of a table with a row for each image of a folder and no other row, if that is true of no other one."""
+    if any(_names_in(other) == _names_in(folder) for other in others):
+        return None
+    try:
+        labels = labels_of(rows, table, folder.images, top.path)
+    except InputError:
+        return None
+    return labels if labels and not labels.others else None
+
+
+def _has_paths(rows: Sequence[Sequence[str]], folder: Folder) -> bool:
+    """Whether a table names the images of a folder with the folder."""
+    return any(cell.replace("\\", "/").removeprefix("./").startswith(f"{folder.name}/") for row in rows for cell in row)
+
+
+def _names(images: Sequence[str]) -> dict[str, str] | None:
+    """The classes that the names of all files say beside a number; None where that is not beyond doubt."""
+    stems = {image: normalize("NFC", image.rpartition("/")[2].rpartition(".")[0]) for image in images}
+    for form in NAMED:
+        matches = {image: form.fullmatch(stem) for image, stem in stems.items()}
+        if not all(matches.values()):
+            continue
+        names = {image: match[1].strip(" ._-") for image, match in matches.items() if match}
+        counts = Counter(names.values())
+        if len(counts) > 1 and min(counts.values()) > 1 and not any(name.lower() in NO_CLASSES for name in counts):
+            return names
+    return None
+
+
+def _odd_one(images: Sequence[str]) -> str:
+    """The first file whose name says no class where most others say one beside a number; empty if there is none."""
+    stems = {image: normalize("NFC", image.rpartition("/")[2].rpartition(".")[0]) for image in images}
+    for form in NAMED:
+        odd = {image: None for image, stem in stems.items() if not form.fullmatch(stem)}
+        if odd and 2 * len(odd) < len(stems) and _names([image for image in images if image not in odd]):
+            return next(iter(odd))
+    return ""
+
+
+def _by_class(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    of: dict[str, list[str]] = {}
+    for image in sorted(labels):
+        of.setdefault(labels[image], []).append(image)
+    return of
+
+
+def _sorted(part: _Part) -> tuple[str, ...]:
+    """The names of its classes in their order: numbers in a table by their size, all others as text."""
+    numbers = part.table and all(re.fullmatch(r"0|[1-9]\d{0,8}", name) for name in part.of)
+    return tuple(sorted(part.of, key=int)) if numbers else tuple(sorted(part.of))
+
+
+def _tables(tree: Tree, folders: Sequence[Folder]) -> dict[str, list[list[str]]]:
+    """The rows of the tables of text in some folders; sheets to be filled in for a contest are none."""
+    paths = [
+        folder.place(name)
+        for folder in folders
+        for name in folder.files
+        if suffix(name) in (".csv", ".tsv")
+        and not is_rubbish(name)
+        and not {"sample", "submission"} & {*words_of(name)}
+    ]
+    if not paths or not any(folder.images for folder in folders):
+        return {}
+    return {path: rows for path in paths if (rows := _table(tree, path))}
+
+
+def _table(tree: Tree, path: str) -> list[list[str]]:
+    try:
+        return [row for _, content in tree.read([path], MAX_TABLE_BYTES) for row in read_table(content, path)]
+    except InputError:  # larger than a table of labels, or damaged: the images are then said to have none
+        return []
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name such as trainLabels or train_labels, in lower case."""
+    return [word.lower() for word in WORD.findall(name)]
+
+
+def _layout(
+    tree: Tree,
+    classes: tuple[str, ...],
+    parts: Mapping[str, Mapping[str, Sequence[str]]],
+    labelled: Sequence[_Part],
+    notes: Sequence[str],
+) -> Layout:
+    """The layout, with what it leaves unused."""
+    numbered = {
+        which: [(image, label) for label, name in enumerate(classes) for image in of.get(name, ())]
+        for which, of in parts.items()
+    }
+    tables = tuple(dict.fromkeys(part.table for part in labelled if part.table))
+    used = {image for part in numbered.values() for image, _ in part} | {*tables}
+    passed_over, not_used = unused(tree, used)
+    notes = [*(part.note for part in labelled if part.note), *notes]
+    return Layout(classes, numbered, tables, Reading(tuple(notes), passed_over, tuple(not_used)))
+
+
+def beside(root: Path, used: set[str], notes: Sequence[str] = ()) -> Reading:
+    """How files in a folder were read: what lies beside those that are used; nothing does beside a single file."""
+    found = tree_of(root) if root.is_dir() else None
+    passed_over, names = unused(found, used) if found else ({}, [])
+    return Reading(tuple(notes), passed_over, tuple(names))
+
+
+def unused(tree: Tree, used: set[str]) -> tuple[dict[str, int], list[str]]:
+    """What of a tree is not used: files counted by kind, and their names, or those of folders of which nothing is."""
+    kinds: Counter[str] = Counter()
+    names: list[str] = []
+
+    def count(folder: Folder) -> bool:
+        """Count a folder; whether something in it is used."""
+        start, any_used, loose = len(names), False, []
+        for name in folder.files:
+            if folder.place(name) in used:
+                any_used = True
+            else:
+                kinds[_kind(name)] += 1
+                loose.append(folder.place(name))
+        for _, inner in sorted(folder.folders.items()):
+            if inner.closed:
+                kinds[inner.closed] += 1
+                loose.append(f"{inner.path}/")
+            else:
+                any_used |= count(inner)
+        if any_used or not folder.path:
+            names[start:start] = loose
+        elif loose or len(names) > start or not folder.files:
+            names[start:] = [f"{folder.path}/"]
+        return any_used
+
+    count(tree.top)
+    return dict(sorted(kinds.items())), names
+
+
+def _kind(name: str) -> str:
+    if is_rubbish(name):
+        return "files that are hidden, or left by a system"
+    ending = suffix(name)
+    if ending in SUFFIXES:
+        return "images without a place among the classes"
+    if ending in UNREAD_SUFFIXES:
+        return f"images in a format that is not read ({ending})"
+    return f"files of another kind ({ending or 'no ending'})"
+
+
+def _at(tree: Tree, folder: Folder) -> str:
+    return f"{tree.root}/{folder.path}" if folder.path else str(tree.root)
+
+
+def _unlabelled(tree: Tree, folder: Folder) -> InputError:
+    return InputError(
+        f"{_at(tree, folder)} holds images without labels: put those of each class into a folder of its name, "
+        "or bring a table beside them, as trainLabels.csv with the columns id and label"
+    )
