@@ -61,6 +61,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
         "orderings": ("models.blocks", "ORDERINGS"),
         "activations": ("models.activations", "ACTIVATIONS"),
         "stems": ("models.stem", "STEMS"),
+        "poolings": ("models.pooling", "POOLINGS"),
         "initialisations": ("models.init", "INITS"),
         "optimizers": ("optim", "OPTIMIZERS"),
         "schedules": ("optim", "SCHEDULES"),
