@@ -50,6 +50,7 @@ def likeness(content: Any, *, ordered: bool) -> str:
             if isinstance(fit(content, expected, ordered=ordered), Fit):
                 preset = [f"preset {name}"] if name else []
                 facts = [*guess.facts, *preset, f"{guess.in_channels} input channels", f"{guess.classes} classes"]
+                facts += ["model.shortcut=identity"] if guess.model.get("shortcut") == "identity" else []
                 usual = choice.merged(Choice.of({"shortcut": "identity"}))  # what it has instead is among the facts
                 return f"{short_name(usual)} ({', '.join(facts)})"
     return ""

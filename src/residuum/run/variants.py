@@ -1,0 +1,110 @@
+"""Other networks that the same tensors would be: one setting changed, a preset, or other constants for the pixels."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from residuum.config import RunConfig
+from residuum.data.normalize import Normalization
+from residuum.errors import InputError
+from residuum.models import MODELS
+from residuum.models.summary import summarize
+from residuum.models.untold import Untold
+from residuum.networks.presets import PRESETS, Pixels, pixels_of, settings_of
+from residuum.registry import Choice
+
+MULTIPLY_ADDS = 2e11
+"""What a search among variants may cost: some ten seconds on a core."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network in evaluation mode with the same tensors, its normalisation, and what makes it, in words of options."""
+
+    words: str
+    network: nn.Module
+    normalization: Normalization
+
+
+def variants(
+    model: Choice, state: Mapping[str, Tensor], found: Untold, normalization: Normalization, *,
+    shape: tuple[int, int, int], classes: int, dataset: str, images: int,
+) -> Iterator[Variant]:  # fmt: skip
+    """The variants of a network, presets first, then one setting, other constants, and two of these at once.
+
+    They end where computing `images` images by each would take too long.
+    """
+    side = next(tensor.shape[-1] for tensor in state.values() if tensor.ndim == 4)
+    single = [(f"--set model.{path}={str(value).lower()}", {f"model.{path}": value})
+              for path, values in found.items() for value in values]  # fmt: skip
+    constants = _constants(normalization, dataset)
+    changes: list[tuple[str, dict[str, Any], Normalization]] = []
+    for name, preset in PRESETS.items():
+        pixels = pixels_of(preset, dataset)
+        own = _affine(pixels) if pixels and len(pixels[0]) == shape[0] else normalization
+        changes.append((f"--preset {name}", settings_of(preset, model, side), own))
+    changes += [(words, settings, normalization) for words, settings in single]
+    changes += [(words, {}, other) for words, other in constants]
+    changes += [(f"{words} {more}", settings, other) for words, settings in single for more, other in constants]
+    changes += [(f"{words} {more}", {**settings, **further}, normalization)
+                for at, (words, settings) in enumerate(single) for more, further in single[at + 1 :]
+                if not {*settings} & {*further}]  # fmt: skip
+    budget = MULTIPLY_ADDS
+    for words, settings, other in changes:
+        network = _network(model, settings, shape, classes, state)
+        if network is None:
+            continue
+        budget -= images * summarize(network, shape).macs
+        if budget < 0:
+            return
+        yield Variant(words, network, other)
+
+
+def first(tried: Iterator[Variant], suits: Callable[[Variant], bool]) -> Variant | None:
+    """The first variant that suits, if any does; one that cannot take the images does not."""
+    for variant in tried:
+        try:
+            if suits(variant):
+                return variant
+        except RuntimeError:
+            continue
+    return None
+
+
+def _constants(normalization: Normalization, dataset: str) -> list[tuple[str, Normalization]]:
+    """Normalisations that public code has, other than this one."""
+    known = [pixels for preset in PRESETS.values() if (pixels := pixels_of(preset, dataset))]
+    channels = len(normalization.mean) or 3
+    known += [((0.5,) * channels, (0.5,) * channels), ((0.0,) * channels, (1.0,) * channels)]
+    found = {}
+    for pixels in known:
+        other = _affine(pixels)
+        if other != normalization and len(pixels[0]) == channels:
+            mean, std = (",".join(f"{value:g}" for value in values) for values in pixels)
+            found[f"--normalize {mean} {std}"] = other
+    return list(found.items())
+
+
+def _affine(pixels: Pixels) -> Normalization:
+    return Normalization("affine", *pixels)
+
+
+def _network(
+    model: Choice, settings: Mapping[str, Any], shape: tuple[int, int, int], classes: int, state: Mapping[str, Tensor]
+) -> nn.Module | None:
+    """The network with some settings changed and the same tensors; None where they do not fit."""
+    try:
+        choice = RunConfig(model=model).changed(settings).model
+        with torch.device("meta"):
+            network = MODELS.build(choice, shape[0], classes)
+    except InputError:
+        return None
+    if {name: tensor.shape for name, tensor in network.state_dict().items()} != {
+        name: tensor.shape for name, tensor in state.items()
+    }:
+        return None
+    network.load_state_dict(dict(state), assign=True)
+    return network.eval()
