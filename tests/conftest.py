@@ -22,3 +22,15 @@ def shared_data() -> Path:
     if not folder.exists():
         pytest.skip("no real CIFAR-10 images here (RESIDUUM_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder with small inputs that once failed; tests that need it skip where it is not."""
+    beside = (
+        Path(os.environ.get("RESIDUUM_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")).parent / "cases"
+    )
+    folder = Path(os.environ.get("RESIDUUM_SHARED_CASES", beside))
+    if not folder.exists():
+        pytest.skip("no inputs that failed here (RESIDUUM_SHARED_CASES)")
+    return folder

@@ -35,7 +35,7 @@ def add(command: Command) -> None:
     p.add_argument(
         "--data",
         help="the data set it was trained on: also scores the weights on its test set "
-        "(default: CIFAR-10, whose images are not needed yet)",
+        "(default: CIFAR-10, or what --set data.dataset says; the images of CIFAR are not needed yet)",
     )
     p.add_argument(
         "--reference", type=Path, metavar="LOGITS", help="logits of its own program, as .pt, .npy or .npz, to compare"
@@ -53,6 +53,7 @@ def add(command: Command) -> None:
 def import_weights(options: argparse.Namespace) -> None:
     """`residuum import-weights FILE …`."""
     from residuum.config import RunConfig, parse_setting
+    from residuum.registry import Choice
     from residuum.run import importing
 
     if options.images and not options.reference:
@@ -63,7 +64,8 @@ def import_weights(options: argparse.Namespace) -> None:
         mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
         settings["data.normalize"] = {"name": "standardize", "mean": mean, "std": std}
     settings |= dict(map(parse_setting, options.set))
-    dataset = None if options.data else importing.cifar10_without_images()
+    name = Choice.of(settings.get("data.dataset", "cifar10")).name
+    dataset = None if options.data or name not in importing.KNOWN else importing.without_images(name)
     imported = importing.read_weights(
         options.file,
         config,

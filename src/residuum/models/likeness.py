@@ -15,7 +15,7 @@ from residuum.models.families.resnet import IMAGENET_BLOCKS
 from residuum.models.mapping import Fit, State, containers, fit, named
 from residuum.networks.names import network, network_names, short_name
 from residuum.networks.presets import PRESETS, settings_of
-from residuum.registry import Choice
+from residuum.registry import Choice, name_of
 
 SHORTCUTS = 8
 """Convolutions in shortcuts that a network may have which is told by the number of its convolutions."""
@@ -40,10 +40,8 @@ def likeness(content: Any, *, ordered: bool) -> str:
     for guess in [*by_name, *(_by_layers(content) if ordered and not by_name else ())]:
         for name in ("", *PRESETS):
             try:
-                model = RunConfig().changed({"model": guess.model}).model
-                choice = (
-                    RunConfig().changed({"model": model, **(settings_of(PRESETS[name], model) if name else {})}).model
-                )
+                config = RunConfig().changed({"model": guess.model})
+                choice = config.changed(settings_of(PRESETS[name], config.model) if name else {}).model
                 expected = _state(choice, guess.in_channels, guess.classes)
             except InputError:
                 continue
@@ -118,8 +116,14 @@ def _by_layers(content: Any) -> Iterator[Guess]:
     if not convs or not heads:
         return
     for name in network_names():
-        model = network(name)
-        kernels = sum(tensor.ndim == 4 for tensor in _state(Choice.of(model), 3, 10).values())
-        if kernels <= len(convs) <= kernels + SHORTCUTS:
-            for shortcut in dict.fromkeys((model.get("shortcut", "projection"), "projection")):
-                yield Guess({**model, "shortcut": shortcut}, (), convs[0].shape[1], len(heads[-1]))
+        model = MODELS.resolve(Choice.of(network(name)))
+        kernels = sum(tensor.ndim == 4 for tensor in _state(model, 3, 10).values())
+        if not kernels <= len(convs) <= kernels + SHORTCUTS:
+            continue
+        widths = model.settings["channels"]
+        channels = [width * len(convs[0]) // widths[0] for width in widths]
+        facts = () if channels == list(widths) else (f"model.channels={channels}",)
+        for shortcut in dict.fromkeys((name_of(model.settings["shortcut"]), "projection")):
+            projects = ("model.shortcut=projection",) if shortcut == "projection" else ()
+            settings = {**network(name), "channels": channels, "shortcut": shortcut}
+            yield Guess(settings, (*facts, *projects), convs[0].shape[1], len(heads[-1]))

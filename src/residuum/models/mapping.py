@@ -123,7 +123,7 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
         },
         chosen.place,
         chosen.matched,
-        tuple(_passed_over(places, chosen)),
+        tuple(_passed_over(places, chosen, expected)),
         tuple(said[1:]),
         _pixels(chosen),
     )
@@ -253,9 +253,10 @@ def _equal(one: Candidate, other: Candidate, expected: State) -> bool:
     return all(torch.equal(one[name], other[name]) for name in expected if not _is_counter(name))
 
 
-def _passed_over(containers: Sequence[Container], chosen: Candidate) -> Iterator[str]:
+def _passed_over(containers: Sequence[Container], chosen: Candidate, expected: State) -> Iterator[str]:
     """The tensors of a file that are not taken, as phrases: a name, or what they lie under and how many they are."""
-    taken, counts, names = set(chosen.raw.values()), Counter[str](), dict[str, str]()
+    taken = {at for name, at in chosen.raw.items() if name in expected}
+    counts, names = Counter[str](), dict[str, str]()
     for container in containers:
         own = container is chosen.container
         for name in container.tensors:

@@ -1,15 +1,15 @@
 """What the tensors of a network do not tell: settings that change its logits, but neither names nor shapes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from math import gcd
 from typing import Any, Literal, get_args, get_origin
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from residuum.errors import InputError
-from residuum.models import MODELS, build
+from residuum.models import MODELS, Network, build
 from residuum.registry import Choice, Setting, Table
 
 ONLY_IN_TRAINING = ("init", "bn_momentum")
@@ -28,25 +28,37 @@ def untold(model: Choice, in_channels: int, classes: int, image_size: tuple[int,
     tried in a shallow and narrow network of the same kind.
     """
     small = _small(model)
-    network = _made(small, in_channels, classes, image_size)
-    if network is None:
-        return {}
+    network = build(small, in_channels, classes, image_size, seed=0).eval()
     images_NCHW = torch.randn(IMAGES, in_channels, *image_size, generator=torch.Generator().manual_seed(0))
     _scatter(network)
-    logits_NK = network(images_NCHW)
-    found: Untold = {}
-    for path, value in _others(MODELS, small):
-        other = _made(_with(small, path.split("."), value), in_channels, classes, image_size)
-        if other is None or _shapes(other) != _shapes(network):
-            continue
-        other.load_state_dict(network.state_dict())
-        try:
-            if torch.equal(other(images_NCHW), logits_NK):
+    state, found = network.state_dict(), dict[str, list[Any]]()
+    with torch.no_grad():
+        logits_NK = network(images_NCHW)
+        for path, value in _others(MODELS, small):
+            other = with_tensors(_with(small, path.split("."), value), in_channels, classes, state)
+            if other is None:
                 continue
-        except RuntimeError:  # images too small for it
-            continue
-        found.setdefault(path, []).append(value)
+            try:
+                same = torch.equal(other(images_NCHW), logits_NK)
+            except RuntimeError:  # images too small for it
+                continue
+            if not same:
+                found.setdefault(path, []).append(value)
     return found
+
+
+def with_tensors(model: Choice, in_channels: int, classes: int, state: Mapping[str, Tensor]) -> Network | None:
+    """The network of a model choice with given tensors, in evaluation mode; None where they are not of its shapes."""
+    try:
+        with torch.device("meta"):
+            network = MODELS.build(model, in_channels, classes)
+    except InputError:
+        return None
+    shapes = [{name: tensor.shape for name, tensor in one.items()} for one in (network.state_dict(), state)]
+    if shapes[0] != shapes[1]:
+        return None
+    network.load_state_dict(dict(state), assign=True)
+    return network.eval()
 
 
 def _small(model: Choice) -> Choice:
@@ -65,14 +77,6 @@ def _small(model: Choice) -> Choice:
     return Choice.of({"name": model.name, **settings})
 
 
-def _made(model: Choice, in_channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module | None:
-    """The network in evaluation mode; None if there is none with these settings."""
-    try:
-        return build(model, in_channels, classes, image_size, seed=0).eval()
-    except InputError:
-        return None
-
-
 def _scatter(network: nn.Module) -> None:
     """Give batch norms and biases values of a trained network's kind: at their start they hide what they do."""
     source = torch.Generator().manual_seed(1)
@@ -81,10 +85,6 @@ def _scatter(network: nn.Module) -> None:
             noise = torch.rand(tensor.shape, generator=source)
             positive = name.endswith(("weight", "running_var"))
             tensor.copy_(2 * noise + 1 if positive else noise - 0.5)  # wide enough to reach the bend of ReLU6
-
-
-def _shapes(network: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
 def _others(table: Table[Any], choice: Choice, prefix: str = "") -> Iterator[tuple[str, Any]]:

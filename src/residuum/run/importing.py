@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from residuum.config import RunConfig, identity
 from residuum.data.batches import normalise_for_network
 from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets import cifar10
+from residuum.data.datasets import cifar10, cifar100
 from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.engine.state import Progress
@@ -73,10 +73,19 @@ def _at(choice: Choice, path: str) -> Any:
     return name_of(value.model_dump() if isinstance(value, Choice) else value)
 
 
-def cifar10_without_images() -> Dataset:
-    """Shape and classes of CIFAR-10 with one black image: all that its weights need until they are evaluated."""
+KNOWN = {"cifar10": cifar10.LAYOUT.classes, "cifar100": cifar100.layout("fine").classes}
+"""Classes of the data sets of 3×32×32 pixels whose weights are imported without any of their images."""
+
+
+def without_images(name: str) -> Dataset:
+    """Shape and classes of a known data set with one black image: all that its weights need until they are scored."""
     black = Split(np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64))
-    return Dataset("cifar10", cifar10.LAYOUT.classes, black, black, fingerprint="")
+    return Dataset(name, KNOWN[name], black, black, fingerprint="")
+
+
+def cifar10_without_images() -> Dataset:
+    """CIFAR-10 without its images."""
+    return without_images("cifar10")
 
 
 def import_weights(file: Path, config: RunConfig, runs: Path, dataset: Dataset | None = None) -> RunRecord:
@@ -133,7 +142,8 @@ def read_weights(
             config = config.changed({"data.normalize": constants})
             _check_constants(config.data.normalize)
         elif not estimates or not dataset.fingerprint:  # one black image tells nothing
-            lacks = f"preset {preset!r} has no constants for {config.data.dataset.name}; " if preset else ""
+            has = " and ".join(name for name in chosen.pixels if name) if chosen else ""
+            lacks = f"preset {preset!r} has no constants for {dataset.name}, but for {has}; " if preset else ""
             text = "say how images were normalised, as 0.4914,0.4822,0.4465 0.2470,0.2435,0.2616"
             raise InputError(f"{lacks}{text}{'' if preset else ', or name a preset'}", argument="normalize")
     resolved, data = assemble.resolve(config, dataset)

@@ -4,15 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from residuum.config import RunConfig
 from residuum.data.normalize import Normalization
-from residuum.errors import InputError
-from residuum.models import MODELS
 from residuum.models.summary import summarize
-from residuum.models.untold import Untold
+from residuum.models.untold import Untold, with_tensors
 from residuum.networks.presets import PRESETS, Pixels, pixels_of, settings_of
 from residuum.registry import Choice
 
@@ -54,7 +51,7 @@ def variants(
                 if not {*settings} & {*further}]  # fmt: skip
     budget = MULTIPLY_ADDS
     for words, settings, other in changes:
-        network = _network(model, settings, shape, classes, state)
+        network = with_tensors(_changed(model, settings), shape[0], classes, state)
         if network is None:
             continue
         budget -= images * summarize(network, shape).macs
@@ -92,19 +89,6 @@ def _affine(pixels: Pixels) -> Normalization:
     return Normalization("affine", *pixels)
 
 
-def _network(
-    model: Choice, settings: Mapping[str, Any], shape: tuple[int, int, int], classes: int, state: Mapping[str, Tensor]
-) -> nn.Module | None:
-    """The network with some settings changed and the same tensors; None where they do not fit."""
-    try:
-        choice = RunConfig(model=model).changed(settings).model
-        with torch.device("meta"):
-            network = MODELS.build(choice, shape[0], classes)
-    except InputError:
-        return None
-    if {name: tensor.shape for name, tensor in network.state_dict().items()} != {
-        name: tensor.shape for name, tensor in state.items()
-    }:
-        return None
-    network.load_state_dict(dict(state), assign=True)
-    return network.eval()
+def _changed(model: Choice, settings: Mapping[str, Any]) -> Choice:
+    """A model choice with settings changed by their dotted paths."""
+    return RunConfig(model=model).changed(settings).model
