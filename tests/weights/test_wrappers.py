@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import re
 import types
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from residuum.config import RunConfig
+from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import build
 from residuum.models.foreign import fitted, load_foreign, read_foreign
 from residuum.networks.names import network
+from residuum.networks.presets import PRESETS, settings_of
 from residuum.registry import Choice
 
 
@@ -255,7 +257,7 @@ def test_blocks_that_do_not_come_out_as_blocks_are_not_matched(tmp_path):
 @pytest.mark.parametrize("name", published.PUBLISHED)
 def test_a_hint_names_a_network_that_loads(name, tmp_path):
     """The wrong network is refused with a line from which the right one can be written; written so, it loads."""
-    theirs, preset, model, _, _ = published.made(name)
+    theirs, *_ = published.made(name)
     torch.save(theirs.state_dict(), tmp_path / "w.pt")
     wrong = build(Choice(**network("resnet26")), 3, 10, (32, 32), 0)
     with pytest.raises(InputError) as refused:
@@ -263,23 +265,12 @@ def test_a_hint_names_a_network_that_loads(name, tmp_path):
     said = str(refused.value)
     assert "\n" not in said
     assert "these look like the weights of " in said
-    name_, _, facts = said.partition("these look like the weights of ")[2].partition(" (")
-    facts = facts.removesuffix(")").replace(", ", "\n").split("\n")
-    text = ", ".join(facts)
-    settings = {}
-    for part in text.replace("], ", "]; ").split("; "):
-        for one in [part] if part.startswith("model.channels") else part.split(", "):
-            if one.startswith("model."):
-                key, _, value = one.partition("=")
-                settings[key] = eval(value) if value[0] in "[0123456789" else {"true": True}.get(value, value)
-    config = RunConfig().changed({"model": name_, **settings})
-    chosen = next((one.removeprefix("preset ") for one in facts if one.startswith("preset ")), "")
-    if chosen:
-        from residuum.networks.presets import PRESETS, settings_of
-
-        config = config.changed(settings_of(PRESETS[chosen], config.model)).changed(settings)
-    classes = next(int(one.split()[0]) for one in facts if one.endswith("classes"))
-    net = build(config.model, 3, classes, (32, 32), 0)
+    short, facts = re.search(r"these look like the weights of (\S+) \((.*)\)$", said).groups()
+    settings = dict(parse_setting("=".join(one)) for one in re.findall(r"(model\.\w+)=(\[.*?\]|[\w.]+)", facts))
+    config = RunConfig().changed({"model": short, **settings})
+    for preset in re.findall(r"preset (\w+)", facts):
+        config = config.changed(settings_of(PRESETS[preset], config.model)).changed(settings)
+    net = build(config.model, 3, int(re.search(r"(\d+) classes", facts)[1]), (32, 32), 0)
     load_foreign(tmp_path / "w.pt", net)
 
 

@@ -191,7 +191,8 @@ def check_reference(
     better = first(tried, lambda one: compare(one.network, one.normalization, reference).agrees)
     text = f"the logits differ from those in {logits} by up to {found.difference:.3g}, and the class is the same for "
     text += f"{found.agreeing} of {found.images} images; nothing was written"
-    raise InputError(f"{text}; with {better.words} they agree" if better else text, argument="reference")
+    why = "; that may be TF32 or half precision: fp32 logits tell" if found.rough else ""
+    raise InputError(f"{text}; with {better.words} they agree" if better else f"{text}{why}", argument="reference")
 
 
 def _variants(imported: Imported, images: int) -> Iterator[Variant]:

@@ -13,8 +13,8 @@ from residuum.models.untold import Untold, with_tensors
 from residuum.networks.presets import PRESETS, Pixels, pixels_of, settings_of
 from residuum.registry import Choice
 
-MULTIPLY_ADDS = 2e11
-"""What a search among variants may cost: some ten seconds on a core."""
+MULTIPLY_ADDS, MOST = 2e11, 200
+"""What a search among variants may cost, some ten seconds on a core, and how many are tried at most."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def variants(
                 for at, (words, settings) in enumerate(single) for more, further in single[at + 1 :]
                 if not {*settings} & {*further}]  # fmt: skip
     budget = MULTIPLY_ADDS
-    for words, settings, other in changes:
+    for words, settings, other in changes[:MOST]:
         network = with_tensors(_changed(model, settings), shape[0], classes, state)
         if network is None:
             continue
