@@ -13,7 +13,7 @@ from residuum.models.untold import Untold, with_tensors
 from residuum.networks.presets import PRESETS, Pixels, pixels_of, settings_of
 from residuum.registry import Choice
 
-MULTIPLY_ADDS, MOST = 2e11, 200
+MULTIPLY_ADDS, MOST = 2e11, 150
 """What a search among variants may cost, some ten seconds on a core, and how many are tried at most."""
 
 
@@ -49,15 +49,12 @@ def variants(
     changes += [(f"{words} {more}", {**settings, **further}, normalization)
                 for at, (words, settings) in enumerate(single) for more, further in single[at + 1 :]
                 if not {*settings} & {*further}]  # fmt: skip
-    budget = MULTIPLY_ADDS
-    for words, settings, other in changes[:MOST]:
+    made = with_tensors(model, shape[0], classes, state)
+    cost = images * summarize(made, shape).macs if made else 0
+    for words, settings, other in changes[: min(MOST, int(MULTIPLY_ADDS / max(cost, 1)))]:
         network = with_tensors(_changed(model, settings), shape[0], classes, state)
-        if network is None:
-            continue
-        budget -= images * summarize(network, shape).macs
-        if budget < 0:
-            return
-        yield Variant(words, network, other)
+        if network is not None:
+            yield Variant(words, network, other)
 
 
 def first(tried: Iterator[Variant], suits: Callable[[Variant], bool]) -> Variant | None:
