@@ -202,6 +202,21 @@ def test_images_are_named_or_found_and_wrong_ones_are_one_line(run, akamaster):
     assert "fewer than it says" in refused(run, *reference)
 
 
+def test_channels_in_another_order_are_told_or_found(run, akamaster):
+    pixels = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    torch.save({"images": IMAGES, "logits": published.logits(akamaster, IMAGES.flip(1), pixels)}, "logits.pt")
+    words = (*NARROW, "--normalize", "0.4,0.5,0.6", "0.2,0.25,0.3", "--reference", "logits.pt", "--json")
+    assert "with --channels bgr they agree" in refused(run, *words)
+    code, out, err = run("import-weights", "w.pth", *words, "--channels", "bgr")
+    assert code == 0, err
+    record = read_record(Path(json.loads(out)["folder"]))
+    expected_NK = published.logits(akamaster, IMAGES.flip(1), pixels)
+    torch.testing.assert_close(predict.logits(predict.load(record), IMAGES), expected_NK, rtol=0, atol=1e-4)
+    assert record.data.normalization.mean == pytest.approx((0.6, 0.5, 0.4))
+    code, _, err = run("import-weights", "w.pth", *words[:-3], "--channels", "bgr")
+    assert "BGR pixels in [0, 1] less 0.4,0.5,0.6, over 0.2,0.25,0.3" in err
+
+
 def test_a_small_difference_may_be_half_precision(run, akamaster, few):
     logits_NK = published.logits(akamaster, IMAGES, PIXELS)
     torch.save({"images": IMAGES, "logits": logits_NK.bfloat16()}, "logits.pt")

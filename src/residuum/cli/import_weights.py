@@ -44,6 +44,9 @@ def add(command: Command) -> None:
         "--images", type=Path, metavar="FILE", help="their images (default: in LOGITS or beside it, or test images)"
     )
     p.add_argument(
+        "--channels", choices=("rgb", "bgr"), default="rgb", help="their order in training, and that of --normalize"
+    )
+    p.add_argument(
         "--key", default="", help="where in the file the weights lie, if it holds several, as state_dict_ema"
     )
     set_option(p, "a setting, as model.channels=[8,8,8]; stands over the preset")
@@ -74,6 +77,7 @@ def import_weights(options: argparse.Namespace) -> None:
         key=options.key,
         settings=settings,
         estimates="data.normalize" in settings,
+        channels=options.channels,
     )
     compared = None
     if options.reference:
@@ -103,8 +107,13 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
     if said:
         lines.append(f"passed over in {imported.file.name}: {', '.join(said)}")
     constants = imported.data.normalization
-    mean, std = (",".join(f"{value:.4g}" for value in values) for values in (constants.mean, constants.std))
-    pixels = f"RGB pixels in [0, 1] less {mean}, over {std}" if mean else "pixels standardised image by image"
+    turned = -1 if imported.channels == "bgr" else 1
+    mean, std = (",".join(f"{value:.4g}" for value in values[::turned]) for values in (constants.mean, constants.std))
+    pixels = (
+        f"{imported.channels.upper()} pixels in [0, 1] less {mean}, over {std}"
+        if mean
+        else "pixels standardised image by image"
+    )
     assumed = [f"{path}={_text(value)}" for path, value in imported.assumed.items()]
     if compared:
         lines.append(f"the logits of {compared.images} images ({compared.source}) are those of the reference, "

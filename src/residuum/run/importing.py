@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,8 +36,10 @@ from residuum.registry import Choice, name_of
 from residuum.run import assemble
 from residuum.run.assemble import Data
 from residuum.run.reference import TEST, Compared, compare, read_reference
-from residuum.run.variants import Variant, first, variants
+from residuum.run.variants import Variant, first, turned_round, variants
 
+Channels = Literal["rgb", "bgr"]
+"""The order in which a network was given the channels of its images; ours always have red first."""
 SCORED = 64
 """Training images on which other settings for imported weights are tried."""
 ORIGIN = "origin.json"
@@ -58,6 +60,7 @@ class Imported:
     fit: Fit
     untold: Untold
     preset: str
+    channels: Channels
 
     @property
     def assumed(self) -> dict[str, Any]:
@@ -109,12 +112,15 @@ def read_weights(
     key: str = "",
     settings: Mapping[str, Any] | None = None,
     estimates: bool = True,
+    channels: Channels = "rgb",
 ) -> Imported:
     """A public state dict in the network that `config` names, changed by a preset and then by `settings`.
 
     The images are normalised as `config` says; where it gives no constants, by those of the preset, those that lie in
     the file, or, with `estimates`, those of the training images. A `dataset` that is given tells shape and classes, and
     nothing is read. `key` says where in the file the weights lie, if it holds several. In fp32 unless told otherwise.
+    `channels` is the order that the network was trained with; constants are given in that order, and the first
+    convolution is turned round for ours.
 
     Raises:
         InputError: the file is not a state dict of that network, settings do not go together, or nothing says how
@@ -129,11 +135,10 @@ def read_weights(
         config = config.changed(presets.settings_of(chosen, config.model, _first_side(foreign))).changed(settings)
     _check_constants(config.data.normalize)
     dataset = dataset or assemble.dataset_of(config.data)
-    channels, height, width = dataset.train.images_NCHW.shape[1:]
+    in_channels, height, width = dataset.train.images_NCHW.shape[1:]
     model = MODELS.resolve(config.model, "model")
-    network = build(model, channels, len(dataset.classes), (height, width), config.train.seed)
+    network = build(model, in_channels, len(dataset.classes), (height, width), config.train.seed)
     found = fitted(foreign, network, key)
-    network.load_state_dict(found.state)
     if config.data.normalize.name == "standardize" and config.data.normalize.settings.get("mean") is None:
         known = presets.pixels_of(chosen, config.data.dataset.name) if chosen else None
         mean, std = known or (found.pixels.get("mean"), found.pixels.get("std"))
@@ -146,9 +151,15 @@ def read_weights(
             lacks = f"preset {preset!r} has no constants for {dataset.name}, but for {has}; " if preset else ""
             text = "say how images were normalised, as 0.4914,0.4822,0.4465 0.2470,0.2435,0.2616"
             raise InputError(f"{lacks}{text}{'' if preset else ', or name a preset'}", argument="normalize")
+    if channels == "bgr":
+        found = replace(found, state=turned_round(found.state))
+        normalize = config.data.normalize
+        config = config.changed({f"data.normalize.{name}": list(reversed(normalize.settings[name]))
+                                 for name in ("mean", "std") if normalize.settings.get(name)})  # fmt: skip
+    network.load_state_dict(found.state)
     resolved, data = assemble.resolve(config, dataset)
-    others = untold(model, channels, len(dataset.classes), (height, width))
-    return Imported(file, resolved, data, network.eval(), found, others, preset)
+    others = untold(model, in_channels, len(dataset.classes), (height, width))
+    return Imported(file, resolved, data, network.eval(), found, others, preset, channels)
 
 
 def _first_side(foreign: Foreign) -> int:
@@ -207,6 +218,7 @@ def _variants(imported: Imported, images: int) -> Iterator[Variant]:
         classes=len(data.dataset.classes),
         dataset=data.dataset.name,
         images=images,
+        channels=imported.channels,
     )
 
 
@@ -273,6 +285,7 @@ def origin(imported: Imported, reference: Compared | None = None) -> dict[str, A
         "passed_over": list(found.passed_over),
         "fit_too": list(found.others),
         "preset": imported.preset,
+        "channels": imported.channels,
         "assumed": imported.assumed,
         "reference": reference and asdict(reference),
     }

@@ -29,6 +29,7 @@ class Variant:
 def variants(
     model: Choice, state: Mapping[str, Tensor], found: Untold, normalization: Normalization, *,
     shape: tuple[int, int, int], classes: int, dataset: str, images: int,
+    channels: str,
 ) -> Iterator[Variant]:  # fmt: skip
     """The variants of a network, presets first, then one setting, other constants, and two of these at once.
 
@@ -45,6 +46,8 @@ def variants(
         changes.append((f"--preset {name}", settings_of(preset, model, side), own))
     changes += [(words, settings, normalization) for words, settings in single]
     changes += [(words, {}, other) for words, other in constants]
+    other_order = f"--channels {'rgb' if channels == 'bgr' else 'bgr'}"
+    changes += [(other_order, {}, _reversed(normalization))] if shape[0] == 3 else []
     changes += [(f"{words} {more}", settings, other) for words, settings in single for more, other in constants]
     changes += [(f"{words} {more}", {**settings, **further}, normalization)
                 for at, (words, settings) in enumerate(single) for more, further in single[at + 1 :]
@@ -52,7 +55,8 @@ def variants(
     made = with_tensors(model, shape[0], classes, state)
     cost = images * summarize(made, shape).macs if made else 0
     for words, settings, other in changes[: min(MOST, int(MULTIPLY_ADDS / max(cost, 1)))]:
-        network = with_tensors(_changed(model, settings), shape[0], classes, state)
+        tensors = turned_round(state) if words == other_order else state
+        network = with_tensors(_changed(model, settings), shape[0], classes, tensors)
         if network is not None:
             yield Variant(words, network, other)
 
@@ -80,6 +84,16 @@ def _constants(normalization: Normalization, dataset: str) -> list[tuple[str, No
             mean, std = (",".join(f"{value:g}" for value in values) for values in pixels)
             found[f"--normalize {mean} {std}"] = other
     return list(found.items())
+
+
+def turned_round(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors for images with their channels in the reverse order: the first convolution is turned round."""
+    name = next(name for name, tensor in state.items() if tensor.ndim == 4)
+    return {**state, name: state[name].flip(1)}
+
+
+def _reversed(normalization: Normalization) -> Normalization:
+    return Normalization(normalization.kind, normalization.mean[::-1], normalization.std[::-1])
 
 
 def _affine(pixels: Pixels) -> Normalization:
