@@ -167,6 +167,7 @@ def test_logits_are_compared_in_whatever_form_they_come(run, akamaster, form):
     said = json.loads(out)["reference"]
     assert (said["agrees"], said["images"], said["agreeing"]) == (True, 9, 9)
     assert "the logits of 9 images" in err
+    assert ("pixels are still assumed: RGB" in err) == (form == "normalised")
     wrong = ("--set", "model.shortcut.zeros=after")
     code, out, err = run(
         "import-weights", "w.pth", *NARROW, *NORMALIZE, "--reference", "logits.pt", "--runs", "other", *wrong

@@ -116,8 +116,10 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
     )
     assumed = [f"{path}={_text(value)}" for path, value in imported.assumed.items()]
     if compared:
-        lines.append(f"the logits of {compared.images} images ({compared.source}) are those of the reference, "
-                     f"to {compared.difference:.1g}")  # fmt: skip
+        lines.append(
+            f"the logits of {compared.images} images ({compared.source}) are those of the reference, "
+            f"to {compared.difference:.1g}{'' if compared.pixels else '; pixels are still assumed: ' + pixels}"
+        )
     elif assumed:
         as_in = f" as in {PRESETS[imported.preset].code}" if imported.preset else ""
         lines.append(f"not told by the tensors, so assumed{as_in}: {', '.join(assumed)}, {pixels}; "

@@ -45,7 +45,8 @@ class Reference:
 class Compared:
     """How far a network's logits are from others: the largest difference, and of how many images the class agrees.
 
-    `rough`: they are as near as TF32 and half precision are to fp32. `source` is where the images are from.
+    `rough`: they are as near as TF32 and half precision are to fp32. `pixels`: the normalisation of pixels was compared
+    too. `source` is where the images are from.
     """
 
     difference: float
@@ -53,6 +54,7 @@ class Compared:
     images: int
     agrees: bool
     rough: bool
+    pixels: bool
     source: str
 
 
@@ -66,7 +68,7 @@ def compare(network: nn.Module, normalization: Normalization, reference: Referen
     agreeing = int((logits_NK.argmax(1) == expected_NK.argmax(1)).sum())
     largest = float(expected_NK.abs().max())
     agrees, rough = difference <= RELATIVE * largest + ABSOLUTE, difference <= ROUGH * largest
-    return Compared(difference, agreeing, len(images_NCHW), agrees, rough, reference.source)
+    return Compared(difference, agreeing, len(images_NCHW), agrees, rough, reference.pixels, reference.source)
 
 
 def read_reference(
