@@ -79,6 +79,23 @@ def test_it_says_what_the_tensors_do_not_tell_and_what_was_passed_over(run, akam
     assert kept == {key: said[key] for key in kept}
 
 
+def test_a_linear_layer_from_elsewhere_and_layers_by_their_order_are_told(run, akamaster):
+    state = akamaster.state_dict()
+    torch.save(
+        {f"encoder.{n}" if n[:6] != "linear" else n.replace("linear", "head"): t for n, t in state.items()}, "w.pth"
+    )
+    code, _, err = run("import-weights", "w.pth", *NARROW, *NORMALIZE)
+    assert (code, "the linear layer lay elsewhere in the file: 'head.weight' is the only one that fits" in err) == (
+        0,
+        True,
+    )
+    torch.save(
+        {n.replace("conv", "c").replace("layer", "stage").replace("bn", "norm"): t for n, t in state.items()}, "w.pth"
+    )
+    code, _, err = run("import-weights", "w.pth", *NARROW, *NORMALIZE)
+    assert (code, "(it begins with 'c1'): its layers were matched by order and shape" in err) == (0, True), err
+
+
 def test_a_preset_names_its_code_and_needs_no_normalisation(run, akamaster):
     code, out, err = run("import-weights", "w.pth", *NARROW, "--preset", "akamaster", "--json")
     assert code == 0, err
@@ -134,6 +151,11 @@ def test_without_constants_it_asks_and_those_in_the_file_are_taken(run, akamaste
     assert code == 0, err
     constants = read_record(Path(json.loads(out)["folder"])).data.normalization
     assert (constants.mean, constants.std) == (pytest.approx((0.4, 0.5, 0.6)), pytest.approx((0.2, 0.3, 0.25)))
+    code, _, err = run("import-weights", "w.pth", *NARROW, *NORMALIZE)
+    assert (code, "the file has another mean and deviation of its own, 0.4,0.5,0.6 and 0.2,0.3,0.25, which" in err) == (
+        0,
+        True,
+    )
     torch.save({"mean": 255 * mean, "std": 255 * std, **akamaster.state_dict()}, "w.pth")
     code, _, err = run("import-weights", "w.pth", *NARROW)
     assert (code, "÷ 255?" in err) == (2, True)

@@ -101,6 +101,8 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
     if found.matched:
         lines.append(f"the file has other names (it begins with {found.matched!r}): its layers were matched by order "
                      "and shape, in the one way that fits")  # fmt: skip
+    if found.head:
+        lines.append(f"the linear layer lay elsewhere in the file: {found.head!r} is the only one that fits")
     others = [f"{place}, whose weights fit too (--key {place})" for place in found.others]
     over = [one for one in found.passed_over if not any(one.startswith(place) for place in found.others)]
     said = [*others, *over[:SHOWN], *([f"{len(over) - SHOWN} more"] if len(over) > SHOWN else [])]
@@ -109,11 +111,13 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
     constants = imported.data.normalization
     turned = -1 if imported.channels == "bgr" else 1
     mean, std = (",".join(f"{value:.4g}" for value in values[::turned]) for values in (constants.mean, constants.std))
-    pixels = (
-        f"{imported.channels.upper()} pixels in [0, 1] less {mean}, over {std}"
-        if mean
-        else "pixels standardised image by image"
-    )
+    order = f"{imported.channels.upper()} " if imported.data.shape[0] == 3 else ""
+    pixels = f"{order}pixels " + (f"in [0, 1] less {mean}, over {std}" if mean else "standardised image by image")
+    own = [found.pixels.get(name, values) for name, values in (("mean", constants.mean), ("std", constants.std))]
+    if any(abs(a - b) > 1e-4 for one, other in zip(own, (constants.mean, constants.std), strict=True)
+           for a, b in zip(one, other[::turned], strict=False)):  # fmt: skip
+        said_own = " and ".join(",".join(f"{value:.4g}" for value in values) for values in own)
+        lines.append(f"the file has another mean and deviation of its own, {said_own}, which are not used")
     assumed = [f"{path}={_text(value)}" for path, value in imported.assumed.items()]
     if compared:
         lines.append(

@@ -30,13 +30,15 @@ class Fit:
     """The weights of a network as a file has them, with the network's names, shapes and types, on the CPU.
 
     `place` is where they lay: keys and the prefix of their names. `matched` is the name of the first tensor where names
-    told nothing, and the order of the layers did. `passed_over` are other tensors of the file, as phrases, and `others`
-    the places of other weights that fit as well. `pixels` are the `mean` and the `std` that lay beside them.
+    told nothing, and the order of the layers did; `head` that of the linear layer where it lay elsewhere. `passed_over`
+    are other tensors of the file, as phrases, and `others` the places of other weights that fit as well. `pixels` are
+    the `mean` and the `std` that lay beside them.
     """
 
     state: dict[str, Tensor]
     place: str
     matched: str
+    head: str
     passed_over: tuple[str, ...]
     others: tuple[str, ...]
     pixels: Mapping[str, tuple[float, ...]]
@@ -123,6 +125,9 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
         },
         chosen.place,
         chosen.matched,
+        next(
+            (at for name, at in chosen.raw.items() if name == _head(expected) and not at.startswith(chosen.prefix)), ""
+        ),
         tuple(_passed_over(places, chosen, expected)),
         tuple(said[1:]),
         _pixels(chosen),
@@ -172,16 +177,22 @@ def _renamed(name: str) -> str:
 
 def _with_head(container: Container, raw: Mapping[str, str], expected: State) -> Mapping[str, str]:
     """The names with those of a linear layer, where it is lacking and exactly one elsewhere has its shapes."""
-    weights = [name for name, tensor in expected.items() if tensor.ndim == 2]
-    if len(weights) != 1 or weights[0] in raw:
+    weight = _head(expected)
+    if not weight or weight in raw:
         return raw
-    weight, bias = weights[0], weights[0].removesuffix("weight") + "bias"
+    bias = weight.removesuffix("weight") + "bias"
     fitting = []
     for name, tensor in container.tensors.items():
         other = name.removesuffix("weight") + "bias"
         if name.endswith("weight") and tensor.shape == expected[weight].shape and name not in raw.values():
             fitting += [(name, other)] if other in container.tensors else []
     return {**raw, weight: fitting[0][0], bias: fitting[0][1]} if len(fitting) == 1 else raw
+
+
+def _head(expected: State) -> str:
+    """The name of the weight of the only linear layer; empty where there are more or none."""
+    weights = [name for name, tensor in expected.items() if tensor.ndim == 2]
+    return weights[0] if len(weights) == 1 else ""
 
 
 def _is_counter(name: str) -> bool:

@@ -282,6 +282,7 @@ def origin(imported: Imported, reference: Compared | None = None) -> dict[str, A
         "file": imported.file.name,
         "place": found.place,
         "matched_by_order_from": found.matched,
+        "head": found.head,
         "passed_over": list(found.passed_over),
         "fit_too": list(found.others),
         "preset": imported.preset,

@@ -110,7 +110,7 @@ def read_reference(
         text = f"{source}: {len(images_NCHW)} images for {len(logits_NK)} rows of logits"
         raise InputError(text, argument="reference")
     values_NCHW, pixels = _values(images_NCHW)
-    return Reference(logits_NK.float(), values_NCHW, pixels, str(source))
+    return Reference(logits_NK.float(), values_NCHW, pixels, source.name)
 
 
 def _in_order(images: Tensor, shape: tuple[int, int, int], source: Path) -> Tensor:
