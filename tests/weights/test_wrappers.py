@@ -135,7 +135,9 @@ REAL = {
 def test_what_training_frameworks_write_loads(wrapping, zipped, tmp_path):
     net = made()
     torch.save(REAL[wrapping](net.state_dict()), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
-    assert holds(found(tmp_path / "w.pt", net), net)
+    fit = found(tmp_path / "w.pt", net)
+    assert holds(fit, net)
+    assert fit.head == ("head.weight" if wrapping == "head beside its encoder" else "")
 
 
 def test_weights_before_their_average_and_the_other_is_named_and_can_be_chosen(tmp_path):
@@ -146,6 +148,12 @@ def test_weights_before_their_average_and_the_other_is_named_and_can_be_chosen(t
         assert holds(fit, net)
         assert (fit.place, fit.others) == (ours, (theirs,))
         assert holds(found(tmp_path / "w.pt", average, key=theirs), average)
+    broken = average.state_dict() | {"bn1.bias": torch.full((4,), torch.nan)}
+    torch.save({"state_dict_ema": broken, "state_dict": net.state_dict()}, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", net), net)
+    torch.save({"state_dict_ema": net.state_dict(), "state_dict": broken}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"'bn1\.bias' holds values that are not finite"):
+        load_foreign(tmp_path / "w.pt", net)
     both = prefixed(net.state_dict(), "model.") | prefixed(average.state_dict(), "ema_model.module.")
     torch.save({"state_dict": both}, tmp_path / "w.pt")
     assert holds(found(tmp_path / "w.pt", net), net)

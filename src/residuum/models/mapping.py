@@ -67,6 +67,7 @@ class Candidate:
     prefix: str
     raw: Mapping[str, str]
     matched: str = ""
+    head: str = ""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.container.tensors[self.raw[name]]
@@ -106,11 +107,11 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
             return Misfit(f"nothing under {key!r} is the weights of this network")
     if not fits:
         return Misfit(f"not the weights of this network: {_first_problem(places, near, expected)}", another=True)
-    for problem in (_unusable(one, expected) for one in fits):
-        if problem:
-            return Misfit(problem)
     chosen, *rest = sorted(fits, key=lambda one: one.rank)
-    others = [one for one in rest if not _equal(one, chosen, expected)]
+    problem = _unusable(chosen, expected)
+    if problem:
+        return Misfit(problem)
+    others = [one for one in rest if _unusable(one, expected) or not _equal(one, chosen, expected)]
     said = list(dict.fromkeys(one.place or "the top level" for one in (chosen, *others)))
     if others and others[0].rank == chosen.rank:
         if len(said) == 1:
@@ -125,9 +126,7 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
         },
         chosen.place,
         chosen.matched,
-        next(
-            (at for name, at in chosen.raw.items() if name == _head(expected) and not at.startswith(chosen.prefix)), ""
-        ),
+        chosen.head,
         tuple(_passed_over(places, chosen, expected)),
         tuple(said[1:]),
         _pixels(chosen),
@@ -168,7 +167,9 @@ def _by_name(container: Container, expected: State) -> Iterator[Candidate]:
         prefix = found.removesuffix(first)
         inner = {name.removeprefix(prefix): at for name, at in raw.items() if name.startswith(prefix)}
         if not prefix or 2 * len(inner) > len(expected):
-            yield Candidate(container, raw[found].removesuffix(first), _with_head(container, inner, expected))
+            own = raw[found].removesuffix(first) if raw[found].endswith(first) else prefix
+            whole = _with_head(container, inner, expected)
+            yield Candidate(container, own, whole, head=whole[_head(expected)] if len(whole) > len(inner) else "")
 
 
 def _renamed(name: str) -> str:
@@ -261,7 +262,8 @@ def _unusable(one: Candidate, expected: State) -> str:
 
 def _equal(one: Candidate, other: Candidate, expected: State) -> bool:
     """Whether two candidates are the same weights."""
-    return all(torch.equal(one[name], other[name]) for name in expected if not _is_counter(name))
+    pairs = [(one[name], other[name]) for name in expected if not _is_counter(name)]
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
 
 
 def _passed_over(containers: Sequence[Container], chosen: Candidate, expected: State) -> Iterator[str]:
