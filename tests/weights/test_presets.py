@@ -77,6 +77,17 @@ def test_another_preset_is_refused_or_caught_by_the_logits_and_the_right_one_is_
     assert bool(caught) == loads
 
 
+@pytest.mark.parametrize("name", [name for name, row in published.PUBLISHED.items() if row[1].startswith("preact")])
+def test_pre_activated_networks_of_public_code_are_known_by_their_tensors(name, tmp_path):
+    network, preset, model, dataset, pixels = published.made(name)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    imported = read(tmp_path / "w.pth", model, dataset, "")
+    assert imported.preset == preset
+    expected_NK = published.logits(network, IMAGES, pixels)
+    found_NK = logits(imported, tmp_path / "runs")
+    torch.testing.assert_close(found_NK, expected_NK, rtol=0, atol=1e-5 * float(expected_NK.abs().max()))
+
+
 def _as_is(preset, right, model, dataset):
     """Whether a preset means the very network and pixels that another one did."""
     from residuum.models import MODELS

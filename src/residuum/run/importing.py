@@ -21,7 +21,7 @@ from residuum.engine.state import Progress
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.models.foreign import Foreign, fitted, read_foreign
-from residuum.models.mapping import Fit, containers
+from residuum.models.mapping import Fit, containers, fit
 from residuum.models.untold import Untold, untold
 from residuum.networks import presets
 from residuum.networks.names import short_name
@@ -119,6 +119,7 @@ def read_weights(
     The images are normalised as `config` says; where it gives no constants, by those of the preset, those that lie in
     the file, or, with `estimates`, those of the training images. A `dataset` that is given tells shape and classes, and
     nothing is read. `key` says where in the file the weights lie, if it holds several. In fp32 unless told otherwise.
+    Pre-activated networks of public code have tensors of their own, by which its preset is found where none is named.
     `channels` is the order that the network was trained with; constants are given in that order, and the first
     convolution is turned round for ours.
 
@@ -138,7 +139,14 @@ def read_weights(
     in_channels, height, width = dataset.train.images_NCHW.shape[1:]
     model = MODELS.resolve(config.model, "model")
     network = build(model, in_channels, len(dataset.classes), (height, width), config.train.seed)
-    found = fitted(foreign, network, key)
+    try:
+        found = fitted(foreign, network, key)
+    except InputError:
+        like = _like(foreign, config, in_channels, len(dataset.classes)) if not chosen else ""
+        if not like:
+            raise
+        return read_weights(file, config, dataset, preset=like, key=key, settings=settings, estimates=estimates,
+                            channels=channels)  # fmt: skip
     if config.data.normalize.name == "standardize" and config.data.normalize.settings.get("mean") is None:
         known = presets.pixels_of(chosen, config.data.dataset.name) if chosen else None
         mean, std = known or (found.pixels.get("mean"), found.pixels.get("std"))
@@ -160,6 +168,20 @@ def read_weights(
     resolved, data = assemble.resolve(config, dataset)
     others = untold(model, in_channels, len(dataset.classes), (height, width))
     return Imported(file, resolved, data, network.eval(), found, others, preset, channels)
+
+
+def _like(foreign: Foreign, config: RunConfig, in_channels: int, classes: int) -> str:
+    """The one preset whose pre-activated networks have the tensors of a file, as one without a norm after its stem."""
+    side, fitting = _first_side(foreign), []
+    for name, one in presets.PRESETS.items():
+        settings = presets.settings_of(one, config.model, side)
+        if not any(f"model.{path}" in settings for path in one.preact):
+            continue
+        with torch.device("meta"):
+            expected = MODELS.build(config.changed(settings).model, in_channels, classes).state_dict()
+        if isinstance(fit(foreign.content, expected, ordered=foreign.ordered), Fit):
+            fitting.append(name)
+    return fitting[0] if len(fitting) == 1 else ""
 
 
 def _first_side(foreign: Foreign) -> int:
