@@ -202,6 +202,13 @@ def test_settings_that_came_later_leave_the_id_of_a_network_that_has_them_as_it_
     ids = {"resnet20": "c16d30360ac5", "preact18": "6902530762c4", "resnet50-imagenet": "71ae697ea365"}
     for name, expected in ids.items():
         assert identity(resolved(network(name))) == expected, name
+        values = resolved(network(name)).model_dump(mode="json")
+        for (path, choice), young in YOUNG.items():  # as a folder of before has them
+            place = values["model"] if path == "model" else values["model"].get(path.removeprefix("model."), {})
+            if place.get("name") == choice:
+                for setting in young:
+                    del place[setting]
+        assert identity(RunConfig.of(values)) == expected, name
     counted = 0
     for (path, name), young in YOUNG.items():
         model = network("resnet20") if "." in path else {"name": name, **NEEDED.get(name, {})}
