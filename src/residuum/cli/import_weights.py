@@ -133,7 +133,9 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
 
 def _text(value: Any) -> str:
     """A value as `--set` takes it."""
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def _score(record: RunRecord, imported: Imported, options: argparse.Namespace) -> dict[str, Any]:
