@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from residuum.errors import InputError, Remedy, unknown
 from residuum.networks.names import NETWORK_FORMS, network
-from residuum.registry import Choice, as_plain, describe
+from residuum.registry import Choice, as_plain, describe, name_of
 
 SCHEMA = 2
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
@@ -27,6 +27,23 @@ YOUNGER = (("monitor", "histograms"), ("monitor", "noise"), ("monitor", "final_t
            ("compute", "kernels"))  # fmt: skip
 """Settings that came after version 1 of the schema, in which what is saved and watched still counted."""
 
+_OF_NETWORKS = {"bn_eps": 1e-5, "bn_momentum": 0.1, "conv_bias": False, "pooling": {"name": "average", "window": 0}}
+YOUNG: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("model", "cifar_resnet"): _OF_NETWORKS,
+    ("model", "imagenet_resnet"): {**_OF_NETWORKS, "stride_at": "1x1"},
+    ("model", "staged_resnet"): _OF_NETWORKS,
+    ("model.activation", "gelu"): {"approximate": "none"},
+    ("model.block", "basic"): {"stride_at": "first"},
+    ("model.ordering", "original"): {"act_after": True},
+    ("model.ordering", "relu_only_preactivation"): {"repeats": False, "ended": True},
+    ("model.ordering", "full_preactivation"): {"repeats": False, "ended": True},
+    ("model.shortcut", "identity"): {"zeros": "around", "subsample": "slice", "reads": "input"},
+    ("model.shortcut", "projection"): {"subsample": "stride", "reads": "activated"},
+    ("model.shortcut", "all_projection"): {"subsample": "stride", "reads": "activated"},
+    ("model.stem", "3x3"): {"stride": 1, "after": "bn_act", "pool": "none"},
+    ("model.stem", "7x7"): {"stride": 2, "after": "bn_act", "pool": "max"},
+}
+"""Settings of choices that came after version 2 of the schema, at what every run before had: so they do not count."""
 
 UNCOUNTED = ("monitor", "save")
 """Sections of what is watched and saved, which changes no number of a run."""
@@ -251,9 +268,9 @@ def identity(config: RunConfig, schema: int = SCHEMA) -> str:
     """The id of a run: 12 hexadecimal digits of the hash of what decides its numbers, and of the schema's version.
 
     That is the resolved configuration, device and precision included, and the fingerprints of the data and of the
-    weights that it begins with, but not where these lie, nor what is saved or watched. `schema` is the version that a
-    run folder was written with; in version 1 what is saved and watched counted, and a setting younger than it where it
-    was not the default.
+    weights that it begins with, but not where these lie, nor what is saved or watched, nor a young setting where it is
+    what it always was. `schema` is the version that a run folder was written with; in version 1 what is saved and
+    watched counted, and a setting younger than it where it was not the default.
     """
     values = config.model_dump(mode="json")
     del values["data"]["root"], values["pretrained"]["weights"]
@@ -261,6 +278,13 @@ def identity(config: RunConfig, schema: int = SCHEMA) -> str:
         del values["pretrained"]
     if not config.optim.freeze:
         del values["optim"]["freeze"]
+    for (path, name), before in YOUNG.items():
+        place: Any = values
+        for part in path.split("."):
+            place = place.get(part) if isinstance(place, dict) else None
+        if name_of(place) == name and isinstance(place, dict):
+            for setting in [key for key, value in before.items() if place.get(key) == value]:
+                del place[setting]
     if schema == 1:
         for section, name in YOUNGER:
             if values[section][name] == type(getattr(config, section)).model_fields[name].default:

@@ -226,7 +226,7 @@ def test_import_weights_gives_a_run_that_evaluates_as_the_original(run):
         "import-weights", "public.th", "--model", "resnet8", "--data", "synthetic", "--json",
         "--normalize", ",".join(map(str, mean)), ",".join(map(str, std)),
         "--set", "model.channels=[4, 4, 8]", "--set", "data.dataset.size=16", "--set", "data.dataset.train=96",
-        "--set", "data.dataset.test=40", "--set", "compute.threads=1",
+        "--set", "data.dataset.test=40", "--set", "compute.threads=1", "--set", "compute.precision=auto",
     )  # fmt: skip
     assert code == 0, err
     imported = json.loads(out)

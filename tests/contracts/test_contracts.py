@@ -13,6 +13,7 @@ from torch import nn
 from residuum import testing
 from residuum.attribution import METHODS
 from residuum.conduct.launchers import LAUNCHERS
+from residuum.config import YOUNG
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES, Mix
@@ -21,6 +22,7 @@ from residuum.models import MODELS, build
 from residuum.models.activations import ACTIVATIONS
 from residuum.models.blocks import BLOCKS, ORDERINGS
 from residuum.models.init import INITS
+from residuum.models.pooling import POOLINGS
 from residuum.models.shortcuts import SHORTCUTS
 from residuum.models.stem import STEMS
 from residuum.optim import LOSSES, OPTIMIZERS, PENALTIES, SCHEDULES
@@ -51,9 +53,31 @@ def test_every_combination_of_block_shortcut_and_ordering(parts):
         testing.check_network(MODELS.bind(choice), in_channels=2, classes=3, image_size=(8, 8))
 
 
-@pytest.mark.parametrize(("part", "name"), [*(("stem", name) for name in STEMS), *(("init", name) for name in INITS)])
-def test_a_network_with_every_stem_and_initialisation(part, name):
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [(part, name) for part, table in (("stem", STEMS), ("init", INITS), ("pooling", POOLINGS)) for name in table],
+)
+def test_a_network_with_every_stem_initialisation_and_pooling(part, name):
     testing.check_network(MODELS.bind({**SMALL, part: name}), in_channels=1, classes=4)
+
+
+@pytest.mark.parametrize(("path", "name"), YOUNG)
+def test_a_network_with_every_setting_that_tensors_do_not_tell(path, name):
+    """Each at another value than the usual, in a network of the family that has it."""
+    other = {"stride": 2, "pooling": "max", "bn_eps": 1e-3, "bn_momentum": 0.01, "zeros": "after", "subsample": "average",
+             "stride_at": "second", "approximate": "tanh", "after": "bn", "pool": "max"}  # fmt: skip
+    for setting, usual in YOUNG[path, name].items():
+        value = (
+            not usual
+            if isinstance(usual, bool)
+            else other.get(setting, "input" if usual == "activated" else "activated")
+        )
+        value = {"max": "none", "1x1": "3x3"}.get(usual, value) if isinstance(usual, str) else value
+        family = name if path == "model" else "staged_resnet"
+        base = {"name": family, **({} if family != "staged_resnet" else SMALL), "ordering": "full_preactivation"}
+        part = path.removeprefix("model").removeprefix(".")
+        changed = {part: {"name": name, setting: value}} if part else {setting: value}
+        testing.check_network(MODELS.bind({**base, **changed}), in_channels=1, classes=4)
 
 
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))

@@ -71,6 +71,11 @@ WISHES = {
         listed("stems", "1x1")
         trained("model.stem=1x1")
     """),
+    "pooling": Wish("models/pooling.py", '"corner": lambda: average(window=2), ', '"max": maximum', """
+        testing.check_network(made(pooling="max"), in_channels=1, image_size=(8, 8))
+        listed("poolings", "corner")
+        trained("model.pooling=corner")
+    """),
     "initialisation": Wish("models/init.py", '"again": he, ', '"zero_gamma": zero_gamma', """
         testing.check_network(made(init="again"), in_channels=1, image_size=(8, 8))
         listed("initialisations", "again")
@@ -100,6 +105,17 @@ WISHES = {
         listed("models", "resnet12c")
         trained("model=resnet12c", depth=())
         assert short_name(MODELS.resolve({"name": "staged_resnet", "blocks": [1, 1, 1, 2], "channels": [8] * 4})) == "resnet12c"
+    """),
+    "preset of public code": Wish("networks/presets.py", '"me": Preset("me/my-networks", {"shortcut": "projection"}, '
+                                  '{"": CIFAR}),\n    ', '"akamaster": Preset(', """
+        listed("presets", "me")
+        import torch
+        from residuum.models import build
+        from residuum.networks.names import network
+        from residuum.registry import Choice
+        net = build(Choice.of({**network("resnet8"), "shortcut": "projection"}), 3, 10, (32, 32), 0)
+        torch.save(net.state_dict(), "w.pt")
+        assert "so assumed as in me/my-networks" in said("import-weights", "w.pt", "--model", "resnet8", "--preset", "me")
     """),
     "optimizer": Wish("optim/optimizers.py", '"plain": lambda groups: sgd(groups, momentum=0.0),\n        ', '"adagrad": adagrad,', """
         from residuum.optim import OPTIMIZERS

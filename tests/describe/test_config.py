@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from residuum import recipes
-from residuum.config import RunConfig, identity, parse_setting
+from residuum.config import YOUNG, RunConfig, identity, parse_setting
 from residuum.errors import InputError
 from residuum.networks.names import network, network_names, short_name
 from residuum.registry import Choice
@@ -195,6 +195,45 @@ def test_run_folders_of_the_first_version_keep_their_ids():
     assert identity(recipes.he2015(), schema=1) == "e45c97e2e35f"
     assert identity(recipes.he2015().changed({"save.every": 2}), schema=1) != "e45c97e2e35f"
     assert identity(recipes.he2015()) != "e45c97e2e35f"
+
+
+def test_settings_that_came_later_leave_the_id_of_a_network_that_has_them_as_it_always_had():
+    """The ids that these networks had before those settings; each of the settings counts where it is another."""
+    ids = {"resnet20": "c16d30360ac5", "preact18": "6902530762c4", "resnet50-imagenet": "71ae697ea365"}
+    for name, expected in ids.items():
+        assert identity(resolved(network(name))) == expected, name
+        values = resolved(network(name)).model_dump(mode="json")
+        for (path, choice), young in YOUNG.items():  # as a folder of before has them
+            place = values["model"] if path == "model" else values["model"].get(path.removeprefix("model."), {})
+            if place.get("name") == choice:
+                for setting in young:
+                    del place[setting]
+        assert identity(RunConfig.of(values)) == expected, name
+    counted = 0
+    for (path, name), young in YOUNG.items():
+        model = network("resnet20") if "." in path else {"name": name, **NEEDED.get(name, {})}
+        plain = RunConfig().changed({"model": model, **({path: name} if "." in path else {})})
+        for setting, default in young.items():
+            other = AS_WELL.get(setting, not default if isinstance(default, bool) else None)
+            if other is None or other == default:
+                other = {"1x1": "3x3", "first": "second", "input": "activated", "activated": "input", "max": "none"}[
+                    default
+                ]
+            changed = plain.changed({f"{path}.{setting}": other})
+            assert identity(resolved(changed.model)) != identity(resolved(plain.model)), (path, name, setting)
+            counted += 1
+    assert counted == sum(map(len, YOUNG.values())) > 20
+
+
+NEEDED = {"staged_resnet": {"blocks": [1], "channels": [4]}}
+AS_WELL = {"pooling": "max", "bn_eps": 1e-3, "bn_momentum": 0.01, "approximate": "tanh", "zeros": "after",
+           "subsample": "average", "stride": 3, "after": "bn", "pool": "max"}  # fmt: skip
+
+
+def resolved(model):
+    from residuum.models import MODELS
+
+    return RunConfig().changed({"model": MODELS.resolve(Choice.of(model), "model")})
 
 
 def test_every_short_name_comes_back():

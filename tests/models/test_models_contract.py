@@ -196,6 +196,9 @@ FORMULAS = {
     "elu": ({"alpha": 0.5}, lambda x: torch.where(x > 0, x, 0.5 * (x.exp() - 1))),
     "swish": ({"beta": 1.7}, lambda x: x / (1 + (-1.7 * x).exp())),
     "gelu": ({}, lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5))),
+    "mish": ({}, lambda x: x * (1 + x.exp()).log().tanh()),
+    "hardswish": ({}, lambda x: x * (x + 3).clamp(0, 6) / 6),
+    "selu": ({}, lambda x: 1.0507009873554805 * torch.where(x > 0, x, 1.6732632423543772 * (x.exp() - 1))),
     "sigmoid": ({}, lambda x: 1 / (1 + (-x).exp())),
     "tanh": ({}, lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())),
 }
@@ -208,6 +211,13 @@ def test_every_activation_is_its_closed_form(name):
     activation = ACTIVATIONS.build(Choice(name=name, **settings))
     torch.testing.assert_close(activation(values), formula(POINTS), rtol=1e-12, atol=1e-12)
     assert torch.equal(values, POINTS), "an input is never changed in place"
+
+
+def test_gelu_by_a_tangent_is_its_closed_form():
+    inner = (2 / torch.pi) ** 0.5 * (POINTS + 0.044715 * POINTS**3)
+    values = ACTIVATIONS.build({"name": "gelu", "approximate": "tanh"})(POINTS)
+    torch.testing.assert_close(values, 0.5 * POINTS * (1 + inner.tanh()), rtol=1e-12, atol=1e-12)
+    assert not torch.equal(values, ACTIVATIONS.build("gelu")(POINTS))
 
 
 def test_swish_without_beta_is_silu():

@@ -18,8 +18,8 @@ from residuum.cli.surroundings import kept_out
 from residuum.errors import InputError, ResiduumError, unknown
 from residuum.members import gathered
 
-SHOWN_FIRST = ("studying", "runs", "listing", "showing", "classes", "explain", "inspecting", "data", "models",
-               "surfacing", "exporting")  # fmt: skip
+SHOWN_FIRST = ("studying", "runs", "import_weights", "listing", "showing", "classes", "explain", "inspecting", "data",
+               "models", "surfacing", "exporting")  # fmt: skip
 """The order in which `--help` shows the commands, by their files; all others follow by name."""
 HELPERS = ("hints", "options", "progress", "surroundings", "terminal")
 """Files without commands, some of which are slow to import."""

@@ -61,6 +61,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
         "orderings": ("models.blocks", "ORDERINGS"),
         "activations": ("models.activations", "ACTIVATIONS"),
         "stems": ("models.stem", "STEMS"),
+        "poolings": ("models.pooling", "POOLINGS"),
         "initialisations": ("models.init", "INITS"),
         "optimizers": ("optim", "OPTIMIZERS"),
         "schedules": ("optim", "SCHEDULES"),
@@ -72,6 +73,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
     return {
         "recipes": _recipe_rows,
         "models": _model_rows,
+        "presets": _preset_rows,
         "settings": _setting_rows,
         "measures": _measure_rows,
         "figures": _figure_rows,
@@ -110,6 +112,16 @@ def _model_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
     from residuum.networks.names import network, network_names
 
     return [{"name": name, "model": network(name)} for name in network_names()]
+
+
+def _preset_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.networks.presets import PRESETS
+
+    return [
+        {"name": name, "code": one.code, "bottleneck stride": one.stride_at, "model": dict(one.model),
+         "pre-activated": dict(one.preact), "data": ", ".join(data or "any other" for data in one.pixels)}
+        for name, one in PRESETS.items()
+    ]  # fmt: skip
 
 
 def _setting_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:

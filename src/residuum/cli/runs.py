@@ -1,4 +1,4 @@
-"""The commands of single runs: train, resume, evaluate, predict, draw, import-weights, bench."""
+"""The commands of single runs: train, resume, evaluate, predict, draw, bench."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from residuum.cli.explain import draw_predictions
 from residuum.cli.options import (
     Command,
     common,
-    data_settings,
     device_option,
     figures_folder_option,
     moved_data_option,
@@ -85,20 +84,6 @@ def add(command: Command) -> None:
     p.add_argument(
         "--out", type=output_file, metavar="FILE", help="file to write, as PNG and as SVG (default: the figure's name)"
     )
-    common(p)
-
-    p = command("import-weights", import_weights, "Put a public state dict into a run folder.")
-    p.add_argument("file", type=Path)
-    p.add_argument("--model", required=True)
-    p.add_argument(
-        "--normalize",
-        nargs=2,
-        metavar=("MEAN", "STD"),
-        required=True,
-        help="per channel, as 0.49,0.48,0.45 0.25,0.24,0.26",
-    )
-    p.add_argument("--data", help="the data set it was trained on (default: CIFAR-10, whose images are not needed yet)")
-    set_option(p, "a setting, as model.channels=[8,8,8]")
     common(p)
 
     p = command("bench", bench, "Measure this engine against a plain training script, and against the machine.")
@@ -270,31 +255,6 @@ def draw(options: argparse.Namespace) -> None:
         for line in record.damaged:
             print(f"note: run {record.id}: {line}", file=sys.stderr)
     say_figures(save_figure(table[options.of].draw(records), options.out or Path(options.of)), options)
-
-
-def import_weights(options: argparse.Namespace) -> None:
-    """`residuum import-weights FILE …`."""
-    from residuum.config import RunConfig, parse_setting
-    from residuum.run.weights import cifar10_without_images
-    from residuum.run.weights import import_weights as imported
-
-    mean, std = ([_number(part) for part in text.split(",")] for text in options.normalize)
-    data = data_settings(options.data) if options.data else {}
-    settings = {"model": options.model, "data.validation": 0, **data}
-    settings["data.normalize"] = {"name": "standardize", "mean": mean, "std": std}
-    config = RunConfig().changed(settings | dict(map(parse_setting, options.set)))
-    record = imported(options.file, config, options.runs, None if options.data else cifar10_without_images())
-    if options.json:
-        print_json(summary(record))
-    else:
-        print(f"imported into {record.folder}")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--normalize: {text!r} is not a number; write one per channel, as 0.49,0.48,0.45") from None
 
 
 def bench(options: argparse.Namespace) -> None:

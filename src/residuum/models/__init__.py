@@ -1,6 +1,7 @@
 """Networks: from a model choice to an initialised network."""
 
 import torch
+from torch import nn
 
 from residuum.errors import InputError
 from residuum.members import gathered
@@ -34,6 +35,19 @@ def build(model: Choice, in_channels: int, classes: int, image_size: tuple[int, 
             f"model: images of {height}×{width} are too small for {model.name}, whose strides divide their sides by "
             f"{network.reduction}; {smallest}×{smallest} is the smallest that it takes"
         )
+    with_window = isinstance(getattr(network, "avgpool", None), nn.AvgPool2d)
+    if with_window and not _fits(network, (2, in_channels, *image_size)):
+        raise InputError("model.pooling.window: not one window fits into what the strides leave of "
+                         f"{image_size[0]}×{image_size[1]}; 0 takes the mean of all")  # fmt: skip
     network.to_empty(device="cpu")
     network.initialize(seed)
     return network
+
+
+def _fits(network: Network, shape: tuple[int, ...]) -> bool:
+    """Whether a network on the meta device takes images of a shape."""
+    try:
+        network(torch.empty(shape, device="meta"))
+    except RuntimeError:
+        return False
+    return True

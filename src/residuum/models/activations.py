@@ -3,7 +3,7 @@
 None works in place: measured on ResNet-20 at batch 128 it gains nothing, and it would change what a hook has caught.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,11 @@ def swish(*, beta: Annotated[float, Field(ge=0)] = 1.0) -> nn.Module:
     return nn.SiLU() if beta == 1 else Swish(beta)
 
 
+def gelu(*, approximate: Literal["none", "tanh"] = "none") -> nn.Module:
+    """GELU: x · Φ(x), with the normal distribution's Φ exactly or by a tangent (Hendrycks and Gimpel 2016)."""
+    return nn.GELU(approximate)
+
+
 ACTIVATIONS: Table[nn.Module] = Table(
     "activation",
     {
@@ -53,7 +58,10 @@ ACTIVATIONS: Table[nn.Module] = Table(
         "leaky_relu": leaky_relu,
         "elu": elu,
         "swish": swish,
-        "gelu": nn.GELU,
+        "gelu": gelu,
+        "mish": nn.Mish,
+        "hardswish": nn.Hardswish,
+        "selu": nn.SELU,
         "sigmoid": nn.Sigmoid,
         "tanh": nn.Tanh,
     },

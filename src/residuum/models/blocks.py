@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from residuum.models.shortcuts import Projection
 from residuum.registry import Table
 
 Operation = Literal["conv", "bn", "act"]
@@ -19,11 +18,16 @@ class Ordering:
     """The order of operations in a block (He et al. 2016, figure 4).
 
     A branch repeats the operations of `round` once for each convolution; its last `after` operations come after the
-    addition.
+    addition, the very last `omitted` ones not at all. In pre-activated orderings the first block leaves out what
+    precedes its first convolution where the stem has done it, unless it `repeats` that; `ended`: what would begin
+    another block ends the last stage.
     """
 
     round: tuple[Operation, ...]
     after: int
+    omitted: int = 0
+    repeats: bool = False
+    ended: bool = True
 
     @property
     def before(self) -> tuple[Operation, ...]:
@@ -36,9 +40,9 @@ class Ordering:
         return "bn" in self.round and "bn" not in self.before
 
 
-def original() -> Ordering:
-    """Figure 4a: conv, BN, act, conv, BN; addition; act."""
-    return Ordering(("conv", "bn", "act"), after=1)
+def original(*, act_after: bool = True) -> Ordering:
+    """Figure 4a: conv, BN, act, conv, BN; addition; act, or nothing after the addition."""
+    return Ordering(("conv", "bn", "act"), after=int(act_after), omitted=int(not act_after))
 
 
 def bn_after_addition() -> Ordering:
@@ -51,14 +55,20 @@ def relu_before_addition() -> Ordering:
     return Ordering(("conv", "bn", "act"), after=0)
 
 
-def relu_only_preactivation() -> Ordering:
-    """Figure 4d: act, conv, BN, act, conv, BN; addition. One more activation ends the last stage."""
-    return Ordering(("act", "conv", "bn"), after=0)
+def relu_only_preactivation(*, repeats: bool = False, ended: bool = True) -> Ordering:
+    """Figure 4d: act, conv, BN, act, conv, BN; addition. One more activation ends the last stage.
+
+    `repeats`: the first block also begins with an activation of its own; `ended`: that last one is there.
+    """
+    return Ordering(("act", "conv", "bn"), after=0, repeats=repeats, ended=ended)
 
 
-def full_preactivation() -> Ordering:
-    """Figure 4e: BN, act, conv, BN, act, conv; addition. One more BN and activation end the last stage."""
-    return Ordering(("bn", "act", "conv"), after=0)
+def full_preactivation(*, repeats: bool = False, ended: bool = True) -> Ordering:
+    """Figure 4e: BN, act, conv, BN, act, conv; addition. One more BN and activation end the last stage.
+
+    `repeats`: the first block also begins with a BN and an activation of its own; `ended`: those last ones are there.
+    """
+    return Ordering(("bn", "act", "conv"), after=0, repeats=repeats, ended=ended)
 
 
 def without_bn() -> Ordering:
@@ -82,9 +92,12 @@ ORDERINGS: Table[Ordering] = Table(
 )
 
 
-def basic(in_channels: int, channels: int, stride: int) -> tuple[nn.Conv2d, ...]:
+def basic(
+    in_channels: int, channels: int, stride: int, *, stride_at: Literal["first", "second"] = "first"
+) -> tuple[nn.Conv2d, ...]:
     """Two 3×3 convolutions, the stride on the first (He et al. 2015, figure 5, left)."""
-    return _conv(in_channels, channels, 3, stride), _conv(channels, channels, 3, 1)
+    first, second = (stride, 1) if stride_at == "first" else (1, stride)
+    return _conv(in_channels, channels, 3, first), _conv(channels, channels, 3, second)
 
 
 def bottleneck(
@@ -118,8 +131,8 @@ class Block(nn.Module):
     """A branch of convolutions, and a shortcut that is added to it.
 
     In the pre-activated orderings a projection reads the activated input, as in the networks that the authors
-    published; an identity shortcut reads the input itself. `activated`: the input comes activated from the stem, so the
-    block does not begin with BN and activation (He et al. 2016, appendix).
+    published, unless its settings say otherwise; an identity shortcut reads the input itself. `activated`: the input
+    comes activated from the stem, so the block does not begin with BN and activation (He et al. 2016, appendix).
     """
 
     def __init__(
@@ -142,7 +155,7 @@ class Block(nn.Module):
                     f"bn{number}", nn.BatchNorm2d(conv.in_channels if "bn" in ordering.before else conv.out_channels)
                 )
         self.act = activation()
-        names = [op if op == "act" else f"{op}{number}" for op, number in steps]
+        names = [op if op == "act" else f"{op}{number}" for op, number in steps[: len(steps) - ordering.omitted]]
         end = len(names) - ordering.after
         self.before = () if activated else tuple(names[:lead])
         self.branch = tuple(names[lead:end])
@@ -150,6 +163,11 @@ class Block(nn.Module):
         self.in_channels, self.channels = convs[0].in_channels, convs[-1].out_channels
         stride = prod(conv.stride[0] for conv in convs)
         self.shortcut = shortcut(self.in_channels, self.channels, stride, ordering.projection_norm)
+
+    @property
+    def late(self) -> bool:
+        """Whether the shortcut reads what the block begins with, and not its input."""
+        return bool(self.before) and getattr(self.shortcut, "activated", False)
 
     @property
     def last_norm(self) -> nn.BatchNorm2d | None:
@@ -162,7 +180,7 @@ class Block(nn.Module):
         started_NCHW = self._run(self.before, x_NCHW)
         y_NCHW = self._run(self.branch, started_NCHW)
         if self.shortcut is not None:
-            y_NCHW = y_NCHW + self.shortcut(started_NCHW if isinstance(self.shortcut, Projection) else x_NCHW)
+            y_NCHW = y_NCHW + self.shortcut(started_NCHW if self.late else x_NCHW)
         return self._run(self.after, y_NCHW)
 
     def _run(self, names: Sequence[str], x_NCHW: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import torch
 
 from residuum.models import MODELS, Network
 from residuum.models.blocks import ORDERINGS, Block
-from residuum.models.shortcuts import Projection
 from residuum.models.summary import calls
 from residuum.networks.outlines import BlockOutline, Layer, Outline, Shape
 from residuum.registry import Choice
@@ -54,7 +53,7 @@ def _block(name: str, block: Block, input_shape: Shape, called: list[Layer]) -> 
         branch,
         None if block.shortcut is None else shortcut,
         tuple(rest),
-        late=bool(before) and isinstance(block.shortcut, Projection),
+        late=block.late,
     )
 
 

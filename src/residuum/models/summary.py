@@ -108,6 +108,10 @@ def _kind(module: nn.Module) -> str:
             return f"max pool {module.kernel_size}x{module.kernel_size} /{module.stride}"
         case nn.AdaptiveAvgPool2d():
             return "global average pool"
+        case nn.AdaptiveMaxPool2d():
+            return "global max pool"
+        case nn.AvgPool2d():
+            return f"average pool {module.kernel_size}x{module.kernel_size}"
     return type(module).__name__.lower()
 
 

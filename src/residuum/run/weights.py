@@ -1,4 +1,4 @@
-"""Weights from elsewhere, and for elsewhere: a public state dict becomes a run, a trained network becomes one file."""
+"""Weights for elsewhere: a trained network becomes one file. Weights from elsewhere are `importing`'s."""
 
 import contextlib
 import io
@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,24 +15,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from residuum.config import RunConfig, identity
 from residuum.data.batches import normalise_for_network
-from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets import cifar10
 from residuum.data.normalize import Normalization
-from residuum.engine import state
-from residuum.engine.state import Progress
 from residuum.errors import InputError, Remedy
-from residuum.models.foreign import load_foreign
-from residuum.networks.names import short_name
-from residuum.records import run_folder, storage
-from residuum.records.environment import environment
-from residuum.records.facts import Start
-from residuum.records.outcome import Outcome
-from residuum.records.record import RunRecord, read_record
-from residuum.records.run_folder import Position
-from residuum.run import assemble, predict
+from residuum.records import storage
+from residuum.records.record import RunRecord
+from residuum.run import predict
+from residuum.run.importing import cifar10_without_images, import_weights
 from residuum.run.predict import Trained, Which
+
+__all__ = ["Deployed", "Exported", "cifar10_without_images", "describe", "export", "import_weights"]
 
 Format = Literal["safetensors", "onnx"]
 TOLERANCE = 1e-4
@@ -172,37 +163,3 @@ def _difference(content: bytes, trained: Trained, images_NCHW: Tensor) -> float:
     with torch.no_grad():
         expected_NK = trained.network(normalise_for_network(images_NCHW, trained.normalization))
     return float(np.abs(logits_NK - expected_NK.numpy()).max())
-
-
-def cifar10_without_images() -> Dataset:
-    """Shape and classes of CIFAR-10 with one black image: all that its weights need until they are evaluated."""
-    black = Split(np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64))
-    return Dataset("cifar10", cifar10.LAYOUT.classes, black, black, fingerprint="")
-
-
-def import_weights(file: Path, config: RunConfig, runs: Path, dataset: Dataset | None = None) -> RunRecord:
-    """Put a public state dict into a run folder that `evaluate` and `predict` accept; its status is `imported`.
-
-    `config` names the network, the data set that it was trained on, and the normalisation of its images. A `dataset`
-    that is given tells shape and classes, and nothing is read.
-
-    Raises:
-        InputError: the file is not a state dict of that network, or settings do not go together.
-    """
-    resolved, data = assemble.resolve(config, dataset)
-    network = assemble.network_of(resolved, data)
-    network.load_state_dict(load_foreign(file, network))
-    weights = state.to_bytes(network.state_dict())
-    id_ = sha256(identity(resolved).encode() + weights).hexdigest()[:12]
-    folder = runs / f"{short_name(resolved.model)}-{resolved.data.dataset.name}-imported-{id_}"
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with storage.locked(folder):
-        run_folder.begin(folder, resolved, f"imported from {file.name}", id_)
-        storage.write_json(folder / run_folder.DATA, data.facts.plain())
-        if not run_folder.checkpoints(folder):
-            run_folder.add_start(folder, Start(**environment()))
-            with run_folder.writing(folder) as writer:
-                writer.save(Position(0, 0), {state.WEIGHTS: weights}, {"progress": Progress().plain()})
-        storage.write_json(folder / run_folder.RESULT, Outcome("imported").plain())
-    return read_record(folder)

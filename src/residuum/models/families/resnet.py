@@ -12,6 +12,7 @@ from residuum.errors import InputError
 from residuum.models.activations import ACTIVATIONS
 from residuum.models.blocks import BLOCKS, ORDERINGS, Block
 from residuum.models.init import INITS
+from residuum.models.pooling import POOLINGS
 from residuum.models.shortcuts import SHORTCUTS
 from residuum.models.stem import STEMS
 from residuum.registry import Choice
@@ -25,6 +26,9 @@ ShortcutChoice = Annotated[Choice | str, SHORTCUTS]
 OrderingChoice = Annotated[Choice | str, ORDERINGS]
 ActivationChoice = Annotated[Choice | str, ACTIVATIONS]
 InitChoice = Annotated[Choice | str, INITS]
+PoolingChoice = Annotated[Choice | str, POOLINGS]
+Positive = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(gt=0, le=1)]
 
 IMAGENET_BLOCKS = {
     18: ("basic", (2, 2, 2, 2)),
@@ -36,7 +40,7 @@ IMAGENET_BLOCKS = {
 
 
 class Network(nn.Module):
-    """Stem, stages of blocks, global average pooling and a linear layer.
+    """Stem, stages of blocks, a pooling over the whole image and a linear layer.
 
     Parameters are named as in most public networks for CIFAR: `conv1`, `bn1`, `layer1.0.conv1` …, `linear`, and
     `layer2.0.shortcut.0` for a projection; the batch norm that ends a fully pre-activated network is `bn`. `stages` are
@@ -58,6 +62,10 @@ class Network(nn.Module):
         ordering: OrderingChoice,
         activation: ActivationChoice,
         init: InitChoice,
+        pooling: PoolingChoice,
+        bn_eps: float,
+        bn_momentum: float,
+        conv_bias: bool,
     ) -> None:
         super().__init__()
         new_convs, new_shortcut = BLOCKS.bind(block), SHORTCUTS.bind(shortcut)
@@ -66,12 +74,12 @@ class Network(nn.Module):
 
         first = STEMS.build(stem, in_channels, channels[0])
         self.conv1 = first.conv
-        self.bn1 = nn.BatchNorm2d(channels[0]) if "bn" in order.round else nn.Identity()
-        self.act = new_activation()
+        self.bn1 = nn.BatchNorm2d(channels[0]) if "bn" in order.round and "bn" in first.after else nn.Identity()
+        self.act = new_activation() if "act" in first.after else nn.Identity()
         self.maxpool = first.pool
         self.reduction = first.stride * prod(strides)
 
-        width, activated = channels[0], True
+        width, activated = channels[0], first.after == "bn_act" and not order.repeats
         self.stages: tuple[str, ...] = tuple(f"layer{number}" for number in range(1, len(blocks) + 1))
         for name, count, stage_channels, stride in zip(self.stages, blocks, channels, strides, strict=True):
             stage = nn.Sequential()
@@ -82,10 +90,15 @@ class Network(nn.Module):
             self.add_module(name, stage)
 
         # Pre-activated blocks end in an addition: what would begin the next block ends the last stage.
-        self.bn = nn.BatchNorm2d(width) if "bn" in order.before else nn.Identity()
-        self.last_act = new_activation() if order.before else nn.Identity()
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.bn = nn.BatchNorm2d(width) if order.ended and "bn" in order.before else nn.Identity()
+        self.last_act = new_activation() if order.ended and order.before else nn.Identity()
+        self.avgpool = POOLINGS.build(pooling)
         self.linear = nn.Linear(width, classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = bn_eps, bn_momentum
+            elif conv_bias and isinstance(module, nn.Conv2d):
+                module.bias = nn.Parameter(torch.empty(module.out_channels))
 
     def initialize(self, seed: int) -> None:
         """Give every parameter and buffer its first value, by the network's initialisation."""
@@ -114,6 +127,10 @@ def cifar_resnet(
     ordering: OrderingChoice = "original",
     activation: ActivationChoice = "relu",
     init: InitChoice = "he",
+    pooling: PoolingChoice = "average",
+    bn_eps: Positive = 1e-5,
+    bn_momentum: Momentum = 0.1,
+    conv_bias: bool = False,
 ) -> Network:
     """A network for small images: three stages of n blocks (He et al. 2015, section 4.2).
 
@@ -133,6 +150,7 @@ def cifar_resnet(
     return Network(
         in_channels, classes, [(depth - 2) // step] * 3, channels, (1, 2, 2),
         wide=wide, stem=stem, block=block, shortcut=shortcut, ordering=ordering, activation=activation, init=init,
+        pooling=pooling, bn_eps=bn_eps, bn_momentum=bn_momentum, conv_bias=conv_bias,
     )  # fmt: skip
 
 
@@ -144,19 +162,27 @@ def imagenet_resnet(
     channels: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
     wide: Wide = 1.0,
     stem: StemChoice = "3x3",
+    stride_at: Literal["1x1", "3x3"] = "1x1",
     shortcut: ShortcutChoice = "projection",
     ordering: OrderingChoice = "original",
     activation: ActivationChoice = "relu",
     init: InitChoice = "he",
+    pooling: PoolingChoice = "average",
+    bn_eps: Positive = 1e-5,
+    bn_momentum: Momentum = 0.1,
+    conv_bias: bool = False,
 ) -> Network:
     """A network of He et al. 2015, table 1: four stages, bottlenecks from 50 layers on.
 
-    With the stem `7x7` it is the form for 224×224 images, with `3x3` the usual form for 32×32.
+    With the stem `7x7` it is the form for 224×224 images, with `3x3` the usual form for 32×32. `stride_at` is where a
+    bottleneck has its stride; basic blocks have it at the first convolution.
     """
-    block, blocks = IMAGENET_BLOCKS[depth]
+    name, blocks = IMAGENET_BLOCKS[depth]
+    block = Choice.of({"name": name, "stride_at": stride_at}) if name == "bottleneck" else name
     return Network(
         in_channels, classes, blocks, channels, (1, 2, 2, 2), block=block,
         wide=wide, stem=stem, shortcut=shortcut, ordering=ordering, activation=activation, init=init,
+        pooling=pooling, bn_eps=bn_eps, bn_momentum=bn_momentum, conv_bias=conv_bias,
     )  # fmt: skip
 
 
@@ -174,6 +200,10 @@ def staged_resnet(
     ordering: OrderingChoice = "original",
     activation: ActivationChoice = "relu",
     init: InitChoice = "he",
+    pooling: PoolingChoice = "average",
+    bn_eps: Positive = 1e-5,
+    bn_momentum: Momentum = 0.1,
+    conv_bias: bool = False,
 ) -> Network:
     """A network of any stages: `blocks`, `channels` and `strides` have one entry for each.
 
@@ -190,6 +220,7 @@ def staged_resnet(
     return Network(
         in_channels, classes, blocks, channels, strides,
         wide=wide, stem=stem, block=block, shortcut=shortcut, ordering=ordering, activation=activation, init=init,
+        pooling=pooling, bn_eps=bn_eps, bn_momentum=bn_momentum, conv_bias=conv_bias,
     )  # fmt: skip
 
 

@@ -1,0 +1,395 @@
+"""Which tensors of a file are the weights of a network: by name behind one prefix, or by the order of its layers."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+MAX_DEPTH, MAX_CONTAINERS = 8, 10_000
+"""How deep containers within containers are looked into, and how many: a pickle may hold one that holds itself."""
+
+PLACES = ("state_dict", "model_state_dict", "model", "net")
+"""Where most training scripts keep their weights, in the order in which they are taken where several would fit."""
+AVERAGED = re.compile(r"ema|avg|averag|swa|teacher|target|momentum|shadow", re.IGNORECASE)
+"""What copies of the weights are called that are taken only where nothing else would fit."""
+WITHIN = re.compile(r"(?<![^.])(_orig_mod|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
+"""What compiling, sharding and data parallelism put into the names of a network, wherever a part of it was wrapped."""
+HEAD = re.compile(r"(?<![^.])fc\.(?=(weight|bias)$)")
+PIXELS = re.compile(r"(?:^|\.)(?!running_)(?:\w*_)?(mean|std|mu|sigma)$", re.IGNORECASE)
+"""What a network that normalises its images itself calls the constants for that."""
+BLOCK = re.compile(r"layer\d+\.\d+\.")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The weights of a network as a file has them, with the network's names, shapes and types, on the CPU.
+
+    `place` is where they lay: keys and the prefix of their names. `matched` is the name of the first tensor where names
+    told nothing, and the order of the layers did; `head` that of the linear layer where it lay elsewhere. `passed_over`
+    are other tensors of the file, as phrases, and `others` the places of other weights that fit as well. `pixels` are
+    the `mean` and the `std` that lay beside them.
+    """
+
+    state: dict[str, Tensor]
+    place: str
+    matched: str
+    head: str
+    passed_over: tuple[str, ...]
+    others: tuple[str, ...]
+    pixels: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why no tensors of a file are the weights of a network; `another`: they may be those of another network."""
+
+    text: str
+    another: bool = False
+
+
+class Container(NamedTuple):
+    """A mapping within the content of a file: the keys that lead to it, and its tensors by name."""
+
+    keys: tuple[str, ...]
+    tensors: State
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Tensors that may be the weights of a network: their names in the file by the names that the network has."""
+
+    container: Container
+    prefix: str
+    raw: Mapping[str, str]
+    matched: str = ""
+    head: str = ""
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.container.tensors[self.raw[name]]
+
+    @property
+    def place(self) -> str:
+        """Keys and prefix as one dotted text; empty at the top."""
+        return ".".join((*self.container.keys, self.prefix)).strip(".")
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """What is taken first where several fit: weights before their averages, known places before others."""
+        last = self.container.keys[-1] if self.container.keys else ""
+        return bool(AVERAGED.search(self.place)), PLACES.index(last) if last in PLACES else len(PLACES)
+
+
+def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit | Misfit:
+    """The weights of a network in the content of a file; `expected` has its names, shapes and types.
+
+    They may lie under any keys of a checkpoint and behind any one prefix, wrapped by data parallelism, sharding or
+    compilation. Names are ours or those of the common public ResNets (`fc` for `linear`, `downsample` for `shortcut`).
+    Where no names fit and the file keeps the order of its layers (`ordered`), convolutions, batch norms and linear
+    layers are matched by order and shape, if that goes in one way only and blocks come out as blocks. `key` says where
+    they lie, for files that hold several.
+    """
+    places = list(containers(content))
+    if not places:
+        return Misfit("holds no state dict: nothing in it has tensors by name")
+    near = [one for container in places for one in _by_name(container, expected)]
+    fits = [one for one in near if not _difference(one, expected)]
+    fits = [one for one in fits if not _left_over(one, expected, fits)]
+    if not fits and ordered:
+        fits = [one for container in places for one in _by_order(container, expected)]
+    if key:
+        fits = [one for one in fits if f"{one.place}.".startswith(f"{key.strip('.')}.")]
+        if not fits:
+            return Misfit(f"nothing under {key!r} is the weights of this network")
+    if not fits:
+        return Misfit(f"not the weights of this network: {_first_problem(places, near, expected)}", another=True)
+    chosen, *rest = sorted(fits, key=lambda one: one.rank)
+    problem = _unusable(chosen, expected)
+    if problem:
+        return Misfit(problem)
+    others = [one for one in rest if _unusable(one, expected) or not _equal(one, chosen, expected)]
+    said = list(dict.fromkeys(one.place or "the top level" for one in (chosen, *others)))
+    if others and others[0].rank == chosen.rank:
+        if len(said) == 1:
+            return Misfit("its tensors have other names, and fit this network by their order in more than one way")
+        return Misfit(f"holds weights of this network in {' and in '.join(said)}, which differ; --key says which")
+    return Fit(
+        {
+            name: torch.empty_like(like, device="cpu").copy_(chosen[name])
+            if name in chosen.raw
+            else torch.zeros_like(like, device="cpu")  # a counter, which only cumulative averages use
+            for name, like in expected.items()
+        },
+        chosen.place,
+        chosen.matched,
+        chosen.head,
+        tuple(_passed_over(places, chosen, expected)),
+        tuple(said[1:]),
+        _pixels(chosen),
+    )
+
+
+def containers(content: Any) -> Iterator[Container]:
+    """Every mapping in the content that has tensors by name, the outer ones first."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), content)] if isinstance(content, Mapping | list | tuple) else []
+    seen = set[int]()
+    while waiting and len(seen) < MAX_CONTAINERS:
+        keys, value = waiting.pop(0)
+        if id(value) in seen or len(keys) > MAX_DEPTH:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            tensors = {name: one for name, one in value.items() if isinstance(name, str) and isinstance(one, Tensor)}
+            if tensors:
+                yield Container(keys, tensors)
+        inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+        waiting += [((*keys, str(name)), one) for name, one in inner if isinstance(one, Mapping | list | tuple)]
+
+
+def named(content: Any, first: str) -> Iterator[State]:
+    """The tensors of each container by the names that a network of ours would have, behind each prefix of the first."""
+    for container in containers(content):
+        for one in _by_name(container, {first: torch.empty(0)}):
+            yield {name: one[name] for name in one.raw}
+
+
+def _by_name(container: Container, expected: State) -> Iterator[Candidate]:
+    """The tensors behind each prefix that the network's first name has there."""
+    first = next(iter(expected))
+    raw = {_renamed(name): name for name in container.tensors}
+    if len(raw) < len(container.tensors):  # two of them would get one name
+        raw = {name: name for name in container.tensors}
+    for found in [name for name in raw if f".{name}".endswith(f".{first}")]:
+        prefix = found.removesuffix(first)
+        inner = {name.removeprefix(prefix): at for name, at in raw.items() if name.startswith(prefix)}
+        if not prefix or 2 * len(inner) > len(expected):
+            own = raw[found].removesuffix(first) if raw[found].endswith(first) else prefix
+            whole = _with_head(container, inner, expected)
+            yield Candidate(container, own, whole, head=whole[_head(expected)] if len(whole) > len(inner) else "")
+
+
+def _renamed(name: str) -> str:
+    return HEAD.sub("linear.", WITHIN.sub("", name)).replace(".downsample.", ".shortcut.")
+
+
+def _with_head(container: Container, raw: Mapping[str, str], expected: State) -> Mapping[str, str]:
+    """The names with those of a linear layer, where it is lacking and exactly one elsewhere has its shapes."""
+    weight = _head(expected)
+    if not weight or weight in raw:
+        return raw
+    bias = weight.removesuffix("weight") + "bias"
+    fitting = []
+    for name, tensor in container.tensors.items():
+        other = name.removesuffix("weight") + "bias"
+        if name.endswith("weight") and tensor.shape == expected[weight].shape and name not in raw.values():
+            fitting += [(name, other)] if other in container.tensors else []
+    return {**raw, weight: fitting[0][0], bias: fitting[0][1]} if len(fitting) == 1 else raw
+
+
+def _head(expected: State) -> str:
+    """The name of the weight of the only linear layer; empty where there are more or none."""
+    weights = [name for name, tensor in expected.items() if tensor.ndim == 2]
+    return weights[0] if len(weights) == 1 else ""
+
+
+def _is_counter(name: str) -> bool:
+    """Whether it counts the batches of a batch norm: files from before torch 0.4.1, and some converters, have none."""
+    return name.endswith("num_batches_tracked")
+
+
+def _changes_nothing(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor beside weights is none of them: a count, or the mean or deviation of pixels."""
+    counts = tensor.ndim == 0 and not tensor.is_floating_point()
+    return counts or (PIXELS.search(name) is not None and tensor.numel() <= 4)
+
+
+def _difference(one: Candidate, expected: State) -> str:
+    """The first tensor that is missing or of another shape, as a phrase; empty if all are there."""
+    for name in expected:
+        if name not in one.raw and not _is_counter(name):
+            return f"tensor {name!r} is missing"
+    for name in one.raw:
+        if name in expected and one[name].shape != expected[name].shape:
+            return f"tensor {name!r} has shape {_shape(one[name])} instead of {_shape(expected[name])}"
+    return ""
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "()"
+
+
+def _left_over(one: Candidate, expected: State, fits: Sequence[Candidate] = ()) -> list[str]:
+    """Tensors behind the prefix that no part of the network takes; not those of another copy of it among them."""
+    inner = {other.prefix for other in fits if other.container is one.container and len(other.prefix) > len(one.prefix)}
+    return [
+        name
+        for name, at in one.raw.items()
+        if name not in expected and not _changes_nothing(name, one[name]) and not at.startswith(tuple(inner))
+    ]
+
+
+def _first_problem(containers: Sequence[Container], near: Sequence[Candidate], expected: State) -> str:
+    """Why the tensors that come nearest to the network are not its weights."""
+    if near:
+        best = max(near, key=lambda one: len(one.raw.keys() & expected.keys()))
+    else:
+        largest = max(containers, key=lambda container: len(container.tensors))
+        best = Candidate(largest, "", {_renamed(name): name for name in largest.tensors})
+    problem, unexpected = _difference(best, expected), _left_over(best, expected)
+    if unexpected and "missing" not in problem:
+        return f"tensor {unexpected[0]!r} is unexpected"
+    return problem
+
+
+def _unusable(one: Candidate, expected: State) -> str:
+    """The first tensor that is not plain and finite, as a phrase."""
+    for name, like in expected.items():
+        if name not in one.raw:
+            continue
+        tensor = one[name]
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            return f"tensor {name!r} is sparse, quantized or without values"
+        if tensor.is_floating_point() != like.is_floating_point():
+            return f"tensor {name!r} holds {str(tensor.dtype).removeprefix('torch.')}, not what a network computes with"
+        if not torch.isfinite(tensor).all():
+            return f"tensor {name!r} holds values that are not finite"
+    return ""
+
+
+def _equal(one: Candidate, other: Candidate, expected: State) -> bool:
+    """Whether two candidates are the same weights."""
+    pairs = [(one[name], other[name]) for name in expected if not _is_counter(name)]
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
+
+
+def _passed_over(containers: Sequence[Container], chosen: Candidate, expected: State) -> Iterator[str]:
+    """The tensors of a file that are not taken, as phrases: a name, or what they lie under and how many they are."""
+    taken = {at for name, at in chosen.raw.items() if name in expected}
+    counts, names = Counter[str](), dict[str, str]()
+    for container in containers:
+        own = container is chosen.container
+        for name in container.tensors:
+            if own and (name in taken or _is_counter(name)):
+                continue
+            path = (*container.keys, *name.split("."))
+            shared = _shared([path, (*chosen.container.keys, *chosen.prefix.split("."))])
+            label = ".".join(path[: shared + 1])
+            counts[label] += 1
+            names[label] = ".".join(path)
+    for label, count in counts.items():
+        yield names[label] if count == 1 else f"{label} ({count} tensors)"
+
+
+def _shared(paths: Sequence[Sequence[str]]) -> int:
+    """How many parts some paths have in common from the start."""
+    return next((at for at, parts in enumerate(zip(*paths, strict=False)) if len({*parts}) > 1), min(map(len, paths)))
+
+
+def _pixels(chosen: Candidate) -> dict[str, tuple[float, ...]]:
+    """The mean and the standard deviation of pixels that lie beside weights; empty where not both do."""
+    found = {}
+    for name, tensor in chosen.container.tensors.items():
+        match = PIXELS.search(name)
+        if match and tensor.numel() <= 4 and tensor.is_floating_point():
+            part = "mean" if match[1].lower() in ("mean", "mu") else "std"
+            found[part] = tuple(round(value, 7) for value in tensor.flatten().tolist())
+    return found if len(found) == 2 else {}
+
+
+class Layer(NamedTuple):
+    """A convolution, batch norm or linear layer: its name, what it is and of which shape, and its tensors' names."""
+
+    name: str
+    form: tuple[str, tuple[int, ...], bool]
+    tensors: Mapping[str, str]
+
+
+def _layers(state: State) -> list[Layer]:
+    """The layers of a state dict in its order; none where it holds others than convolutions, batch norms and linear."""
+    parts = defaultdict[str, dict[str, str]](dict)
+    for name in state:
+        module, _, part = name.rpartition(".")
+        parts[module][part] = name
+    layers = []
+    for module, names in parts.items():
+        if all(_changes_nothing(name, state[name]) for name in names.values()):
+            continue
+        weight = state[names["weight"]] if "weight" in names else None
+        kind = "" if weight is None else {1: "bn", 2: "linear", 4: "conv"}.get(weight.ndim, "")
+        statistics = {"running_mean", "running_var"}
+        known = {"weight", "bias", *(statistics if kind == "bn" else ()), "num_batches_tracked"}
+        if weight is None or not kind or not names.keys() <= known or (kind == "bn" and not names.keys() >= statistics):
+            return []
+        layers.append(Layer(module, (kind, tuple(weight.shape), "bias" in names), names))
+    return layers
+
+
+def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
+    """The ways in which the layers under each module of a container are those of the network, in their order.
+
+    Our blocks have their shortcut last; others may have it first. Batch norms may stand after all convolutions of a
+    block instead of each after its own.
+    """
+    ours = _layers(expected)
+    if not ours or not any(BLOCK.match(layer.name) for layer in ours):
+        return
+    within = Counter(name[:end] for name in container.tensors for end in _ends(name))
+    least = len(expected) - 2 - sum(map(_is_counter, expected))  # without a head, which may lie elsewhere
+    for prefix in [prefix for prefix, count in sorted(within.items()) if count >= least]:
+        theirs = _layers({name: tensor for name, tensor in container.tensors.items() if name.startswith(prefix)})
+        if len(theirs) not in (len(ours), len(ours) - 1):
+            continue
+        found: list[dict[str, str]] = []
+        for order in (ours, _shortcuts_first(ours)):
+            raw = _paired(order, theirs)
+            raw = dict(_with_head(container, raw, expected)) if raw else raw
+            if raw and raw not in found and not _difference(Candidate(container, prefix, raw), expected):
+                found.append(raw)
+        for raw in found:
+            yield Candidate(container, prefix, raw, matched=theirs[0].name)
+
+
+def _ends(name: str) -> list[int]:
+    """Where a prefix of a name may end: before it, and after each of its dots."""
+    return [0, *(match.end() for match in re.finditer(r"\.", name))]
+
+
+def _shortcuts_first(ours: Sequence[Layer]) -> list[Layer]:
+    """The layers as they would stand if every block began with its shortcut."""
+    starts: dict[str, int] = {}
+    places = []
+    for number, layer in enumerate(ours):
+        block = BLOCK.match(layer.name)
+        start = starts.setdefault(block[0], number) if block else number
+        places.append((start, bool(block) and ".shortcut" not in layer.name, number))
+    return [ours[number] for _, _, number in sorted(places)]
+
+
+def _paired(ours: Sequence[Layer], theirs: Sequence[Layer]) -> dict[str, str]:
+    """The names of their tensors by ours, layer for layer of each kind; empty where forms or blocks do not agree."""
+    pairs: list[tuple[Layer, Layer]] = []
+    for kind in ("conv", "bn", "linear"):
+        mine, other = ([layer for layer in layers if layer.form[0] == kind] for layers in (ours, theirs))
+        if [one.form for one in mine] != [one.form for one in other] and (kind != "linear" or other):
+            return {}
+        pairs += zip(mine, other, strict=False)
+    if not _blocks_are_blocks(pairs):
+        return {}
+    return {f"{mine.name}.{part}": name for mine, other in pairs for part, name in other.tensors.items()}
+
+
+def _blocks_are_blocks(pairs: Sequence[tuple[Layer, Layer]]) -> bool:
+    """Whether the layers of each of our blocks lie under one module of theirs, and no others do."""
+    inside = defaultdict[str, list[list[str]]](list)
+    for mine, other in pairs:
+        block = BLOCK.match(mine.name)
+        inside[block[0] if block else ""].append(other.name.split("."))
+    homes = {block: tuple(names[0][: _shared(names)]) for block, names in inside.items() if block}
+    names = [tuple(name) for them in inside.values() for name in them]
+    return all(
+        home and sum(name[: len(home)] == home for name in names) == len(inside[block]) for block, home in homes.items()
+    )

@@ -1,0 +1,194 @@
+"""Logits that another program gave for some images: read safely, and compared with a network's."""
+
+import io
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from residuum.data.dataset import Split
+from residuum.data.normalize import Normalization
+from residuum.errors import InputError, StorageError
+from residuum.models.foreign import MAX_BYTES, read_foreign
+
+RELATIVE, ABSOLUTE = 1e-4, 1e-5
+"""Logits agree where none differs by more than this share of the largest one, and by this besides: fp32 elsewhere."""
+ROUGH = 1e-2
+"""Differences up to this share of the largest logit may also be those of TF32 or of half precision."""
+BESIDE = ("images.pt", "images.npy", "images.npz", "images.pth")
+"""Files beside the logits in which their images are looked for."""
+TEST = "the first test images"
+LOGITS, IMAGES = ("logits", "outputs", "output", "predictions"), ("images", "pixels", "inputs", "input", "x")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """logits_NK and the images_NCHW that they belong to, fp32.
+
+    `pixels`: the images are pixels in [0, 1], which the network still has to normalise; otherwise they are what enters
+    it. `source` is where the images are from.
+    """
+
+    logits_NK: Tensor
+    images_NCHW: Tensor
+    pixels: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How far a network's logits are from others: the largest difference, and of how many images the class agrees.
+
+    `rough`: they are as near as TF32 and half precision are to fp32. `pixels`: the normalisation of pixels was compared
+    too. `source` is where the images are from.
+    """
+
+    difference: float
+    agreeing: int
+    images: int
+    agrees: bool
+    rough: bool
+    pixels: bool
+    source: str
+
+
+def compare(network: nn.Module, normalization: Normalization, reference: Reference) -> Compared:
+    """The logits of a network in evaluation mode, in fp32 on the CPU, against those of a reference."""
+    images_NCHW = reference.images_NCHW
+    with torch.no_grad():
+        logits_NK = network(normalization(images_NCHW) if reference.pixels else images_NCHW)
+    expected_NK = reference.logits_NK
+    difference = float((logits_NK - expected_NK).abs().max())
+    agreeing = int((logits_NK.argmax(1) == expected_NK.argmax(1)).sum())
+    largest = float(expected_NK.abs().max())
+    agrees, rough = difference <= RELATIVE * largest + ABSOLUTE, difference <= ROUGH * largest
+    return Compared(difference, agreeing, len(images_NCHW), agrees, rough, reference.pixels, reference.source)
+
+
+def read_reference(
+    logits: Path, images: Path | None, shape: tuple[int, int, int], classes: int, test: Split | None = None
+) -> Reference:
+    """A reference from files: `.pt` or `.pth` by torch, `.npy` or `.npz` by numpy, told by content.
+
+    The logits' file may hold the images too; else they are looked for in `images.pt`, `images.npy` or `images.npz`
+    beside it; without any they are the first `test` images. Images are N×C×H×W or N×H×W×C: uint8 pixels, pixels in
+    [0, 1] or whole numbers to 255, or, where values lie beyond that, what enters the network. `shape` is channels,
+    height and width of the network's images.
+
+    Raises:
+        InputError: no such file, damaged, no logits of that many classes in it, or no images to them.
+        StorageError: a file cannot be read.
+    """
+    arrays = _arrays(logits)
+    logits_NK = _chosen(arrays, LOGITS, 2)
+    if logits_NK is None or logits_NK.shape[1] != classes or not len(logits_NK):
+        shapes = ", ".join("×".join(map(str, one.shape)) or "()" for one in arrays.values()) or "none"
+        raise InputError(
+            f"{logits}: holds no logits of {classes} classes; it has arrays of {shapes}", argument="reference"
+        )
+    found, source = _chosen(arrays, IMAGES, 4), logits
+    if images is not None or found is None:
+        beside = (logits.parent / name for name in BESIDE)
+        place = images or next((path for path in beside if path.is_file() and path != logits), None)
+        if place is None and test is not None and len(test) >= len(logits_NK):
+            images_NCHW = torch.from_numpy(np.ascontiguousarray(test.images_NCHW[: len(logits_NK)]))
+            return Reference(logits_NK.float(), images_NCHW.float() / 255, pixels=True, source=TEST)
+        if place is None:
+            text = f"{logits}: which images its {len(logits_NK)} rows belong to is not said; name them by --images"
+            raise InputError(text, argument="reference")
+        found, source = _chosen(_arrays(place), IMAGES, 4), place
+    if found is None:
+        raise InputError(f"{source}: holds no images N×C×H×W", argument="images")
+    images_NCHW = _in_order(found, shape, source)
+    if len(images_NCHW) != len(logits_NK):
+        text = f"{source}: {len(images_NCHW)} images for {len(logits_NK)} rows of logits"
+        raise InputError(text, argument="reference")
+    values_NCHW, pixels = _values(images_NCHW)
+    return Reference(logits_NK.float(), values_NCHW, pixels, source.name)
+
+
+def _in_order(images: Tensor, shape: tuple[int, int, int], source: Path) -> Tensor:
+    channels, height, width = shape
+    if tuple(images.shape[1:]) == (height, width, channels) and tuple(images.shape[1:]) != shape:
+        images = images.permute(0, 3, 1, 2)
+    if tuple(images.shape[1:]) != shape:
+        has, wanted = ("×".join(map(str, one)) for one in (images.shape[1:], shape))
+        raise InputError(f"{source}: images of {has}, and the network's are of {wanted}", argument="reference")
+    return images
+
+
+def _values(images_NCHW: Tensor) -> tuple[Tensor, bool]:
+    """The images as fp32, and whether they are pixels in [0, 1]."""
+    values_NCHW = images_NCHW.float()
+    if not values_NCHW.isfinite().all():
+        raise InputError("the images hold values that are not finite", argument="images")
+    low, high = float(values_NCHW.min()), float(values_NCHW.max())
+    whole = bool((values_NCHW == values_NCHW.round()).all())
+    if images_NCHW.dtype == torch.uint8 or (whole and low >= 0 and 1 < high <= 255):
+        return values_NCHW / 255, True
+    return values_NCHW, low >= 0 and high <= 1
+
+
+def _chosen(arrays: Mapping[str, Tensor], names: tuple[str, ...], ndim: int) -> Tensor | None:
+    """The array of one of the names, or else the only one of so many axes."""
+    fitting = {name: one for name, one in arrays.items() if one.ndim == ndim}
+    for name in names:
+        if name in fitting:
+            return fitting[name]
+    return next(iter(fitting.values())) if len(fitting) == 1 else None
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """The arrays of a file by name; the name of a single one is empty."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+            if head == b"\x93NUMPY":
+                file.seek(0)
+                return {"": _array(file, path.stat().st_size, path)}
+        if head.startswith(b"PK") and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+                if members:
+                    return {entry.filename.removesuffix(".npy"): _member(archive, entry, path) for entry in members}
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise InputError(f"{path}: no such file", argument="reference") from None
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: damaged, or no numbers", argument="reference") from error
+    content = read_foreign(path).content
+    named: Mapping[Any, Any] = content if isinstance(content, Mapping) else {"": content}
+    if isinstance(content, list | tuple):
+        named = dict(enumerate(content))
+    tensors = {str(name): one for name, one in named.items() if isinstance(one, Tensor)}
+    if any(one.layout is not torch.strided or one.is_meta or one.is_quantized for one in tensors.values()):
+        raise InputError(f"{path}: a tensor is sparse, quantized or without values", argument="reference")
+    return tensors
+
+
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Tensor:
+    """An array of an `.npz` file, unpacked no further than its own header says."""
+    if entry.file_size > MAX_BYTES:
+        raise InputError(f"{path}: {entry.file_size:,} bytes when unpacked are too large", argument="reference")
+    with archive.open(entry) as packed:
+        return _array(io.BytesIO(packed.read(entry.file_size)), entry.file_size, path)
+
+
+def _array(file: IO[bytes], size: int, path: Path) -> Tensor:
+    """An array of numbers from `.npy` content whose header has been held against its size; nothing is unpickled."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.kind not in "fiub" or math.prod(shape) * dtype.itemsize > size:
+        raise InputError(f"{path}: holds no plain numbers, or fewer than it says", argument="reference")
+    values = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(
+        shape, order="F" if fortran else "C"
+    )
+    return torch.from_numpy(np.ascontiguousarray(values).astype(dtype.newbyteorder("=")))

@@ -1,0 +1,290 @@
+"""Weights are found wherever a training script puts them, and what lies beside them is named, never taken."""
+
+import argparse
+import random
+import re
+import types
+from pathlib import Path
+
+import numpy as np
+import published
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from residuum.config import RunConfig, parse_setting
+from residuum.errors import InputError
+from residuum.models import build
+from residuum.models.foreign import fitted, load_foreign, read_foreign
+from residuum.networks.names import network
+from residuum.networks.presets import PRESETS, settings_of
+from residuum.registry import Choice
+
+
+def made(name="resnet20", seed=0, **settings):
+    values = {"channels": [4, 6, 8], "shortcut": "projection"} if name.endswith("20") else {}
+    return published.scattered(build(Choice(**network(name) | values | settings), 3, 10, (32, 32), 0), seed)
+
+
+def found(path, net, key=""):
+    return fitted(read_foreign(path), net, key)
+
+
+def holds(fit, net):
+    expected = net.state_dict()
+    return list(fit.state) == list(expected) and all(torch.equal(t, fit.state[n]) for n, t in expected.items())
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+WORDS = [
+    "model",
+    "net",
+    "module",
+    "_orig_mod",
+    "_forward_module",
+    "backbone",
+    "encoder",
+    "student",
+    "classifier2",
+    "m",
+    "0",
+]
+KEYS = ["state_dict", "model_state_dict", "model", "net", "weights", "params", "checkpoint", "best", "generator", "x.y"]
+
+
+def beside(source):
+    """Something that lies beside weights, and what of it is named; none of it belongs to the network."""
+    return source.choice([
+        ({"criterion.weight": torch.ones(10)}, "criterion.weight"),
+        ({"n_averaged": torch.tensor(7)}, "n_averaged"),
+        ({"mean": torch.rand(1, 3, 1, 1), "std": torch.rand(3)}, "mean"),
+        ({"normalize.mean": torch.rand(3), "normalize.std": torch.rand(3)}, "normalize (2 tensors)"),
+        ({"projector.0.weight": torch.rand(5, 8), "projector.0.bias": torch.rand(5)}, "projector (2 tensors)"),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_weights_are_found_behind_random_prefixes_and_keys(seed, tmp_path):
+    """Nobody listed these: a random prefix in a random nest of keys, with random things beside it and around it."""
+    source = random.Random(seed)
+    net = made(seed=seed)
+    prefix = "".join(f"{source.choice(WORDS)}." for _ in range(source.randint(1, 3)))
+    state = prefixed(net.state_dict(), prefix)
+    if source.random() < 0.3:
+        state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    more, said = beside(source)
+    names = [*more.items(), *state.items()] if source.random() < 0.5 else [*state.items(), *more.items()]
+    content = dict(names)
+    for _ in range(source.randint(0, 3)):
+        content = {
+            "epoch": 3,
+            source.choice(KEYS): content,
+            "lr": 0.1,
+            "optimizer": {"state": {0: {"buffer": torch.rand(3)}}},
+        }
+    torch.save(content, tmp_path / "w.pt")
+    fit = found(tmp_path / "w.pt", net)
+    counted = {n: t for n, t in net.state_dict().items() if n in fit.state and not n.endswith("num_batches_tracked")}
+    assert all(torch.equal(fit.state[name], tensor) for name, tensor in counted.items())
+    assert fit.place.endswith(prefix.rstrip("."))
+    assert any(said.split()[0] in one for one in fit.passed_over), fit.passed_over
+    assert not fit.matched
+    assert not fit.others
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_safetensors_with_a_random_prefix(seed, tmp_path):
+    source = random.Random(seed)
+    net = made(seed=seed)
+    prefix = "".join(f"{source.choice(WORDS)}." for _ in range(source.randint(0, 3)))
+    save_file(prefixed(net.state_dict(), prefix) | {"n_averaged": torch.tensor(3)}, tmp_path / "w.safetensors")
+    assert holds(found(tmp_path / "w.safetensors", net), net)
+
+
+REAL = {
+    "Lightning": lambda state: {"epoch": 9, "state_dict": prefixed(state, "model."), "callbacks": {}, "loops": {}},
+    "Lightning with a metric": lambda state: {"state_dict": prefixed(state, "net.") | {"val_acc.total": torch.tensor(5)}},
+    "DataParallel of compiled": lambda state: prefixed(state, "module._orig_mod."),
+    "DeepSpeed": lambda state: {"module": prefixed(state, "_forward_module.")},
+    "parts compiled one by one": lambda state: {name.replace("conv1.", "conv1._orig_mod."): t for name, t in state.items()},
+    "stages in parallel": lambda state: {name.replace("layer2.", "layer2.module."): t for name, t in state.items()},
+    "sharded": lambda state: {name.replace("layer", "_fsdp_wrapped_module.layer"): t for name, t in state.items()},
+    "averaged": lambda state: {"n_averaged": torch.tensor(4)} | prefixed(state, "module."),
+    "normalises itself": lambda state: {"mean": torch.zeros(3), "std": torch.ones(3)} | state,
+    "in a list": lambda state: [state, {"lr": 0.1}],
+    "under several keys": lambda state: {"a": {"b": {"c": {"model": state}}}},
+    "torchvision names": lambda state: {
+        f"encoder.{name}".replace("linear", "fc").replace("shortcut", "downsample"): t for name, t in state.items()
+    },
+    "head beside its encoder": lambda state: {
+        name.replace("linear", "head") if name.startswith("linear") else f"backbone.{name}": t for name, t in state.items()
+    },
+    "numpy and options": lambda state: {
+        "state_dict": state, "acc": np.float64(93.2), "best": np.float32(1), "args": argparse.Namespace(lr=0.1, at=np.int64(3)),
+        "history": np.arange(5.0), "where": Path("x"), "more": types.SimpleNamespace(a=1), "name": np.str_("r"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapping", REAL)
+def test_what_training_frameworks_write_loads(wrapping, zipped, tmp_path):
+    net = made()
+    torch.save(REAL[wrapping](net.state_dict()), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    fit = found(tmp_path / "w.pt", net)
+    assert holds(fit, net)
+    assert fit.head == ("head.weight" if wrapping == "head beside its encoder" else "")
+
+
+def test_weights_before_their_average_and_the_other_is_named_and_can_be_chosen(tmp_path):
+    net, average = made(seed=1), made(seed=2)
+    for ours, theirs in (("state_dict", "state_dict_ema"), ("model", "model_ema"), ("net", "teacher")):
+        torch.save({theirs: average.state_dict(), ours: net.state_dict()}, tmp_path / "w.pt")
+        fit = found(tmp_path / "w.pt", net)
+        assert holds(fit, net)
+        assert (fit.place, fit.others) == (ours, (theirs,))
+        assert holds(found(tmp_path / "w.pt", average, key=theirs), average)
+    broken = average.state_dict() | {"bn1.bias": torch.full((4,), torch.nan)}
+    torch.save({"state_dict_ema": broken, "state_dict": net.state_dict()}, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", net), net)
+    torch.save({"state_dict_ema": net.state_dict(), "state_dict": broken}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"'bn1\.bias' holds values that are not finite"):
+        load_foreign(tmp_path / "w.pt", net)
+    both = prefixed(net.state_dict(), "model.") | prefixed(average.state_dict(), "ema_model.module.")
+    torch.save({"state_dict": both}, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", net), net)
+    assert holds(found(tmp_path / "w.pt", average, key="state_dict.ema_model"), average)
+    copy = net.state_dict() | prefixed(average.state_dict(), "ema.")
+    torch.save(copy, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", net), net)
+
+
+def test_of_different_weights_in_like_places_none_is_taken_unasked(tmp_path):
+    one, other = made(seed=1), made(seed=2)
+    torch.save({"first": one.state_dict(), "second": other.state_dict()}, tmp_path / "w.pt")
+    with pytest.raises(
+        InputError, match="holds weights of this network in first and in second, which differ; --key says"
+    ):
+        load_foreign(tmp_path / "w.pt", one)
+    assert holds(found(tmp_path / "w.pt", other, key="second"), other)
+    with pytest.raises(InputError, match="nothing under 'third' is the weights of this network"):
+        found(tmp_path / "w.pt", one, key="third")
+    torch.save({"first": one.state_dict(), "second": one.state_dict()}, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", one), one)
+
+
+def test_what_belongs_to_the_network_is_never_passed_over(tmp_path):
+    """Another layer behind the prefix is another network, whatever it is called; a factor of the logits is no count."""
+    net = made()
+    for name, tensor in {"layer3.3.conv1.weight": torch.rand(8, 8, 3, 3), "scale": torch.tensor(2.0),
+                         "linear2.weight": torch.rand(10, 10), "layer1.0.se.fc.weight": torch.rand(2, 2)}.items():  # fmt: skip
+        for prefix in ("", "model."):
+            torch.save(prefixed(net.state_dict() | {name: tensor}, prefix), tmp_path / "w.pt")
+            with pytest.raises(InputError, match="is unexpected"):
+                load_foreign(tmp_path / "w.pt", net)
+    torch.save({n: t.to(torch.int8) if t.ndim > 1 else t for n, t in net.state_dict().items()}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"'conv1\.weight' holds int8, not what a network computes with"):
+        load_foreign(tmp_path / "w.pt", net)
+
+
+class Other(nn.Module):
+    """The layers of a network of ours, under names and in an order of somebody else."""
+
+    def __init__(self, net, source):
+        super().__init__()
+        words = [f"{source.choice('abcdefgh')}{number}" for number in range(40)]
+        source.shuffle(words)
+        modules = dict(net.named_modules())
+        blocks = [name for name, module in modules.items() if hasattr(module, "shortcut")]
+        first = source.random() < 0.5
+        norms_last = source.random() < 0.5
+
+        def layers(names):
+            return [
+                modules[name] for name in names if isinstance(modules[name], nn.Conv2d | nn.BatchNorm2d | nn.Linear)
+            ]
+
+        def put(into, name, kinds):
+            for number, layer in enumerate(kinds):
+                into.add_module(f"{name}{number}", layer)
+
+        put(self, words[0], layers(["conv1", "bn1"]))
+        for number, block in enumerate(blocks):
+            inner = [name for name in modules if name.startswith(f"{block}.")]
+            branch = layers([name for name in inner if ".shortcut." not in name])
+            if norms_last:
+                branch.sort(key=lambda layer: isinstance(layer, nn.BatchNorm2d))
+            shortcut = layers([name for name in inner if ".shortcut." in name])
+            home = nn.Module()
+            for name, part in (
+                ((words[1], shortcut), (words[2], branch)) if first else ((words[2], branch), (words[1], shortcut))
+            ):
+                put(home, name, part)
+            self.add_module(f"{words[3]}{number}", home)
+        put(self, words[4], layers(["bn", "linear"]))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_layers_with_other_names_are_matched_by_their_order(seed, tmp_path):
+    """Random names, shortcuts before or after the branch, batch norms after each convolution or after all."""
+    source = random.Random(seed)
+    settings = {
+        "shortcut": source.choice(["projection", "identity"]),
+        "ordering": source.choice(["original", "full_preactivation"]),
+    }
+    net = made(seed=seed, **settings)
+    state = Other(net, source).state_dict()
+    assert set(state) & {name for name in net.state_dict() if name.endswith("weight")} == set()
+    content = {"epoch": 1, "weights": prefixed(state, "model.") | {"mean": torch.rand(3), "std": torch.rand(3)}}
+    torch.save(content, tmp_path / "w.pt")
+    fit = found(tmp_path / "w.pt", net)
+    assert holds(fit, net)
+    assert fit.matched
+    save_file(prefixed(state, ""), tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="not the weights of this network"):
+        load_foreign(tmp_path / "w.safetensors", net)  # which does not keep the order
+
+
+def test_blocks_that_do_not_come_out_as_blocks_are_not_matched(tmp_path):
+    """A pre-activated network with option A has the kinds and shapes of an original one, each a place further on."""
+    source = random.Random(1)
+    pre = made(shortcut="identity", ordering={"name": "full_preactivation"}, stem={"name": "3x3", "after": "none"})
+    torch.save(Other(pre, source).state_dict(), tmp_path / "w.pt")
+    original = made(shortcut="identity")
+    shapes = [[tuple(t.shape) for n, t in net.state_dict().items() if t.ndim == 4] for net in (pre, original)]
+    assert shapes[0] == shapes[1], "their convolutions are the same"
+    with pytest.raises(InputError, match="not the weights of this network"):
+        load_foreign(tmp_path / "w.pt", original)
+    assert holds(found(tmp_path / "w.pt", pre), pre)
+
+
+@pytest.mark.parametrize("name", published.PUBLISHED)
+def test_a_hint_names_a_network_that_loads(name, tmp_path):
+    """The wrong network is refused with a line from which the right one can be written; written so, it loads."""
+    theirs, *_ = published.made(name)
+    torch.save(theirs.state_dict(), tmp_path / "w.pt")
+    wrong = build(Choice(**network("resnet26")), 3, 10, (32, 32), 0)
+    with pytest.raises(InputError) as refused:
+        load_foreign(tmp_path / "w.pt", wrong)
+    said = str(refused.value)
+    assert "\n" not in said
+    assert "these look like the weights of " in said
+    short, facts = re.search(r"these look like the weights of (\S+) \((.*)\)$", said).groups()
+    settings = dict(parse_setting("=".join(one)) for one in re.findall(r"(model\.\w+)=(\[.*?\]|[\w.]+)", facts))
+    config = RunConfig().changed({"model": short, **settings})
+    for preset in re.findall(r"preset (\w+)", facts):
+        config = config.changed(settings_of(PRESETS[preset], config.model)).changed(settings)
+    net = build(config.model, 3, int(re.search(r"(\d+) classes", facts)[1]), (32, 32), 0)
+    load_foreign(tmp_path / "w.pt", net)
+
+
+def test_the_cases_that_failed_load(shared_cases):
+    net = build(Choice(**network("resnet20")), 3, 10, (32, 32), 0)
+    weights = shared_cases / "weights"
+    fit = found(weights / "lightning_resnet20.pth", net)
+    assert fit.place == "state_dict.model"
+    assert found(weights / "control_resnet20.pth", net).place == "net"
