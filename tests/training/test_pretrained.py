@@ -15,7 +15,7 @@ from residuum.records import run_folder
 from residuum.records.event import EpochDone, Note, Started
 from residuum.records.record import read_record
 from residuum.registry import Choice
-from residuum.run import assemble, predict, pretrained
+from residuum.run import assemble, predict, pretrained, weights
 from residuum.training import check, resume, run, train
 
 
@@ -91,6 +91,26 @@ def test_weights_of_a_file_are_taken(teacher, tmp_path):
     assert note == "begins with the weights of weights.safetensors: all"
     by_run, by_file = check(tiny(pretrained__weights=str(teacher.folder))), check(tiny(pretrained__weights=str(file)))
     assert identity(by_run) == identity(by_file), "the same weights, wherever they lie"
+
+
+def test_the_head_of_a_file_may_have_other_classes(teacher, tmp_path):
+    """As a file of somebody else's, of 4 classes behind a prefix; and as one of ours, whose classes have names."""
+    theirs, ours = tmp_path / "theirs.pth", tmp_path / "ours.safetensors"
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in weights_of(teacher).items()}}, theirs)
+    weights.export(teacher, "safetensors", ours)
+    data = {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 7}
+    for file in (theirs, ours):
+        network, (note,) = begun(tiny(data__dataset=data, pretrained__weights=str(file)))
+        assert note == f"begins with the weights of {file.name}: all but the head (linear), whose classes are others"
+        assert torch.equal(network.state_dict()["conv1.weight"], weights_of(teacher)["conv1.weight"])
+    assert pretrained.read(ours, build(teacher.config.model, 3, 7, (12, 12), 0)).classes == teacher.facts.classes
+
+
+def test_a_file_of_another_network_is_refused_in_a_line(teacher, tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save(weights_of(teacher), file)
+    with pytest.raises(InputError, match="not the weights of this network"):
+        check(tiny(pretrained__weights=str(file), model={"name": "cifar_resnet", "depth": 14, "channels": [4, 4, 8]}))
 
 
 @pytest.mark.parametrize(

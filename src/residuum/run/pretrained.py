@@ -1,5 +1,6 @@
 """Weights to begin a run from: those of another run, or of a file, whose classes may be others."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from residuum.engine import state
 from residuum.errors import InputError
-from residuum.models.foreign import load_foreign
+from residuum.models.foreign import fitted, read_foreign
+from residuum.models.mapping import Fit, Misfit, containers, fit
 from residuum.records import run_folder
 from residuum.records.record import RunRecord, read_record
 
@@ -41,13 +44,41 @@ def read(path: Path, network: nn.Module) -> Pretrained:
         InputError: there are none, or they are damaged, or a file is not of this network.
     """
     if not path.is_dir():
-        return Pretrained(path.name, load_foreign(path, network))
+        return _of_file(path, network)
     record = read_record(path)
     checkpoint, problems = run_folder.latest_checkpoint(path)
     if problems or checkpoint is None:
         raise InputError(f"pretrained.weights: {problems[0] if problems else f'{path} holds no weights yet'}")
     tensors = state.from_bytes(state.evaluated(checkpoint.files))
     return Pretrained(f"run {record.id}", tensors, record.facts.classes)
+
+
+def _of_file(path: Path, network: nn.Module) -> Pretrained:
+    """The weights of a file, whose head may have another number of classes than the network's."""
+    foreign, expected = read_foreign(path), network.state_dict()
+    found = fit(foreign.content, expected, ordered=foreign.ordered)
+    for name in _head(network) if isinstance(found, Misfit) and found.another else ():
+        weight = expected[f"{name}.weight"]
+        given = (tensor.shape for one in containers(foreign.content) for tensor in one.tensors.values())
+        for count in sorted({shape[0] for shape in given if len(shape) == 2 and shape[1] == weight.shape[1]}):
+            other = {
+                f"{name}.weight": weight.new_empty(count, weight.shape[1]),
+                f"{name}.bias": weight.new_empty(count),
+            }
+            if isinstance(found, Misfit):
+                found = fit(foreign.content, expected | other, ordered=foreign.ordered)
+    state_ = found.state if isinstance(found, Fit) else fitted(foreign, network).state  # which says what does not fit
+    return Pretrained(path.name, state_, _classes(path) if not foreign.ordered else ())
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    """The classes that `residuum export` wrote into a file; none in another's."""
+    with safe_open(path, "pt") as file:
+        described = (file.metadata() or {}).get("residuum", "{}")
+    try:
+        return tuple(map(str, json.loads(described)["classes"]))
+    except (ValueError, LookupError, TypeError):
+        return ()
 
 
 def settings(record: RunRecord) -> dict[str, Any]:
