@@ -231,7 +231,8 @@ def test_a_curve_is_the_function_and_its_derivative(name):
 def test_derivatives_are_slopes_and_are_broken_only_where_they_jump(name):
     drawn = activation_curves.data(ACTIVATIONS.resolve(name), *curve(ACTIVATIONS.build(name), activation_curves.POINTS))
     gaps = activation_curves.POINTS[np.isnan(drawn.slopes_N)]
-    np.testing.assert_allclose(gaps, {"relu": [0], "relu6": [0, 5.99], "leaky_relu": [0]}.get(name, []), atol=1e-9)
+    jumps = {"relu": [0], "relu6": [0, 5.99], "leaky_relu": [0], "hardswish": [-3, 2.99], "selu": [0]}
+    np.testing.assert_allclose(gaps, jumps.get(name, []), atol=1e-9)
     differences = np.diff(drawn.values_N) / np.diff(activation_curves.POINTS)
     middle = (drawn.slopes_N[1:] + drawn.slopes_N[:-1]) / 2
     smooth = ~np.isnan(middle)

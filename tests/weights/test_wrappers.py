@@ -4,6 +4,7 @@ import argparse
 import random
 import re
 import types
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import build
-from residuum.models.foreign import fitted, load_foreign, read_foreign
+from residuum.models.foreign import Unread, fitted, load_foreign, read_foreign
 from residuum.networks.names import network
 from residuum.networks.presets import PRESETS, settings_of
 from residuum.registry import Choice
@@ -138,6 +139,30 @@ def test_what_training_frameworks_write_loads(wrapping, zipped, tmp_path):
     fit = found(tmp_path / "w.pt", net)
     assert holds(fit, net)
     assert fit.head == ("head.weight" if wrapping == "head beside its encoder" else "")
+
+
+class Heavy:
+    """Unpickled by numpy, it fills two gigabytes."""
+
+    def __reduce__(self):
+        return np._core.multiarray.scalar, (np.dtype(f"V{(1 << 31) - 1}"),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_is_allowed_besides_tensors_is_not_made(zipped, tmp_path):
+    """Neither numpy nor a class of the standard library is called: their names stand for what keeps nothing."""
+    net = made()
+    content = {"net": net.state_dict(), "acc": np.float64(1), "heavy": Heavy(), "args": argparse.Namespace(a=Heavy())}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    read = read_foreign(tmp_path / "w.pt").content
+    assert [type(read[name]) for name in ("acc", "heavy", "args")] == [Unread] * 3
+    assert vars(read["args"]) == {}
+    assert holds(found(tmp_path / "w.pt", net), net)
+    torch.save(
+        {"net": net.state_dict(), "when": datetime.now(UTC)}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(InputError, match=r"holds 'datetime\.datetime', and only plain tensors are read"):
+        load_foreign(tmp_path / "w.pt", net)
 
 
 def test_weights_before_their_average_and_the_other_is_named_and_can_be_chosen(tmp_path):
