@@ -274,7 +274,7 @@ def test_what_is_no_saved_attribution_is_one_line(record, tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(
-        InputError, match="is missing; explaining the run makes it" if content is None else "is damaged or no"
+        InputError, match="is missing; explaining the run makes it" if content is None else "is damaged or holds no"
     ):
         attributions.read(path)
 

@@ -99,3 +99,40 @@ def test_what_is_missing_is_one_line(record, tmp_path, capsys, monkeypatch):
     assert "did you mean 'onnx'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     assert read_record(record.folder).status == "finished"
+
+
+def test_a_folder_for_the_hub_says_what_the_record_does(tmp_path, capsys):
+    record = train(small(), tmp_path / "runs")
+    out = tmp_path / "hub"
+    assert main(["export", str(record.folder), "--format", "huggingface", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    card = (out / "README.md").read_text()
+    _, front, text = card.split("---\n", 2)
+    head = {line.partition(": ")[0]: json.loads(line.partition(": ")[2]) for line in front.splitlines()}
+    assert head["pipeline_tag"] == "image-classification"
+    accuracy = record.result.last.test.accuracy
+    assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == round(accuracy, 6)
+    assert f"Test error {100 * (1 - accuracy):.2f} % (20 images)" in text
+    assert f"was read {record.test_reads} times" in text
+    assert "data.root" not in card
+    described = json.loads((out / "config.json").read_text())
+    with safe_open(out / "model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["residuum"]) == described
+        assert file.metadata()["format"] == "pt"
+        network = build(Choice.of(described["model"]), 3, 4, (12, 12), 0)
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def test_a_card_of_a_run_that_left_the_test_set_unread_names_no_accuracy(tmp_path):
+    record = train(small(**{"monitor.final_test": False}), tmp_path)
+    weights.export(record, "huggingface", tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "model-index" not in card
+    assert "the test set was not read for these weights" in card
+
+
+def test_a_file_is_no_place_for_a_folder(record, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["export", str(record.folder), "--format", "huggingface", "--out", str(tmp_path / "file")]) == 2
+    assert "is a file; name a folder" in capsys.readouterr().err

@@ -1,10 +1,19 @@
-"""`residuum export`: a trained network as one file for other programs."""
+"""`residuum export`: a trained network for other programs."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from residuum.cli.options import Command, common, moved_data_option, output_file, print_json, which_option
+from residuum.cli.options import (
+    Command,
+    common,
+    moved_data_option,
+    output_file,
+    output_folder,
+    print_json,
+    which_option,
+)
 
 
 def add(command: Command) -> None:
@@ -12,10 +21,11 @@ def add(command: Command) -> None:
     p = command("export", export, "Write a run's network, with classes and normalisation, for other programs.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     p.add_argument(
-        "--format", choices=("safetensors", "onnx"), required=True, help="weights alone, or a graph that runs as it is"
-    )
+        "--format", choices=("safetensors", "onnx", "huggingface"), required=True,
+        help="weights alone, a graph that runs as it is, or a folder for the Hugging Face hub, with a model card",
+    )  # fmt: skip
     which_option(p)
-    p.add_argument("--out", type=output_file, metavar="FILE", help="file to write (default: in export/ of the run)")
+    p.add_argument("--out", type=Path, metavar="PLACE", help="file or folder to write (default: in export/ of the run)")
     moved_data_option(p, "; ONNX is checked on its images")
     common(p)
 
@@ -26,7 +36,9 @@ def export(options: argparse.Namespace) -> None:
     from residuum.run import weights
 
     record = read_record(find_run(options.folder, options.runs))
-    path = options.out or record.folder / "export" / f"{options.which}.{options.format}"
+    name = f"{options.which}-huggingface" if options.format == "huggingface" else f"{options.which}.{options.format}"
+    place = output_folder if options.format == "huggingface" else output_file
+    path = place(str(options.out)) if options.out else record.folder / "export" / name
     done = weights.export(record, options.format, path, which=options.which, data=options.data or "")
     if options.json:
         print_json({"run": record.id, "file": str(done.path), "format": done.format, "difference": done.difference,

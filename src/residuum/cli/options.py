@@ -54,11 +54,12 @@ def moved_data_option(parser: argparse.ArgumentParser, use: str = "") -> None:
 def figures_folder_option(parser: argparse.ArgumentParser, what: str = "the figures") -> None:
     """The option for the folder of several figures; a file in its place is refused before anything is computed."""
     parser.add_argument(
-        "--out", type=_folder, metavar="DIR", help=f"folder for {what} (default: figures/ in the run's)"
+        "--out", type=output_folder, metavar="DIR", help=f"folder for {what} (default: figures/ in the run's)"
     )
 
 
-def _folder(text: str) -> Path:
+def output_folder(text: str) -> Path:
+    """A path to write a folder to: no file, and not within one."""
     path = Path(text)
     _check_folder(path, "name a folder")
     return path

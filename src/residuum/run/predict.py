@@ -221,7 +221,7 @@ def test_images(
     """
     dataset = dataset_of(record, data)
     with run_folder.writing(record.folder) as writer:
-        writer.write(TestRead(why, epoch, *((on.device.type, on.precision) if on else ())))
+        writer.write(TestRead(why, epoch, "", *((on.device.type, on.precision) if on else ())))
     return dataset.test
 
 

@@ -22,11 +22,12 @@ from residuum.records import storage
 from residuum.records.record import RunRecord
 from residuum.run import predict
 from residuum.run.importing import cifar10_without_images, import_weights
+from residuum.run.model_card import card
 from residuum.run.predict import Trained, Which
 
 __all__ = ["Deployed", "Exported", "cifar10_without_images", "describe", "export", "import_weights"]
 
-Format = Literal["safetensors", "onnx"]
+Format = Literal["safetensors", "onnx", "huggingface"]
 TOLERANCE = 1e-4
 """Largest difference of a logit that an exported graph may show."""
 CHECKED = 256
@@ -61,12 +62,13 @@ class Deployed(nn.Module):
 
 
 def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last", data: str = "") -> Exported:
-    """Write the network of a run into one file.
+    """Write the network of a run into one file, or for the Hugging Face hub into a folder.
 
     `safetensors` holds the weights by the names that most public networks for CIFAR use; its metadata has a JSON object
     `residuum` with all that a program needs to build and feed the network. `onnx` is a graph from uint8 `images`
     [N, C, H, W] to `logits` [N, K], the same JSON in its metadata; before it is written, its logits are compared with
-    the network's on training images, for which the data set must be at hand (`data`: where it lies now).
+    the network's on training images, for which the data set must be at hand (`data`: where it lies now). `huggingface`
+    is a folder with `model.safetensors`, `config.json` with the same JSON, and a model card of what the record says.
 
     Raises:
         InputError: as `predict.load`; a package for ONNX is missing; or the graph gives other logits than the network.
@@ -76,9 +78,10 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     trained.network.to("cpu", torch.float32).eval()
     description = json.dumps(describe(record, trained), sort_keys=True)
     difference = None
-    if form == "safetensors":
+    if form in ("safetensors", "huggingface"):
         tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
-        content = safetensors.torch.save(tensors, {"residuum": description})
+        # The hub looks for `format`.
+        content = safetensors.torch.save(tensors, {"format": "pt", "residuum": description})
     else:
         images_NCHW = _images(record, data)
         content = _onnx(trained, images_NCHW[:2], description)
@@ -86,6 +89,13 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         if not difference <= TOLERANCE:
             raise InputError(f"the exported graph is off by {difference:.2g} in a logit, more than {TOLERANCE:g}; "
                              "it was not written")  # fmt: skip
+    if form == "huggingface":
+        with storage.storing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        storage.write_json(path / "config.json", describe(record, trained))
+        storage.write_file(path / "README.md", card(record, which, describe(record, trained)).encode())
+        storage.write_file(path / "model.safetensors", content)
+        return Exported(path, form, None, 0)
     with storage.storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_file(path, content)
