@@ -58,9 +58,13 @@ class Summary:
 
 
 def summarize(arm: str, measure: str, values: Sequence[Value]) -> Summary:
-    """The summary of an arm's runs. A value that is not finite, or not of a finished run, counts as none."""
+    """The summary of an arm's runs. A value that is not finite, or not of a finished run, counts as none.
+
+    Whether a run trained is also known of one that diverged.
+    """
+    of_all = measure == "trained"
     kept = tuple(
-        one if one.status == "finished" and one.value is not None and math.isfinite(one.value)
+        one if (one.status == "finished" or of_all) and one.value is not None and math.isfinite(one.value)
         else Value(one.seed, one.run, one.status, None, one.trained)
         for one in values
     )  # fmt: skip

@@ -221,8 +221,8 @@ def _obstacle(sides: Sequence[Summary], *, worst: bool) -> str:
 
 
 def _exact(sides: Sequence[Summary]) -> bool:
-    """Whether the measure is a count of the network, which is known without chance, from one run as from many."""
-    return measure(sides[0].measure).unit == "count" and all(side.n for side in sides)
+    """Whether the measure is known without chance, from one run as from many."""
+    return measure(sides[0].measure).exact and all(side.n for side in sides)
 
 
 def _bound(claim: Claim) -> float:

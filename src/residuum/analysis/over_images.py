@@ -91,8 +91,10 @@ def seeds_and_images(
     Seeds and images are both drawn by chance, and every seed meets every image. The variance of the mean over such a
     table is that of the seeds' means plus that of the images' means, less that of what neither explains, which both
     contain (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007, section 3), and never below the larger
-    of the two. The interval is that of t with the degrees of freedom of Satterthwaite (1946). Paired, row s of both
-    tables is the same seed. None with fewer than two seeds or images, or where nothing varies.
+    of the two. The interval is that of t with the degrees of freedom of the seeds (Satterthwaite's, 1946, where arms
+    are not paired), so that it is never narrower than the one over seeds alone: with those of the whole sum, which
+    images raise, it covered 89 to 93 % with three to five seeds. Paired, row s of both tables is the same seed. None
+    with fewer than two seeds or images, or where nothing varies.
     """
     first, second = arm_SN.astype(np.float64), baseline_SN.astype(np.float64)
     if first.shape[1:] != second.shape[1:] or min(*first.shape, *second.shape) < 2:
@@ -111,7 +113,7 @@ def seeds_and_images(
     variance = max(of_seeds + of_images - of_rest, of_seeds, of_images)
     if variance == 0:
         return None
-    df = (of_seeds + of_images) ** 2 / (weight + of_images**2 / (images - 1))
+    df = of_seeds**2 / weight if weight else float(min(len(table_SN) for table_SN in parts) - 1)
     mean = float(by_image_N.mean())
     low, high = Estimate(100 * mean, 100 * math.sqrt(variance), df).interval(LEVEL)
     alone = Estimate(100 * mean, 100 * math.sqrt(of_images), images - 1).interval(LEVEL) if of_images else (

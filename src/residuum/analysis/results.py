@@ -131,8 +131,15 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
     scores = cache(lambda id_: read(_scored, id_))
     promised, altered = _promised(beside)
+    readings = prespecified.readings(beside)
     judged = _verdicts(
-        plan, summary, looks if level is None else (), LEVEL if level is None else level, promised, altered
+        plan,
+        summary,
+        looks if level is None else (),
+        LEVEL if level is None else level,
+        promised,
+        altered,
+        [seed for one in readings for seed in one.seeds],
     )
     judged = tuple(_on_images(plan, summary, one, scores) for one in judged)
     comparisons = tuple(
@@ -157,7 +164,7 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
         verdicts=judged,
         prespecified=promised,
         altered=altered,
-        unplanned=prespecified.unplanned(prespecified.readings(beside), study.seeds, looked=bool(looks)),
+        unplanned=prespecified.unplanned(readings, study.seeds, looked=bool(looks)),
         selection=selection,
     )  # fmt: skip
 
@@ -234,11 +241,11 @@ def _comparisons(plan: Plan, summary: Lookup, judged: Sequence[Verdict]) -> tupl
 
 
 def _claimed(one: Comparison, judged: Sequence[Verdict]) -> Verdict | None:
-    """The verdict on the claim that is about the same hypothesis as a comparison: no difference of these two arms."""
+    """The verdict on the claim that is about the same difference as a comparison, beyond its margin if it has one."""
     for verdict in judged:
         claim = verdict.claim
         same = {claim.left, claim.right} == {one.arm, one.baseline} and claim.measure == one.measure
-        if same and claim.operator != "=" and not claim.margin:
+        if same and claim.operator != "=":
             return verdict
     return None
 
@@ -328,13 +335,14 @@ def _verdicts(
     level: float,
     promised: Prespecified | None,
     altered: str,
+    read: Sequence[int],
 ) -> tuple[Verdict, ...]:
     """The verdict on every claim: those that were promised share one correction, those that came later come after all.
 
     A claim that came later is corrected for the promised ones as well: changing a claim must not make it easier.
     """
     study = plan.study
-    why = (altered,) * len(study.claims) if altered else prespecified.exploratory(study, promised)
+    why = (altered,) * len(study.claims) if altered else prespecified.exploratory(study, promised, read)
     parts = [[claim for claim, reason in zip(study.claims, why, strict=True) if bool(reason) == late]
              for late in (False, True)]  # fmt: skip
     # What was promised counts in the correction, even where the study no longer claims it so.

@@ -415,7 +415,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     from residuum.analysis.results import note_reading, results
     from residuum.cli.terminal import print_table
     from residuum.report import chosen_arm, promised
-    from residuum.report.tables import READ_BEFORE, final, heading, of_arm
+    from residuum.report.tables import READ_BEFORE, final, heading, of_arm, rests_on
     from residuum.studies import plan as plans
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
@@ -430,6 +430,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
                 for measure in dict.fromkeys((final(found, "error"), "held_out_error", "train_loss", compared))
             },
             "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason,
+                          "n": one.n, "rests_on": rests_on(found, one), "p": one.p, "p_holm": one.p_holm,
                           "exploratory": one.exploratory, "early": one.early} for one in found.verdicts],
             "looks": [vars(look) for look in found.looks],
             "prespecified": found.prespecified.hash if found.prespecified else None,
@@ -449,7 +450,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     ])  # fmt: skip
     if found.verdicts:
         print_table([{"verdict": one.verdict + " (exploratory)" * bool(one.exploratory), "claim": one.claim.text,
-                      "why": one.reason} for one in found.verdicts])  # fmt: skip
+                      "rests on": rests_on(found, one), "why": one.reason} for one in found.verdicts])  # fmt: skip
         for line in promised.notes(found):
             print(line)
     if found.looks and found.looks[0].read_before:

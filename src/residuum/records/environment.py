@@ -4,6 +4,8 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
@@ -27,11 +29,21 @@ def environment() -> Machine:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": sys.version.split()[0],
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES} | {"residuum": own_version()},
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
+
+
+@cache
+def own_version() -> str:
+    """The version of this package with 8 digits of the hash of its files: other code is another version."""
+    package = Path(__file__).parents[1]
+    found = sha256()
+    for path in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".toml", ".j2")):
+        found.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return f"{_version('residuum')}+{found.hexdigest()[:8]}"
 
 
 def _version(name: str) -> str:

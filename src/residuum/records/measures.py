@@ -35,7 +35,7 @@ class Measure:
     (see `trained`): it counts as the worst there is, says nothing, or is a number like that of any other run. A loss
     is the worst of a run that diverged, and at chance a number: losses do not all pile up at one value there.
     `split` has the images on which a run must have trained. `held_out` is the measure that is the same on validation
-    images; only measures of the test images have one.
+    images; only measures of the test images have one. `exact`: it is of the network and no chance is in it.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Measure:
     untrained: Literal["worst", "nothing", "as any"] = "as any"
     split: Literal["train", "test"] = "test"
     held_out: str = ""
+    exact: bool = False
 
     @property
     def shown(self) -> str:
@@ -328,10 +329,11 @@ _ALL = (
             initial=True, slow=True),
     Measure("noise_scale", "gradient noise scale after the last epoch", "images", None, _noise_scale),
     Measure("activation_memory", "memory of what the backward pass needs from the forward pass of a batch, in fp32",
-            "MB", True, _activation_memory, initial=True),
+            "MB", True, _activation_memory, initial=True, exact=True),
     Measure("parameters", "parameters of the network", "count", None, _result(lambda outcome: outcome.parameters),
-            initial=True),
-    Measure("macs", "multiply-adds for one image", "count", None, _result(lambda outcome: outcome.macs), initial=True),
+            initial=True, exact=True),
+    Measure("macs", "multiply-adds for one image", "count", None, _result(lambda outcome: outcome.macs), initial=True,
+            exact=True),
 )  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = {one.name: one for one in _ALL}

@@ -180,7 +180,7 @@ def verdicts(results: Results) -> Table:
             mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}", around,
             difference(None, low, high, places, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
-            _rests_on(results, one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
+            rests_on(results, one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
         ))  # fmt: skip
     numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
     columns = ("verdict", "claim", "expected", *numeric, "rests on", "reason")
@@ -188,14 +188,15 @@ def verdicts(results: Results) -> Table:
     return found if results.looks else without(found, "needs p below")
 
 
-def _rests_on(results: Results, one: Verdict) -> str:
+def rests_on(results: Results, one: Verdict) -> str:
     """What a verdict rests on, with what takes from it: that it was not promised, was read before, or stopped early."""
     parts = [one.rests_on or f"n = {one.n}"]
     number = len(results.unplanned)
     if number and one.p is not None:
         parts.append(f"after {number} unplanned look{'s' if number > 1 else ''}")
     if one.early:
-        parts.append("decided at an early look: the difference is on average too large")
+        biased = "small" if one.claim.operator == "=" else "large"
+        parts.append(f"decided at an early look: the difference is on average too {biased}")
     if one.exploratory:
         parts.append(f"exploratory: {one.exploratory}")
     return "; ".join(parts)

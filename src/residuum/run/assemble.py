@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from residuum import optim, schedules
-from residuum.config import ComputeConfig, DataConfig, RunConfig
+from residuum.config import ComputeConfig, DataConfig, PretrainedConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.batches import TrainingBatches, evaluation_batches, on_device
@@ -156,7 +156,7 @@ def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
     """
     weights, known = config.pretrained.weights, config.pretrained.fingerprint
     if not weights:
-        return config.changed({"pretrained.fingerprint": ""})
+        return config.model_copy(update={"pretrained": PretrainedConfig()})
     path = Path(os.path.expanduser(weights)).absolute()  # noqa: PTH111
     if not path.exists():
         if known:  # a run that was begun has all it needs
@@ -165,7 +165,7 @@ def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
     found = pretrained.read(path, network_of(config, data)).fingerprint
     if known and known != found:
         raise InputError(f"pretrained.weights: {weights} holds others than this run began with: {found}, not {known}")
-    return config.changed({"pretrained.weights": str(path), "pretrained.fingerprint": found})
+    return config.model_copy(update={"pretrained": PretrainedConfig(weights=str(path), fingerprint=found)})
 
 
 def _resolve_all(table: Table[Any], choices: tuple[Choice, ...], path: str) -> tuple[Choice, ...]:

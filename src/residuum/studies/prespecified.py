@@ -9,14 +9,14 @@ What is claimed later, or in another way, is exploratory; seeds that are added a
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from residuum.config import RunConfig
-from residuum.errors import InputError, StorageError
+from residuum.errors import InputError, StorageError, tally
 from residuum.records import storage
 from residuum.records.environment import environment
 from residuum.studies.plan import PLAN, Plan, folder_of, is_complete
@@ -36,7 +36,7 @@ class Prespecified:
     `select` says by what an arm is chosen, `comparisons` are pairs of arm and baseline on `measure`, `arms` the
     settings of each arm that are not the default, `looks` the numbers of seeds of planned looks (empty: one test at the
     end), `version` that of the code, `complete` how many of the runs were there already, computed for something else,
-    and `known` the arms of which all were.
+    `known` the arms of which all were, and `had` the seeds of each arm of which the run was.
     """
 
     time: str
@@ -52,6 +52,7 @@ class Prespecified:
     looks: tuple[int, ...]
     complete: int
     known: tuple[str, ...] = ()
+    had: Mapping[str, Sequence[int]] = field(default_factory=dict)
     hash: str = ""
 
 
@@ -73,6 +74,10 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
     pairs = ((arm.name, baseline.name) for arm in arms if (baseline := study.baseline_of(arm, arms)))
     here = environment()
     missing = [run.arm for run in plan.runs if not is_complete(run, runs)]
+    had: dict[str, list[int]] = {}
+    for run in plan.runs:
+        if is_complete(run, runs):
+            had.setdefault(run.arm, []).append(run.seed)
     values: dict[str, Any] = {
         "time": here["time"],
         "version": here["packages"]["residuum"],
@@ -87,6 +92,7 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
         "looks": list(looks),
         "complete": len(plan.runs) - len(missing),
         "known": [arm.name for arm in arms if arm.name not in missing],
+        "had": had,
     }
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,13 +147,17 @@ def _arms(study: Study) -> dict[str, dict[str, Any]]:
     }
 
 
-def exploratory(study: Study, said: Prespecified | None) -> tuple[str, ...]:
+def exploratory(study: Study, said: Prespecified | None, read: Sequence[int] = ()) -> tuple[str, ...]:
     """For each claim of a study, why it is exploratory; empty for one that was promised just so.
 
-    Nothing is exploratory where nothing was recorded (`said` is None): there the report says that once for all.
+    `read` are the seeds at which verdicts were read: whoever leaves one out afterwards may have chosen it by what it
+    showed. Nothing is exploratory where nothing was recorded (`said` is None): there the report says that once for all.
     """
     if said is None:
         return ("",) * len(study.claims)
+    if gone := sorted({*read} - {*study.seeds}):
+        which = f"seed{'s' * (len(gone) > 1)} {', '.join(map(str, gone))}"
+        return (f"{which} left out after the verdicts were read",) * len(study.claims)
     arms = json.loads(json.dumps(_arms(study)))  # as a file has them
     return tuple(_why(claim, study, said, arms) for claim in study.claims)
 
@@ -159,7 +169,10 @@ def _why(claim: Claim, study: Study, said: Prespecified, arms: Mapping[str, Any]
             return f"promised of another arm {other[0]!r}: its settings have changed since"
         if said.pair_by != study.compare.pair_by:
             return f"promised with pair_by = {said.pair_by!r}"
-        return "claimed when all its runs were there already" if _sides(claim) <= {*said.known} else ""
+        if _sides(claim) <= {*said.known}:
+            return "claimed when all its runs were there already"
+        there = set.intersection(*({*said.had.get(name, ())} for name in _sides(claim)))
+        return f"claimed when its runs of {tally(len(there), 'seed')} were there already" if there else ""
     before = _counterpart(claim, study, said)
     if before is not None:
         return f"promised otherwise: {stated(before)}"
