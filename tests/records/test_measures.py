@@ -13,7 +13,7 @@ from residuum.records import layers
 from residuum.records.event import EpochDone, Scores
 from residuum.records.facts import DataFacts, Normalized
 from residuum.records.layers import BINS, Histograms
-from residuum.records.measures import MEASURES, drop_times, held_out_errors, measure, rate_drops
+from residuum.records.measures import MEASURES, drop_times, has_trained, held_out_errors, measure, rate_drops
 from residuum.records.outcome import Outcome, Scored
 from residuum.records.record import RunRecord
 from residuum.records.storage import write_file
@@ -212,3 +212,14 @@ def test_what_reads_a_row_for_every_update_or_layer_is_taken_only_where_it_is_as
     assert {name for name, one in MEASURES.items() if one.slow} == {
         "gradient_variation", "first_gradient", "gradient_per_layer",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("train", "test", "expected"), [(0.9, 0.1, (True, False)), (0.1, 0.9, (False, True))])
+def test_whether_a_run_trained_is_judged_on_the_images_that_a_measure_is_of(train, test, expected):
+    """A training error says something only of a network that fits its training images, whatever it does on others."""
+    curve = [replace(row, train=replace(row.train, accuracy=train, n=1000)) for row in CURVE]
+    last = Scored(len(curve), test=Scores("test", 1.0, test, 1000), chance=0.1)
+    made = replace(record(curve, last=last), data=FACTS)
+    assert (has_trained(made, "train"), has_trained(made, "test")) == expected
+    assert measure("train_error").trained(made) is expected[0]
+    assert measure("test_error").trained(made) is expected[1]
