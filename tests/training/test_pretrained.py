@@ -88,7 +88,9 @@ def test_weights_of_a_file_are_taken(teacher, tmp_path):
     file.write_bytes(state.to_bytes(weights_of(teacher)))
     network, (note,) = begun(tiny(pretrained__weights=str(file)))
     assert all(torch.equal(tensor, weights_of(teacher)[name]) for name, tensor in network.state_dict().items())
-    assert note == "begins with the weights of weights.safetensors: all"
+    assert note.startswith(
+        "begins with the weights of weights.safetensors: all; what tensors do not tell is as model.*"
+    )
     by_run, by_file = check(tiny(pretrained__weights=str(teacher.folder))), check(tiny(pretrained__weights=str(file)))
     assert identity(by_run) == identity(by_file), "the same weights, wherever they lie"
 
@@ -101,7 +103,9 @@ def test_the_head_of_a_file_may_have_other_classes(teacher, tmp_path):
     data = {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 7}
     for file in (theirs, ours):
         network, (note,) = begun(tiny(data__dataset=data, pretrained__weights=str(file)))
-        assert note == f"begins with the weights of {file.name}: all but the head (linear), whose classes are others"
+        said = f"begins with the weights of {file.name}: all but the head (linear), whose classes are others"
+        assert note.startswith(said)
+        assert ("residuum import-weights" in note) == (file == theirs)  # what is in ours is known
         assert torch.equal(network.state_dict()["conv1.weight"], weights_of(teacher)["conv1.weight"])
     assert pretrained.read(ours, build(teacher.config.model, 3, 7, (12, 12), 0)).classes == teacher.facts.classes
 
@@ -160,6 +164,8 @@ def test_frozen_parts_are_in_no_group_and_cannot_be_all():
     network = build(Choice(name="cifar_resnet", depth=8, channels=[4, 4, 8]), 3, 4, (12, 12), 0)
     with pytest.raises(InputError, match=r"optim\.freeze: unknown part of the network 'layer9'; did you mean 'layer"):
         optim.freeze(network, ["layer9"])
+    with pytest.raises(InputError, match=r"known: bn1, conv1, layer1, layer2, layer3, linear$"):
+        optim.freeze(network, ["nonsense"])
     optim.freeze(network, ["layer1"])
     named = [name for group in optim.parameter_groups(network, weight_decay=1.0, decay_norm=False)
              for name in group["names"]]  # fmt: skip

@@ -313,3 +313,43 @@ def test_the_cases_that_failed_load(shared_cases):
     fit = found(weights / "lightning_resnet20.pth", net)
     assert fit.place == "state_dict.model"
     assert found(weights / "control_resnet20.pth", net).place == "net"
+
+
+def foreign_names(depth: int):
+    """A network of ours whose tensors have names of somebody else's, in the order of its layers."""
+    net = made(f"resnet{depth}", channels=[4, 6, 8])
+    state, at = {}, ""
+    for name, tensor in net.state_dict().items():
+        parts = name.split(".")
+        if parts[0].startswith("layer"):
+            at = f"s{parts[0][-1]}.{parts[1]}."
+            inner = {"conv1": "first", "bn1": "norm_a", "conv2": "second", "bn2": "norm_b"}.get(parts[2], "short")
+            state[f"{at}{inner}.{'.'.join(parts[3:])}"] = tensor
+        else:
+            state[{"conv1": "stem", "bn1": "stem_norm", "linear": "out"}[parts[0]] + "." + parts[1]] = tensor
+    return net, state
+
+
+def test_layers_whose_names_were_sorted_as_text_are_not_matched_by_order(tmp_path):
+    """Block 10 before block 2: all shapes fit, and the network would be another."""
+    net, state = foreign_names(74)
+    torch.save(state, tmp_path / "as-it-was.pth")
+    assert holds(found(tmp_path / "as-it-was.pth", net), net)
+
+    def as_text(name):
+        stage, _, rest = name.partition(".")
+        inner = ["first", "norm_a", "second", "norm_b", "short", ""]
+        block, _, part = rest.partition(".")
+        place = {"stem": 0, "stem_norm": 1, "out": 9}.get(stage, 5)
+        return place, stage, block, next(at for at, one in enumerate(inner) if part.startswith(one))
+
+    torch.save({name: state[name] for name in sorted(state, key=as_text)}, tmp_path / "sorted.pth")
+    with pytest.raises(InputError, match="not the weights of this network"):
+        found(tmp_path / "sorted.pth", net)
+
+
+def test_values_of_python_beside_weights_are_passed_over(tmp_path):
+    net = made()
+    beside_them = {"seen": {1, 2}, "kept": frozenset("ab"), "root": complex(0, 1), "of": slice(1, 2)}
+    torch.save({"state_dict": net.state_dict(), **beside_them}, tmp_path / "w.pth")
+    assert holds(found(tmp_path / "w.pth", net), net)

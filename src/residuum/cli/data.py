@@ -67,7 +67,8 @@ def data_check(options: argparse.Namespace) -> None:
         print(f"passed over: {kind}: {count:,}")
     if report.reading.not_used:
         print(f"not used: {shortened(report.reading.not_used)}")
-    for finding in report.findings or ("nothing to note",):
+    unused = report.reading.passed_over or report.reading.not_used
+    for finding in report.findings or (() if unused else ("nothing to note",)):
         print(f"- {finding}")
 
 

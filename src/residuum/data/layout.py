@@ -293,6 +293,11 @@ def _part(
     raise InputError(f"{_at(tree, folder)} holds no images")
 
 
+RESULTS = {"figure", "figures", "plot", "plots", "output", "outputs", "prediction", "predictions", "result", "results",
+           "log", "logs", "report", "reports", "curves", "samples", "screenshots", "runs"}  # fmt: skip
+"""Folders of what somebody made of the images; beside two classes none of them is a class."""
+
+
 def _class_folders(tree: Tree, folder: Folder) -> dict[str, list[str]]:
     """The images in the folders of a folder, by the names of these in Unicode's composed form.
 
@@ -311,7 +316,8 @@ def _class_folders(tree: Tree, folder: Folder) -> dict[str, list[str]]:
             raise InputError(f"{_at(tree, one)} holds no images{', only folders of them' if inner else ''}")
         if images:
             of.setdefault(normalize("NFC", one.name), []).extend(images)
-    return of
+    classes = {name: images for name, images in of.items() if name.lower() not in RESULTS}
+    return classes if len(classes) > 1 else of
 
 
 def _labelled(
@@ -390,8 +396,19 @@ def _names(images: Sequence[str]) -> dict[str, str] | None:
         names = {image: match[1].strip(" ._-") for image, match in matches.items() if match}
         counts = Counter(names.values())
         if len(counts) > 1 and min(counts.values()) > 1 and not any(name.lower() in NO_CLASSES for name in counts):
-            return names
+            return None if _are_copies(stems, names) else names
     return None
+
+
+def _are_copies(stems: Mapping[str, str], names: Mapping[str, str]) -> bool:
+    """Whether what stands behind a number tells copies of an image and no class: every number has each, as `0_flip`."""
+    numbers: dict[str, set[str]] = {}
+    for image, stem in stems.items():
+        if not stem[:1].isdigit():
+            return False
+        numbers.setdefault(names[image], set()).add(stem.replace(names[image], ""))
+    first, *others = numbers.values()
+    return all(one == first for one in others)
 
 
 def _odd_one(images: Sequence[str]) -> str:

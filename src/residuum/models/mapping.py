@@ -341,7 +341,7 @@ def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
     least = len(expected) - 2 - sum(map(_is_counter, expected))  # without a head, which may lie elsewhere
     for prefix in [prefix for prefix, count in sorted(within.items()) if count >= least]:
         theirs = _layers({name: tensor for name, tensor in container.tensors.items() if name.startswith(prefix)})
-        if len(theirs) not in (len(ours), len(ours) - 1):
+        if len(theirs) not in (len(ours), len(ours) - 1) or not _count_up([layer.name for layer in theirs]):
             continue
         found: list[dict[str, str]] = []
         for order in (ours, _shortcuts_first(ours)):
@@ -351,6 +351,20 @@ def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
                 found.append(raw)
         for raw in found:
             yield Candidate(container, prefix, raw, matched=theirs[0].name)
+
+
+def _count_up(names: Sequence[str]) -> bool:
+    """Whether numbers in names rise: where block 10 stands before block 2, somebody has sorted the names as text."""
+    last: dict[tuple[str, ...], int] = {}
+    for name in names:
+        parts = name.split(".")
+        for at, part in enumerate(parts):
+            if number := re.fullmatch(r"(.*?)(\d+)", part):
+                key = (*parts[:at], number[1])
+                if int(number[2]) < last.get(key, 0):
+                    return False
+                last[key] = int(number[2])
+    return True
 
 
 def _ends(name: str) -> list[int]:

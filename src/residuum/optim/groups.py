@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Self
 
 import torch
@@ -56,7 +57,11 @@ def freeze(network: nn.Module, names: Sequence[str]) -> None:
     modules, parameters = dict(network.named_modules()), dict(network.named_parameters())
     for name in names:
         if name not in parameters and (name not in modules or not name):
-            raise unknown("part of the network", name, [*modules, *parameters], place="optim.freeze")
+            every = (*modules, *parameters)
+            kept = [one for one in every if any(f"{own}.".startswith(f"{one}.") for own in parameters)]
+            near = get_close_matches(name, kept, n=1, cutoff=0.5)
+            known = near or [one for one, _ in network.named_children() if one in kept]
+            raise unknown("part of the network", name, known, place="optim.freeze")
         for own, parameter in parameters.items():
             if own == name or own.startswith(f"{name}."):
                 parameter.requires_grad_(False)

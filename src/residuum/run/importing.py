@@ -155,7 +155,8 @@ def read_weights(
         if mean and std:
             constants = {"name": "standardize", "mean": list(mean), "std": list(std)}
             config = config.changed({"data.normalize": constants})
-            _check_constants(config.data.normalize)
+            if not known:
+                _check_constants(config.data.normalize, f"{file} has a ")
         elif not estimates or not dataset.fingerprint:  # one black image tells nothing
             has = " and ".join(name for name in chosen.pixels if name) if chosen else ""
             lacks = f"preset {preset!r} has no constants for {dataset.name}, but for {has}; " if preset else ""
@@ -192,8 +193,8 @@ def _first_side(foreign: Foreign) -> int:
     return next((tensor.shape[-1] for tensor in largest.values() if tensor.ndim == 4 and tensor.shape[-1] > 1), 0)
 
 
-def _check_constants(normalize: Choice) -> None:
-    """Refuse constants that are not those of pixels in [0, 1].
+def _check_constants(normalize: Choice, found: str = "") -> None:
+    """Refuse constants that are not those of pixels in [0, 1]; `found` says where, if they were not given.
 
     Raises:
         InputError: a mean or a deviation lies outside.
@@ -204,7 +205,8 @@ def _check_constants(normalize: Choice) -> None:
         if beyond:
             less = ",".join(f"{value / 255:.4g}" for value in values)
             hint = f"; ÷ 255? That would be {less}" if max(values) > 1 and min(values) >= 0 else ""
-            raise InputError(f"{name} {beyond[0]:g} is not one of pixels in [0, 1]{hint}", argument="normalize")
+            text = f"{found}{name} {beyond[0]:g}{', which' if found else ''} is not one of pixels in [0, 1]{hint}"
+            raise InputError(text, argument="" if found else "normalize")
 
 
 def check_reference(

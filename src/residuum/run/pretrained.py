@@ -21,11 +21,15 @@ from residuum.records.record import RunRecord, read_record
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights by the network's names, their hash, and the classes of their head where these are known."""
+    """Weights by the network's names, their hash, and the classes of their head where these are known.
+
+    `said` is what one should know of how they were found in a file.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
     classes: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -67,8 +71,19 @@ def _of_file(path: Path, network: nn.Module) -> Pretrained:
             }
             if isinstance(found, Misfit):
                 found = fit(foreign.content, expected | other, ordered=foreign.ordered)
-    state_ = found.state if isinstance(found, Fit) else fitted(foreign, network).state  # which says what does not fit
-    return Pretrained(path.name, state_, _classes(path) if not foreign.ordered else ())
+    if isinstance(found, Misfit):
+        found = fitted(foreign, network)  # which says what does not fit
+    classes = _classes(path) if not foreign.ordered else ()
+    return Pretrained(path.name, found.state, classes, () if classes else _said(found))
+
+
+def _said(found: Fit) -> tuple[str, ...]:
+    """What one should know of weights from a file of somebody else's."""
+    said = [f"its layers were matched by order and shape, from {found.matched} on"] if found.matched else []
+    said += [f"passed over: {', '.join(found.passed_over)}"] if found.passed_over else []
+    said += ["it has a mean and a deviation of pixels, which are not used (data.normalize)"] if found.pixels else []
+    said.append("what tensors do not tell is as model.* says; `residuum import-weights` has presets and checks for it")
+    return tuple(said)
 
 
 def _classes(path: Path) -> tuple[str, ...]:
@@ -113,7 +128,7 @@ def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...]) -> str:
                              f"{tuple(tensor.shape)}, not {tuple(wanted[name].shape)}")  # fmt: skip
     network.load_state_dict({**own, **given})
     rest = f" but the head ({', '.join(_head(network))}), whose classes are others" if other else ""
-    return f"begins with the weights of {found.name}: all{rest}"
+    return "; ".join([f"begins with the weights of {found.name}: all{rest}", *found.said])
 
 
 def _head(network: nn.Module) -> list[str]:
