@@ -128,7 +128,8 @@ def _under_earlier_ids(folder: Path, config: RunConfig) -> list[Path]:
         except InputError:
             continue
         told_alike = own.model_copy(update={name: getattr(config, name) for name in (*UNCOUNTED, "compute")})
-        if head.schema != SCHEMA and told_alike == config and run_folder.is_complete(other):
+        same = told_alike.model_dump(mode="json") == config.model_dump(mode="json")
+        if head.schema != SCHEMA and same and run_folder.is_complete(other):
             found.append(other)
     return found
 

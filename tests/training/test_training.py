@@ -621,6 +621,10 @@ def test_every_recipe_passes_the_checks_and_takes_steps(tmp_path, name):
         {"data.dataset": {"name": "synthetic", "size": 32, "train": 40, "test": 10}, "train.epochs": 1, "train.batch_size": 20,
          "data.validation": 0.25, "compute.threads": 1, "compute.precision": "fp32"}
     )  # fmt: skip
+    if config.pretrained.weights:
+        config = config.changed(
+            {"pretrained.weights": str(train(config.changed({"pretrained.weights": ""}), tmp_path).folder)}
+        )
     record = train(config, tmp_path)
     assert (record.status, record.epochs[0].train.n) == ("finished", 30)
 
