@@ -109,12 +109,15 @@ def test_cifar101(run, tmp_path, given):
     assert 0 < one["error"] < 1  # else nothing would tell one order of the classes from another
     assert one["interval"] == list(of_share(round(one["error"] * 50), 50))
     assert read_record(run.folder).test_reads == before + 1
-    assert reads(run.folder)[-1] == {"why": "evaluate", "epoch": 1, "on": path.name}
+    assert reads(run.folder)[-1] == {
+        "why": "evaluate", "epoch": 1, "on": path.name, "device": "cpu", "precision": reads(run.folder)[-1]["precision"]
+    }  # fmt: skip
 
 
 def test_readings_of_the_runs_own_test_set_are_written_as_before(run):
     run()
-    assert reads(run.folder)[-1] == {"why": "evaluate", "epoch": 1}
+    last = reads(run.folder)[-1]
+    assert last == {"why": "evaluate", "epoch": 1, "device": "cpu", "precision": last["precision"]}
 
 
 def test_text_says_error_and_interval(run, tmp_path):

@@ -169,11 +169,13 @@ def test_identity_ignores_where_the_data_lies_and_what_is_watched_or_saved_and_n
         "compute.precision": "fp32",
         "compute.kernels": "auto",
         "data.fingerprint": "f",
+        "pretrained.fingerprint": "f",
+        "optim.freeze": ["conv1"],
         "data.augment": [],
         "optim.penalties": ["l1"],
     }
     for path, value in config.settings().items():
-        if path == "data.root" or path.startswith(("monitor.", "save.")):
+        if path in ("data.root", "pretrained.weights") or path.startswith(("monitor.", "save.")):
             continue
         if path in others:
             other = others[path]

@@ -215,6 +215,7 @@ RECIPE_RATES = {
     "report_c": (352, [(1, 0.1 * 0.9**epoch) for epoch in range(50)]),
     "report_e": (352, [(10, 0.05), (10, 0.025), (10, 0.0125), (10, 0.00625)]),
     "quick": (20, None),
+    "finetune": (352, None),
 }
 
 
@@ -236,11 +237,12 @@ class TestRecipes:
         expected = [lr for epochs, lr in levels for _ in range(epochs * spe)]
         assert self.rates_of(name, spe) == pytest.approx(expected, rel=1e-12)
 
-    def test_quick_is_half_a_cosine(self):
-        config = recipe("quick")
-        total = 20 * config.train.epochs
+    @pytest.mark.parametrize("name", ["quick", "finetune"])
+    def test_two_are_half_a_cosine(self, name):
+        config, (spe, _) = recipe(name), RECIPE_RATES[name]
+        total = spe * config.train.epochs
         expected = [config.optim.lr * (1 + math.cos(math.pi * n / total)) / 2 for n in range(total)]
-        assert self.rates_of("quick", 20) == pytest.approx(expected, rel=1e-9)
+        assert self.rates_of(name, spe) == pytest.approx(expected, rel=1e-9)
 
     def test_he2015_in_twelve_epochs_drops_at_the_same_shares(self):
         got = self.rates_of("he2015", 391, epochs=12)

@@ -24,7 +24,7 @@ UNREAD = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     "numpy.dtype", "numpy.ndarray", "_codecs.encode", "argparse.Namespace", "types.SimpleNamespace",
     *(f"{module}.{name}" for module in ("builtins", "__builtin__")
-      for name in ("set", "frozenset", "list", "dict", "complex", "bytearray", "slice", "range")),
+      for name in ("set", "frozenset", "complex", "slice")),
     *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
 )  # fmt: skip
 """What a training script leaves in a checkpoint besides tensors: numpy's and Python's values, its options, paths."""

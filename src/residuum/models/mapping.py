@@ -354,17 +354,18 @@ def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
 
 
 def _count_up(names: Sequence[str]) -> bool:
-    """Whether numbers in names rise: where block 10 stands before block 2, somebody has sorted the names as text."""
-    last: dict[tuple[str, ...], int] = {}
+    """Whether numbers in names rise, or follow no order; where 10 stands before 2, names were sorted as text."""
+    seen: dict[tuple[str, ...], dict[str, None]] = {}
     for name in names:
         parts = name.split(".")
         for at, part in enumerate(parts):
             if number := re.fullmatch(r"(.*?)(\d+)", part):
-                key = (*parts[:at], number[1])
-                if int(number[2]) < last.get(key, 0):
-                    return False
-                last[key] = int(number[2])
-    return True
+                seen.setdefault((*parts[:at], number[1]), {})[number[2]] = None
+    return not any(
+        [*one] == sorted(one) != sorted(one, key=int)
+        and {*map(int, one)} == {*range(int(min(one)), len(one) + int(min(one)))}
+        for one in seen.values()
+    )
 
 
 def _ends(name: str) -> list[int]:

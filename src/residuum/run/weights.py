@@ -80,8 +80,8 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     difference = None
     if form in ("safetensors", "huggingface"):
         tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
-        # The hub looks for `format`.
-        content = safetensors.torch.save(tensors, {"format": "pt", "residuum": description})
+        asked = {"format": "pt"} if form == "huggingface" else {}  # what the hub looks for
+        content = safetensors.torch.save(tensors, {**asked, "residuum": description})
     else:
         images_NCHW = _images(record, data)
         content = _onnx(trained, images_NCHW[:2], description)

@@ -9,6 +9,7 @@ so that the nodes of a mixed cluster compute alike.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections import Counter, deque
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from threading import current_thread, main_thread
 from typing import Any
 
 from residuum.conduct.launchers import local
@@ -97,12 +99,17 @@ def connected(address: str) -> Any:
         raise InputError("the launcher ray needs the package ray: pip install 'residuum[cluster]'") from None
     if address:
         _reach(address)
+    usual = {number: signal.getsignal(number) for number in local.SIGNALS}
     try:
         # Without "local" it would join whatever cluster was here last, alive or not.
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"no Ray cluster at {address or 'this machine'}: {line}") from error
+    finally:  # Ray has a handler of its own, which ends the process
+        if current_thread() is main_thread():
+            for number, handler in usual.items():
+                signal.signal(number, handler)
     return ray
 
 
