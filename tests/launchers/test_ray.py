@@ -15,6 +15,7 @@ from residuum import recipes, training
 from residuum.cli import main
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, JobRestarted, Room
+from residuum.conduct.launchers.local import SIGNALS
 from residuum.conduct.launchers.ray import environment
 from residuum.engine import state
 from residuum.errors import InputError
@@ -42,10 +43,13 @@ def cluster():
     os.environ.update(environment(here=True))
     from ray.cluster_utils import Cluster
 
+    usual = {number: signal.getsignal(number) for number in SIGNALS}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1)
     yield made
     made.shutdown()
+    for number, handler in usual.items():  # a node has handlers of its own, in this process
+        signal.signal(number, handler)
 
 
 def until(true) -> None:
