@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from residuum.cli import main
+
 torch.set_num_threads(1)
 
 
@@ -32,3 +34,16 @@ def shared_cases() -> Path:
     if not folder.exists():
         pytest.skip("no cases that failed here (RESIDUUM_SHARED_CASES)")
     return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder; gives exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words):
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command

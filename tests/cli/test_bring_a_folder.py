@@ -7,25 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residuum.cli import main
 from residuum.records.record import read_record
 from residuum.run.predict import dataset_of
 
 WORDS = ["--model", "resnet8", "--epochs", "1", "--batch-size", "10", "--set", "model.channels=[2,2,2]",
          "--set", "compute.threads=1"]  # fmt: skip
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder; gives exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def fill(root, parts=("train", "val", "test"), classes=("cat", "dog"), count=12):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residuum.cli import main
 from residuum.records import storage
 from residuum.records.record import find_runs, read_record
 
@@ -19,19 +18,6 @@ TINY = [
     "--set", "model.channels=[4, 4, 8]", "--set", "model.depth=8", "--set", "compute.threads=1",
     "--batch-size", "24", "--epochs", "2",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder; gives exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def train(run, *more):

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from residuum.cli import main
 from residuum.records.record import read_record
 from residuum.run import predict
 from residuum.run.importing import near_chance
@@ -19,19 +18,6 @@ NORMALIZE = ("--normalize", "0.5,0.5,0.5", "0.25,0.25,0.25")
 PIXELS = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 NARROW = ("--model", "resnet20", "--set", "model.channels=[8, 16, 32]")
 IMAGES = torch.randint(0, 256, (9, 3, 32, 32), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder; gives exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

@@ -41,10 +41,10 @@ def folder() -> Path:
         InputError: that cannot be, either.
     """
     if own := os.environ.get("RESIDUUM_CACHE"):
-        return Path(os.path.expanduser(own)).absolute()  # noqa: PTH111, which fails where there is no such user
-    place = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
-    path = Path(place).absolute() / "residuum"
-    return path if not place.startswith("~") and _can_be_written(path) else _without_home()
+        return storage.expanded(own).absolute()
+    place = storage.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    path = place.absolute() / "residuum"
+    return path if not str(place).startswith("~") and _can_be_written(path) else _without_home()
 
 
 def _can_be_written(path: Path) -> bool:

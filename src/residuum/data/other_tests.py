@@ -16,6 +16,7 @@ from residuum.data.datasets.source import TestImages
 from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import is_archive, read_whole, reading
 from residuum.errors import InputError, unknown
+from residuum.records.storage import expanded
 from residuum.registry import Choice
 
 SEVERITIES = 5
@@ -50,7 +51,7 @@ def test_sets(place: str, shape: tuple[int, int, int], own: Choice) -> Iterator[
     Raises:
         InputError: there is none, or it is damaged.
     """
-    path = Path(place).expanduser()
+    path = expanded(place)
     if not path.exists():
         if place in DATASETS:
             dataset = DATASETS.build(own if own.name == place else Choice(name=place), None)

@@ -19,6 +19,11 @@ MANIFEST = "manifest.json"
 T = TypeVar("T")
 
 
+def expanded(text: str) -> Path:
+    """A path whose ~ is a home; as it stands where there is no such user, which `Path.expanduser` raises for."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111
+
+
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
     """Turn an operating-system error while writing `path` into one line."""

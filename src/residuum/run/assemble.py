@@ -1,6 +1,5 @@
 """From a configuration to live objects: the one place where names become networks, batches and optimizers."""
 
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
 from residuum.records.facts import DataFacts, Normalized
+from residuum.records.storage import expanded
 from residuum.registry import Choice, Table
 from residuum.run import pretrained
 
@@ -104,8 +104,7 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
         InputError: an unknown name or setting, an impossible combination, data that is missing or not that of the run.
     """
     dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
-    # Path.expanduser raises where there is no such user; a folder may be called ~x.
-    root = str(Path(os.path.expanduser(config.data.root)).absolute()) if config.data.root else ""  # noqa: PTH111
+    root = str(expanded(config.data.root).absolute()) if config.data.root else ""
     dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
     brought = {} if dataset.validation is None else {"validation": len(dataset.validation)}
     channels, height, width = dataset.train.images_NCHW.shape[1:]
@@ -157,7 +156,7 @@ def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
     weights, known = config.pretrained.weights, config.pretrained.fingerprint
     if not weights:
         return config.model_copy(update={"pretrained": PretrainedConfig()})
-    path = Path(os.path.expanduser(weights)).absolute()  # noqa: PTH111
+    path = expanded(weights).absolute()
     if not path.exists():
         if known:  # a run that was begun has all it needs
             return config

@@ -26,6 +26,7 @@ from residuum.records.event import Scores, TestRead
 from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
 from residuum.records.run_folder import Position
+from residuum.records.storage import expanded
 from residuum.run import assemble, pretrained
 
 Which = Kept
@@ -183,7 +184,7 @@ def evaluate_on(
 
 def _others(record: RunRecord, on: str, data: str, without: str) -> Iterator[TestSet]:
     """The test sets that are meant: others, or a part of the run's own."""
-    path = Path(without or on).expanduser()
+    path = expanded(without or on)
     if without and not other_tests.is_index(path):
         raise InputError(f"{without} is no file of positions of images (.txt, .csv, .json or .npy)", argument="without")
     if not without and not other_tests.is_index(path):

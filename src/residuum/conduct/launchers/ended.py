@@ -7,6 +7,8 @@ from typing import Literal
 
 from residuum.errors import BusyError, InputError, StorageError
 
+RESTARTS = 3
+"""How often a run whose worker or node died is taken up again."""
 CRASH_LOG = "crash.log"
 
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from residuum.conduct.launchers import local
-from residuum.conduct.launchers.ended import Ended, ended
+from residuum.conduct.launchers.ended import RESTARTS, Ended, ended
 from residuum.conduct.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
 from residuum.conduct.launchers.launcher import (
     Job,
@@ -39,8 +39,6 @@ from residuum.errors import InputError, ResiduumError, StorageError
 from residuum.records import run_folder, storage
 from residuum.records.event import Event, Finished, Note, Started
 
-RESTARTS = 3
-"""How often a run whose worker died is taken up again."""
 PAUSE = 2.0
 """Seconds until a run that another process was at is looked at again."""
 

@@ -22,7 +22,7 @@ from threading import current_thread, main_thread
 from typing import Any
 
 from residuum.conduct.launchers import local
-from residuum.conduct.launchers.ended import Ended, ended
+from residuum.conduct.launchers.ended import RESTARTS, Ended, ended
 from residuum.conduct.launchers.launcher import (
     Job,
     JobEvent,
@@ -38,8 +38,6 @@ from residuum.errors import InputError, ResiduumError, StorageError
 from residuum.records import run_folder
 from residuum.records.event import Event, Finished, Note
 
-RESTARTS = 3
-"""How often a run whose worker or node died is taken up again."""
 PAUSE = 5.0
 """Seconds until a run is tried again that another process is at, as far as a lock on a shared file system tells."""
 REACHED = 5.0

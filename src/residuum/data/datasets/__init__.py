@@ -3,7 +3,6 @@
 A data set is a file beside this one whose `ENTRY` says all that is known of it; nothing else names it.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from residuum.data.datasets.source import Entry
 from residuum.data.formats.files import reading
 from residuum.errors import InputError
 from residuum.members import gathered
+from residuum.records.storage import expanded
 from residuum.registry import Choice, Table
 
 ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in gathered(__name__, "ENTRY").values()}
@@ -28,7 +28,7 @@ def load(dataset: Choice | str, root: str = "") -> Dataset:
         InputError: unknown name or setting; the files are missing, not whole or damaged.
         StorageError: they cannot be read, or the cache cannot be written.
     """
-    return DATASETS.build(dataset, Path(os.path.expanduser(root)) if root else None)  # noqa: PTH111, may be ~nobody
+    return DATASETS.build(dataset, expanded(root) if root else None)
 
 
 def find(path: Path) -> str:
