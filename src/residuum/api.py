@@ -7,7 +7,7 @@ from typing import Any
 from residuum import recipes, training
 from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
-from residuum.conduct import conducting, planning
+from residuum.conduct import conducting, planning, tuning
 from residuum.conduct.launchers.launcher import Room
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
@@ -18,7 +18,7 @@ from residuum.run.predict import Which
 from residuum.studies import parsing
 from residuum.studies.study import Study
 
-__all__ = ["Study", "explain", "load_run", "load_study", "run_study", "train"]
+__all__ = ["Study", "explain", "load_run", "load_study", "run_study", "search_study", "train"]
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
@@ -102,3 +102,24 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     read = read_results(plan, Path(runs))
     note_reading(read, Path(runs))
     return read
+
+
+def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
+                 trials: int | None = None, runs: Path | str = RUNS, workers: int = 1, threads: int = 0,
+                 on: str = "processes") -> Study:  # fmt: skip
+    """Search for settings on validation images, as a study's `search` says; returns the study that judges them.
+
+        residuum.run_study(residuum.search_study("mine.toml"))
+
+    That study has seeds that the search never saw, and says what the search cost. `trials` of each arm stand in place
+    of the study's own number; the other arguments are those of `run_study`. Whatever stops it, the same call goes on.
+
+    Raises:
+        InputError: the study searches for nothing, something in it cannot be, or no trial was completed.
+    """
+    found = load_study(study) if isinstance(study, str) else study
+    plan = tuning.planned(planning.plan(found, settings or {}, scale=scale), trials)
+    threads = threads or max(1, usual_threads() // max(1, workers))
+    for _ in tuning.search(plan, Path(runs), Room(workers, threads), on):
+        pass
+    return tuning.tuned(plan, Path(runs))

@@ -11,7 +11,7 @@ from typing import Literal
 
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
-    "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch", "score on",
+    "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch", "score on", "search",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -31,6 +31,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "until decided": "go on until it is decided, or ask anew in a study of another name",
     "fetch": "data.download.fetch('{}') downloads it",
     "score on": "run.predict.evaluate_on scores a run on it",
+    "search": "residuum.search_study does, and gives the study that judges them",
 }
 """What would help, in the words of somebody who writes Python; the command line has a table of its own."""
 
@@ -94,3 +95,13 @@ def unknown(kind: str, name: str, known: Iterable[str], place: str = "", argumen
 def tally(number: int, what: str) -> str:
     """So many of something, as a message says it: `1 run`, `1,437 images`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 45 s, 12 min, 3 h 20 min, 4 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 2880 else f"{minutes / 1440:.3g} days"

@@ -70,6 +70,8 @@ def describe(error: ErrorDetails) -> str:
         return "a value is missing"
     if error["type"] == "model_type":
         return f"needs a name, or a table with a name and settings, not {error['input']!r}"
+    if error["type"] == "value_error":  # ours, which says what is wrong
+        return str(error["ctx"]["error"])
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{message}, not {error['input']!r}"
 

@@ -7,7 +7,8 @@ import pytest
 
 from residuum.errors import InputError
 from residuum.studies import parsing
-from residuum.studies.study import Claim, Study, StudyError, flat
+from residuum.studies.part import flat
+from residuum.studies.study import Claim, Study, StudyError
 
 TEXT = """\
 # What it asks: whether shortcuts help.
@@ -183,7 +184,7 @@ def test_nested_and_quoted_settings_are_the_same():
         ("value = 8.75", "value = 8.75\nepochs = '9'", 26, "published[0].epochs: input should be a valid integer"),
         ("value = 8.75", "value = 8.75\nlr = 0.0", 26, "published[0].lr: input should be greater than 0"),
         ("value = 8.75", "value = 8.75\nweight_decay = -1.0", 26, "weight_decay: input should be greater than or equal to 0"),
-        ("value = 8.75", "value = 8.75\nvalidation = 1.5", 26, "validation: value error, a count of images is a whole"),
+        ("value = 8.75", "value = 8.75\nvalidation = 1.5", 26, "validation: a count of images is a whole"),
         ("value = 8.75", "value = 8.75\nselection = 'best'", 26, "selection: input should be 'last', 'best-on-test', "),
         ("value = 8.75", "value = 8.75\nbound = '>'", 26, "bound: input should be 'above' or 'below', not '>'"),
         ("value = 8.75", "value = 8.75\naugment = 'flip'", 26, "augment: input should be a valid tuple, not 'flip'"),

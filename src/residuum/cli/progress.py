@@ -9,14 +9,17 @@ from typing import IO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from residuum.cli.hints import helped
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Said
-from residuum.records.event import Diverged, EpochDone, Finished, Note, Started, StepDone
+from residuum.conduct.tuning import TrialDone
+from residuum.records.event import Diverged, EpochDone, Finished, Note, Pruned, Started, StepDone
 from residuum.studies.plan import Look, Plan, PlannedRun, is_complete
+from residuum.studies.study import label_of
 
 
 @dataclass
@@ -105,6 +108,39 @@ def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dic
                 failed[name] = one.reason
                 console.print(f"{name}: failed: {one.reason}")
     return failed
+
+
+def show_search(said: Iterable[Said | TrialDone], trials: int, stream: IO[str]) -> None:
+    """Show the trials of a search: a line for each that has ended, and on a terminal what those under way are at."""
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    going: dict[str, str] = {}
+    best: dict[str, float] = {}
+    live = Live(console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
+    with live or nullcontext():
+        for one in said:
+            if isinstance(one, TrialDone):
+                console.print(escape(_trial(one, trials, best)))
+            elif isinstance(one, JobRestarted):
+                console.print(escape(f"{one.id}: {one.reason}; restarted (attempt {one.attempt})"))
+            elif isinstance(one, JobEvent) and isinstance(one.event, Note):
+                console.print(escape(f"{one.id}: {helped(one.event.text, one.event.remedies)}"))
+            elif isinstance(one, JobEvent) and isinstance(one.event, StepDone):
+                going[one.id] = f"epoch {one.event.epoch}, loss {one.event.loss:.3f}"
+            elif isinstance(one, JobFailed) or isinstance(one.event, Finished | Pruned):
+                going.pop(one.id, None)
+            if live:
+                live.update(Text("\n".join(f"{name}: {state}" for name, state in going.items())))
+
+
+def _trial(done: TrialDone, trials: int, best: dict[str, float]) -> str:
+    """A trial that has ended, in a line; takes note of the best of each arm."""
+    head = f"{done.arm}, trial {done.number} of {trials}: {label_of(done.settings)} | "
+    if done.error is None:
+        return f"{head}failed: {done.reason}"
+    if done.state == "pruned":
+        return f"{head}validation error {done.error:.2f} %, pruned"
+    best[done.arm] = min(done.error, best.get(done.arm, done.error))
+    return f"{head}validation error {done.error:.2f} %, best so far {best[done.arm]:.2f} %"
 
 
 def _take_in(board: _Board, plan: Plan, runs: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum.cli.options import RUNS, Command, common, print_json, set_option, settings_of
-from residuum.errors import InputError, ResiduumError, tally, unknown
+from residuum.errors import InputError, ResiduumError, duration, tally, unknown
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -39,13 +39,16 @@ def add(command: Command) -> None:
     _study(p)
     _size(p)
     _room(p, "default: 1")
-    p.add_argument(
-        "--on", default="processes", metavar="PLACE",
-        help="where: processes (the default), here (in this process), or ray[:ADDRESS], a cluster",
-    )  # fmt: skip
-    p.add_argument("--cpus", type=int, help="CPUs of each worker of a cluster (default: 1)")
-    p.add_argument("--gpus", type=float, help="GPUs of each worker of a cluster, or a share of one (default: 1)")
+    _place(p)
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
+    p = command("search", search, "Search for settings as a study says, and write the study that judges them.",
+                within=within)  # fmt: skip
+    _study(p)
+    p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
+    p.set_defaults(budget=None)
+    p.add_argument("--trials", type=int, help="how many settings are tried for each arm (default: what the study says)")
+    _room(p, "default: 1")
+    _place(p)
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: beside the plan)")
@@ -78,6 +81,15 @@ def _room(p: argparse.ArgumentParser, default: str) -> None:
     p.add_argument(
         "--lanes", type=int, help="runs side by side in each worker, for GPUs (default: 1; --workers auto measures it)"
     )
+
+
+def _place(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--on", default="processes", metavar="PLACE",
+        help="where: processes (the default), here (in this process), or ray[:ADDRESS], a cluster",
+    )  # fmt: skip
+    p.add_argument("--cpus", type=int, help="CPUs of each worker of a cluster (default: 1)")
+    p.add_argument("--gpus", type=float, help="GPUs of each worker of a cluster, or a share of one (default: 1)")
 
 
 def show_all(options: argparse.Namespace) -> None:
@@ -221,7 +233,7 @@ def plan(options: argparse.Namespace) -> None:
             "arm": arm.name, "parameters": f"{arm.parameters:,}", "multiply-adds": f"{arm.macs:,}",
             "epochs": arm.epochs, "updates": f"{arm.epochs * arm.steps_per_epoch:,}",
             "runs complete": f"{sum(one.id in done for one in mine)} of {len(mine)}",
-            "a run takes": cost.duration(spent.run[arm.name]),
+            "a run takes": duration(spent.run[arm.name]),
         })  # fmt: skip
     if options.json:
         print_json({
@@ -256,8 +268,8 @@ def plan(options: argparse.Namespace) -> None:
     left = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute"
     how = f"{packing}, {spent.gain:.2g} × as fast as one at a time" if spent.gain != 1 else "one at a time"
     print(
-        f"{left}: about {cost.duration(spent.remaining)} here, {how}, {spent.start:.0f} s of them to start "
-        f"(measured for {cost.duration(spent.measured)}, ± {100 * spent.spread:.0f} % by the spread of the updates)"
+        f"{left}: about {duration(spent.remaining)} here, {how}, {spent.start:.0f} s of them to start "
+        f"(measured for {duration(spent.measured)}, ± {100 * spent.spread:.0f} % by the spread of the updates)"
     )
     if spent.scaled:
         print(
@@ -346,6 +358,46 @@ def run(options: argparse.Namespace) -> None:
         raise StudyFailedError(
             f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed ({which}); the same command tries again"
         )
+
+
+def search(options: argparse.Namespace) -> None:
+    """`residuum study search STUDY`."""
+    from residuum.cli import progress
+    from residuum.cli.terminal import print_table
+    from residuum.conduct import tuning
+    from residuum.conduct.launchers import launch_of
+    from residuum.conduct.launchers.launcher import Room
+
+    launch_of(options.on)
+    room = _elsewhere(options)
+    if room is None:
+        packing = _packing(options, measured=False)
+        room = Room(packing.workers, packing.threads, packing.lanes)
+    made: Any = tuning.planned(_planned(options), options.trials)
+    stream = sys.stderr if options.json else sys.stdout
+    asked = made.study.search
+    runs = f"{tally(asked.trials, 'trial')} of {tally(len(asked.seeds), 'run')}"
+    of = f" for each of {len(made.arms)} arms" if len(made.arms) > 1 else ""
+    print(f"{made.label}: {runs}{of}, judged on validation images; the test set stays unread", file=stream)
+    progress.show_search(tuning.search(made, options.runs, room, options.on), asked.trials, stream)
+    found: Any = tuning.tuned(made, options.runs)
+    path = tuning.write(found, made, options.runs)
+    again = ["residuum", "study", "run", str(path), *(["--scale", f"{made.scale:g}"] if made.scale != 1 else []),
+             *(["--runs", str(options.runs)] if options.runs != RUNS else [])]  # fmt: skip
+    if options.json:
+        print_json({
+            "study": str(path), "seconds": sum(one.seconds for one in found.tuned.arms),
+            "test_reads": found.tuned.test_reads,
+            "arms": [{**one.model_dump(mode="json"), "trials": one.trials} for one in found.tuned.arms],
+        })  # fmt: skip
+        return
+    print_table([
+        {"arm": one.arm, "trials": one.trials, "pruned": one.pruned, "failed": one.failed, "epochs": one.epochs,
+         "time": duration(one.seconds), "lowest validation error %": f"{min(one.errors):.2f}", **one.settings}
+        for one in found.tuned.arms
+    ])  # fmt: skip
+    print("the lowest of many is too low: fresh seeds say how good these settings are")
+    print(f"`{shlex.join(again)}` computes them, against them")
 
 
 def _elsewhere(options: argparse.Namespace) -> Any:

@@ -32,7 +32,7 @@ def run(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> Iter
     They are computed in `room`, whose GPUs are found here, by a launcher. The plan itself is what is said first.
 
     Raises:
-        InputError: a launcher that is not there.
+        InputError: a launcher that is not there, or settings have to be searched for before.
         StoppedError: a signal; the states are saved and the same call goes on.
         StorageError: the disk is full.
     """
@@ -49,6 +49,8 @@ def run(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> Iter
 
 def _computed(plan: Plan, runs: Path, room: Room, launch: Launch, looks: Sequence[int] = ()) -> Iterator[Said | Plan]:
     """Compute what is missing of a plan; what it promises, `looks` among it, is recorded before its first run."""
+    if plan.study.search:
+        raise InputError(f"study {plan.study.name!r} searches for settings", remedies=[Remedy("search")])
     yield plan
     prespecify(plan, runs, looks)
     plans.write(plan, runs)

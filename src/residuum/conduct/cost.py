@@ -13,7 +13,7 @@ from residuum.conduct.packing import Pace, Packing, least_seconds, start_seconds
 from residuum.conduct.planning import arm_configs, plan
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
-from residuum.errors import InputError
+from residuum.errors import InputError, duration
 from residuum.records import run_folder
 from residuum.studies.plan import Plan, PlannedArm
 from residuum.studies.study import Study
@@ -151,11 +151,3 @@ def within(
         f"{duration(budget)}; fewer images (data.subset=0.1) or a smaller network make it fit",
         argument="budget",
     )
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -67,14 +67,28 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
                 cell=arm.cell,
             )
         )
-        runs += [_planned_run(arm.name, config, seed) for seed in changed.seeds]
+        runs += [planned_run(arm.name, config, seed) for seed in changed.seeds]
     check_claims(changed, whole)
     # What every arm has anyway is no change, and no report calls it one.
     own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != study.arms()}
     return Plan(changed, _label(study, changed, scale), scale, own, tuple(gave_up), tuple(arms), tuple(runs))
 
 
-def _planned_run(arm: str, config: RunConfig, seed: int) -> PlannedRun:
+def checked(config: RunConfig, scale: float, loaded: dict[str, Dataset]) -> RunConfig:
+    """A configuration resolved and shortened, with everything checked that a run of it would stumble over.
+
+    `loaded` are data sets that were read before, and this one if it was not.
+
+    Raises:
+        InputError: it would.
+    """
+    whole, data = _resolved(config, loaded)
+    short = shortened(whole, scale)
+    assemble.training(short, data)
+    return short
+
+
+def planned_run(arm: str, config: RunConfig, seed: int) -> PlannedRun:
     """The run of an arm's resolved configuration with a seed."""
     seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
     folder = run_folder.folder_of(Path(), seeded).name
@@ -94,7 +108,7 @@ def with_seeds(plan_: Plan, more: int) -> Plan:
     new = tuple(range(max(old) + 1, max(old) + 1 + more))
     runs = [
         *plan_.runs,
-        *(_planned_run(arm, config, seed) for arm, config in arm_configs(plan_).items() for seed in new),
+        *(planned_run(arm, config, seed) for arm, config in arm_configs(plan_).items() for seed in new),
     ]
     return replace(plan_, study=plan_.study.changed({}, [*old, *new]), runs=tuple(runs))
 

@@ -171,6 +171,13 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Pruned:
+    """The run was stopped after this epoch, because a search has better ones; its state is saved and it can go on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run has ended and its record is complete."""
 
@@ -178,4 +185,6 @@ class Finished:
     status: Literal["finished", "diverged"]
 
 
-Event = Started | Launched | StepDone | EpochDone | LayersSeen | NoiseSeen | Diverged | TestRead | Note | Finished
+Event = (
+    Started | Launched | StepDone | EpochDone | LayersSeen | NoiseSeen | Diverged | TestRead | Note | Pruned | Finished
+)

@@ -4,13 +4,13 @@ Where things lie on the machine that ran them is nobody's business: the data is 
 runs RUNS where it was not the default.
 """
 
-import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from residuum import recipes
 from residuum.studies import parsing
+from residuum.studies.parsing import toml
 from residuum.studies.plan import Plan, PlannedRun
 from residuum.studies.study import Study
 
@@ -107,18 +107,3 @@ def _covers(resolved: Any, asked: Any) -> bool:
     if isinstance(asked, list):
         return isinstance(resolved, list) and len(resolved) == len(asked) and all(map(_covers, resolved, asked))
     return bool(resolved == asked)
-
-
-def toml(value: Any) -> str:
-    """A setting's value as TOML on one line; a key without a value is left out, as TOML has none."""
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(key)} = {toml(one)}" for key, one in value.items() if one is not None)
-        return f"{{{inner}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml, value))}]"
-    # JSON's strings, numbers and truth values are TOML's.
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _key(key: str) -> str:
-    return key if key.replace("-", "_").isidentifier() else json.dumps(key)

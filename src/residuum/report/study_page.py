@@ -21,7 +21,7 @@ from residuum.analysis.results import Results
 from residuum.errors import InputError, tally
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import chosen_arm, commands, inside, promised, tables
+from residuum.report import chosen_arm, commands, inside, promised, searched, tables
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, batch_size, differences, frame, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
@@ -102,6 +102,7 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
     )
     made = (
         Section("claims", "Verdicts", tuple(_claims(results))),
+        Section("search", "Where the settings come from", tuple(searched.blocks(results))),
         Section("selection", "The arm that validation chose", tuple(chosen_arm.blocks(results))),
         *((layers, *arms) if results.plan.study.is_initial else (*arms, *_trained(results), layers)),
         *inside.sections(results, elsewhere=elsewhere),

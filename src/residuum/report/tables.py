@@ -13,7 +13,8 @@ from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.records.measures import measure
 from residuum.report import protocols
-from residuum.report.commands import toml, user_settings
+from residuum.report.commands import user_settings
+from residuum.studies.parsing import toml
 from residuum.studies.plan import Plan, PlannedRun
 from residuum.studies.study import Published
 
@@ -63,15 +64,16 @@ def changes(plan: Plan) -> dict[str, Any]:
 
 def setting(path: str, value: Any) -> str:
     """A setting as a table shows it: `optim.lr = 0.05`, `optim.optimizer = sgd (nesterov = true)`."""
-    return f"{path} = {_shown(value)}"
+    return f"{path} = {shown(value)}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting's value as a table shows it."""
     if isinstance(value, dict) and "name" in value:
-        rest = ", ".join(f"{key} = {_shown(inner)}" for key, inner in value.items() if key != "name")
+        rest = ", ".join(f"{key} = {shown(inner)}" for key, inner in value.items() if key != "name")
         return f"{value['name']} ({rest})" if rest else str(value["name"])
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(shown, value))}]"
     return value if isinstance(value, str) and value else f"{value:.6g}" if isinstance(value, float) else toml(value)
 
 

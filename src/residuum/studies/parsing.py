@@ -5,10 +5,13 @@ in `.toml` or holds a slash a file.
 """
 
 import itertools
+import json
 import re
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from residuum.errors import InputError, unknown
 from residuum.studies.study import Study, StudyError
@@ -80,6 +83,38 @@ def source(name: str) -> str:
     if name not in names():
         raise unknown("study", name, names())
     return (files("residuum.studies") / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def written(study: Study) -> str:
+    """The text of a file that `read` makes this study of; what is as it is by default is left out."""
+    values = study.model_dump(mode="json", exclude_defaults=True)
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    lists = {key: value for key, value in values.items() if isinstance(value, list) and isinstance(value[0], dict)}
+    lines = [f"{key} = {toml(value)}" for key, value in values.items() if key not in {**tables, **lists}]
+    for key, value in tables.items():
+        lines += ["", f"[{key}]", *_rows(value)]
+    for key, several in lists.items():
+        for value in several:
+            lines += ["", f"[[{key}]]", *_rows(value)]
+    return "\n".join([*lines, ""])
+
+
+def _rows(table: Mapping[str, Any]) -> list[str]:
+    return [f"{_key(key)} = {toml(value)}" for key, value in table.items() if value is not None]
+
+
+def toml(value: Any) -> str:
+    """A setting's value as TOML on one line; a key without a value is left out, as TOML has none."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(_rows(value))}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    # JSON's strings, numbers and truth values are TOML's.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key, re.ASCII) else json.dumps(key, ensure_ascii=False)
 
 
 def header(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from residuum import recipes
 from residuum.config import Named, RunConfig, identity
@@ -21,6 +21,8 @@ from residuum.errors import InputError, Remedy, unknown
 from residuum.records import shown
 from residuum.records.measures import measure
 from residuum.registry import describe, name_of
+from residuum.studies.part import Count, Name, Number, Part, Settings
+from residuum.studies.space import Range, Search, Tuned
 
 OPERATORS = (" > ", " < ", " = ")
 SEED = "train.seed"
@@ -44,45 +46,14 @@ def dotted(place: Sequence[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted settings; a table with a `name` is a choice and stays whole, as do empty ones."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value and "name" not in value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
-
-
-def _flat(values: Any) -> Any:
-    return flat(values) if isinstance(values, Mapping) else values
-
-
-Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]
-Name = Annotated[str, Field(min_length=1)]
-Number = Annotated[float, Field(strict=True)]
-"""A number that is written as one: never "3" or true."""
-
-
-Count = Annotated[int, Field(strict=True, ge=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_alias=True, validate_by_name=True,
-        serialize_by_alias=True,
-    )  # fmt: skip
-
-
-class NamedArm(_Part):
+class NamedArm(Part):
     """An arm by name: dotted settings in which it differs from the base and from `set`."""
 
     name: Name
     settings: Settings = Field(default={}, alias="set")
 
 
-class Compare(_Part):
+class Compare(Part):
     """What every arm is compared with, on which measure, and how runs are paired.
 
     `baseline` is an arm's name, or axis settings: then an arm is compared with the one that has those values on those
@@ -94,7 +65,7 @@ class Compare(_Part):
     pair_by: Literal["train.seed", "none"] = "train.seed"
 
 
-class Claim(_Part):
+class Claim(Part):
     """A sentence, and what it expects: `A > B`, `A < B` or `A = B` of an arm and another arm or a number.
 
     `A > B` means that the mean difference A - B of the measure is greater than the margin, `A < B` the same of B - A,
@@ -175,7 +146,7 @@ Selection = Literal["last", "best-on-test", "best-on-validation", "best-of-runs"
 """Which epoch a number is of, or which of several runs; a mean of runs at their last epoch is `last`."""
 
 
-class Protocol(_Part):
+class Protocol(Part):
     """How a number was made, as far as it is known: None is unknown, and an empty `augment` is none at all.
 
     `validation` is a count of training images held out, or a share below 1. Choices (`schedule` …) are named as in the
@@ -237,14 +208,16 @@ class Arm:
     family: str = ""
 
 
-class Study(_Part):
+class Study(Part):
     """A question, and everything that is done to answer it.
 
     The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell; of these,
     `only` keeps those that it names, unless it is empty. `inside` names the arms whose networks the report looks into.
     `select` says whether an arm is chosen: with `validation` runs leave the test set unread, arms are judged by images
     held out, and the test set is read once, for the arm with the lowest mean validation error and its baseline.
-    `sources` says once how all numbers of a source were made; a published number says what is particular in its own.
+    `search` says which settings of its arms are to be searched for before; where they come from such a search, `tuned`
+    says how it went. `sources` says once how all numbers of a source were made; a published number says what is
+    particular in its own.
 
     Raises:
         StudyError: when it is made: an unknown key, setting, measure or arm, or arms that cannot be told apart. Names
@@ -256,14 +229,16 @@ class Study(_Part):
     base: str
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], BeforeValidator(_seeds), Field(min_length=1)]
     settings: Settings = Field(default={}, alias="set")
-    axes: Settings = {}
+    axes: Settings = Field(default={})
     named: tuple[NamedArm, ...] = Field(default=(), alias="arms")
     only: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
     select: Literal["none", "validation"] = "none"
     compare: Compare = Compare()
     claims: tuple[Claim, ...] = ()
-    sources: dict[Name, Protocol] = {}
+    search: Search | None = None
+    tuned: Tuned | None = None
+    sources: dict[Name, Protocol] = Field(default={})
     published: tuple[Published, ...] = ()
 
     def __init__(self, **values: Any) -> None:
@@ -357,8 +332,10 @@ class Study(_Part):
             raise InputError(f"{SEED}: all arms of a study have the same seeds", remedies=[Remedy("seeds")])
         values = self.model_dump(mode="json")
         values["set"] = {**values["set"], **settings}
-        for place in (values["axes"], *(arm["set"] for arm in values["arms"])):
-            for path in settings:
+        for path in settings:
+            if self.search and path in self.search.space:
+                raise InputError(f"{path}: study {self.name!r} searches for this setting")
+            for place in (values["axes"], *(arm["set"] for arm in values["arms"])):
                 if path in place:
                     raise InputError(f"{path}: study {self.name!r} varies this setting among its arms")
         if seeds is not None:
@@ -521,6 +498,55 @@ def _check(study: Study) -> None:
                 raise StudyError(("compare", "baseline", path), f"{value!r} is not on this axis, which has {values}")
     if study.select == "validation":
         _check_unread(study)
+    if study.search:
+        _check_search(study, study.search)
+    if study.tuned and (both := sorted({*study.seeds} & {*study.tuned.seeds})):
+        text = f"with seed {both[0]} the settings were searched for: a verdict needs seeds that the search never saw"
+        raise StudyError(("seeds",), text)
+
+
+FIXED = ("data.dataset", "data.root", "data.subset", "data.validation", "monitor.", "save.", "compute.", SEED)
+"""Settings that no search tries: with other ones its trials would not be judged alike, or nothing would change."""
+
+
+def _check_search(study: Study, search: Search) -> None:
+    """Check that a study can be searched, at the ends of every range and with every value.
+
+    Raises:
+        StudyError: it cannot.
+    """
+    if study.select == "validation":
+        raise StudyError(("select",), "a search chooses by validation itself: leave select out")
+    if study.tuned:
+        raise StudyError(("tuned",), "the settings were searched for already")
+    if both := sorted({*study.seeds} & {*search.seeds}):
+        raise StudyError(("search", "seeds"), f"seed {both[0]} is the study's as well, which needs fresh ones")
+    if len({*search.seeds}) < len(search.seeds):
+        raise StudyError(("search", "seeds"), "a seed appears twice")
+    arms = study.arms()
+    if not search.tune_each_arm and len(arms) > 1:
+        text = f"the study has {len(arms)} arms: with tune_each_arm = true each is searched for"
+        raise StudyError(("search", "tune_each_arm"), text)
+    if any(arm.family for arm in arms):
+        raise StudyError(("search", "tune_each_arm"), "arms are named, or cells of axes, and not both")
+    if search.tune_each_arm and not isinstance(study.compare.baseline, str):
+        raise StudyError(("compare", "baseline"), "of arms that are searched for it is the name of one")
+    if study.named and not study.axes and len(arms) == 1 and study.claims:
+        raise StudyError(("claims", 0), "the study has one arm; what the search finds is claimed against it")
+    for path, values in search.space.items():
+        place = ("search", "space", path)
+        if path.startswith(FIXED):
+            raise StudyError(place, f"{path} decides how trials are judged, and stays as it is")
+        if path == "train.epochs" and search.prune:
+            raise StudyError(place, "runs of other lengths are not pruned by their epochs: leave prune out")
+        for arm in arms:
+            if path in arm.settings:
+                raise StudyError(place, f"{path} sets arm {arm.name!r} apart")
+            for value in (values.low, values.high) if isinstance(values, Range) else values:
+                _changed(arm.config, {path: value}, {path: place[:-1]})
+    for arm in arms:
+        if not arm.config.data.validation:
+            raise StudyError(("search",), f"arm {arm.name!r} holds no images out to be judged by: set data.validation")
 
 
 def _check_unread(study: Study) -> None:
@@ -583,7 +609,9 @@ def _first(error: ValidationError, model: type[BaseModel]) -> InputError:
     """The first problem that pydantic found, with its place in the words of the file."""
     # A misspelt key is also a missing one: the former says more.
     problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    place: list[str | int] = [part for part in problem["loc"] if not re.match(r"str$|dict\[|function-", str(part))]
+    place: list[str | int] = [
+        part for part in problem["loc"] if not re.match(r"(str|int|float)$|dict\[|function-", str(part))
+    ]
     if problem["type"] == "extra_forbidden":
         part: Any = model
         for name in place[:-1]:

@@ -3,16 +3,17 @@
 What goes wrong unexpectedly comes to the caller as it is, where `processes` would take the run up again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room, Said
 from residuum.conduct.launchers.local import until_stopped
+from residuum.conduct.launchers.pruning import events
 from residuum.conduct.launchers.thinning import Thinned
 from residuum.errors import InputError
 
 
-def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
+def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
     """What runs say while they are computed in this process, one after the other; see `launcher.Launch`.
 
     Raises:
@@ -20,14 +21,12 @@ def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
         BusyError: another process is at one of the runs.
         StoppedError, StorageError: as `launcher.Launch` says.
     """
-    from residuum.training import run  # imports torch, which who only names this launcher does not need
-
     if (room.workers, room.lanes) != (1, 1):
         raise InputError(f"in this process runs go one after the other: {room.workers} workers, {room.lanes} lanes")
     for job in jobs:
         told = Thinned()
         try:
-            for event in until_stopped(run(job.config, runs, recipe=job.recipe)):
+            for event in until_stopped(events(job, runs)):
                 if told(event):
                     yield JobEvent(job.id, event)
         except InputError as error:

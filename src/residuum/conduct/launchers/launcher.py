@@ -1,8 +1,8 @@
 """What a launcher is: something that computes many runs and says what happens, whatever it computes them on."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,11 +13,15 @@ from residuum.records.event import Event
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be computed. `id` is the caller's name for it; `recipe` is written into its record."""
+    """A run to be computed. `id` is the caller's name for it; `recipe` is written into its record.
+
+    `prune` has validation errors (%) by epoch: a run whose lowest so far is above that is stopped there.
+    """
 
     id: str
     config: RunConfig
     recipe: str
+    prune: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,13 @@ class JobFailed:
 
 Said: TypeAlias = JobEvent | JobRestarted | JobFailed
 
-Launch: TypeAlias = Callable[[Sequence[Job], Path, Room], Iterator[Said]]
+Launch: TypeAlias = Callable[[Iterable[Job], Path, Room], Iterator[Said]]
 """Computes jobs, whose records it writes under a folder, and yields what they say.
 
-Every job is told to its end, which is the `Finished` of its run or a `JobFailed`; one that cannot work takes no other
-with it. A call that was stopped goes on where the runs stand when it is made again, and closing the iterator early
-stops the runs with their states saved.
+A job is taken from the jobs when there is room for it, and not before: the next one may depend on what was said.
+Every job is told to its end, which is the `Finished` or `Pruned` of its run or a `JobFailed`; one that cannot work
+takes no other with it. A call that was stopped goes on where the runs stand when it is made again, and closing the
+iterator early stops the runs with their states saved.
 
 Raises:
     InputError: room that cannot be.
