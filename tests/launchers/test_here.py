@@ -5,11 +5,12 @@ from tiny_runs import bits, folder_of, job, tiny
 
 from residuum import training
 from residuum.conduct.launchers import LAUNCHERS, here, launch_of
-from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room
+from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room
 from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
-from residuum.records.event import EpochDone, Finished, StepDone
+from residuum.records.event import EpochDone, Finished, Pruned, StepDone
+from residuum.records.record import read_record
 
 
 def test_runs_here_end_with_the_bits_that_each_has_alone(tmp_path):
@@ -57,3 +58,27 @@ def test_launchers_are_found_by_name():
     assert launch_of("here") is LAUNCHERS["here"] is here.launch
     with pytest.raises(InputError, match=r"unknown launcher 'heer'; did you mean 'here'\?"):
         launch_of("heer")
+
+
+@pytest.mark.parametrize("name", ["here", "processes"])
+def test_jobs_are_asked_for_one_by_one_and_pruned_where_they_say(tmp_path, name):
+    """A search needs both: the next job depends on what was said, and bad runs stop early with their states saved."""
+    configs = [tiny(seed, epochs=3, **{"compute.threads": 1}) for seed in range(3)]
+    over = []
+
+    def jobs():
+        for number, config in enumerate(configs):
+            assert len(over) == number, "the job before has not ended"
+            prune = {1: 100.0, 2: 0.0} if number == 1 else {}
+            yield Job(f"seed {number}", config, "quick", prune)
+
+    for one in launch_of(name)(jobs(), tmp_path, Room()):
+        if isinstance(one, JobEvent) and isinstance(one.event, Finished | Pruned):
+            over.append((one.id, type(one.event)))
+    assert over == [("seed 0", Finished), ("seed 1", Pruned), ("seed 2", Finished)]
+    pruned = folder_of(tmp_path, configs[1])
+    assert len(read_record(pruned).epochs) == 2
+    *_, last = here.launch([job(configs[1])], tmp_path, Room())
+    assert isinstance(last.event, Finished), "and one that was pruned goes on"
+    training.train(configs[1], tmp_path / "alone")
+    assert bits(pruned) == bits(folder_of(tmp_path / "alone", configs[1]))

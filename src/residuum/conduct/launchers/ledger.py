@@ -4,7 +4,7 @@ It knows no clock and no worker: who computes the jobs takes them, tells how eac
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from residuum.conduct.launchers.ended import RESTARTS, Ended
@@ -20,9 +20,11 @@ class Ledger:
     Which of the jobs of a dead worker was to blame is not known, so all of them count as died. `asleep` are jobs that
     another process was at, with the time at which they may be tried again, the earliest first; they go last, and `busy`
     are all that ever were. `ending` is the error that ends it all: jobs that come back then wait for another call.
+    `more` has jobs that are asked for one by one, each when there is room for it.
     """
 
-    fresh: deque[Job]
+    fresh: deque[Job] = field(default_factory=deque)
+    more: Iterator[Job] | None = None
     died: deque[Job] = field(default_factory=deque)
     asleep: deque[tuple[float, Job]] = field(default_factory=deque)
     crashes: Counter[str] = field(default_factory=Counter)
@@ -30,9 +32,14 @@ class Ledger:
     announced: set[str] = field(default_factory=set)
     ending: ResiduumError | None = None
 
+    @classmethod
+    def of(cls, jobs: Iterable[Job]) -> "Ledger":
+        """The ledger of jobs, which all wait now if they are a sequence."""
+        return cls(deque(jobs)) if isinstance(jobs, Sequence) else cls(more=iter(jobs))
+
     def __len__(self) -> int:
-        """How many jobs wait."""
-        return len(self.fresh) + len(self.died) + len(self.asleep)
+        """How many jobs wait, as far as is known: there is one more where others can be asked for."""
+        return len(self.fresh) + len(self.died) + len(self.asleep) + (self.more is not None)
 
     def take(self, now: float, *, beside_others: bool = False) -> Job | None:
         """The job that goes next at the time `now`, which waits no more; `beside_others` it is none that has died."""
@@ -40,6 +47,10 @@ class Ledger:
             return self.died.popleft()
         if self.fresh:
             return self.fresh.popleft()
+        if self.more is not None:
+            if job := next(self.more, None):
+                return job
+            self.more = None
         for place, (time, job) in enumerate(self.asleep):
             if time > now:
                 return None

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from residuum.conduct.launchers.ended import Ended, ended
 from residuum.conduct.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
 from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
 from residuum.conduct.launchers.ledger import Ledger
+from residuum.conduct.launchers.pruning import events
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
@@ -51,7 +52,7 @@ class _Worker:
     ending: bool = False
 
 
-def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
+def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
     """What runs say while they are computed in worker processes; see `launcher.Launch`.
 
     Each worker has one of the cards, if there are several. A free lane takes the next job. A run whose worker dies is
@@ -79,7 +80,7 @@ def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
 
     with local.noted_signals(kill) as received:
         try:
-            yield from _conduct(Ledger(deque(jobs)), runs, crew, room, received)
+            yield from _conduct(Ledger.of(jobs), runs, crew, room, received)
         finally:
             _dismiss(crew)
 
@@ -254,8 +255,6 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
     Raises:
         EOFError, OSError: the parent wants an end, or is gone.
     """
-    from residuum.training import run  # imports torch, which the parent does not need
-
     lanes: dict[str, Lane] = {}
     going: dict[str, _Going] = {}
 
@@ -265,7 +264,7 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
         job, runs = order
         device = job.config.compute.device
         place = places[device].pop() if places[device] else own_place(device)
-        lanes[job.id] = Lane(run(job.config, runs, recipe=job.recipe), place)
+        lanes[job.id] = Lane(events(job, runs), place)
         going[job.id] = _Going(lanes[job.id], device, run_folder.folder_of(runs, job.config))
 
     stopped = Ended("stopped")

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from residuum.conduct.launchers import local
 from residuum.conduct.launchers.ended import Ended, ended
 from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
 from residuum.conduct.launchers.ledger import Ledger
+from residuum.conduct.launchers.pruning import events
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
 from residuum.config import RunConfig
 from residuum.errors import InputError
@@ -50,7 +50,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 Told = tuple[str, Event | Ended]
 
 
-def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
+def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
     """What runs say while a Ray cluster computes them; see `launcher.Launch`.
 
     `room.address` is that of the cluster; without one a cluster of this machine alone is started and ended again. A
@@ -66,7 +66,7 @@ def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
         # The runs that each task has not told the end of, by its stream.
         going: dict[Any, dict[str, Job]] = {}
         try:
-            yield from _conduct(ray, Ledger(deque(jobs)), runs, room, going, received)
+            yield from _conduct(ray, Ledger.of(jobs), runs, room, going, received)
         finally:
             _dismiss(ray, going)
             ray.shutdown()
@@ -197,7 +197,7 @@ def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]
 
     def start(jobs: Sequence[Job]) -> Any:
         on_gpu = any(job.config.compute.device == "cuda" for job in jobs)
-        orders = [(job.id, job.config.model_dump(mode="json"), job.recipe) for job in jobs]
+        orders = [(job.id, job.config.model_dump(mode="json"), job.recipe, dict(job.prune)) for job in jobs]
         options = {"num_cpus": room.threads, "num_gpus": (room.gpus or 1) if on_gpu else 0}
         return task.options(name=jobs[0].id, **options).remote(orders, str(runs.absolute()))
 
@@ -231,15 +231,19 @@ def _dismiss(ray: Any, going: dict[Any, dict[str, Job]]) -> None:
             _hear(ray, stream, going)
 
 
-def compute(orders: Sequence[tuple[str, dict[str, Any], str]], runs: str) -> Iterator[Told]:
+Order = tuple[str, dict[str, Any], str, dict[int, float]]
+"""A job in plain values: id, configuration, recipe, and where its run is pruned."""
+
+
+def compute(orders: Sequence[Order], runs: str) -> Iterator[Told]:
     """In a worker: what runs say, by the ids of their jobs, and how each ended; cancelled, they save their states."""
     from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side
-    from residuum.training import run
 
     lanes, folders, told = {}, {}, {}
-    for name, values, recipe in orders:
+    for name, values, recipe, prune in orders:
         config = RunConfig.of(values)
-        lanes[name] = Lane(run(config, Path(runs), recipe=recipe), own_place(config.compute.device))
+        job = Job(name, config, recipe, prune)
+        lanes[name] = Lane(events(job, Path(runs)), own_place(config.compute.device))
         folders[name], told[name] = run_folder.folder_of(Path(runs), config), Thinned()
     with local.noted_signals() as received:  # cancelling is Ctrl-C
         try:
