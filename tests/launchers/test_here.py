@@ -73,8 +73,9 @@ def test_jobs_are_asked_for_one_by_one_and_pruned_where_they_say(tmp_path, name)
             yield Job(f"seed {number}", config, "quick", prune)
 
     for one in launch_of(name)(jobs(), tmp_path, Room()):
-        if isinstance(one, JobEvent) and isinstance(one.event, Finished | Pruned):
-            over.append((one.id, type(one.event)))
+        event = one.event if isinstance(one, JobEvent) else None
+        if isinstance(event, Finished | Pruned):
+            over.append((one.id, type(event)))
     assert over == [("seed 0", Finished), ("seed 1", Pruned), ("seed 2", Finished)]
     pruned = folder_of(tmp_path, configs[1])
     assert len(read_record(pruned).epochs) == 2

@@ -1,4 +1,4 @@
-"""`residuum export`: a trained network for other programs."""
+"""`residuum export` and `export-to`: a trained network, and the numbers of runs, for other programs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from residuum.cli.options import (
     print_json,
     which_option,
 )
+from residuum.errors import tally
 
 
 def add(command: Command) -> None:
@@ -27,6 +28,12 @@ def add(command: Command) -> None:
     which_option(p)
     p.add_argument("--out", type=Path, metavar="PLACE", help="file or folder to write (default: in export/ of the run)")
     moved_data_option(p, "; ONNX is checked on its images")
+    common(p)
+
+    p = command("export-to", export_to, "Tell a tracker (TensorBoard, W&B, MLflow) of runs that are there.")
+    p.add_argument("tracker", metavar="TRACKER", help="tensorboard, wandb or mlflow, as NAME or NAME:FOLDER")
+    p.add_argument("names", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
+    p.add_argument("--study", action="store_true", help="the names are those of studies: all runs of them, by arm")
     common(p)
 
 
@@ -47,3 +54,28 @@ def export(options: argparse.Namespace) -> None:
     if done.difference is not None:
         print(f"onnxruntime gives the network's logits on {done.images} training images, to {done.difference:.1e}")
     print(done.path)
+
+
+def export_to(options: argparse.Namespace) -> None:
+    """`residuum export-to TRACKER RUN…`."""
+    from residuum.records.record import RunRecord, labels, read_record, record_of
+    from residuum.records.run_folder import CONFIG
+    from residuum.run.trackers import place_of
+    from residuum.run.tracking import replay
+    from residuum.studies import plan as plans
+
+    name, place = place_of(options.tracker, options.runs)
+    told: list[tuple[RunRecord, dict[str, str]]] = []
+    if options.study:
+        for plan in [plans.read(plans.find(one, options.runs)) for one in options.names]:
+            there = [run for run in plan.runs if (options.runs / run.folder / CONFIG).exists()]
+            told += [(read_record(options.runs / run.folder), {"study": plan.label, "arm": run.arm}) for run in there]
+    else:
+        told = [(record_of(run, options.runs), {}) for run in options.names]
+        labels([record for record, _ in told])  # refuses a run that is named twice
+    for record, labelled in told:
+        replay(record, name, place, labelled)
+    if options.json:
+        print_json({"tracker": name, "place": str(place), "runs": [record.id for record, _ in told]})
+    else:
+        print(f"{tally(len(told), 'run')} told to {name}: {place}")

@@ -46,6 +46,24 @@ def device_option(parser: argparse.ArgumentParser, default: str = "the run's own
     parser.add_argument("--device", default="auto", help=f"auto, cpu, cuda or mps (default: {default})")
 
 
+def tracker_option(parser: argparse.ArgumentParser) -> None:
+    """The option that names who is told of runs while they are computed."""
+    parser.add_argument(
+        "--to", metavar="TRACKER",
+        help="also tell tensorboard, wandb or mlflow, as NAME or NAME:FOLDER (default: trackers/NAME beside the runs)",
+    )  # fmt: skip
+
+
+def tracking_of(options: argparse.Namespace) -> Any:
+    """The tracker that `--to` names; None without it."""
+    if options.to is None:
+        return None
+    from residuum.run.trackers import place_of
+    from residuum.run.tracking import Tracking
+
+    return Tracking(*place_of(options.to, options.runs))
+
+
 def moved_data_option(parser: argparse.ArgumentParser, use: str = "") -> None:
     """The option that says where a run's data set lies now; `use`: what the command needs it for."""
     parser.add_argument("--data", help=f"where the data set lies now, if it was moved{use}")

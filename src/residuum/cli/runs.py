@@ -22,6 +22,8 @@ from residuum.cli.options import (
     set_option,
     settings_of,
     summary,
+    tracker_option,
+    tracking_of,
     which_option,
 )
 from residuum.cli.surroundings import has_left
@@ -44,12 +46,14 @@ def add(command: Command) -> None:
     p.add_argument(
         "--fresh", action="store_true", help="compute anew what is already there; the old record is kept aside"
     )
+    tracker_option(p)
     common(p)
 
     p = command("resume", resume, "Go on with a stopped run.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     device_option(p, "the run's own")
     moved_data_option(p)
+    tracker_option(p)
     common(p)
 
     p = command("evaluate", evaluate, "Score a run's weights on the test set, or on another of the same classes.")
@@ -128,7 +132,12 @@ def _go(events: Any, options: argparse.Namespace) -> None:
     from residuum.cli.terminal import show as show_events
     from residuum.conduct.launchers.local import until_stopped
 
-    record = show_events(until_stopped(events), sys.stderr if options.json else sys.stdout)
+    said, tracking = until_stopped(events), tracking_of(options)
+    if tracking is not None:
+        from residuum.run.tracking import tracked
+
+        said = tracked(said, tracking)
+    record = show_events(said, sys.stderr if options.json else sys.stdout)
     if record is None:
         return
     if has_left(sys.stdout) or has_left(sys.stderr):

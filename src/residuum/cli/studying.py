@@ -6,11 +6,20 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from residuum.cli.options import RUNS, Command, common, print_json, set_option, settings_of
+from residuum.cli.options import (
+    RUNS,
+    Command,
+    common,
+    print_json,
+    set_option,
+    settings_of,
+    tracker_option,
+    tracking_of,
+)
 from residuum.errors import InputError, ResiduumError, duration, tally, unknown
 
 Run = Callable[[argparse.Namespace], None]
@@ -41,6 +50,7 @@ def add(command: Command) -> None:
     _room(p, "default: 1")
     _place(p)
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
+    tracker_option(p)
     p = command("search", search, "Search for settings as a study says, and write the study that judges them.",
                 within=within)  # fmt: skip
     _study(p)
@@ -49,6 +59,7 @@ def add(command: Command) -> None:
     p.add_argument("--trials", type=int, help="how many settings are tried for each arm (default: what the study says)")
     _room(p, "default: 1")
     _place(p)
+    tracker_option(p)
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: beside the plan)")
@@ -346,7 +357,7 @@ def run(options: argparse.Namespace) -> None:
         said = conducting.until_decided(made, options.runs, room, options.on, budget=budget)
     else:
         said = conducting.run(made, options.runs, room, options.on)
-    failed = progress.show(said, options.runs, stream)
+    failed = progress.show(_tracked(said, options), options.runs, stream)
     if made.study.inside:
         from residuum.run.explaining import explain_arms
 
@@ -379,7 +390,8 @@ def search(options: argparse.Namespace) -> None:
     runs = f"{tally(asked.trials, 'trial')} of {tally(len(asked.seeds), 'run')}"
     of = f" for each of {len(made.arms)} arms" if len(made.arms) > 1 else ""
     print(f"{made.label}: {runs}{of}, judged on validation images; the test set stays unread", file=stream)
-    progress.show_search(tuning.search(made, options.runs, room, options.on), asked.trials, stream)
+    said = _tracked(tuning.search(made, options.runs, room, options.on), options, made.label)
+    progress.show_search(said, asked.trials, stream)
     found: Any = tuning.tuned(made, options.runs)
     path = tuning.write(found, made, options.runs)
     again = ["residuum", "study", "run", str(path), *(["--scale", f"{made.scale:g}"] if made.scale != 1 else []),
@@ -398,6 +410,16 @@ def search(options: argparse.Namespace) -> None:
     ])  # fmt: skip
     print("the lowest of many is too low: fresh seeds say how good these settings are")
     print(f"`{shlex.join(again)}` computes them, against them")
+
+
+def _tracked(said: Iterable[Any], options: argparse.Namespace, study: str = "") -> Iterable[Any]:
+    """What a launcher says, which the tracker of `--to` is told of, if there is one."""
+    tracking = tracking_of(options)
+    if tracking is None:
+        return said
+    from residuum.conduct.tracked_jobs import tracked_jobs
+
+    return tracked_jobs(said, tracking, study)
 
 
 def _elsewhere(options: argparse.Namespace) -> Any:
