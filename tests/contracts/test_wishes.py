@@ -278,14 +278,14 @@ WISHES = {
         assert "greet" in build_parser()[0].format_help()
     """),
     "launcher": Wish("conduct/launchers/simple.py", """
-        from residuum import training
         from residuum.conduct.launchers.launcher import JobEvent, JobFailed
+        from residuum.conduct.launchers.pruning import events
         from residuum.errors import InputError
 
         def launch(jobs, runs, room):
             for job in jobs:
                 try:
-                    for event in training.run(job.config, runs, recipe=job.recipe):
+                    for event in events(job, runs):
                         yield JobEvent(job.id, event)
                 except InputError as error:
                     yield JobFailed(job.id, str(error))
@@ -293,6 +293,29 @@ WISHES = {
         listed("launchers", "simple")
         from residuum.conduct.launchers import LAUNCHERS
         testing.check_launcher(LAUNCHERS["simple"])
+    """),
+    "tracker": Wish("run/trackers/json.py", """
+        import json
+        from contextlib import contextmanager
+
+        @contextmanager
+        def tracker(place, run):
+            \"\"\"A line of JSON for each epoch.\"\"\"
+            place.mkdir(parents=True, exist_ok=True)
+            with (place / f"{run.name}.jsonl").open("w") as file:
+                class Log:
+                    def epoch(self, number, values):
+                        file.write(json.dumps({"epoch": number, **values}) + "\\n")
+
+                    def end(self, status, values):
+                        file.write(json.dumps({"status": status, **values}) + "\\n")
+                yield Log()
+    """, "", """
+        listed("trackers", "json")
+        run = trained()
+        said("export-to", "json:told", run["run"])
+        rows = [json.loads(line) for path in Path("told").iterdir() for line in path.read_text().splitlines()]
+        assert [row.get("epoch", row.get("status")) for row in rows] == [1, "finished"], rows
     """),
     "choice among convolution kernels": Wish("engine/kernels/few_channels.py", "(16, 64, 1): ((1.0, 9.0), (1.0, 9.0), (9.0, 1.0)),\n    ",
                                              "(32, 32, 1): (", """

@@ -78,6 +78,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
         "measures": _measure_rows,
         "figures": _figure_rows,
         "launchers": _launcher_rows,
+        "trackers": _tracker_rows,
         "runs": _run_rows,
         **listed,
     }
@@ -152,6 +153,12 @@ def _launcher_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
     from residuum.conduct.launchers import LAUNCHERS
 
     return [{"name": name, "text": (launch.__doc__ or "").partition("; ")[0]} for name, launch in LAUNCHERS.items()]
+
+
+def _tracker_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.run.trackers import TRACKERS
+
+    return [{"name": name, "text": _first_paragraph(tracker)} for name, tracker in TRACKERS.items()]
 
 
 def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
