@@ -14,9 +14,10 @@ import pytest
 from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
-from residuum.conduct.launchers import processes
-from residuum.conduct.launchers.ended import CRASH_LOG
+from residuum.conduct.launchers import ledger, processes
+from residuum.conduct.launchers.ended import CRASH_LOG, Ended
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Room
+from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.processes import _next, launch
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
@@ -135,13 +136,15 @@ def test_storage_error_stops_every_worker_cleanly_and_is_raised(tmp_path):
 def test_next_job_is_the_first_that_no_other_process_is_known_to_be_at(tmp_path):
     first, second = job(tiny(0)), job(tiny(1))
     folder_of(tmp_path, first.config).mkdir()
-    queue, asleep = deque([first, second]), {first.id: 0.0}
+    waiting = Ledger(deque([second]))
+    waiting.put_off(first, 0.0)
     with storage.locked(folder_of(tmp_path, first.config)):
-        assert _next(queue, asleep, tmp_path) == second
-    assert _next(queue, asleep, tmp_path) is None, "not looked at again at once"
-    asleep[first.id] = 0.0
-    assert _next(queue, asleep, tmp_path) == first
-    assert not queue
+        assert _next(waiting, tmp_path) == second
+        assert _next(waiting, tmp_path) is None, "another process is at it"
+    assert _next(waiting, tmp_path) is None, "not looked at again at once"
+    waiting.asleep[0] = (0.0, first)
+    assert _next(waiting, tmp_path) == first
+    assert not waiting
 
 
 def test_run_that_another_process_is_at_is_waited_for(tmp_path, whole):
@@ -268,7 +271,7 @@ def poisoned(tmp_path, monkeypatch):
 
 def test_a_run_that_kills_its_process_takes_no_other_with_it(tmp_path, whole, poisoned, monkeypatch):
     """Nobody knows which of the lanes it was: each goes on alone, and the neighbours end with the bits of one run."""
-    monkeypatch.setattr(processes, "RESTARTS", 1)
+    monkeypatch.setattr(ledger, "RESTARTS", 1)
     configs = [tiny(seed, epochs=3) for seed in (0, 1, 3, 4)]
     expected = [whole(config) for config in configs]
     said, crew = [], []
@@ -288,7 +291,7 @@ def test_a_run_that_kills_its_process_takes_no_other_with_it(tmp_path, whole, po
 
 
 def test_neighbours_of_a_run_with_an_unexpected_error_go_on_without_counting_it(tmp_path, whole, poisoned, monkeypatch):
-    monkeypatch.setattr(processes, "RESTARTS", 0)
+    monkeypatch.setattr(ledger, "RESTARTS", 0)
     neighbour, last = tiny(0, epochs=3), tiny(3, epochs=3)
     jobs = [job(config) for config in (neighbour, tiny(2, epochs=3), last)]
     said = list(launch(jobs, tmp_path, Room(1, 1, 2)))
@@ -314,31 +317,33 @@ def test_workers_are_filled_evenly_and_cards_are_dealt_out(tmp_path, monkeypatch
     monkeypatch.setattr(processes, "start", start)
     monkeypatch.setattr(processes, "_tell", lambda worker, order: told.append((worker.process, order[0].id)))
 
-    def hand_out(crew, queue, crashes=(), **room):
-        processes._hand_out(queue, tmp_path, crew, Room(threads=1, **room), set(crashes), {})
+    def hand_out(crew, waiting, **room):
+        processes._hand_out(waiting, tmp_path, crew, Room(threads=1, **room))
 
     jobs = [job(tiny(seed)) for seed in range(9)]
-    crew, queue = [], deque(jobs)
-    hand_out(crew, queue, workers=3, lanes=2, cards=["4", "7"])
+    crew, waiting = [], Ledger(deque(jobs))
+    hand_out(crew, waiting, workers=3, lanes=2, cards=["4", "7"])
     assert begun == ["4", "7", "4"]
     assert told == [(0, "seed 0"), (1, "seed 1"), (2, "seed 2"), (0, "seed 3"), (1, "seed 4"), (2, "seed 5")]
     told.clear()
     # The second worker is free; what has crashed goes there, and nothing else until it has ended.
+    for poisoned in (waiting.take(0.0), waiting.take(0.0)):
+        waiting.ended(poisoned, Ended("died"), 0.0)
     crew[1].jobs.clear()
     del crew[0].jobs["seed 0"]
-    hand_out(crew, queue, crashes=["seed 6", "seed 7"], workers=3, lanes=2, cards=["4", "7"])
-    assert told == [(1, "seed 6"), (0, "seed 8")]
-    assert [one.id for one in queue] == ["seed 7"]
+    hand_out(crew, waiting, workers=3, lanes=2, cards=["4", "7"])
+    assert told == [(1, "seed 7"), (0, "seed 8")]
+    assert [one.id for one in waiting.died] == ["seed 6"]
     told.clear()
     crew[1].ending = True
     crew[1].jobs.clear()
-    hand_out(crew, queue, crashes=["seed 7"], workers=3, lanes=2, cards=["4", "7"])
+    hand_out(crew, waiting, workers=3, lanes=2, cards=["4", "7"])
     assert told == [], "a worker that ends takes nothing, and is still there"
     crew.pop(1)
-    hand_out(crew, queue, crashes=["seed 7"], workers=3, lanes=2, cards=["4", "7"])
-    assert (told, begun[3:]) == ([(3, "seed 7")], ["7"])
+    hand_out(crew, waiting, workers=3, lanes=2, cards=["4", "7"])
+    assert (told, begun[3:]) == ([(3, "seed 6")], ["7"])
     begun.clear()
-    hand_out([], deque(jobs[:1]), workers=1, lanes=1, cards=["4"])
+    hand_out([], Ledger(deque(jobs[:1])), workers=1, lanes=1, cards=["4"])
     assert begun == [""], "a single card is what there is to see anyway"
 
 

@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -23,21 +23,14 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from residuum.conduct.launchers import local
-from residuum.conduct.launchers.ended import RESTARTS, Ended, ended
+from residuum.conduct.launchers.ended import Ended, ended
 from residuum.conduct.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
-from residuum.conduct.launchers.launcher import (
-    Job,
-    JobEvent,
-    JobFailed,
-    JobRestarted,
-    Room,
-    Said,
-    StoppedError,
-)
+from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
+from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
-from residuum.errors import InputError, ResiduumError, StorageError
+from residuum.errors import InputError
 from residuum.records import run_folder, storage
-from residuum.records.event import Event, Finished, Note, Started
+from residuum.records.event import Event, Finished, Started
 
 PAUSE = 2.0
 """Seconds until a run that another process was at is looked at again."""
@@ -86,31 +79,24 @@ def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
 
     with local.noted_signals(kill) as received:
         try:
-            yield from _conduct(deque(jobs), runs, crew, room, received)
+            yield from _conduct(Ledger(deque(jobs)), runs, crew, room, received)
         finally:
             _dismiss(crew)
 
 
-def _conduct(queue: deque[Job], runs: Path, crew: list[_Worker], room: Room, received: Sequence[int]) -> Iterator[Said]:
+def _conduct(ledger: Ledger, runs: Path, crew: list[_Worker], room: Room, received: Sequence[int]) -> Iterator[Said]:
     """Hand out jobs and pass on what is heard until nothing is left or an error ends it all."""
-    crashes: Counter[str] = Counter()
-    asleep: dict[str, float] = {}  # when a job that another process was at may be tried again
-    announced: set[str] = set()
-    ending: ResiduumError | None = None
     while True:
-        if received and ending is None:
-            ending = StoppedError(received[0])
-        if ending:
+        if received and ledger.ending is None:
+            ledger.ending = StoppedError(received[0])
+        if ledger.ending:
             _end(crew)
         else:
-            _hand_out(queue, runs, crew, room, crashes, asleep)
+            _hand_out(ledger, runs, crew, room)
         if not any(worker.jobs for worker in crew):
-            if ending or not queue:
+            if ledger.ending or not ledger:
                 break
-            for job in queue:
-                if job.id in asleep and job.id not in announced:
-                    announced.add(job.id)
-                    yield JobEvent(job.id, Note("another process is working on this run; waiting for it"))
+            yield from ledger.waited_for()
 
         heard = wait([worker.channel for worker in crew], PERIOD)
         for worker in [worker for worker in crew if worker.channel in heard]:
@@ -121,38 +107,16 @@ def _conduct(queue: deque[Job], runs: Path, crew: list[_Worker], room: Room, rec
                 del worker.jobs[job.id]
                 if said.how in ("stopped", "crashed"):
                     _end([worker])
-                if said.how == "impossible":
-                    yield JobFailed(job.id, said.reason)
-                elif said.how == "busy":
-                    asleep[job.id] = time.monotonic() + PAUSE
-                    queue.append(job)
-                elif said.how == "storage":
-                    ending = ending or StorageError(said.reason)
-                    queue.appendleft(job)
-                elif said.how == "stopped" or (ending and said.how != "done"):
-                    queue.appendleft(job)
-                elif said.how != "done":
-                    crashes[job.id] += 1
-                    if crashes[job.id] > RESTARTS:
-                        yield JobFailed(job.id, said.reason)
-                    else:
-                        queue.appendleft(job)
-                        yield JobRestarted(job.id, crashes[job.id], said.reason)
+                if told := ledger.ended(job, said, time.monotonic() + PAUSE):
+                    yield told
             if worker.process.returncode is not None:
                 worker.channel.close()
                 crew.remove(worker)
-    if ending and queue:
-        raise ending
+    if ledger.ending and ledger:
+        raise ledger.ending
 
 
-def _hand_out(
-    queue: deque[Job],
-    runs: Path,
-    crew: list[_Worker],
-    room: Room,
-    crashes: Container[str],
-    asleep: dict[str, float],
-) -> None:
+def _hand_out(ledger: Ledger, runs: Path, crew: list[_Worker], room: Room) -> None:
     """Give jobs to workers, started as they are needed, while there is room; evenly, and apart what may be poisoned.
 
     A job that has crashed gets a worker without others, and that worker no other until it has ended.
@@ -160,11 +124,13 @@ def _hand_out(
     while True:
         ready = [worker for worker in crew if not worker.ending]
         idle = [worker for worker in ready if not worker.jobs]
-        shared = [one for one in ready if len(one.jobs) < room.lanes and not any(job in crashes for job in one.jobs)]
+        shared = [
+            one for one in ready if len(one.jobs) < room.lanes and not any(ledger.crashes[job] for job in one.jobs)
+        ]
         can_be_alone = bool(idle) or len(crew) < room.workers
         if not (can_be_alone or shared):
             return
-        job = _next(queue, asleep, runs, () if can_be_alone else crashes)
+        job = _next(ledger, runs, beside_others=not can_be_alone)
         if job is None:
             return
         if idle:
@@ -179,17 +145,12 @@ def _hand_out(
         _tell(worker, (job, runs))
 
 
-def _next(queue: deque[Job], asleep: dict[str, float], runs: Path, left_out: Container[str] = ()) -> Job | None:
-    """Take the first job out of the queue that no other process is known to be at, and that is not `left_out`."""
-    now = time.monotonic()
-    for job in queue:
-        if job.id in left_out or asleep.get(job.id, 0.0) > now:
-            continue
-        if job.id in asleep and storage.is_locked(run_folder.folder_of(runs, job.config)):
-            asleep[job.id] = now + PAUSE
-            continue
-        queue.remove(job)
-        return job
+def _next(ledger: Ledger, runs: Path, *, beside_others: bool = False) -> Job | None:
+    """Take the job that goes next, of those that no other process is known to be at."""
+    while job := ledger.take(time.monotonic(), beside_others=beside_others):
+        if job.id not in ledger.busy or not storage.is_locked(run_folder.folder_of(runs, job.config)):
+            return job
+        ledger.put_off(job, time.monotonic() + PAUSE)
     return None
 
 

@@ -8,40 +8,35 @@ so that the nodes of a mixed cluster compute alike.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from threading import current_thread, main_thread
 from typing import Any
 
 from residuum.conduct.launchers import local
-from residuum.conduct.launchers.ended import RESTARTS, Ended, ended
-from residuum.conduct.launchers.launcher import (
-    Job,
-    JobEvent,
-    JobFailed,
-    JobRestarted,
-    Room,
-    Said,
-    StoppedError,
-)
+from residuum.conduct.launchers.ended import Ended, ended
+from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
+from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
 from residuum.config import RunConfig
-from residuum.errors import InputError, ResiduumError, StorageError
+from residuum.errors import InputError
 from residuum.records import run_folder
-from residuum.records.event import Event, Finished, Note
+from residuum.records.event import Event, Finished
 
 PAUSE = 5.0
 """Seconds until a run is tried again that another process is at, as far as a lock on a shared file system tells."""
 REACHED = 5.0
 """Seconds in which a cluster has to answer."""
+WAITING = 64
+"""Tasks that Ray has at a time, however small the cluster is."""
 GRACE = 60.0
 """Seconds that stopped tasks have to end their updates and save their states."""
 ENVIRONMENT = {
@@ -53,14 +48,6 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """For a cluster of one machine: else Ray makes 127.0.0.1 the address of the host and listens to the network."""
 
 Told = tuple[str, Event | Ended]
-
-
-@dataclass
-class _Task:
-    """A task, and the runs that it has not told the end of."""
-
-    stream: Any
-    jobs: dict[str, Job] = field(default_factory=dict)
 
 
 def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
@@ -76,9 +63,10 @@ def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
     """
     with local.noted_signals() as received:
         ray = connected(room.address)
-        going: list[_Task] = []
+        # The runs that each task has not told the end of, by its stream.
+        going: dict[Any, dict[str, Job]] = {}
         try:
-            yield from _conduct(ray, deque(jobs), runs, room, going, received)
+            yield from _conduct(ray, Ledger(deque(jobs)), runs, room, going, received)
         finally:
             _dismiss(ray, going)
             ray.shutdown()
@@ -147,74 +135,58 @@ def environment(*, here: bool) -> dict[str, str]:
 
 
 def _conduct(
-    ray: Any, queue: deque[Job], runs: Path, room: Room, going: list[_Task], received: Sequence[int]
+    ray: Any, ledger: Ledger, runs: Path, room: Room, going: dict[Any, dict[str, Job]], received: Sequence[int]
 ) -> Iterator[Said]:
     """Start tasks and pass on what is heard until nothing is left or an error ends it all."""
-    crashes: Counter[str] = Counter()
-    asleep: dict[str, float] = {}
-    announced: set[str] = set()
-    ending: ResiduumError | None = None
     start = _starter(ray, runs, room)
+    tasks, counted, cancelled = 0, -math.inf, False
     while True:
-        if received and ending is None:
-            ending = StoppedError(received[0])
-            for task in going:
-                ray.cancel(task.stream, force=False)
-        if ending is None:
-            _hand_out(start, queue, room, going, crashes, asleep)
+        if received and ledger.ending is None:
+            ledger.ending = StoppedError(received[0])
+        if ledger.ending and not cancelled:
+            cancelled = True
+            for stream in going:
+                ray.cancel(stream, force=False)
+        if ledger.ending is None:
+            if (now := time.monotonic()) > counted + PAUSE:
+                tasks, counted = room.workers or _most(ray, room), now
+            while len(going) < tasks and (bundle := ledger.take_together(now, room.lanes)):
+                going[start(bundle)] = {job.id: job for job in bundle}
         if not going:
-            if ending or not queue:
+            if ledger.ending or not ledger:
                 break
+            yield from ledger.waited_for()
             time.sleep(PERIOD)
             continue
-        ready, _ = ray.wait([task.stream for task in going], num_returns=1, timeout=PERIOD)
-        for task in [task for task in going if task.stream in ready]:
-            for job, said in _hear(ray, task, going):
+        for stream in _ready(ray, going):
+            for job, said in _hear(ray, stream, going):
                 if not isinstance(said, Ended):
                     yield JobEvent(job.id, said)
-                elif said.how == "impossible":
-                    yield JobFailed(job.id, said.reason)
-                elif said.how == "storage":
-                    ending = ending or StorageError(said.reason)
-                    queue.append(job)
-                elif said.how == "busy":
-                    asleep[job.id] = time.monotonic() + PAUSE
-                    queue.append(job)
-                    if job.id not in announced:
-                        announced.add(job.id)
-                        yield JobEvent(job.id, Note("another process is working on this run; waiting for it"))
-                elif said.how != "done" and ending:
-                    queue.append(job)
-                elif said.how != "done":
-                    crashes[job.id] += 1
-                    if crashes[job.id] > RESTARTS:
-                        yield JobFailed(job.id, said.reason)
-                    else:
-                        queue.appendleft(job)
-                        yield JobRestarted(job.id, crashes[job.id], said.reason)
-    if ending and queue:
-        raise ending
+                    continue
+                if said.how == "stopped":  # not by us, or it ends it all anyway
+                    said = Ended("died", "its task was stopped")
+                if told := ledger.ended(job, said, time.monotonic() + PAUSE):
+                    yield told
+    if ledger.ending and ledger:
+        raise ledger.ending
 
 
-def _hand_out(
-    start: Callable[[Sequence[Job]], Any],
-    queue: deque[Job],
-    room: Room,
-    going: list[_Task],
-    crashes: Counter[str],
-    asleep: dict[str, float],
-) -> None:
-    """Start tasks for the jobs that may go, `room.lanes` in each; one that has crashed gets a task of its own."""
-    now = time.monotonic()
-    while not room.workers or len(going) < room.workers:
-        ready = [job for job in queue if asleep.get(job.id, 0.0) <= now]
-        if not ready:
-            return
-        alone = crashes[ready[0].id] > 0
-        bundle = ready[:1] if alone else [job for job in ready if not crashes[job.id]][: room.lanes]
-        for job in bundle:
-            queue.remove(job)
-        going.append(_Task(start(bundle), {job.id: job for job in bundle}))
+def _most(ray: Any, room: Room) -> int:
+    """How many tasks Ray has at a time where it decides: all that there are CPUs for, and as many that wait.
+
+    It would take any number, but each look at what they say goes through all of them. Tasks that wait are what makes a
+    cluster that can grow do so.
+    """
+    return max(WAITING, 2 * int(ray.cluster_resources().get("CPU", 0) / room.threads))
+
+
+def _ready(ray: Any, going: Iterable[Any]) -> list[Any]:
+    """The tasks that have something to say, after a while at most."""
+    streams = [*going]
+    ready, _ = ray.wait(streams, num_returns=1, timeout=PERIOD)
+    if ready and len(streams) > 1:  # Ray gives no more of them than it was asked for
+        ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
+    return list(ready)
 
 
 def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]:
@@ -232,38 +204,31 @@ def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]
     return start
 
 
-def _hear(ray: Any, task: _Task, going: list[_Task]) -> list[tuple[Job, Event | Ended]]:
+def _hear(ray: Any, stream: Any, going: dict[Any, dict[str, Job]]) -> list[tuple[Job, Event | Ended]]:
     """What a task said next, by the job; at its end, how it left those that it told no end of."""
-    from ray.exceptions import RayError
-
     died = Ended("died", "its task ended early")
     try:
-        name, said = ray.get(next(task.stream))
-        job = task.jobs[name]
-        if isinstance(said, Ended):
-            del task.jobs[name]
-        return [(job, said)]
+        name, said = ray.get(next(stream))
+        jobs = going[stream]
+        return [(jobs.pop(name) if isinstance(said, Ended) else jobs[name], said)]
     except StopIteration:
         pass
-    except RayError as error:
+    except ray.exceptions.RayError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         died = Ended("died", f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
-    going.remove(task)
-    return [(job, died) for job in task.jobs.values()]
+    return [(job, died) for job in going.pop(stream).values()]
 
 
-def _dismiss(ray: Any, going: list[_Task]) -> None:
+def _dismiss(ray: Any, going: dict[Any, dict[str, Job]]) -> None:
     """Have tasks save their states and end, and wait for that."""
-    from ray.exceptions import RayError
-
-    for task in going:
-        with suppress(RayError, ValueError):
-            ray.cancel(task.stream, force=False)
+    for stream in going:
+        with suppress(ray.exceptions.RayError, ValueError):
+            ray.cancel(stream, force=False)
     end = time.monotonic() + GRACE
     while going and (left := end - time.monotonic()) > 0:
-        ready, _ = ray.wait([task.stream for task in going], num_returns=1, timeout=min(left, PERIOD))
-        for task in [task for task in going if task.stream in ready]:
-            _hear(ray, task, going)
+        ready, _ = ray.wait([*going], num_returns=1, timeout=min(left, PERIOD))
+        for stream in ready:
+            _hear(ray, stream, going)
 
 
 def compute(orders: Sequence[tuple[str, dict[str, Any], str]], runs: str) -> Iterator[Told]:
