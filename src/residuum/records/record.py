@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -213,7 +214,8 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
 def find_runs(runs: Path) -> Iterator[Path]:
     """The run folders under `runs`, in order of name."""
     if runs.is_dir():
-        yield from sorted(path.parent for path in runs.glob(f"*/{run_folder.CONFIG}"))
+        names = sorted(entry.name for entry in os.scandir(runs))
+        yield from (runs / name for name in names if os.path.exists(f"{runs}/{name}/{run_folder.CONFIG}"))  # noqa: PTH110
 
 
 def find_run(name: str, runs: Path) -> Path:
