@@ -13,6 +13,9 @@ import pytest
 from residuum.config import SCHEMA, RunConfig, identity
 from residuum.records import index, run_folder, storage
 from residuum.records.index import INDEX, Row, listed
+from residuum.studies import plan as plans
+from residuum.studies.plan import Plan, PlannedArm, PlannedRun
+from residuum.studies.study import Study
 
 EPOCH = {
     "epoch": 1, "step": 3, "lr": 0.1, "train": {"split": "train", "loss": 1.0, "accuracy": 0.5, "n": 10},
@@ -216,3 +219,54 @@ def test_two_processes_that_list_at_once_do_no_harm(tmp_path):
     both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert [path.name for path in tmp_path.glob("*.tmp")] == []
+
+
+def test_list_runs_chooses_by_study_status_and_time(tmp_path, run):
+    runs = Path("runs")
+    folders = [leave(runs, seed, accuracy=None if seed == 2 else 0.1 * seed) for seed in range(5)]
+    (folders[4] / run_folder.CONFIG).write_text("{")
+    ids = [folder.name.rpartition("-")[2] for folder in folders[:4]] + [folders[4].name]
+    for when, folder in enumerate([folders[3], folders[0], folders[1], folders[4], folders[2]]):
+        for path in folder.iterdir():
+            if path.is_file():
+                os.utime(path, ns=(when, when))
+
+    def named(*words: str) -> list[str]:
+        code, out, err = run("list", "runs", *words, "--json")
+        assert code == 0, err
+        return [row["run"] for row in json.loads(out)]
+
+    assert named() == ids
+    assert named("--status", "finished") == [ids[0], ids[1], ids[3]]
+    assert named("--status", "stopped") == [ids[2]]
+    assert named("--status", "unreadable") == [ids[4]]
+    assert named("--status", "diverged") == []
+    assert named("--last", "2") == [ids[4], ids[2]], "the newest at the end"
+    assert named("--last", "2", "--status", "finished") == [ids[0], ids[1]]
+    assert named("--last", "99") == [ids[3], ids[0], ids[1], ids[4], ids[2]]
+    config = RunConfig().changed({"data.dataset": "digits"})
+    study = Study(question="Which?", base="quick", seeds=[1, 2, 7], axes={"optim.lr": [0.1]}, name="some")
+    planned = [
+        PlannedRun("lr=0.1", seed, identity(one), run_folder.folder_of(runs, one).name, one)
+        for seed in study.seeds for one in [config.changed({"train.seed": seed})]
+    ]  # fmt: skip
+    plans.write(Plan(study, "some", 1.0, {}, (), (PlannedArm("lr=0.1", {}, 1, 1, 1, 1),), tuple(planned)), runs)
+    assert named("--study", "some") == [ids[1], ids[2]], "a run that is not there yet is not listed"
+    assert named("--study", "some", "--status", "stopped") == [ids[2]]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["runs", "--status", "finnished"], "--status: unknown status 'finnished'; did you mean 'finished'?"),
+        (["runs", "--last", "0"], "--last: 0 runs; at least 1"),
+        (["runs", "--study", "none"], "study 'none' was not run in runs"),
+        (["recipes", "--last", "3"], "--study, --status and --last choose among runs: `residuum list runs`"),
+        (["--status", "finished"], "--study, --status and --last choose among runs: `residuum list runs`"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_told_in_a_line(run, words, line):
+    code, out, err = run("list", *words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert line in err
