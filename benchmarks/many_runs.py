@@ -1,16 +1,17 @@
 """What thousands of run folders cost: listing them, showing one, and the report of a study of as many.
 
-    python benchmarks/many_runs.py [--runs 10000] [--arms 50] [--seeds 20] [--keep FOLDER]
+    python benchmarks/many_runs.py [--of 50x20 500x20] [--keep FOLDER]
 
 One tiny run is trained; the others are copies of its folder, in which seed, rate, id and the numbers of the epochs
 differ, so that each is what a run of that configuration leaves behind. Every command is measured in a process of its
-own: its seconds, and the most memory that it had.
+own: its seconds, those of a processor (which other programs change less), and the most memory that it had.
 """
 
 import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,10 @@ from residuum import training
 from residuum.conduct import planning
 from residuum.config import SCHEMA
 from residuum.records import run_folder
+from residuum.records.index import INDEX
 from residuum.studies import plan as plans
 from residuum.studies.plan import PlannedRun
+from residuum.studies.prespecified import prespecify
 from residuum.studies.study import Study
 
 TINY = {
@@ -38,7 +41,7 @@ TINY = {
 
 
 def study(arms: int, seeds: int) -> Study:
-    """A study of so many rates and seeds, with a claim for each of the first rates."""
+    """A study of so many rates and seeds, each rate compared with the lowest."""
     rates = [round(0.01 * 1.05**number, 6) for number in range(arms)]
     return Study.model_validate({
         "name": "many", "question": "What do thousands of runs cost?", "base": "quick", "settings": TINY,
@@ -90,45 +93,83 @@ def made(arms: int, seeds: int, runs: Path) -> None:
     write_runs(plan.runs, runs, asked.base)
 
 
-def measured(*words: str) -> tuple[float, float]:
-    """Seconds and megabytes of a command."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "residuum", *words],
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"residuum {' '.join(words)}: exit code {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - begin, used.ru_maxrss / 1024
+ONE = """
+import sys
+from residuum.cli import main
+try:
+    sys.exit(main())
+finally:
+    print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0], file=sys.stderr)
+"""
+"""A command that says at its end how much memory it had at most, in kilobytes."""
+
+
+def measured(*words: str) -> str:
+    """What a command takes, in words."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", ONE, *words], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )  # fmt: skip
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"residuum {' '.join(words)}: {done.stderr}")
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{seconds:6.2f} s ({processor:.2f} s of a processor), {int(done.stderr.split()[-1]) / 1024:.0f} MB"
+
+
+def planned(arms: int, seeds: int, runs: Path) -> None:
+    """Measure what is done with a plan before the first of its runs, in microseconds of a processor for each run."""
+    asked = study(arms, seeds)
+    began = time.process_time()
+
+    def took(what: str) -> None:
+        nonlocal began
+        each = 1e6 * (time.process_time() - began) / (arms * seeds)
+        print(f"{arms * seeds:>7,} runs of {arms} arms: {what:<11} {each:6.1f} µs each", flush=True)
+        began = time.process_time()
+
+    plan = planning.plan(asked, {})
+    took("plan")
+    prespecify(plan, runs)
+    took("prespecify")
+    folder = plans.write(plan, runs)
+    took("write")
+    plans.read(folder)
+    took("read")
+    for run in plan.runs:
+        plans.is_complete(run, runs)
+    took("is_complete")
 
 
 def main() -> None:
     """Make the folders, measure the commands, print what they cost."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--arms", type=int, nargs="+", default=[50, 200, 500])
-    options.add_argument("--seeds", type=int, default=20)
-    options.add_argument("--report", type=int, default=1000, help="most runs of which a report is measured, too")
     options.add_argument(
-        "--keep", type=Path, help="a folder for the runs, which then stay; what is there is not made anew"
+        "--of", nargs="+", default=["10x100", "25x20", "50x20", "500x20"], metavar="ARMSxSEEDS", help="studies to make"
     )
+    options.add_argument("--report", type=int, default=1000, help="most runs of which a report is written, too")
+    options.add_argument("--plan", default="100x1000", metavar="ARMSxSEEDS", help="a study that is planned alone")
+    options.add_argument("--keep", type=Path, help="a folder for the runs; those that are there are not made again")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        for arms in asked.arms:
-            runs = (asked.keep or Path(scratch)) / f"{arms}x{asked.seeds}"
+        for size in asked.of:
+            arms, seeds = map(int, size.split("x"))
+            runs = (asked.keep or Path(scratch)) / size
             if not runs.exists():
-                made(arms, asked.seeds, runs)
-            count = arms * asked.seeds
+                made(arms, seeds, runs)
+            (runs / INDEX).unlink(missing_ok=True)
             last = max(path.name for path in runs.glob("*-seed*"))
+            report = ("study", "report", "many")
             for text, words in (
-                ("list runs", ("list", "runs")),
+                ("list runs, no index", ("list", "runs")),
                 ("list runs", ("list", "runs")),
                 ("show run", ("show", "run", last)),
-                *([("study report", ("study", "report", "many"))] if count <= asked.report else []),
+                *([("study report", report)] if arms * seeds <= asked.report else []),
             ):
-                seconds, megabytes = measured(*words, "--runs", str(runs))
-                print(f"{count:>6} runs: {text:<14} {seconds:6.2f} s  {megabytes:6.0f} MB", flush=True)
+                print(f"{size:>8}: {text:<19} {measured(*words, '--runs', str(runs))}", flush=True)
+        if asked.plan:
+            planned(*map(int, asked.plan.split("x")), Path(scratch))
 
 
 if __name__ == "__main__":

@@ -94,10 +94,11 @@ def _known() -> dict[str, dict[str, Any]]:
 def short_name(model: Choice) -> str:
     """The short name of a model choice (`plain56`, `resnet24c`), without the settings that the name does not fix."""
     values = model.model_dump(mode="json")
+    names = {key: name_of(value) for key, value in values.items()}
     for name, fixed in _known().items():
-        if all(name_of(values.get(key)) == value for key, value in fixed.items()):
+        if all(names.get(key) == value for key, value in fixed.items()):
             return name
     if model.name == "cifar_resnet":
         kind = "bottleneck" if values.get("block") == "bottleneck" else "resnet"
-        return f"{'plain' if name_of(values.get('shortcut')) == 'none' else kind}{values.get('depth', '')}"
+        return f"{'plain' if names.get('shortcut') == 'none' else kind}{values.get('depth', '')}"
     return "-".join([model.name, *map(str, values.get("blocks", ()))])
