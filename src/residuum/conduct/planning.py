@@ -69,7 +69,8 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
         runs += _planned_runs(arm.name, config, changed.seeds)
     check_claims(changed, whole)
     # What every arm has anyway is no change, and no report calls it one.
-    own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != study.arms()}
+    usual = study.arms()
+    own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != usual}
     return Plan(changed, _label(study, changed, scale), scale, own, tuple(gave_up), tuple(arms), tuple(runs))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -195,7 +196,7 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
         InputError: a run is among them twice; no two have the same name.
     """
     ids = [record.id for record in records]
-    twice = [id_ for number, id_ in enumerate(ids) if id_ in ids[:number]]
+    twice = [id_ for id_, count in Counter(ids).items() if count > 1]
     if twice:
         raise InputError(f"run {twice[0]} is named twice; name each run once")
     models = [record.config.model.settings for record in records]
@@ -207,7 +208,8 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
         + "".join(f", {names[at]}" for names in differing if names[at])
         for at, record in enumerate(records)
     ]
-    return [name if short.count(name) == 1 else f"{name}, {record.id}"
+    named = Counter(short)
+    return [name if named[name] == 1 else f"{name}, {record.id}"
             for name, record in zip(short, records, strict=True)]  # fmt: skip
 
 
