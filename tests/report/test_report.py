@@ -1,12 +1,14 @@
 """Figures and lines: the numbers that they show, and that they are drawn from empty, single and normal data."""
 
 import io
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from residuum import recipes
+from residuum.cli import terminal
 from residuum.cli.terminal import epoch_line, print_table, show
 from residuum.errors import InputError
 from residuum.records.event import Diverged, EpochDone, Note, Scores, Started, StepDone
@@ -135,6 +137,28 @@ def test_a_table_shows_every_value(capsys):
         assert text in out
     print_table([])
     assert capsys.readouterr().out == "nothing here yet\n"
+
+
+def test_a_long_table_looks_like_a_short_one(capsys, monkeypatch):
+    """Rich aligns a few rows, and is the slow twin of what aligns thousands."""
+    chance = random.Random(0)
+
+    def text() -> str:
+        return "".join(chance.choice("ab z日本é[]:/") for _ in range(chance.randrange(12)))
+
+    for _ in range(60):
+        kinds = {"name": text, "n": lambda: chance.choice([1, 22, 2.5, -3e9]), "größe": text, "日": text}
+        columns = chance.sample([*kinds], chance.randrange(1, 5))
+        rows = [{column: kinds[column]() for column in columns if chance.random() < 0.9}
+                for _ in range(chance.randrange(1, 6))]  # fmt: skip
+        if not any(rows):
+            continue
+        shown = []
+        for many in (10**9, 1):
+            monkeypatch.setattr(terminal, "MANY", many)
+            print_table(rows)
+            shown.append(capsys.readouterr().out)
+        assert shown[0] == shown[1]
 
 
 def test_a_figure_keeps_the_name_that_it_was_given(tmp_path):

@@ -117,11 +117,10 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
 
     def summed(arm: str, measure: str, among: Mapping[str, RunRecord]) -> Summary:
         values, what = [], MEASURES[measure]
-        for run in plan.runs:
-            if run.arm == arm:
-                status = "failed" if run.id in failed else found[run.id].status if run.id in found else "missing"
-                trained = read(what.trained, run.id, among) is not False
-                values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id, among), trained))
+        for run in plan.runs_of.get(arm, ()):
+            status = "failed" if run.id in failed else found[run.id].status if run.id in found else "missing"
+            trained = read(what.trained, run.id, among) is not False
+            values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id, among), trained))
         return summarize(arm, measure, values)
 
     summary = cache(lambda arm, measure: summed(arm, measure, seen))
@@ -183,7 +182,7 @@ def _selection(
     made, best = chosen.read(beside), selection.best(selection.means(validation))
     if made is None:
         return Selection(missing, best)
-    runs = {name: [run.id for run in plan.runs if run.arm == name] for name in (made.arm, made.baseline)}
+    runs = {name: [run.id for run in plan.runs_of.get(name, ())] for name in (made.arm, made.baseline)}
     kept = _seen(errors, {*made.seeds})
     test = {name: kept(name, "test_error") for name in runs}
     if any(one.value is None for side in test.values() for one in side.values if one.status == "finished"):

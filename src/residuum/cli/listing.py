@@ -7,11 +7,14 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from residuum.cli.hints import said
 from residuum.cli.options import Command, common, print_json
-from residuum.errors import ResiduumError, unknown
+from residuum.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from residuum.records.index import Listed
 
 
 def add(command: Command) -> None:
@@ -20,7 +23,13 @@ def add(command: Command) -> None:
     p.add_argument(
         "kind", metavar="KIND", nargs="?", default="", help="recipes, models, datasets, runs …; without: the kinds"
     )
+    p.add_argument("--study", default="", metavar="STUDY", help="runs of a study alone, by its name or label")
+    p.add_argument("--status", default="", help=f"runs of one status alone: {', '.join(STATUS)}")
+    p.add_argument("--last", type=int, metavar="N", help="the N runs that were written last, the newest at the end")
     common(p)
+
+
+STATUS = ("finished", "diverged", "imported", "running", "stopped", "unreadable")
 
 
 def list_things(options: argparse.Namespace) -> None:
@@ -28,6 +37,8 @@ def list_things(options: argparse.Namespace) -> None:
     from residuum.cli.terminal import print_table
 
     kinds = _kinds()
+    if options.kind != "runs" and (options.study or options.status or options.last is not None):
+        raise InputError("--study, --status and --last choose among runs: `residuum list runs`")
     if not options.kind:
         rows: list[dict[str, Any]] = [{"kind": name} for name in kinds]
     elif options.kind in kinds:
@@ -162,25 +173,32 @@ def _tracker_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from residuum.networks.names import short_name
-    from residuum.records.record import find_runs, read_record
+    from residuum.records import index
+    from residuum.studies import plan as plans
 
-    rows: list[dict[str, Any]] = []
-    for folder in find_runs(options.runs):
-        try:
-            record = read_record(folder)
-        except ResiduumError as error:
-            rows.append({"run": folder.name, "status": "unreadable", "text": said(error)})
-            continue
-        last = record.scored("last")
-        config = record.config
-        trained = record.status != "imported"
-        rows.append({
-            "run": record.id, "status": record.status, "recipe": record.recipe, "model": short_name(config.model),
-            "data": config.data.dataset.name, "seed": config.train.seed,
-            "epochs": len(record.epochs) + len(record.damaged) if trained else None,
-            "epochs_asked": config.train.epochs if trained else None,
-            "test_accuracy": last.test.accuracy if last and last.test else None,
-            **({"text": "; ".join(record.damaged)} if record.damaged else {}),
-        })  # fmt: skip
-    return rows
+    if options.status and options.status not in STATUS:
+        raise unknown("status", options.status, STATUS, argument="status")
+    if options.last is not None and options.last < 1:
+        raise InputError(f"{options.last} runs; at least 1", argument="last")
+    among = None
+    if options.study:
+        among = {run.folder for run in plans.read(plans.find(options.study, options.runs)).runs}
+    found = [one for one in index.listed(options.runs, among) if options.status in ("", _status(one))]
+    if options.last is not None:
+        found = sorted(found, key=lambda one: one.written)[-options.last :]
+    return [_run_row(one) for one in found]
+
+
+def _status(one: Listed) -> str:
+    return "unreadable" if isinstance(one.row, InputError) else one.row.status
+
+
+def _run_row(one: Listed) -> dict[str, Any]:
+    row = one.row
+    if isinstance(row, InputError):
+        return {"run": one.folder.name, "status": "unreadable", "text": said(row)}
+    return {
+        "run": row.run, "status": row.status, "recipe": row.recipe, "model": row.model, "data": row.data,
+        "seed": row.seed, "epochs": row.epochs, "epochs_asked": row.asked, "test_accuracy": row.test_accuracy,
+        **({"text": row.text} if row.text else {}),
+    }  # fmt: skip

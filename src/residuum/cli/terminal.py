@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import IO, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -171,20 +172,45 @@ def show_download(progress: Iterable[Arriving], stream: IO[str]) -> None:
                 console.print(f"{part.file}: {part.size:,} bytes")
 
 
+MANY = 200
+"""Rows from which on a table is aligned here: Rich takes milliseconds for each."""
+
+
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as an aligned table; a column for every key."""
     if not rows:
         print("nothing here yet")
         return
+    columns = dict.fromkeys(key for row in rows for key in row)
+    numeric = [all(isinstance(row.get(column), int | float) for row in rows) for column in columns]
+    cells = [[cell(row.get(column)) for column in columns] for row in rows]
+    if len(rows) >= MANY:
+        _print_aligned([*columns], cells, numeric)
+        return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in dict.fromkeys(key for row in rows for key in row):
-        numeric = all(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(row.get(column)) for column in dict.fromkeys(key for row in rows for key in row)))
-    console = Console(highlight=False, markup=False)
+    for column, right in zip(columns, numeric, strict=True):
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False, emoji=False)
     # A pipe has no width: there, lines are as long as they need to be.
-    (console if console.is_terminal else Console(width=240, highlight=False, markup=False)).print(table)
+    (console if console.is_terminal else Console(width=240, highlight=False, markup=False, emoji=False)).print(table)
+
+
+def _print_aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    """Print a table in Rich's form, every row on one line, however long."""
+    lines = [columns, *([" ".join(text.split("\n")) for text in row] for row in cells)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    rule = "─" * (sum(widths) + 3 * (len(widths) - 1))
+    written = [
+        "   ".join(
+            " " * (width - cell_len(text)) + text if is_right else text + " " * (width - cell_len(text))
+            for text, width, is_right in zip(line, widths, right, strict=True)
+        )
+        for line in lines
+    ]
+    blank = " " * (len(rule) + 2)
+    print(blank, f" {written[0]} ", f" {rule} ", *(f" {line} " for line in written[1:]), blank, sep="\n")
 
 
 def cell(value: Any) -> str:

@@ -59,20 +59,29 @@ def _computed(plan: Plan, runs: Path, room: Room, launch: Launch, looks: Sequenc
 
 def _launched(plan: Plan, planned: Sequence[PlannedRun], runs: Path, room: Room, launch: Launch) -> Iterator[Said]:
     """Compute what is not there of some runs of a plan; those that fail now are written down beside it."""
-    folder = plans.folder_of(runs, plan.label)
+    path = plans.folder_of(runs, plan.label) / plans.FAILED
     failed: dict[str, str] = {}
-    storage.write_json(folder / plans.FAILED, failed)
+    storage.write_json(path, failed)
     work = {arm.name: arm.work for arm in plan.arms}
+    place = {seed: number for number, seed in enumerate(plan.study.seeds)}
     todo = [one for one in planned if not plans.is_complete(one, runs)]
-    todo.sort(key=lambda one: (plan.study.seeds.index(one.seed), -work[one.arm]))
+    todo.sort(key=lambda one: (place[one.seed], -work[one.arm]))
     # Two arms may ask for the same run, as the baseline of two questions.
     jobs = {one.id: Job(one.id, one.config, plan.study.base) for one in todo}
     on = max((cards(device) for device in {job.config.compute.device for job in jobs.values()}), key=len, default=[])
-    for said in launch(list(jobs.values()), runs, replace(room, cards=on)):
-        if isinstance(said, JobFailed):
-            failed[said.id] = said.reason
-            storage.write_json(folder / plans.FAILED, failed)
-        yield said
+    written = 0
+    try:
+        for said in launch(list(jobs.values()), runs, replace(room, cards=on)):
+            if isinstance(said, JobFailed):
+                failed[said.id] = said.reason
+                # At each of the first, then after a tenth more of them: the file is written whole each time.
+                if len(failed) >= 1.1 * written:
+                    storage.write_json(path, failed)
+                    written = len(failed)
+            yield said
+    finally:
+        if len(failed) > written:
+            storage.write_json(path, failed)
 
 
 def _read_test_set(plan: Plan, runs: Path, room: Room, launch: Launch) -> Iterator[Said]:

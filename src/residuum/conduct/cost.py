@@ -134,11 +134,15 @@ def within(
     cost = estimate(whole, runs, packing=packing)
     seeds, longest = whole.study.seeds, max(arm.epochs for arm in whole.arms)
     least = 0.0
+    lengths = {
+        epochs: [cost.run[arm.name] * max(1, round(arm.epochs * epochs / longest)) / arm.epochs for arm in whole.arms]
+        for epochs in range(longest, 0, -1)
+    }
+    sizes = {epochs: (sum(runs), max(runs)) for epochs, runs in lengths.items()}
     for count in range(len(seeds), 0, -1):
-        for epochs in range(longest, 0, -1):
+        for epochs, (every, slowest) in sizes.items():
             scale = epochs / longest
-            share = {arm.name: max(1, round(arm.epochs * scale)) / arm.epochs for arm in whole.arms}
-            least = cost.start + _packed(count * [cost.run[name] * share[name] for name in share], cost.gain)
+            least = cost.start + max(count * every / cost.gain, slowest)
             if least <= budget:
                 gave_up = []
                 if scale < 1:

@@ -1,11 +1,10 @@
 """Planning a study: every arm resolved and checked, every run with its id, before anything is computed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from residuum import optim
@@ -19,7 +18,7 @@ from residuum.models.summary import Summary, summarize
 from residuum.records import run_folder
 from residuum.registry import Choice, Table
 from residuum.run import assemble
-from residuum.studies.plan import Plan, PlannedArm, PlannedRun
+from residuum.studies.plan import Plan, PlannedArm, PlannedRun, seeded
 from residuum.studies.study import Protocol, Study, StudyError, check_claims
 
 PROTOCOL_TABLES: Mapping[str, Table[Any]] = {
@@ -67,10 +66,11 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
                 cell=arm.cell,
             )
         )
-        runs += [planned_run(arm.name, config, seed) for seed in changed.seeds]
+        runs += planned_runs(arm.name, config, changed.seeds)
     check_claims(changed, whole)
     # What every arm has anyway is no change, and no report calls it one.
-    own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != study.arms()}
+    usual = study.arms()
+    own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != usual}
     return Plan(changed, _label(study, changed, scale), scale, own, tuple(gave_up), tuple(arms), tuple(runs))
 
 
@@ -88,28 +88,29 @@ def checked(config: RunConfig, scale: float, loaded: dict[str, Dataset]) -> RunC
     return short
 
 
-def planned_run(arm: str, config: RunConfig, seed: int) -> PlannedRun:
-    """The run of an arm's resolved configuration with a seed."""
-    seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-    folder = run_folder.folder_of(Path(), seeded).name
-    # As it will be read again: sequences in settings are lists there.
-    return PlannedRun(arm, seed, identity(seeded), folder, RunConfig.of(seeded.model_dump(mode="json")))
+def planned_runs(arm: str, config: RunConfig, seeds: Iterable[int]) -> list[PlannedRun]:
+    """The runs of an arm's resolved configuration, seed by seed."""
+    plain = RunConfig.of(config.model_dump(mode="json"))  # as it will be read again: sequences in settings are lists
+    runs = []
+    for seed in seeds:
+        one = seeded(plain, seed)
+        id_ = identity(one)
+        runs.append(PlannedRun(arm, seed, id_, run_folder.name_of(one, id_), one))
+    return runs
 
 
 def arm_configs(plan: Plan) -> dict[str, RunConfig]:
     """The resolved configuration of every arm, with the first of its seeds."""
-    first = {run.arm: run for run in reversed(plan.runs)}
-    return {arm.name: first[arm.name].config for arm in plan.arms}
+    return {arm: runs[0].config for arm, runs in plan.runs_of.items()}
 
 
 def with_seeds(plan_: Plan, more: int) -> Plan:
     """A plan with so many more seeds, the next ones that it does not have."""
     old = plan_.study.seeds
     new = tuple(range(max(old) + 1, max(old) + 1 + more))
-    runs = [
-        *plan_.runs,
-        *(planned_run(arm, config, seed) for arm, config in arm_configs(plan_).items() for seed in new),
-    ]
+    runs = [*plan_.runs]
+    for arm, config in arm_configs(plan_).items():
+        runs += planned_runs(arm, config, new)
     return replace(plan_, study=plan_.study.changed({}, [*old, *new]), runs=tuple(runs))
 
 

@@ -24,7 +24,7 @@ from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room, Said
 from residuum.conduct.launchers.pruning import is_pruned
 from residuum.conduct.packing import cards
-from residuum.conduct.planning import checked, planned_run
+from residuum.conduct.planning import checked, planned_runs
 from residuum.data.dataset import Dataset
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
@@ -231,8 +231,8 @@ class _Work:
             self._close(made)
             return
         prune = {int(epoch): error for epoch, error in trial.user_attrs["prune"].items()}
-        planned = {f"{arm}, trial {trial.number + 1}, seed {seed}": planned_run(arm, config, seed)
-                   for seed in self._asked.seeds}  # fmt: skip
+        planned = {f"{arm}, trial {trial.number + 1}, seed {run.seed}": run
+                   for run in planned_runs(arm, config, self._asked.seeds)}  # fmt: skip
         trial.set_user_attr("runs", [run.folder for run in planned.values()])
         made.jobs = {id_: Job(id_, run.config, self._plan.study.base, prune) for id_, run in planned.items()}
         made.open = {id_ for id_, job in made.jobs.items() if not self._is_over(job)}

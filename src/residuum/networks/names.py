@@ -2,6 +2,7 @@
 
 import re
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from residuum.errors import InputError, Remedy
@@ -84,13 +85,20 @@ def _usual(name: str) -> str:
     return re.sub(r"[-_ ]+(?=\d)", "", re.sub(r"pre-?act[-_]?resnet", "preact", name.lower()))
 
 
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    """What each short name fixes, in the order in which they are looked for."""
+    return {name: network(name) for name in (*REPORT_C_NETWORKS, *network_names())}
+
+
 def short_name(model: Choice) -> str:
     """The short name of a model choice (`plain56`, `resnet24c`), without the settings that the name does not fix."""
     values = model.model_dump(mode="json")
-    for name in (*REPORT_C_NETWORKS, *network_names()):
-        if all(name_of(values.get(key)) == value for key, value in network(name).items()):
+    names = {key: name_of(value) for key, value in values.items()}
+    for name, fixed in _known().items():
+        if all(names.get(key) == value for key, value in fixed.items()):
             return name
     if model.name == "cifar_resnet":
         kind = "bottleneck" if values.get("block") == "bottleneck" else "resnet"
-        return f"{'plain' if name_of(values.get('shortcut')) == 'none' else kind}{values.get('depth', '')}"
+        return f"{'plain' if names.get('shortcut') == 'none' else kind}{values.get('depth', '')}"
     return "-".join([model.name, *map(str, values.get("blocks", ()))])

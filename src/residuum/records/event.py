@@ -19,7 +19,7 @@ Loss = Annotated[float, BeforeValidator(_loss)]
 """A loss that may not be finite, as that of a network whose activations overflow; JSON has only words for it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scores:
     """Mean loss (nats) and accuracy (share) over the `n` images of a split.
 
@@ -83,7 +83,7 @@ class Launched:
     steps: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpochDone:
     """One pass over the training images is done, and what was measured after it. `epoch` counts from 1.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -194,7 +196,7 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
         InputError: a run is among them twice; no two have the same name.
     """
     ids = [record.id for record in records]
-    twice = [id_ for number, id_ in enumerate(ids) if id_ in ids[:number]]
+    twice = [id_ for id_, count in Counter(ids).items() if count > 1]
     if twice:
         raise InputError(f"run {twice[0]} is named twice; name each run once")
     models = [record.config.model.settings for record in records]
@@ -206,14 +208,16 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
         + "".join(f", {names[at]}" for names in differing if names[at])
         for at, record in enumerate(records)
     ]
-    return [name if short.count(name) == 1 else f"{name}, {record.id}"
+    named = Counter(short)
+    return [name if named[name] == 1 else f"{name}, {record.id}"
             for name, record in zip(short, records, strict=True)]  # fmt: skip
 
 
 def find_runs(runs: Path) -> Iterator[Path]:
     """The run folders under `runs`, in order of name."""
     if runs.is_dir():
-        yield from sorted(path.parent for path in runs.glob(f"*/{run_folder.CONFIG}"))
+        names = sorted(entry.name for entry in os.scandir(runs))
+        yield from (runs / name for name in names if os.path.exists(f"{runs}/{name}/{run_folder.CONFIG}"))  # noqa: PTH110
 
 
 def find_run(name: str, runs: Path) -> Path:

@@ -78,9 +78,13 @@ REMARKS = "remarks.jsonl"
 
 
 def folder_of(runs: Path, config: RunConfig) -> Path:
-    """The folder of a resolved configuration under `runs`: a readable label and the run's id."""
-    label = f"{short_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}"
-    return runs / f"{label}-{identity(config)}"
+    """The folder of a resolved configuration under `runs`."""
+    return runs / name_of(config, identity(config))
+
+
+def name_of(config: RunConfig, id_: str) -> str:
+    """The name of a run's folder: a readable label and the run's id."""
+    return f"{short_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}-{id_}"
 
 
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from residuum import recipes
 from residuum.studies import parsing
 from residuum.studies.parsing import toml
-from residuum.studies.plan import Plan, PlannedRun
+from residuum.studies.plan import Plan, PlannedRun, seeded
 from residuum.studies.study import Study
 
 WHERE = ("data.root", "data.fingerprint")
@@ -68,6 +68,30 @@ def runs_option(elsewhere: bool) -> list[str]:
 
 def train_command(plan: Plan, run: PlannedRun, *, elsewhere: bool = False) -> str:
     """The command that computes one run anew, alone: the recipe and every setting in which the run differs from it."""
+    return _seeded(_without_seed(plan, run), run.seed, elsewhere=elsewhere)
+
+
+def train_commands(plan: Plan, *, elsewhere: bool = False) -> list[str]:
+    """`train_command` of every run of a plan, made once for an arm whose runs differ in the seed alone."""
+    firsts = {arm: runs[0] for arm, runs in plan.runs_of.items() if runs}
+    made = {arm: _without_seed(plan, first) for arm, first in firsts.items()}
+    return [
+        _seeded(
+            made[run.arm] if run.config == seeded(firsts[run.arm].config, run.seed) else _without_seed(plan, run),
+            run.seed,
+            elsewhere=elsewhere,
+        )
+        for run in plan.runs
+    ]
+
+
+def _seeded(words: tuple[list[str], list[str]], seed: int, *, elsewhere: bool) -> str:
+    before, after = words
+    return shlex.join([*before, "--seed", str(seed), *after, *runs_option(elsewhere)])
+
+
+def _without_seed(plan: Plan, run: PlannedRun) -> tuple[list[str], list[str]]:
+    """The words of the command before the seed, and those after it."""
     own = next(arm.settings for arm in plan.arms if arm.name == run.arm)
     given = {path: value for path, value in {**plan.study.settings, **own}.items() if path not in WHERE}
     asked = recipes.recipe(plan.study.base).changed(given).model_dump(mode="json")
@@ -83,7 +107,7 @@ def train_command(plan: Plan, run: PlannedRun, *, elsewhere: bool = False) -> st
     if run.config.data.root:
         words += ["--data", "DATA"]
         given.pop("data.dataset", None)
-    return shlex.join([*words, "--seed", str(run.seed), *_options(given), *runs_option(elsewhere)])
+    return words, _options(given)
 
 
 def _options(settings: Mapping[str, Any]) -> list[str]:

@@ -64,6 +64,7 @@ class Section:
 def picture(name: str, caption: str, figure: Figure, narrow: Figure | None = None) -> Picture:
     """A figure in both forms; it is laid out once, so the second form has the places of the first."""
     for one in (figure, *([narrow] if narrow else [])):
-        one.draw_without_rendering()
-        one.set_layout_engine("none")
+        if one.get_layout_engine():
+            one.draw_without_rendering()
+            one.set_layout_engine("none")
     return Picture(name, caption, style.png(figure), style.svg(figure), style.svg(narrow) if narrow else b"")

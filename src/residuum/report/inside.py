@@ -33,7 +33,7 @@ def sections(results: Results, *, elsewhere: bool = False) -> Iterator[Section]:
 def _looked_into(results: Results) -> Iterator[tuple[str, tuple[str, RunRecord]]]:
     """The arms that the study names with the first of their runs that is complete, and what it is called."""
     for arm in results.plan.study.inside:
-        runs = (run for run in results.plan.runs if run.arm == arm and run.id in results.records)
+        runs = (run for run in results.plan.runs_of.get(arm, ()) if run.id in results.records)
         done = [(run.seed, results.records[run.id]) for run in runs if results.records[run.id].status == "finished"]
         if done:
             (seed, record), mark = done[0], tables.mark(results.plan)

@@ -466,8 +466,9 @@ def _again(results: Results, elsewhere: bool) -> list[Block]:
     where = "".join(f" {word}" for word in commands.runs_option(elsewhere))
     again = commands.study_command(plan, elsewhere=elsewhere), f"residuum study report {plan.label}{where}"
     blocks: list[Block] = [Paragraph(" ".join(said)), Commands(again)]
-    rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}{where}",
-                  commands.train_command(plan, run, elsewhere=elsewhere)) for run in plan.runs)  # fmt: skip
+    alone = commands.train_commands(plan, elsewhere=elsewhere)
+    rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}{where}", command)
+                 for run, command in zip(plan.runs, alone, strict=True))  # fmt: skip
     table = Table(("arm", "seed", "its record", "computed alone"), rows, ("seed",))
     return [*blocks, Tabular(table, "Each run by itself: its record, and the command that computes it.", folded=True)]
 

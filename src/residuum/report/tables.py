@@ -220,7 +220,7 @@ def arms(results: Results) -> Table:
         own = [setting(path, value) for path, value in arm.settings.items()
                if path not in every or every[path] != value]  # fmt: skip
         found = of_arm(results, names[0], arm.name)
-        stands = [status(results, run) for run in results.plan.runs if run.arm == arm.name]
+        stands = [status(results, run) for run in results.plan.runs_of[arm.name]]
         published = [
             f"{_published(one)} [{numbers[one.source]}]"
             for one in results.plan.study.published
@@ -326,7 +326,7 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
     What is known before training has no protocol: there only changed settings count.
     """
     plan = results.plan
-    run = next((run for run in plan.runs if run.arm == one.arm), None)
+    run = next(iter(plan.runs_of.get(one.arm, ())), None)
     if run is None:
         return []
     if measure(one.measure).initial:

@@ -106,7 +106,7 @@ def explain_arms(plan: Plan, runs: Path) -> Iterator[str]:
     explained or could not be.
     """
     for arm in plan.study.inside:
-        folders = [runs / run.folder for run in plan.runs if run.arm == arm and is_complete(run, runs)]
+        folders = [runs / run.folder for run in plan.runs_of.get(arm, ()) if is_complete(run, runs)]
         records = [record for record in map(read_record, folders) if record.status == "finished"]
         if not records:
             continue

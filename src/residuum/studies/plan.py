@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ class Plan:
     arms: tuple[PlannedArm, ...]
     runs: tuple[PlannedRun, ...]
 
+    @cached_property
+    def runs_of(self) -> Mapping[str, tuple[PlannedRun, ...]]:
+        """The runs of each arm."""
+        found: dict[str, list[PlannedRun]] = {arm.name: [] for arm in self.arms}
+        for run in self.runs:
+            found.setdefault(run.arm, []).append(run)
+        return {arm: tuple(runs) for arm, runs in found.items()}
+
 
 @dataclass(frozen=True)
 class Look:
@@ -104,6 +113,11 @@ def is_complete(run: PlannedRun, runs: Path) -> bool:
     return found is not None and not (run.config.monitor.final_test and found.is_unread)
 
 
+def seeded(config: RunConfig, seed: int) -> RunConfig:
+    """A configuration with another seed; the parts that do not change are shared."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+
+
 def folder_of(runs: Path, label: str) -> Path:
     """The folder of a plan, beside the run folders under `runs`."""
     return runs / PLANS / label
@@ -114,12 +128,22 @@ def write(plan: Plan, runs: Path) -> Path:
     folder = folder_of(runs, plan.label)
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    configs = {arm: runs[0].config for arm, runs in plan.runs_of.items() if runs}
     values = asdict(replace(plan, runs=())) | {
         "study": plan.study.model_dump(mode="json"),
-        "runs": [{**vars(run), "config": run.config.model_dump(mode="json")} for run in plan.runs],
+        # Once for each arm: the runs of thousands of seeds would be a file of hundreds of megabytes.
+        "configs": {arm: config.model_dump(mode="json") for arm, config in configs.items()},
+        "runs": [_written(run, configs[run.arm]) for run in plan.runs],
     }
     storage.write_json(folder / PLAN, values)
     return folder
+
+
+def _written(run: PlannedRun, config: RunConfig) -> dict[str, Any]:
+    """A run as a plan's file has it: without its configuration where that is the arm's with its seed."""
+    values = {"arm": run.arm, "seed": run.seed, "id": run.id, "folder": run.folder}
+    own = run.config != seeded(config, run.seed)
+    return values | ({"config": run.config.model_dump(mode="json")} if own else {})
 
 
 def read(folder: Path) -> Plan:
@@ -131,6 +155,7 @@ def read(folder: Path) -> Plan:
     values = storage.read_json(folder / PLAN)
     try:
         study = Study(**values["study"])
+        configs = {arm: RunConfig.of(config) for arm, config in values.get("configs", {}).items()}
         return Plan(
             study=study,
             label=values["label"],
@@ -138,7 +163,17 @@ def read(folder: Path) -> Plan:
             settings=values["settings"],
             gave_up=tuple(values["gave_up"]),
             arms=tuple(PlannedArm(**arm) for arm in _with_places(values["arms"], study)),
-            runs=tuple(PlannedRun(**{**run, "config": RunConfig.of(run["config"])}) for run in values["runs"]),
+            runs=tuple(
+                PlannedRun(
+                    **{
+                        **run,
+                        "config": RunConfig.of(run["config"])
+                        if "config" in run
+                        else seeded(configs[run["arm"]], run["seed"]),
+                    }
+                )
+                for run in values["runs"]
+            ),
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / PLAN} is damaged: {error}") from error

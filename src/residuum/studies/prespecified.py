@@ -73,11 +73,7 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
     arms = study.arms()
     pairs = ((arm.name, baseline.name) for arm in arms if (baseline := study.baseline_of(arm, arms)))
     here = environment()
-    missing = [run.arm for run in plan.runs if not is_complete(run, runs)]
-    had: dict[str, list[int]] = {}
-    for run in plan.runs:
-        if is_complete(run, runs):
-            had.setdefault(run.arm, []).append(run.seed)
+    had = {arm: [run.seed for run in of if is_complete(run, runs)] for arm, of in plan.runs_of.items()}
     values: dict[str, Any] = {
         "time": here["time"],
         "version": here["packages"]["residuum"],
@@ -90,9 +86,9 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
         "arms": _arms(study),
         "seeds": list(study.seeds),
         "looks": list(looks),
-        "complete": len(plan.runs) - len(missing),
-        "known": [arm.name for arm in arms if arm.name not in missing],
-        "had": had,
+        "complete": sum(map(len, had.values())),
+        "known": [arm for arm, seeds in had.items() if len(seeds) == len(plan.runs_of[arm])],
+        "had": {arm: seeds for arm, seeds in had.items() if seeds},
     }
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ A Study is written in Python as below or in TOML (`residuum.studies.parsing`); b
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -418,12 +419,11 @@ def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str
 
 def _check_still_apart(before: Sequence[Arm], after: Sequence[Arm], settings: Mapping[str, Any]) -> None:
     """Refuse settings that make two arms the same which were not: `model.depth=20` where arms are depths."""
-    pairs = itertools.combinations(range(len(before)), 2)
-    for one, two in pairs:
-        if before[one].config != before[two].config and after[one].config == after[two].config:
-            raise InputError(
-                f"{', '.join(settings)}: arms {before[one].name!r} and {before[two].name!r} would be the same"
-            )
+    first: dict[str, Arm] = {}
+    for arm, changed in zip(before, after, strict=True):
+        other = first.setdefault(changed.config.model_dump_json(), arm)
+        if other.config != arm.config:
+            raise InputError(f"{', '.join(settings)}: arms {other.name!r} and {arm.name!r} would be the same")
 
 
 def _check(study: Study) -> None:
@@ -452,7 +452,7 @@ def _check(study: Study) -> None:
             if path in study.axes:
                 raise StudyError(("arms", number, "set", path), f"{path} is an axis of the grid as well")
     known = [arm.name for arm in study._all_arms()]
-    same = next((name for name in known if known.count(name) > 1), None)
+    same = next((name for name, count in Counter(known).items() if count > 1), None)
     if same is not None:
         raise StudyError(("axes",), f"two arms would both be called {same!r}; name them with [[arms]]")
     for name in study.only:

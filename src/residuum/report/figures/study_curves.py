@@ -124,10 +124,9 @@ def families(results: Results, found: Curves, mark: str = "") -> StudyCurves | N
 def of_arms(results: Results) -> dict[str, tuple[Band, ...]]:
     """The bands of every arm of a study in its order; none where no run of the arm has an epoch."""
     records = {
-        arm.name: [results.records[run.id] for run in results.plan.runs
-                   if run.arm == arm.name and run.id in results.records]
-        for arm in results.plan.arms
-    }  # fmt: skip
+        arm: [results.records[run.id] for run in runs if run.id in results.records]
+        for arm, runs in results.plan.runs_of.items()
+    }
     return {arm: bands(arm, of) if any(one.epochs for one in of) else () for arm, of in records.items()}
 
 

@@ -1,0 +1,60 @@
+"""The file of a plan: what is written is read again, with each arm's configuration once, as it was with each run's."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from residuum.conduct import planning
+from residuum.errors import InputError
+from residuum.studies import plan as plans
+from residuum.studies.study import Study
+
+SETTINGS = {"data.dataset": "digits", "data.augment": ["pad_crop"], "model.channels": [4, 4, 8]}
+
+
+@pytest.fixture(scope="module")
+def plan():
+    study = Study(question="Which rate?", base="quick", seeds=40, axes={"optim.lr": [0.1, 0.2]}, name="rates",
+                  settings=SETTINGS)  # fmt: skip
+    return planning.plan(study, {})
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path, plan):
+    folder = plans.write(plan, tmp_path)
+    assert plans.read(folder) == plan
+    grown = planning.with_seeds(plan, 3)
+    assert plans.read(plans.write(grown, tmp_path)) == grown
+    assert [run.seed for run in grown.runs_of["lr=0.2"]] == [*range(43)]
+
+
+def test_a_plan_of_an_earlier_version_has_a_configuration_for_each_run(tmp_path, plan):
+    folder = plans.write(plan, tmp_path)
+    values = json.loads((folder / plans.PLAN).read_text())
+    del values["configs"]
+    for run, written in zip(plan.runs, values["runs"], strict=True):
+        written["config"] = run.config.model_dump(mode="json")
+    (folder / plans.PLAN).write_text(json.dumps(values))
+    assert plans.read(folder) == plan
+
+
+def test_a_run_that_is_not_the_arms_keeps_its_own_configuration(tmp_path, plan):
+    other = replace(plan.runs[5], config=plan.runs[5].config.changed({"train.epochs": 77}))
+    odd = replace(plan, runs=(*plan.runs[:5], other, *plan.runs[6:]))
+    assert plans.read(plans.write(odd, tmp_path)) == odd
+
+
+def test_a_run_more_is_a_few_bytes_more(tmp_path, plan):
+    def size(one) -> int:
+        return (plans.write(one, tmp_path) / plans.PLAN).stat().st_size
+
+    assert (size(planning.with_seeds(plan, 100)) - size(plan)) / 200 < 250
+
+
+def test_a_plan_that_lacks_what_it_needs_is_damaged(tmp_path, plan):
+    folder = plans.write(plan, tmp_path)
+    values = json.loads((folder / plans.PLAN).read_text())
+    del values["configs"]["lr=0.2"]
+    (folder / plans.PLAN).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"plan.json is damaged: 'lr=0.2'"):
+        plans.read(folder)
