@@ -4,12 +4,15 @@ What goes wrong unexpectedly comes to the caller as it is, where `processes` wou
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room, Said
 from residuum.conduct.launchers.local import until_stopped
 from residuum.conduct.launchers.thinning import Thinned
+from residuum.conduct.mirrored import events_of
 from residuum.errors import InputError
+from residuum.records import run_folder
 
 
 def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
@@ -27,7 +30,9 @@ def launch(jobs: Sequence[Job], runs: Path, room: Room) -> Iterator[Said]:
     for job in jobs:
         told = Thinned()
         try:
-            for event in until_stopped(run(job.config, runs, recipe=job.recipe)):
+            begin = partial(run, job.config, runs, recipe=job.recipe)
+            events = events_of(begin, run_folder.folder_of(runs, job.config), room.store)
+            for event in until_stopped(events):
                 if told(event):
                     yield JobEvent(job.id, event)
         except InputError as error:

@@ -16,6 +16,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -35,6 +36,7 @@ from residuum.conduct.launchers.launcher import (
     StoppedError,
 )
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
+from residuum.conduct.mirrored import events_of
 from residuum.errors import InputError, ResiduumError, StorageError
 from residuum.records import run_folder, storage
 from residuum.records.event import Event, Finished, Note, Started
@@ -45,6 +47,8 @@ PAUSE = 2.0
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 Channel: TypeAlias = "Connection[Any, Any]"
+Order: TypeAlias = tuple[Job, Path, str]
+"""A job, the folder that its run's lies in, and the URL of the store in which it is mirrored, if any."""
 
 
 @dataclass
@@ -176,7 +180,7 @@ def _hand_out(
         else:
             worker = min(shared, key=lambda one: len(one.jobs))
         worker.jobs[job.id] = job
-        _tell(worker, (job, runs))
+        _tell(worker, (job, runs, room.store))
 
 
 def _next(queue: deque[Job], asleep: dict[str, float], runs: Path, left_out: Container[str] = ()) -> Job | None:
@@ -222,7 +226,7 @@ def start(main: Callable[[Channel], None], threads: int, card: str = "") -> tupl
     return process, ours
 
 
-def _tell(worker: _Worker, order: tuple[Job, Path] | None) -> None:
+def _tell(worker: _Worker, order: Order | None) -> None:
     with suppress(OSError):  # it is dead: the end of the pipe will say so
         worker.channel.send(order)
 
@@ -284,7 +288,7 @@ class _Going:
     told: Thinned = field(default_factory=Thinned)
 
 
-def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str, list[Place]]) -> bool:
+def _compute(channel: Channel, order: Order, places: defaultdict[str, list[Place]]) -> bool:
     """Compute a job, and side by side with it those that come meanwhile, until none is left, telling what happens.
 
     `places` are free ones by device: memory that was claimed on a stream is of use only there. Returns whether the
@@ -298,14 +302,15 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
     lanes: dict[str, Lane] = {}
     going: dict[str, _Going] = {}
 
-    def take_up(order: tuple[Job, Path] | None) -> None:
+    def take_up(order: Order | None) -> None:
         if order is None:
             raise EOFError
-        job, runs = order
+        job, runs, store = order
         device = job.config.compute.device
         place = places[device].pop() if places[device] else own_place(device)
-        lanes[job.id] = Lane(run(job.config, runs, recipe=job.recipe), place)
-        going[job.id] = _Going(lanes[job.id], device, run_folder.folder_of(runs, job.config))
+        folder = run_folder.folder_of(runs, job.config)
+        lanes[job.id] = Lane(events_of(partial(run, job.config, runs, recipe=job.recipe), folder, store), place)
+        going[job.id] = _Going(lanes[job.id], device, folder)
 
     stopped = Ended("stopped")
     with local.noted_signals() as received:
