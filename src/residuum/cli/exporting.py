@@ -12,6 +12,7 @@ from residuum.cli.options import (
     output_file,
     output_folder,
     print_json,
+    store_option,
     which_option,
 )
 
@@ -28,6 +29,7 @@ def add(command: Command) -> None:
     p.add_argument("--out", type=Path, metavar="PLACE", help="file or folder to write (default: in export/ of the run)")
     moved_data_option(p, "; ONNX is checked on its images")
     common(p)
+    store_option(p, "folder")
 
 
 def export(options: argparse.Namespace) -> None:

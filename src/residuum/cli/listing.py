@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from residuum.cli.hints import said
-from residuum.cli.options import Command, common, print_json
+from residuum.cli.options import Command, common, print_json, store_option
 from residuum.errors import ResiduumError, unknown
 
 
@@ -21,6 +21,7 @@ def add(command: Command) -> None:
         "kind", metavar="KIND", nargs="?", default="", help="recipes, models, datasets, runs …; without: the kinds"
     )
     common(p)
+    store_option(p, weights=False)
 
 
 def list_things(options: argparse.Namespace) -> None:

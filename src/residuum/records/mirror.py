@@ -250,6 +250,37 @@ def folders(store: Store, names: Iterable[str] | None = None) -> dict[str, Liste
     return {name: own for name, files in chosen.items() if (own := _own(files))}
 
 
+def names(store: Store) -> list[str]:
+    """The names of the run folders in a store.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
+
+    def found() -> Any:
+        store.fs.invalidate_cache()
+        return store.fs.ls(store.root, detail=False)
+
+    try:
+        listed = [str(path).rstrip("/").rpartition("/")[2] for path in store.reached(found, (FileNotFoundError,))]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in listed if not name.startswith(".") and name not in FOLDERS_OF_FOLDERS)
+
+
+def give(store: Store, runs: Path, names: Iterable[str]) -> None:
+    """Bring to a store what was added here to folders since they were brought, beside what others added there.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
+    for name in names:
+        folder, known = runs / name, _known(runs / name, store)
+        if any(known.get(path, Both("", -1, -1))[1:] != stat for path, stat in _here(folder).items()):
+            pull(store, name, folder, weights=False)
+            push(store, name, folder)
+
+
 def swept(store: Store, name: str) -> Listed:
     """The files of a folder in a store, without what was left there by one who was killed while putting it there."""
     files = store.files(name)
