@@ -45,9 +45,11 @@ def brought(options: argparse.Namespace) -> Iterator[None]:
         own = False
     if options.store_reads:
         written = [*dict.fromkeys(_named(store, options))]
+        mirror.note_going(store, options.runs, written)
     else:
         there = mirror.folders(store)
         bring(store, options.runs, there)
+        mirror.note_going(store, options.runs, there)
         if own:
             _drop(options.runs, there)
         written = [name for name in there if "/" in name]  # a study notes its readings, and may have a report now

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar
@@ -30,7 +30,7 @@ from residuum.errors import BusyError, InputError, StorageError, unknown
 from residuum.records import run_folder, storage
 from residuum.records.run_folder import CONFIG, RESULT, Position
 
-KNOWN, LEASES, CHECKPOINTS = ".mirror.json", ".leases", "checkpoints"
+KNOWN, GOING, LEASES, CHECKPOINTS = ".mirror.json", ".going.json", ".leases", "checkpoints"
 FOLDERS_OF_FOLDERS = ("studies",)
 """Folders beside those of runs that hold folders themselves: each of these is mirrored by itself."""
 AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "oss", "oci", "tos", "memory"})
@@ -281,6 +281,29 @@ def give(store: Store, runs: Path, names: Iterable[str]) -> None:
             push(store, name, folder)
 
 
+def note_going(store: Store, runs: Path, names: Iterable[str]) -> None:
+    """Note beside the copies of runs which of them are being computed: those whose lease in the store has not run out.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
+    ends = {path.removesuffix(".json"): one.time + LEASE for path, one in store.files(LEASES).items()}
+    for name in names:
+        mark = runs / name / GOING
+        if ends.get(name, 0.0) > time.time():
+            storage.write_json(mark, ends[name])
+        elif mark.exists():
+            mark.unlink()
+
+
+def is_going(folder: Path) -> bool:
+    """Whether a run was being computed when its copy was brought here, by a node whose lease has not run out since."""
+    try:
+        return float((folder / GOING).read_bytes()) > time.time()
+    except (OSError, ValueError):
+        return False
+
+
 def swept(store: Store, name: str) -> Listed:
     """The files of a folder in a store, without what was left there by one who was killed while putting it there."""
     files = store.files(name)
@@ -366,15 +389,21 @@ def _bring(
         target.parent.mkdir(parents=True, exist_ok=True)
     if changed and _is_log(path):
         own = target.read_bytes()
-        if before is not None:
-            storage.write_file(target, content + own[before.size :])
-            return Both(remote.token, -1, -1)
-        if own.count(b"\n") > content.count(b"\n"):
-            return Both(remote.token, -1, -1)
+        if before is not None and before.size >= 0:
+            since = before.size
+        else:  # nobody knows since when the two differ
+            since = len(b"".join(_alike(own.splitlines(True), content.splitlines(True))))
+        storage.write_file(target, content + own[since:])
+        return Both(remote.token, len(content), -1)
     storage.write_file(target, content)
     if remote.time:  # which plan of a study is the last one goes by the time
         os.utime(target, (remote.time, remote.time))
     return Both(remote.token, *_stat(target))
+
+
+def _alike(one: list[bytes], other: list[bytes]) -> list[bytes]:
+    """The lines that two files begin with alike."""
+    return [mine for mine, _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False))]
 
 
 def _bring_states(

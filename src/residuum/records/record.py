@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from residuum.config import READABLE, RunConfig
 from residuum.errors import InputError, Remedy
 from residuum.networks.names import short_name
-from residuum.records import outcome, run_folder, shown, storage
+from residuum.records import mirror, outcome, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
 from residuum.records.facts import FACTS, DataFacts, Start
 from residuum.records.outcome import Kept, Outcome, Scored
@@ -161,7 +161,7 @@ def read_record(folder: Path) -> RunRecord:
     result_path, data_path = folder / run_folder.RESULT, folder / run_folder.DATA
     result = outcome.read(result_path) if result_path.exists() else None
     epochs, damaged = _epochs(folder / run_folder.METRICS)
-    unfinished = "running" if storage.is_locked(folder) else "stopped"
+    unfinished = "running" if storage.is_locked(folder) or mirror.is_going(folder) else "stopped"
     return RunRecord(
         id=head.id,
         folder=folder,
