@@ -39,6 +39,8 @@ LARGEST, MOST = 2**33, 100_000
 """Bytes of a file, and files of a folder, beyond which nothing is brought from a store."""
 PAUSES = (1.0, 4.0)
 """Seconds before something that failed is tried again, the second and the third time."""
+PATIENCE = 10.0
+"""Seconds after which nothing is tried again: backends try for themselves, too."""
 LEASE, RENEWED = 300.0, 60.0
 """Seconds without renewal after which a lease has run out, and after which it is renewed."""
 wait: Callable[[float], None] = time.sleep
@@ -83,13 +85,15 @@ class Store:
         Raises:
             StorageError: the store cannot be reached, or refuses.
         """
+        began = time.monotonic()
         for pause in (*PAUSES, None):
             try:
                 return action()
             except Exception as error:  # each backend has its own kinds
                 if isinstance(error, passed):
                     raise
-                if pause is None or isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
+                hopeless = isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError)
+                if pause is None or hopeless or time.monotonic() - began > PATIENCE:
                     line = (str(error) or type(error).__name__).splitlines()[0]
                     raise StorageError(f"the store {self.url} cannot be used: {line[:200]}") from error
                 wait(pause)
