@@ -20,7 +20,7 @@ from residuum.conduct import conducting, planning
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, JobRestarted, Room
 from residuum.conduct.launchers.local import SIGNALS
-from residuum.conduct.launchers.ray import environment
+from residuum.conduct.launchers.ray import compute, environment
 from residuum.engine import state
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
@@ -55,7 +55,7 @@ def cluster(tmp_path_factory):
     first, second = ({"num_cpus": 1, "env_vars": {"OWN_DISK": str(disk)}} for disk in disks)
     made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **first})
     made.add_node(**second)
-    made.other_disk = disks[1]
+    made.second, made.other_disk = second, disks[1]
     yield made
     made.shutdown()
     for number, handler in usual.items():  # a node has handlers of its own, in this process
@@ -105,7 +105,7 @@ def test_runs_are_those_without_a_cluster_though_a_node_is_killed(cluster, seria
     for job in jobs(*range(6)):
         assert weights(run_folder.folder_of(tmp_path, job.config)) == serial[job.id], job.id
     assert sum(isinstance(one, JobRestarted) for one in said) <= 2
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(**cluster.second)
 
 
 def test_a_run_that_cannot_work_takes_no_other_with_it(cluster, tmp_path):
@@ -115,6 +115,14 @@ def test_a_run_that_cannot_work_takes_no_other_with_it(cluster, tmp_path):
     assert ended(said) == {"impossible": ["failed"], "seed 1": ["finished"]}
     (failed,) = (one for one in said if isinstance(one, JobFailed))
     assert "does not exist" in failed.reason
+
+
+def test_a_variable_that_a_node_does_not_have_is_told(tmp_path):
+    orders = [(job.id, job.config.model_dump(mode="json"), "quick") for job in jobs(0)]
+    ((name, how),) = compute(orders, "$NOT_THERE/runs", f"file://{tmp_path}/store")
+    assert (name, how.how) == ("seed 0", "impossible")
+    assert how.reason.startswith("--scratch: $NOT_THERE/runs names a variable that ")
+    assert not Path("$NOT_THERE").exists()
 
 
 def test_lanes_bundle_runs_in_a_task(cluster, serial, tmp_path):
@@ -155,7 +163,7 @@ def test_a_driver_that_is_stopped_or_killed_leaves_runs_that_go_on(cluster, tmp_
         if len(going) == 2 and min(going.values()) >= 3:
             break
     os.kill(driver.pid, number)
-    driver.stdout.close()
+    driver.stdout.read()  # closed, it would break what the driver still says
     assert driver.wait(WAIT) == (130 if number == signal.SIGINT else -number)
     folders = [run_folder.folder_of(tmp_path, job.config) for job in jobs(0, 1, **{"train.epochs": 60})]
     until(lambda: not any(map(storage.is_locked, folders)))
@@ -286,7 +294,7 @@ def test_the_quickstart_on_a_cluster_with_a_node_killed_reports_what_it_does_wit
     here = conducted(tmp_path / "here", Room(), "here")
     room = Room(workers=0, store=f"file://{tmp_path}/store", scratch="$OWN_DISK/runs")
     there = conducted(tmp_path / "driver", room, f"ray:{cluster.address}", kill)
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(**cluster.second)
     one, other = lasting(here), lasting(there)
     assert one.keys() == other.keys()
     assert [name for name in one if one[name] != other[name]] == []

@@ -280,7 +280,11 @@ def compute(
     from residuum.training import run
 
     lanes, folders, told = {}, {}, {}
-    place = storage.expanded(os.path.expandvars(runs))
+    place = storage.expanded(os.path.expandvars(runs)) if store else Path(runs)
+    if store and "$" in str(place):
+        reason = f"--scratch: {runs} names a variable that {socket.gethostname()} does not have"
+        yield from ((name, Ended("impossible", reason)) for name, *_ in orders)
+        return
     for name, values, recipe in orders:
         config = RunConfig.of(values)
         folders[name], told[name] = run_folder.folder_of(place, config), Thinned()
