@@ -279,7 +279,7 @@ WISHES = {
     """),
     "launcher": Wish("conduct/launchers/simple.py", """
         from residuum.conduct.launchers.launcher import JobEvent, JobFailed
-        from residuum.conduct.launchers.pruning import events
+        from residuum.conduct.launchers.running import events
         from residuum.errors import InputError
 
         def launch(jobs, runs, room):

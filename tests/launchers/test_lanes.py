@@ -175,7 +175,7 @@ class Served:
 
     def __init__(self, root, *configs):
         self.ours, self.theirs = Pipe()
-        self.orders = [(job(config), root) for config in configs]
+        self.orders = [(job(config), root, "") for config in configs]
         for order in self.orders[1:]:
             self.ours.send(order)
 

@@ -1,7 +1,9 @@
 """Runs on a real Ray cluster of two nodes on this machine: bits, dead nodes, stopped and killed drivers."""
 
+import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,16 +14,21 @@ from pathlib import Path
 import pytest
 
 from residuum import recipes, training
+from residuum.analysis.results import results
 from residuum.cli import main
+from residuum.conduct import conducting, planning
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, JobRestarted, Room
 from residuum.conduct.launchers.local import SIGNALS
-from residuum.conduct.launchers.ray import environment
+from residuum.conduct.launchers.ray import compute, environment
 from residuum.engine import state
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Finished, StepDone
-from residuum.records.record import read_record
+from residuum.records.record import find_runs, read_record
+from residuum.report.study_page import write
+from residuum.run.explaining import explain_arms
+from residuum.studies import parsing
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(not find_spec("ray"), reason="the extra cluster is not installed")]
 WAIT = 90
@@ -38,14 +45,17 @@ def jobs(*seeds: int, **settings) -> list[Job]:
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A cluster of two nodes that listen on this machine alone."""
+def cluster(tmp_path_factory):
+    """A cluster of two nodes that listen on this machine alone, each with a disk of its own at $OWN_DISK."""
     os.environ.update(environment(here=True))
     from ray.cluster_utils import Cluster
 
     usual = {number: signal.getsignal(number) for number in SIGNALS}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
+    disks = [tmp_path_factory.mktemp(f"disk{number}") for number in range(2)]
+    first, second = ({"num_cpus": 1, "env_vars": {"OWN_DISK": str(disk)}} for disk in disks)
+    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **first})
+    made.add_node(**second)
+    made.second, made.other_disk = second, disks[1]
     yield made
     made.shutdown()
     for number, handler in usual.items():  # a node has handlers of its own, in this process
@@ -95,7 +105,7 @@ def test_runs_are_those_without_a_cluster_though_a_node_is_killed(cluster, seria
     for job in jobs(*range(6)):
         assert weights(run_folder.folder_of(tmp_path, job.config)) == serial[job.id], job.id
     assert sum(isinstance(one, JobRestarted) for one in said) <= 2
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(**cluster.second)
 
 
 def test_a_run_that_cannot_work_takes_no_other_with_it(cluster, tmp_path):
@@ -105,6 +115,14 @@ def test_a_run_that_cannot_work_takes_no_other_with_it(cluster, tmp_path):
     assert ended(said) == {"impossible": ["failed"], "seed 1": ["finished"]}
     (failed,) = (one for one in said if isinstance(one, JobFailed))
     assert "does not exist" in failed.reason
+
+
+def test_a_variable_that_a_node_does_not_have_is_told(tmp_path):
+    orders = [(job.id, job.config.model_dump(mode="json"), "quick") for job in jobs(0)]
+    ((name, how),) = compute(orders, "$NOT_THERE/runs", f"file://{tmp_path}/store")
+    assert (name, how.how) == ("seed 0", "impossible")
+    assert how.reason.startswith("--scratch: $NOT_THERE/runs names a variable that ")
+    assert not Path("$NOT_THERE").exists()
 
 
 def test_lanes_bundle_runs_in_a_task(cluster, serial, tmp_path):
@@ -220,3 +238,68 @@ def test_a_cluster_of_this_machine_comes_up_and_down(tmp_path, monkeypatch, caps
 def test_what_cannot_be_is_told_in_a_line(tmp_path, capsys, words, said):
     assert main(["study", "run", "quickstart", "--scale", "0.05", "--runs", str(tmp_path), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+QUICKSTART = {"compute.threads": 1, "save.steps": 5}
+
+
+def conducted(runs: Path, room: Room, place: str, meanwhile=lambda: None) -> Path:
+    """The report of the quickstart study, shortened, computed and looked into as `study run` and `study report` do."""
+    study = parsing.read("quickstart").restricted(["plain20", "resnet20"]).changed({}, range(2))
+    made = planning.plan(study.model_copy(update={"inside": ("resnet20",)}), QUICKSTART, scale=0.1)
+    for _ in conducting.run(made, runs, room, place):
+        meanwhile()
+    if room.store:
+        conducting.fetch_inside(made, runs, room.store)
+    list(explain_arms(made, runs))
+    write(results(made, runs), runs / "report", runs=runs)
+    return runs / "report"
+
+
+TIMED = ("seconds", "seconds_per_epoch", "milliseconds_per_update")
+WHEN = [
+    (r"hash [0-9a-f]{12}", "hash"),  # that of the promise, which has its time in it
+    (r'<section id="cost">.*?</section>', ""),  # accuracy against time
+    (r'(\| |<td class="n">)\d+( |</td>)(?=\| [0-9a-f]{12} |<td class="code">[0-9a-f]{12}<)', ""),  # a run's seconds
+    (r'(\| |<td class="n">)\d+( |</td>)(?=\| 20\d\d-|<td[^>]*>20\d\d-)', ""),  # starts on a machine
+]
+"""What of a report is a time, or how often runs were begun on a machine."""
+
+
+def lasting(report: Path) -> dict[str, object]:
+    """The files of a report without times, by name."""
+    found: dict[str, object] = {path.name: path.read_bytes() for path in (report / "figures").glob("*.svg")
+                                if not path.stem.startswith("cost")}  # fmt: skip
+    rows = list(csv.DictReader((report / "tables.csv").open()))
+    found["tables.csv"] = [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+    for name in ("index.html", "report.md", "tables.tex"):
+        text = (report / name).read_text()
+        for pattern, instead in WHEN:
+            text = re.sub(pattern, instead, text, flags=re.DOTALL)
+        found[name] = text
+    return found
+
+
+def test_the_quickstart_on_a_cluster_with_a_node_killed_reports_what_it_does_without(cluster, tmp_path):
+    """Each node computes on its own disk; all that they share is the store, which the driver reads."""
+    killed: list[str] = []
+
+    def kill():
+        for folder in find_runs(cluster.other_disk / "runs"):
+            begun = any((tmp_path / "store" / folder.name).glob("checkpoints/*/manifest.json"))
+            if begun and not (folder / run_folder.RESULT).exists() and not killed:
+                cluster.remove_node(*cluster.worker_nodes, allow_graceful=False)
+                killed.append(folder.name)
+
+    here = conducted(tmp_path / "here", Room(), "here")
+    room = Room(workers=0, store=f"file://{tmp_path}/store", scratch="$OWN_DISK/runs")
+    there = conducted(tmp_path / "driver", room, f"ray:{cluster.address}", kill)
+    cluster.add_node(**cluster.second)
+    one, other = lasting(here), lasting(there)
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+    assert len(one["tables.csv"]) == 4
+    moved = read_record(tmp_path / "store" / killed[0]).environment
+    assert len(moved) == 2
+    assert moved[1].epoch or moved[1].step  # it went on where it stood
+    assert len([*(tmp_path / "driver").rglob("optimizer.safetensors")]) <= 3  # those of the run that was looked into

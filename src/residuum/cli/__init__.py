@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from residuum import __version__
 from residuum.cli.hints import said
+from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
 from residuum.errors import InputError, ResiduumError, unknown
 from residuum.members import gathered
@@ -21,7 +22,7 @@ from residuum.members import gathered
 SHOWN_FIRST = ("studying", "runs", "import_weights", "listing", "showing", "classes", "explain", "inspecting", "data",
                "models", "surfacing", "exporting")  # fmt: skip
 """The order in which `--help` shows the commands, by their files; all others follow by name."""
-HELPERS = ("hints", "options", "progress", "surroundings", "terminal")
+HELPERS = ("hints", "options", "progress", "stores", "surroundings", "terminal")
 """Files without commands, some of which are slow to import."""
 
 
@@ -60,7 +61,8 @@ def _main(words: list[str]) -> int:
         if rest:
             raise _unexpected(rest[0], options.parser)
         run: Callable[[argparse.Namespace], None] = options.run
-        run(options)
+        with brought(options):
+            run(options)
     except ResiduumError as error:
         if debug:
             raise

@@ -18,6 +18,7 @@ from residuum.cli.options import (
     named_runs,
     print_json,
     save_figures,
+    store_option,
     which_option,
 )
 from residuum.errors import InputError, Remedy
@@ -39,6 +40,7 @@ def add(command: Command) -> None:
     )  # fmt: skip
     moved_data_option(p)
     common(p)
+    store_option(p, "folders")
 
 
 def classes(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from residuum.cli.options import (
     print_json,
     save_figures,
     set_option,
+    store_option,
     which_option,
 )
 from residuum.errors import InputError
@@ -61,6 +62,7 @@ def add(command: Command) -> None:
     figures_folder_option(p)
     moved_data_option(p)
     common(p)
+    store_option(p, "folder", "beside")
 
 
 def explain(options: argparse.Namespace) -> None:

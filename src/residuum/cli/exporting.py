@@ -12,6 +12,7 @@ from residuum.cli.options import (
     output_file,
     output_folder,
     print_json,
+    store_option,
     which_option,
 )
 from residuum.errors import tally
@@ -29,6 +30,7 @@ def add(command: Command) -> None:
     p.add_argument("--out", type=Path, metavar="PLACE", help="file or folder to write (default: in export/ of the run)")
     moved_data_option(p, "; ONNX is checked on its images")
     common(p)
+    store_option(p, "folder")
 
     p = command("export-to", export_to, "Tell a tracker (TensorBoard, W&B, MLflow) of runs that are there.")
     p.add_argument("tracker", metavar="TRACKER", help="tensorboard, wandb or mlflow, as NAME or NAME:FOLDER")

@@ -7,7 +7,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import Command, common, figures_folder_option, joined, named_runs, print_json, save_figures
+from residuum.cli.options import (
+    Command,
+    common,
+    figures_folder_option,
+    joined,
+    named_runs,
+    print_json,
+    save_figures,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from residuum.records.layers import Layers
@@ -28,6 +37,7 @@ def add(command: Command) -> None:
     )  # fmt: skip
     figures_folder_option(p)
     common(p)
+    store_option(p, "folders", weights=False)
 
 
 def layers(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.hints import said
-from residuum.cli.options import Command, common, print_json
+from residuum.cli.options import Command, common, print_json, store_option
 from residuum.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add(command: Command) -> None:
     p.add_argument("--status", default="", help=f"runs of one status alone: {', '.join(STATUS)}")
     p.add_argument("--last", type=int, metavar="N", help="the N runs that were written last, the newest at the end")
     common(p)
+    store_option(p, weights=False)
 
 
 STATUS = ("finished", "diverged", "imported", "running", "stopped", "unreadable")

@@ -29,6 +29,27 @@ def common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="end in one line of JSON on standard output")
 
 
+def store_option(parser: argparse.ArgumentParser, *reads: str, weights: bool = True) -> None:
+    """The option for the store that a command's runs lie in.
+
+    The command `reads` the runs that these options name, with their `weights`, or, without any, the records of all.
+    """
+    parser.add_argument(
+        "--store", metavar="URL",
+        help="where runs are mirrored, as s3://bucket/runs: they are read from there (by way of a copy in the cache)",
+    )  # fmt: skip
+    parser.set_defaults(store_reads=reads, store_weights=weights)
+
+
+def mirror_option(parser: argparse.ArgumentParser) -> None:
+    """The option for the store in which what a command computes is mirrored."""
+    parser.add_argument(
+        "--store", metavar="URL",
+        help="mirror what is computed there, as s3://bucket/runs, and go on with what lies there",
+    )  # fmt: skip
+    parser.set_defaults(store_reads=None)
+
+
 def set_option(parser: argparse.ArgumentParser, what: str = "any setting: `residuum list settings`") -> None:
     """The option that changes settings, as often as it is given."""
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help=what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from residuum.cli.options import (
     common,
     device_option,
     figures_folder_option,
+    mirror_option,
     moved_data_option,
     output_file,
     print_json,
@@ -21,6 +23,7 @@ from residuum.cli.options import (
     say_figures,
     set_option,
     settings_of,
+    store_option,
     summary,
     tracker_option,
     tracking_of,
@@ -48,6 +51,7 @@ def add(command: Command) -> None:
     )
     tracker_option(p)
     common(p)
+    mirror_option(p)
 
     p = command("resume", resume, "Go on with a stopped run.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
@@ -55,6 +59,7 @@ def add(command: Command) -> None:
     moved_data_option(p)
     tracker_option(p)
     common(p)
+    mirror_option(p)
 
     p = command("evaluate", evaluate, "Score a run's weights on the test set, or on another of the same classes.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
@@ -68,6 +73,7 @@ def add(command: Command) -> None:
     p.add_argument("--without", metavar="FILE", help="a file of positions in the test set to leave out")
     moved_data_option(p)
     common(p)
+    store_option(p, "folder")
 
     p = command("predict", predict, "Class probabilities for image files, prepared as in training.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
@@ -78,6 +84,7 @@ def add(command: Command) -> None:
     p.add_argument("--explain", action="store_true", help="also draw each image with what speaks for its class")
     figures_folder_option(p, "these figures")
     common(p)
+    store_option(p, "folder")
 
     p = command("draw", draw, "Draw the learning curves of several runs into one figure, or their gradient noise.")
     p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
@@ -89,6 +96,7 @@ def add(command: Command) -> None:
         "--out", type=output_file, metavar="FILE", help="file to write, as PNG and as SVG (default: the figure's name)"
     )
     common(p)
+    store_option(p, "folders", weights=False)
 
     p = command("bench", bench, "Measure this engine against a plain training script, and against the machine.")
     p.add_argument("--images", type=int, default=4096, help="training images of an epoch")
@@ -105,7 +113,18 @@ def train(options: argparse.Namespace) -> None:
     if options.start is not None:
         config = config.changed(_beginning(options.start, options.runs))
     config = config.changed(settings_of(options))
-    _go(run(config, options.runs, recipe=options.recipe, fresh=options.fresh), options)
+    begin = partial(run, config, options.runs, recipe=options.recipe, fresh=options.fresh)
+    if options.store is None:
+        _go(begin(), options)
+        return
+    if options.fresh:
+        raise InputError("--fresh: the record in a store stays as it is; name another --store, or move it away there")
+    from residuum.conduct.mirrored import events_of
+    from residuum.records import run_folder
+    from residuum.run.assemble import resolve
+
+    folder = run_folder.folder_of(options.runs, resolve(config)[0])
+    _go(events_of(begin, folder, options.store), options)
 
 
 def _beginning(start: str, runs: Path) -> dict[str, Any]:
@@ -123,8 +142,20 @@ def resume(options: argparse.Namespace) -> None:
     from residuum.records.record import find_run
     from residuum.training import resume as resumed
 
-    folder = find_run(options.folder, options.runs)
-    _go(resumed(folder, device=options.device, data=options.data or ""), options)
+    if options.store is None:
+        folder = find_run(options.folder, options.runs)
+        _go(resumed(folder, device=options.device, data=options.data or ""), options)
+        return
+    from residuum.conduct.mirrored import events_of
+    from residuum.records import mirror, run_folder
+    from residuum.records.record import match
+
+    store = mirror.store_of(options.store)
+    folder = options.runs / match(options.folder, mirror.names(store), store.url)
+    if not (folder / run_folder.CONFIG).exists():
+        mirror.pull(store, folder.name, folder)
+    begin = partial(resumed, folder, device=options.device, data=options.data or "")
+    _go(events_of(begin, folder, options.store), options)
 
 
 def _go(events: Any, options: argparse.Namespace) -> None:
@@ -153,6 +184,10 @@ def _go(events: Any, options: argparse.Namespace) -> None:
             print(f"curves: {paths[0]}")
     if options.json:
         print_json(summary(record))
+    if options.store is not None:
+        from residuum.records import mirror
+
+        mirror.give(mirror.store_of(options.store), record.folder.parent, [record.folder.name])
 
 
 def evaluate(options: argparse.Namespace) -> None:

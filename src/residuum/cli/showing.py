@@ -17,6 +17,7 @@ from residuum.cli.options import (
     set_option,
     settings_of,
     shape_of,
+    store_option,
     summary,
     times,
 )
@@ -44,6 +45,7 @@ def add(command: Command) -> None:
     p = command("run", show_run, "A run's epochs and result.", within=shown)
     p.add_argument("name", metavar="RUN", help="a run folder, or the beginning of a run's id")
     common(p)
+    store_option(p, "name", weights=False)
     p = command("activations", show_activations, "Draw all activation functions and their derivatives.", within=shown)
     figure_options(p, "activations")
     p = command("schedules", show_schedules, "Draw the learning rate over a run: all schedules, or those of recipes.",

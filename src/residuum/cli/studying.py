@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from residuum.cli.options import (
     RUNS,
     Command,
     common,
+    mirror_option,
     print_json,
     set_option,
     settings_of,
+    store_option,
     tracker_option,
     tracking_of,
 )
@@ -43,12 +46,18 @@ def add(command: Command) -> None:
     _study(p)
     _size(p)
     _room(p, "without either, one run at a time is assumed")
+    store_option(p, weights=False)
     p.add_argument("--until-decided", action="store_true", help="what can be shown if seeds are added in groups")
     p = command("run", run, "Compute a study; the same command goes on with a stopped one.", within=within)
     _study(p)
     _size(p)
     _room(p, "default: 1")
+    mirror_option(p)
     _place(p)
+    p.add_argument(
+        "--scratch", metavar="DIR",
+        help="with --on ray --store: where each machine computes, on its own disk, as $TMPDIR/runs (default: --runs)",
+    )  # fmt: skip
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
     tracker_option(p)
     p = command("search", search, "Search for settings as a study says, and write the study that judges them.",
@@ -64,9 +73,11 @@ def add(command: Command) -> None:
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: beside the plan)")
     common(p)
+    store_option(p, weights=False)
     p = command("power", power, "How many seeds it takes to see a difference.", within=within)
     _study(p)
     _size(p)
+    store_option(p, weights=False)
     p.add_argument(
         "--difference", type=float, required=True, help="the difference to be seen, in points of the measure"
     )
@@ -341,12 +352,16 @@ def run(options: argparse.Namespace) -> None:
     from residuum.studies import plan as plans
 
     launch_of(options.on)  # refused before a packing is measured
+    store = _store(options)
     room, packing, how = _elsewhere(options), None, f"on {options.on}"
     if room is None:
         packing = _packing(options, measured=options.budget is not None)
         room = Room(packing.workers, packing.threads, packing.lanes)
         how = f"{packing}, {tally(packing.threads, 'thread')} each"
+    room = replace(room, store=store, scratch=options.scratch or "")
     made = _planned(options, packing)
+    if room.store:
+        conducting.fetch(made, options.runs, room.store)
     stream = sys.stderr if options.json else sys.stdout
     there = [one.id for one in made.runs if plans.is_complete(one, options.runs)]
     print(f"{made.label}: {tally(len(made.runs), 'run')}, {len(there)} complete already | {how}", file=stream)
@@ -361,9 +376,13 @@ def run(options: argparse.Namespace) -> None:
     if made.study.inside:
         from residuum.run.explaining import explain_arms
 
+        if room.store:
+            conducting.fetch_inside(made, options.runs, room.store)
         for line in explain_arms(made, options.runs):
             print(line, file=stream)
     _came_out(made.label, options)
+    if room.store:
+        conducting.give(made, options.runs, room.store)
     if failed:
         which = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         raise StudyFailedError(
@@ -420,6 +439,22 @@ def _tracked(said: Iterable[Any], options: argparse.Namespace, study: str = "") 
     from residuum.conduct.tracked_jobs import tracked_jobs
 
     return tracked_jobs(said, tracking, study)
+
+
+def _store(options: argparse.Namespace) -> str:
+    """The store that a study's runs are mirrored in, if any; what cannot work is refused first."""
+    from residuum.records import mirror
+
+    place = options.on.partition(":")[0]
+    if options.scratch is not None and (place != "ray" or options.store is None):
+        raise InputError(
+            "--scratch is where machines of a cluster compute what is mirrored in a store: --on ray --store"
+        )
+    if options.store is None:
+        return ""
+    if mirror.store_of(options.store).url.startswith("memory:") and place != "here":
+        raise InputError("--store: what lies in memory is seen by one process alone: --on here")
+    return str(options.store)
 
 
 def _elsewhere(options: argparse.Namespace) -> Any:
@@ -531,7 +566,8 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
         print(READ_BEFORE)
     if found.selection:
         print(chosen_arm.state(found))
-    where = [] if options.runs == RUNS else ["--runs", str(options.runs)]
+    where = ["--store", options.store] if options.store else []
+    where += [] if options.runs == RUNS or where else ["--runs", str(options.runs)]
     print(f"`{shlex.join(['residuum', 'study', 'report', label, *where])}` writes the report")
 
 

@@ -15,6 +15,7 @@ from residuum.cli.options import (
     named_runs,
     print_json,
     save_figures,
+    store_option,
     which_option,
 )
 
@@ -41,6 +42,7 @@ def add(command: Command) -> None:
     moved_data_option(p)
     figures_folder_option(p)
     common(p)
+    store_option(p, "folders")
 
 
 def surface(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,12 @@ from residuum.analysis.power import Promise
 from residuum.analysis.results import results
 from residuum.analysis.selection import JUDGED_BY, means
 from residuum.conduct.launchers import launch_of
-from residuum.conduct.launchers.launcher import Job, JobFailed, Launch, Room, Said
+from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Launch, Room, Said
 from residuum.conduct.packing import cards
 from residuum.conduct.planning import with_seeds
-from residuum.errors import InputError, Remedy
-from residuum.records import run_folder, storage
+from residuum.errors import InputError, Remedy, StorageError
+from residuum.records import mirror, run_folder, storage
+from residuum.records.event import Finished
 from residuum.studies import chosen
 from residuum.studies import plan as plans
 from residuum.studies.chosen import Chosen
@@ -54,6 +56,8 @@ def _computed(plan: Plan, runs: Path, room: Room, launch: Launch, looks: Sequenc
     yield plan
     prespecify(plan, runs, looks)
     plans.write(plan, runs)
+    if room.store:  # before the first run: it is a promise
+        mirror.give(mirror.store_of(room.store), runs, [_study(plan)])
     yield from _launched(plan, plan.runs, runs, room, launch)
 
 
@@ -78,10 +82,60 @@ def _launched(plan: Plan, planned: Sequence[PlannedRun], runs: Path, room: Room,
                 if len(failed) >= 1.1 * written:
                     storage.write_json(path, failed)
                     written = len(failed)
+            elif isinstance(said, JobEvent) and isinstance(said.event, Finished) and room.store:
+                with suppress(StorageError):  # it is tried again at the end
+                    _fetch([one for one in todo if one.id == said.id], runs, room.store)
             yield said
     finally:
         if len(failed) > written:
             storage.write_json(path, failed)
+    if room.store:
+        _fetch([one for one in todo if one.id not in failed], runs, room.store)
+
+
+def fetch(plan: Plan, runs: Path, url: str) -> None:
+    """Bring here what a store has of a study, so that it goes on where it stands: its plan, and the runs' records.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
+    store = mirror.store_of(url)
+    there = mirror.folders(store, [_study(plan), *(run.folder for run in plan.runs)])
+    for name, files in there.items():
+        if name == _study(plan) or run_folder.RESULT in files:
+            mirror.pull(store, name, runs / name, files, weights=False)
+
+
+def _fetch(planned: Sequence[PlannedRun], runs: Path, url: str) -> None:
+    """Bring here the records of runs that were computed elsewhere."""
+    missing = [run.folder for run in planned if not plans.is_complete(run, runs)]
+    store = mirror.store_of(url)
+    for name, files in mirror.folders(store, missing).items() if missing else ():
+        mirror.pull(store, name, runs / name, files, weights=False)
+
+
+def fetch_inside(plan: Plan, runs: Path, url: str) -> None:
+    """Bring here the weights of the runs of a study that are looked into: the first finished one of an arm."""
+    store = mirror.store_of(url)
+    for arm in plan.study.inside:
+        ended = ((run.folder, run_folder.result_of(runs / run.folder)) for run in plan.runs if run.arm == arm)
+        for name in [name for name, found in ended if found is not None and found.status == "finished"][:1]:
+            mirror.pull(store, name, runs / name)
+
+
+def give(plan: Plan, runs: Path, url: str) -> None:
+    """Bring to a store what was added here to a study, and what it lacks of the runs.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
+    names = dict.fromkeys([*(run.folder for run in plan.runs), _study(plan)])
+    mirror.give(mirror.store_of(url), runs, [name for name in names if (runs / name).is_dir()])
+
+
+def _study(plan: Plan) -> str:
+    """The name of a study's folder in a store."""
+    return f"{plans.PLANS}/{plan.label}"
 
 
 def _read_test_set(plan: Plan, runs: Path, room: Room, launch: Launch) -> Iterator[Said]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room, Said
-from residuum.conduct.launchers.pruning import is_pruned
+from residuum.conduct.launchers.running import is_pruned
 from residuum.conduct.packing import cards
 from residuum.conduct.planning import checked, planned_runs
 from residuum.data.dataset import Dataset

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from residuum.config import READABLE, RunConfig
 from residuum.errors import InputError, Remedy
 from residuum.networks.names import short_name
-from residuum.records import outcome, run_folder, shown, storage
+from residuum.records import mirror, outcome, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
 from residuum.records.facts import FACTS, DataFacts, Start
 from residuum.records.outcome import Kept, Outcome, Scored
@@ -163,7 +163,7 @@ def read_record(folder: Path) -> RunRecord:
     result_path, data_path = folder / run_folder.RESULT, folder / run_folder.DATA
     result = outcome.read(result_path) if result_path.exists() else None
     epochs, damaged = _epochs(folder / run_folder.METRICS)
-    unfinished = "running" if storage.is_locked(folder) else "stopped"
+    unfinished = "running" if storage.is_locked(folder) or mirror.is_going(folder) else "stopped"
     return RunRecord(
         id=head.id,
         folder=folder,
@@ -230,23 +230,31 @@ def find_run(name: str, runs: Path) -> Path:
         raise InputError("an empty name names no run", remedies=[Remedy("list runs")])
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
-    there = list(find_runs(runs))
-    found = [run for run in there if run.name == name] or [
-        run for run in there if run.name.startswith(name) or run.name.rpartition("-")[2].startswith(name)
+    return runs / match(name, [run.name for run in find_runs(runs)], str(runs))
+
+
+def match(name: str, there: Sequence[str], place: str) -> str:
+    """Which of the names of run folders that are in a place a name, an id, or the beginning of either means.
+
+    Raises:
+        InputError: none, or several.
+    """
+    found = [run for run in there if run == name] or [
+        run for run in there if run.startswith(name) or run.rpartition("-")[2].startswith(name)
     ]
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(run.name for run in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-        raise InputError(f"run {name!r} is ambiguous in {runs}: {names}", remedies=[Remedy("list runs")])
+        names = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        raise InputError(f"run {name!r} is ambiguous in {place}: {names}", remedies=[Remedy("list runs")])
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
     if not there:
-        raise InputError(f"no run {name!r}: {runs} holds no runs; train one", remedies=[Remedy("other runs")])
-    near = get_close_matches(name, [run.name for run in there], n=1, cutoff=0.4)
+        raise InputError(f"no run {name!r}: {place} holds no runs; train one", remedies=[Remedy("other runs")])
+    near = get_close_matches(name, there, n=1, cutoff=0.4)
     if near:
-        raise InputError(f"no run {name!r} in {runs}; the nearest is {near[0]!r}")
-    raise InputError(f"no run {name!r} in {runs}", remedies=[Remedy("list runs")])
+        raise InputError(f"no run {name!r} in {place}; the nearest is {near[0]!r}")
+    raise InputError(f"no run {name!r} in {place}", remedies=[Remedy("list runs")])
 
 
 def record_of(run: RunRecord | Path | str, runs: Path) -> RunRecord:

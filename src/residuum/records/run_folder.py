@@ -75,6 +75,8 @@ CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
 )
 METRICS, STEPS, TEST_READS, NOISE = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl", "noise.jsonl"
 REMARKS = "remarks.jsonl"
+REWOUND = (METRICS, STEPS, NOISE)
+"""Files whose rows go back with the run when it goes back to a checkpoint; to all others rows are only added."""
 
 
 def folder_of(runs: Path, config: RunConfig) -> Path:

@@ -57,6 +57,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Put a file in place at once: temporary name, fsync, rename, fsync of the folder."""
     temporary = _temporary(path)
     with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)  # a folder that was copied may lack those that were empty
         try:
             _write_synced(temporary, content)
             temporary.replace(path)

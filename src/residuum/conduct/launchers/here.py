@@ -8,7 +8,7 @@ from pathlib import Path
 
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room, Said
 from residuum.conduct.launchers.local import until_stopped
-from residuum.conduct.launchers.pruning import events
+from residuum.conduct.launchers.running import events
 from residuum.conduct.launchers.thinning import Thinned
 from residuum.errors import InputError
 
@@ -26,7 +26,7 @@ def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
     for job in jobs:
         told = Thinned()
         try:
-            for event in until_stopped(events(job, runs)):
+            for event in until_stopped(events(job, runs, room.store)):
                 if told(event):
                     yield JobEvent(job.id, event)
         except InputError as error:

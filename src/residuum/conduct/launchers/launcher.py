@@ -30,7 +30,9 @@ class Room:
 
     Up to `lanes` runs are side by side in a worker. `cards` are names for CUDA_VISIBLE_DEVICES. Where many machines
     compute, `address` says where they are reached, `gpus` how many a worker takes, which may be a share of one, and 0
-    `workers` are as many as there is room for.
+    `workers` are as many as there is room for. `store` is the URL of the store in which runs are mirrored while they
+    are computed, if any; then machines need no common folder, and compute in `scratch`, where one is named, on a disk
+    of their own (its ~ and $VARIABLES are theirs).
     """
 
     workers: int = 1
@@ -39,6 +41,8 @@ class Room:
     cards: Sequence[str] = ()
     address: str = ""
     gpus: float = 0.0
+    store: str = ""
+    scratch: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from residuum.conduct.launchers.ended import Ended, ended
 from residuum.conduct.launchers.lanes import Lane, Place, close_all, own_place, side_by_side
 from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
 from residuum.conduct.launchers.ledger import Ledger
-from residuum.conduct.launchers.pruning import events
+from residuum.conduct.launchers.running import events
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
 from residuum.errors import InputError
 from residuum.records import run_folder, storage
@@ -39,6 +39,8 @@ PAUSE = 2.0
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 Channel: TypeAlias = "Connection[Any, Any]"
+Order: TypeAlias = tuple[Job, Path, str]
+"""A job, the folder that its run's lies in, and the URL of the store in which it is mirrored, if any."""
 
 
 @dataclass
@@ -143,7 +145,7 @@ def _hand_out(ledger: Ledger, runs: Path, crew: list[_Worker], room: Room) -> No
         else:
             worker = min(shared, key=lambda one: len(one.jobs))
         worker.jobs[job.id] = job
-        _tell(worker, (job, runs))
+        _tell(worker, (job, runs, room.store))
 
 
 def _next(ledger: Ledger, runs: Path, *, beside_others: bool = False) -> Job | None:
@@ -184,7 +186,7 @@ def start(main: Callable[[Channel], None], threads: int, card: str = "") -> tupl
     return process, ours
 
 
-def _tell(worker: _Worker, order: tuple[Job, Path] | None) -> None:
+def _tell(worker: _Worker, order: Order | None) -> None:
     with suppress(OSError):  # it is dead: the end of the pipe will say so
         worker.channel.send(order)
 
@@ -246,7 +248,7 @@ class _Going:
     told: Thinned = field(default_factory=Thinned)
 
 
-def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str, list[Place]]) -> bool:
+def _compute(channel: Channel, order: Order, places: defaultdict[str, list[Place]]) -> bool:
     """Compute a job, and side by side with it those that come meanwhile, until none is left, telling what happens.
 
     `places` are free ones by device: memory that was claimed on a stream is of use only there. Returns whether the
@@ -258,14 +260,15 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
     lanes: dict[str, Lane] = {}
     going: dict[str, _Going] = {}
 
-    def take_up(order: tuple[Job, Path] | None) -> None:
+    def take_up(order: Order | None) -> None:
         if order is None:
             raise EOFError
-        job, runs = order
+        job, runs, store = order
         device = job.config.compute.device
         place = places[device].pop() if places[device] else own_place(device)
-        lanes[job.id] = Lane(events(job, runs), place)
-        going[job.id] = _Going(lanes[job.id], device, run_folder.folder_of(runs, job.config))
+        folder = run_folder.folder_of(runs, job.config)
+        lanes[job.id] = Lane(events(job, runs, store), place)
+        going[job.id] = _Going(lanes[job.id], device, folder)
 
     stopped = Ended("stopped")
     with local.noted_signals() as received:

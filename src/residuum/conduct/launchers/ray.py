@@ -1,4 +1,6 @@
-"""Many runs on a Ray cluster, whose nodes see the run folders by the same path: one machine to try it, or many.
+"""Many runs on a Ray cluster, one machine to try it, or many.
+
+Its nodes see the run folders by the same path, or each computes on a disk of its own and mirrors its runs in a store.
 
 A task computes one run, or as many side by side as a worker has lanes, and streams what they say. Ray itself retries
 nothing, since a task that it repeats skips what was said before by number: a run whose worker or node dies is given to
@@ -20,15 +22,16 @@ from secrets import token_hex
 from threading import current_thread, main_thread
 from typing import Any
 
+from residuum.conduct import mirrored
 from residuum.conduct.launchers import local
 from residuum.conduct.launchers.ended import Ended, ended
 from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
 from residuum.conduct.launchers.ledger import Ledger
-from residuum.conduct.launchers.pruning import events
+from residuum.conduct.launchers.running import events
 from residuum.conduct.launchers.thinning import PERIOD, Thinned
 from residuum.config import RunConfig
 from residuum.errors import InputError
-from residuum.records import run_folder
+from residuum.records import run_folder, storage
 from residuum.records.event import Event, Finished
 
 PAUSE = 5.0
@@ -191,6 +194,7 @@ def _ready(ray: Any, going: Iterable[Any]) -> list[Any]:
 
 def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]:
     """The function that starts a task for some jobs."""
+    session = token_hex(8)  # a task may take up what a dead node of this call has a lease of
     # An environment of its own takes seconds a worker, but variables alone do not.
     variables = {"OMP_NUM_THREADS": str(room.threads), "CUDA_DEVICE_MAX_CONNECTIONS": "32", **ENVIRONMENT}
     task = ray.remote(num_returns="streaming", max_retries=0, runtime_env={"env_vars": variables})(compute)
@@ -199,7 +203,8 @@ def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]
         on_gpu = any(job.config.compute.device == "cuda" for job in jobs)
         orders = [(job.id, job.config.model_dump(mode="json"), job.recipe, dict(job.prune)) for job in jobs]
         options = {"num_cpus": room.threads, "num_gpus": (room.gpus or 1) if on_gpu else 0}
-        return task.options(name=jobs[0].id, **options).remote(orders, str(runs.absolute()))
+        place = room.scratch if room.store and room.scratch else str(runs.absolute())
+        return task.options(name=jobs[0].id, **options).remote(orders, place, room.store, session)
 
     return start
 
@@ -235,21 +240,29 @@ Order = tuple[str, dict[str, Any], str, dict[int, float]]
 """A job in plain values: id, configuration, recipe, and where its run is pruned."""
 
 
-def compute(orders: Sequence[Order], runs: str) -> Iterator[Told]:
+def compute(orders: Sequence[Order], runs: str, store: str = "", session: str = "") -> Iterator[Told]:
     """In a worker: what runs say, by the ids of their jobs, and how each ended; cancelled, they save their states."""
     from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side
 
     lanes, folders, told = {}, {}, {}
+    place = storage.expanded(os.path.expandvars(runs)) if store else Path(runs)
+    if store and "$" in str(place):
+        reason = f"--scratch: {runs} names a variable that {socket.gethostname()} does not have"
+        yield from ((name, Ended("impossible", reason)) for name, *_ in orders)
+        return
     for name, values, recipe, prune in orders:
         config = RunConfig.of(values)
-        job = Job(name, config, recipe, prune)
-        lanes[name] = Lane(events(job, Path(runs)), own_place(config.compute.device))
-        folders[name], told[name] = run_folder.folder_of(Path(runs), config), Thinned()
+        folders[name], told[name] = run_folder.folder_of(place, config), Thinned()
+        said_of = events(Job(name, config, recipe, prune), place, store, session)
+        lanes[name] = Lane(said_of, own_place(config.compute.device))
     with local.noted_signals() as received:  # cancelling is Ctrl-C
         try:
             for name, said in side_by_side(lanes):
                 if said is None or isinstance(said, Exception):
-                    yield name, ended(said, folders[name])
+                    how = ended(said, folders[name])
+                    if store and how.how == "done" and not mirrored.has_arrived(folders[name], store):
+                        how = Ended("crashed", f"its record lies on {socket.gethostname()} alone, not in {store}")
+                    yield name, how
                 elif told[name](said):
                     yield name, said
                 if received and not isinstance(said, Finished):

@@ -1,21 +1,26 @@
-"""The events of a job's run, which ends early where the job says so."""
+"""The events of a job's run, mirrored in a store if there is one, and ended early where the job says so."""
 
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+from residuum.conduct import mirrored
 from residuum.conduct.launchers.launcher import Job
+from residuum.records import run_folder
 from residuum.records.event import EpochDone, Event, Pruned
 
 
-def events(job: Job, runs: Path) -> Generator[Event, None, None]:
-    """What the run of a job says; see `training.run`.
+def events(job: Job, runs: Path, store: str = "", session: str = "") -> Generator[Event, None, None]:
+    """What the run of a job says; see `training.run`, and `mirrored.events_of` for `store` and `session`.
 
     Pruned, it is closed after the epoch, with its state saved, and `Pruned` is the last that it says.
     """
     from residuum.training import run  # imports torch, which the process that launches does not need
 
-    with closing(run(job.config, runs, recipe=job.recipe)) as said:
+    begin = partial(run, job.config, runs, recipe=job.recipe)
+    folder = run_folder.folder_of(runs, job.config)
+    with closing(mirrored.events_of(begin, folder, store, session)) as said:
         lowest = 100.0
         for event in said:
             yield event
