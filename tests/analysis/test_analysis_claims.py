@@ -181,7 +181,7 @@ def test_arms_that_are_not_all_there_are_not_judged(statuses):
 def test_a_claim_against_a_number_names_its_obstacle_too():
     arms = {"a": arm("a", [None], ["diverged"]), "b": arm("b", [6.0, None], ["finished", "missing"])}
     found = judge(["a > 5", "b > 5"], arms)
-    assert found[0].reason.startswith("1 of 1 runs of 'a' did not train (sign test): not beyond chance")
+    assert found[0].reason.startswith("1 of 1 runs of 'a' did not train (sign test): no outcome of 1 run decides it")
     assert found[1].reason == "1 of 2 runs is still missing"
 
 

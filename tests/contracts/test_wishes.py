@@ -172,7 +172,7 @@ WISHES = {
     "data set": Wish("data/datasets/stripes.py", """
         import numpy as np
         from residuum.data.dataset import Dataset, Split
-        from residuum.data.datasets.source import Entry
+        from residuum.data.datasets.source import Entry, Spread
 
         def stripes(root):
             \'\'\'Stripes in either direction.\'\'\'
@@ -184,14 +184,14 @@ WISHES = {
                 return Split(images, labels)
             return Dataset.of("stripes", ("lying", "standing"), split(90), split(20))
 
-        ENTRY = Entry("stripes", stripes, no_download="they are drawn", published=(90, 30), spread={"test_error": 0.3},
+        ENTRY = Entry("stripes", stripes, no_download="they are drawn", published=(90, 30), spread={"test_error": Spread(0.3, 1)},
                       lies_at=lambda path: (path / "stripes").exists())
     """, "", """
         from residuum.data.datasets import DATASETS
         testing.check_dataset(DATASETS.bind("stripes"))
         listed("datasets", "stripes")
-        from residuum.analysis.power import PRIORS
-        assert PRIORS["stripes", "test_error"] == 0.3
+        from residuum.data.datasets import ENTRIES
+        assert ENTRIES["stripes"].spread["test_error"].sd == 0.3
         assert "20 test images, not the published 30" in said("data", "check", "stripes")
         assert "nothing to download for the images of 'stripes': they are drawn" in said("data", "fetch", "stripes", code=2)
         Path("here/stripes").mkdir(parents=True)

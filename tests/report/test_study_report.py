@@ -637,7 +637,7 @@ def test_the_table_of_runs_lists_every_run(whole):
         ({"schedule": {"name": "multistep", "gamma": 0.1}}, {"optim.schedule.gamma": 0.2},
          ["schedule multistep (gamma = 0.1) there, multistep (gamma = 0.2) here"]),
         ({"lr": 0.05}, {"optim.lr": 0.05}, []),
-        ({}, {"data.root": "/secret/place/cifar10-JPEG/"}, ["JPEG copy of the images here (cifar10-JPEG)"]),
+        ({}, {"data.root": "/secret/place/cifar10-JPEG/"}, []),  # a name is no fact
         ({"measure": "parameters", "batch": 64}, {}, []),  # a count has no protocol
         ({"measure": "parameters"}, {"optim.lr": 0.05}, ["optim.lr = 0.05 here"]),
     ],
@@ -658,6 +658,31 @@ def test_a_share_and_a_count_of_the_same_images_are_alike_where_a_run_says_how_m
     same, other = (tables.protocol_differences(found, one)[:-1] for one in found.plan.study.published)
     assert same == []
     assert other == ["20 % of the training images held out there, 5,000 here"]
+
+
+@pytest.mark.parametrize(
+    ("published", "changes", "facts", "expected"),
+    [
+        ({}, {}, {}, []),  # 45,000 and 5,000 held out: all that are published
+        ({}, {}, {"train": 8000, "validation": 0, "test": 2000},
+         ["50,000 training images there, 8,000 here", "10,000 test images there, 2,000 here"]),
+        ({}, {"data.subset": 5000}, {"train": 5000, "validation": 0}, ["50,000 training images there, 5,000 here"]),
+        ({"images": 5000}, {"data.subset": 5000}, {"train": 5000, "validation": 0}, []),
+        ({"images": 8000, "test_images": 2000}, {}, {"train": 8000, "validation": 0, "test": 2000}, []),
+        ({}, {"data.dataset": "mnist"}, {"train": 60000, "validation": 0}, ["data.dataset = mnist here"]),
+        ({}, {}, {"encodings": ["JPEG"]}, ["JPEG copy of the images here"]),
+        ({}, {}, {"encodings": []}, []),
+        ({"measure": "parameters"}, {}, {"train": 8000, "encodings": ["JPEG"]}, []),
+    ],
+)  # fmt: skip
+def test_images_are_compared_with_those_of_the_source_by_what_runs_have_recorded(
+    tmp_path, published, changes, facts, expected
+):
+    plan = planned(depths(published=[{"source": "S", "arm": "resnet20", "value": 1, **published}]), settings=changes)
+    leave(tmp_path, next(run for run in plan.runs if run.arm == "resnet20"), 8.0, facts=facts)
+    found = read(plan, tmp_path)
+    told = tables.protocol_differences(found, found.plan.study.published[0])
+    assert [text for text in told if not text.startswith("unknown there: ")] == expected
 
 
 def test_a_difference_in_every_row_is_said_once_in_the_caption(tmp_path, page):

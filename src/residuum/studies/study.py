@@ -178,11 +178,15 @@ Selection = Literal["last", "best-on-test", "best-on-validation", "best-of-runs"
 class Protocol(_Part):
     """How a number was made, as far as it is known: None is unknown, and an empty `augment` is none at all.
 
-    `validation` is a count of training images held out, or a share below 1. Choices (`schedule` …) are named as in the
+    `images` are the training images, those held out of them included, and `test_images` those of the test set: where
+    neither is said, all of a data set that is published with a count. `validation` is a count of training images held
+    out, or a share below 1. Choices (`schedule` …) are named as in the
     configuration and hold the settings that are known; what has no such name is named in the words of the source.
     `protocol` is what no key can say: it is printed and never read.
     """
 
+    images: Count | None = None
+    test_images: Count | None = None
     validation: Annotated[Number, Field(ge=0), AfterValidator(_count_or_share)] | None = None
     selection: Selection | None = None
     epochs: Count | None = None
