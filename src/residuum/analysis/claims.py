@@ -188,9 +188,9 @@ def _permuted(claim: Claim, sides: Sequence[Summary], differences: Sequence[floa
 
     if claim.operator != "=":
         return against(_bound(claim))
-    ends = against(-claim.margin), against(claim.margin)
+    ends = against(-claim.reach), against(claim.reach)
     found = difference(*sides, paired=paired).mean if len(sides) == 2 else sum(differences) / len(differences)
-    return max(ends) if abs(found or 0.0) <= claim.margin else min(ends)
+    return max(ends) if abs(found or 0.0) <= claim.reach else min(ends)
 
 
 def _obstacle(sides: Sequence[Summary], *, worst: bool) -> str:
@@ -227,20 +227,20 @@ def _exact(sides: Sequence[Summary]) -> bool:
 
 def _bound(claim: Claim) -> float:
     """What left - right is compared with where a claim has a direction."""
-    return -claim.margin if claim.operator == "<" else claim.margin
+    return -claim.reach if claim.operator == "<" else claim.reach
 
 
 def _holds(claim: Claim, mean: float) -> bool:
     if claim.operator == "=":
-        return abs(mean) <= claim.margin
+        return abs(mean) <= claim.reach
     return mean < _bound(claim) if claim.operator == "<" else mean > _bound(claim)
 
 
 def _tails(claim: Claim, judge: Judge) -> tuple[float, float]:
     """The p-values, each two-sided, at which a claim would be supported and contradicted."""
     if claim.operator == "=":
-        within = 2 * max(judge.above(-claim.margin), judge.below(claim.margin))
-        return min(1.0, within), min(1.0, 2 * min(judge.above(claim.margin), judge.below(-claim.margin)))
+        within = 2 * max(judge.above(-claim.reach), judge.below(claim.reach))
+        return min(1.0, within), min(1.0, 2 * min(judge.above(claim.reach), judge.below(-claim.reach)))
     above, below = min(1.0, 2 * judge.above(_bound(claim))), min(1.0, 2 * judge.below(_bound(claim)))
     return (below, above) if claim.operator == "<" else (above, below)
 
@@ -350,7 +350,8 @@ def _why_undecided(found: _Evidence, p: float, p_holm: float, tested: int, left:
     if level > LEVEL and p < 1 - LEVEL:
         return f": not beyond chance at this look (p = {p:.2g})"
     if claim.operator == "=":
-        return f": neither within nor outside ± {claim.margin:g}"
+        within = f"± {claim.margin:g}" if claim.factor is None else f"a factor of {claim.factor:g}"
+        return f": neither within nor outside {within}"
     number = isinstance(claim.right, float) and not found.in_percent
     bound = claim.right + _bound(claim) if number and isinstance(claim.right, float) else _bound(claim)
-    return f": {bound + 0.0:g} is not excluded"
+    return f": {bound + 0.0:g} is not excluded" if claim.factor is None else f": {percent(bound):.3g} % is not excluded"

@@ -110,7 +110,7 @@ def promises(
         if claim.operator != "=":
             alone, together = detectable_sds(test), detectable_sds(test, together=True)
         elif found:
-            equal = supported(test, margin=claim.margin / found)
+            equal = supported(test, margin=claim.reach / found)
         highest = found * math.sqrt(df / float(chdtri(df, LEVEL))) if found and df else None
         made.append(Promise(claim, found, highest, source, alone, together, equal, ratio, fewest=number))
     return tuple(made)
