@@ -770,6 +770,8 @@ def test_images_are_compared_with_those_of_the_source_by_what_runs_have_recorded
     found = read(plan, tmp_path)
     told = tables.protocol_differences(found, found.plan.study.published[0])
     assert [text for text in told if not text.startswith("unknown there: ")] == expected
+    (said,) = study_page._data(found)
+    assert said.endswith(" test images, stored as JPEG" if facts.get("encodings") else " test images")
 
 
 def test_a_difference_in_every_row_is_said_once_in_the_caption(tmp_path, page):

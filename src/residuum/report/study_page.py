@@ -169,7 +169,8 @@ def _data(results: Results) -> list[str]:
         counts_of, record = found.setdefault(text, {}), results.records.get(run.id)
         if record is not None and (facts := record.data):
             counts = f"{facts.train:,} training, {facts.validation:,} validation, {facts.test:,} test images"
-            counts_of[counts] = None
+            stored = f", stored as {_and(facts.encodings)}" if facts.encodings else ""
+            counts_of[counts + stored] = None
     # Counts are known once a run has begun; before that the data stands there without them.
     return [f"{text}; {one}" if one else text for text, counts in found.items() for one in counts or ("",)]
 
