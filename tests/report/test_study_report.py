@@ -1172,6 +1172,9 @@ def test_looks_and_images_are_told(whole, page):
         ("1 of 4", "2", "0.0010", "0.0010", "none yet"),
         ("2 of 4", "3", "0.0200", "0.0210", "✓ supported: Plain gets worse."),
     )
+    claim = found.verdicts[0].claim.model_copy(update={"text": "Plain gets worse."})
+    late = replace(said, verdicts=(replace(found.verdicts[0], claim=claim, exploratory="claimed later"),))
+    assert tables.looks(late).rows[1][-1] == "✓ supported (exploratory): Plain gets worse."
     assert tables.images(said).rows == (
         ("plain20", "resnet20", "1", "30", "10", "900", "60", "−2.00", "−3.25 to −0.75", "0.033"),
     )  # fmt: skip

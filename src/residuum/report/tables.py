@@ -425,10 +425,12 @@ def troubles(results: Results) -> Table:
 def looks(results: Results) -> Table:
     """The looks at a study that grew until it was decided, and the share of the error probability each was given."""
     rows, before = [], 0.0
+    late = {one.claim.text for one in results.verdicts if one.exploratory}
     for look in results.looks:
         spent = 1 - look.level
         before += spent
-        said = "; ".join(f"{WORDS.get(verdict, verdict)}: {claim}" for claim, verdict in look.decided.items())
+        said = "; ".join(f"{WORDS.get(verdict, verdict)}{' (exploratory)' * (claim in late)}: {claim}"
+                         for claim, verdict in look.decided.items())  # fmt: skip
         rows.append((f"{look.look} of {look.looks}", str(len(look.seeds)), f"{spent:.4f}", f"{before:.4f}",
                      said or "none yet"))  # fmt: skip
     return Table(("look", "seeds", "alpha spent", "alpha in all", "decided so far"), tuple(rows),
