@@ -73,7 +73,10 @@ def _inches(letter: str) -> float:
     """About how wide a letter is, rather too wide than too narrow."""
     if east_asian_width(letter) in "WF":
         return 0.127
-    return 0.125 if letter in "mwMW%@—" else 0.1 if letter.isupper() or letter in "+−=<>~×…" else 0.08
+    if letter in "fijlrt .,:;'-|()[]/":
+        return 0.052
+    wide = 0.11 if letter.isupper() or letter in "+−=<>~×" else 0.082
+    return 0.13 if letter in "mwMW%@—…" else wide
 
 
 def percent(share: float) -> str:
