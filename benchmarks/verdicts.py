@@ -92,7 +92,7 @@ def never(studies: int) -> list[Row]:
                     return judged(expects, arms)[0].verdict == "supported"
 
                 what = "a never trains" if stuck == 1 else "half of the runs of either train"
-                said = ("100 %" if n >= first else "0 %") if stuck == 1 else f"at most {2.5 / claims:.3g} %"
+                said = ("100 %" if n >= first else "next to none") if stuck == 1 else f"at most {2.5 / claims:.3g} %"
                 rows.append((f'n = {n}, one of {claims} claims, {what}: "a > b"', said,
                              f"{100 * share(one, studies):.1f} %"))  # fmt: skip
     return rows
