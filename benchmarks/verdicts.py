@@ -14,6 +14,7 @@ import numpy as np
 from residuum.analysis.aggregate import Summary, Value, summarize
 from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.estimate import LEVEL
+from residuum.analysis.failures import fewest, least_by_counts
 from residuum.analysis.over_images import seeds_and_images
 from residuum.analysis.power import Trial, detectable_sds, spend
 from residuum.analysis.stopping import error, exaggeration
@@ -72,6 +73,28 @@ def failures(studies: int) -> list[Row]:
 
                 shares.append(share(one, studies))
             rows.append((f"n = {n}, {what}", f"{100 * shares[0]:.1f} %", f"{100 * shares[1]:.1f} %"))
+    return rows
+
+
+def never(studies: int) -> list[Row]:
+    """An arm that never trains against one that always does, beside claims with nothing to them, and both by a coin."""
+    rows: list[Row] = []
+    for claims in (1, 2, 5, 12):
+        first = fewest(lambda n: least_by_counts(n, n), 0.05 / claims)
+        expects = ["a > b", *(f"c{at} > d{at}" for at in range(claims - 1))]
+        for n in sorted({3, first - 1, first}):
+            for stuck in (1.0, 0.5):
+
+                def one(random: np.random.Generator, n=n, claims=claims, expects=expects, stuck=stuck) -> bool:
+                    shares = (stuck, 0.0 if stuck == 1 else stuck)
+                    arms = {name: with_stuck(random, n, 8.0, part) for name, part in zip("ab", shares, strict=True)}
+                    arms |= {f"{side}{at}": random.normal(8.0, SD, n) for at in range(claims - 1) for side in "cd"}
+                    return judged(expects, arms)[0].verdict == "supported"
+
+                what = "a never trains" if stuck == 1 else "half of the runs of either train"
+                said = ("100 %" if n >= first else "next to none") if stuck == 1 else f"at most {2.5 / claims:.3g} %"
+                rows.append((f'n = {n}, one of {claims} claims, {what}: "a > b"', said,
+                             f"{100 * share(one, studies):.1f} %"))  # fmt: skip
     return rows
 
 
@@ -238,6 +261,7 @@ def main() -> None:
     studies = options.studies
     for title, heads, made in (
         ("Runs that do not train", ("study", "before", "now"), failures),
+        ("Arms that never train, beside other claims", ("study", "promised", "found"), never),
         ("Holm's correction", ("study", "promised", "found"), family),
         ("Looks", ("study", "promised", "found"), looks),
         ("Readings that were not planned", ("study", "said in the report", "found"), readings),

@@ -7,33 +7,43 @@ what does not hold. The parts that come with the product are tested by the same 
     check_activation(lambda: torch.nn.Softplus())
 """
 
+import atexit
 import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import wraps
+from dataclasses import replace
+from functools import cache, wraps
 from itertools import pairwise
 from math import inf, isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from residuum import training
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Launch, Room, Said
 from residuum.config import RunConfig
-from residuum.data.dataset import Dataset
+from residuum.data.dataset import Dataset, Split
 from residuum.data.draw import Draw
 from residuum.data.mix import Mix, mix_batch
 from residuum.data.normalize import Normalization
-from residuum.models import Network
+from residuum.errors import InputError
+from residuum.models import MODELS, Network
+from residuum.models.stem import After, Stem
 from residuum.optim import Factor, Span, parameter_groups, with_warmup
 from residuum.records import run_folder
 from residuum.records.event import Finished
+from residuum.records.measures import MEASURES, Measure
+from residuum.records.record import RunRecord
+from residuum.report import style
+from residuum.run import assemble
 
 Check = TypeVar("Check", bound=Callable[..., None])
 
@@ -41,15 +51,22 @@ __all__ = [
     "check_activation",
     "check_augmentation",
     "check_dataset",
+    "check_figure",
+    "check_initialization",
     "check_launcher",
     "check_loss",
+    "check_measure",
     "check_method",
     "check_mixing",
     "check_network",
     "check_normalization",
     "check_optimizer",
     "check_penalty",
+    "check_pooling",
+    "check_recipe",
     "check_schedule",
+    "check_shortcut",
+    "check_stem",
 ]
 
 
@@ -152,6 +169,204 @@ def check_network(
         _hold(torch.equal(buffer, before[name]), f"evaluation changes {name}")
     _hold(_close(alone_NK, expected_NK[1:2], 1e-4), "in evaluation the logits of an image depend on its batch")
     _hold(_close(laid_out_NK, expected_NK, 1e-4), "the logits depend on the memory format of the images")
+
+
+@_contract
+def check_shortcut(build: Callable[[int, int, int, bool], nn.Module | None]) -> None:
+    """The contract of a shortcut: it fits what a branch gives, at every shape and stride, and each image is its own.
+
+    `build(in_channels, channels, stride, norm)` makes it as the table of shortcuts does; None, wherever it stands, is a
+    plain network. `norm` says whether it may have a batch norm of its own.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    shapes = [(6, 6, 1), (6, 6, 2), (4, 8, 1), (4, 8, 2)]
+    made = [build(*shape, True) for shape in shapes]
+    _hold(len({one is None for one in made}) == 1, "it is None at some places and a module at others")
+    for channels_in, channels, stride in shapes:
+        for norm in (False, True):
+            module = build(channels_in, channels, stride, norm)
+            if module is None:
+                continue
+            what = f"from {channels_in} to {channels} channels at stride {stride}"
+            own = any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in module.modules())
+            _hold(norm or not own, f"{what} it has a batch norm where its branch has one before")
+            _hold(
+                isinstance(getattr(module, "activated", False), bool),
+                "its attribute `activated` is neither true nor false",
+            )
+            for side in (7, 8):
+                size = -(-side // stride)
+                y_NCHW = _passed(module, _normal(1, 4, channels_in, side, side))
+                expected = (4, channels, size, size)
+                _hold(y_NCHW.shape == expected, f"{what} images of {side}×{side} become {_sizes(y_NCHW)}")
+
+
+@_contract
+def check_stem(build: Callable[[int, int], Stem]) -> None:
+    """The contract of a stem: a convolution of the channels asked for, and a stride that is what both parts do.
+
+    `build(in_channels, channels)` makes it as the table of stems does.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    for channels_in, channels in ((1, 4), (3, 16)):
+        stem = build(channels_in, channels)
+        found = (stem.conv.in_channels, stem.conv.out_channels)
+        _hold(found == (channels_in, channels), f"asked for {channels_in} to {channels} channels it has {found}")
+        _hold(stem.after in get_args(After), f"after is {stem.after!r}, none of {', '.join(get_args(After))}")
+        _hold(not list(stem.pool.parameters()), "its pooling has parameters, which no initialisation knows")
+        for side in (32, 33):
+            y_NCHW = _passed(nn.Sequential(stem.conv, stem.pool), _normal(1, 4, channels_in, side, side))
+            expected = -(-side // stem.stride)
+            _hold(y_NCHW.shape == (4, channels, expected, expected),
+                  f"at a stride of {stem.stride} images of {side}×{side} become {_sizes(y_NCHW)}")  # fmt: skip
+
+
+@_contract
+def check_pooling(build: Callable[[], nn.Module]) -> None:
+    """The contract of a pooling: one value of each channel of a feature map of any size, by that channel alone.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    module = build()
+    _hold(not list(module.parameters()), "a pooling has no parameters, which no initialisation knows")
+    for side in (4, 7, 8):
+        x_NCHW = _normal(1, 4, 6, side, side)
+        y_NCHW = _passed(module, x_NCHW)
+        _hold(y_NCHW.flatten(1).shape == (4, 6), f"maps of 6 channels, {side}×{side}, become {_sizes(y_NCHW)}")
+        alone_NCHW = torch.cat([x_NCHW[:, :1], torch.zeros(4, 5, side, side)], dim=1)
+        same = _close(module(alone_NCHW).flatten(1)[:, 0], y_NCHW.flatten(1)[:, 0], 1e-6)
+        _hold(same, "the value of a channel depends on the channels around it")
+        flat = module(torch.full((1, 6, side, side), 2.5)).flatten()
+        _hold(_close(flat, torch.full((6,), 2.5), 1e-6), "a channel that is 2.5 everywhere has another value")
+
+
+@_contract
+def check_initialization(initialize: Callable[[nn.Module, int], None]) -> None:
+    """The contract of an initialisation: every parameter a finite function of (seed, its name) and of nothing else.
+
+    `initialize(network, seed)` sets a residual network in place, whose parameters and buffers have no values before.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+
+    def made(seed: int, blocks: Sequence[int] = (1, 1, 1), *, disturbed: bool = False) -> dict[str, Tensor]:
+        choice = {"name": "staged_resnet", "blocks": list(blocks), "channels": [4, 4, 6], "shortcut": "projection"}
+        network = _without_values(lambda: MODELS.build(choice, 3, 5))
+        if disturbed:
+            torch.rand(7)
+        initialize(network, seed)
+        return dict(network.state_dict())
+
+    before = torch.get_rng_state()
+    first, again, deeper = made(0), made(0, disturbed=True), made(0, (1, 2, 1))
+    for name, value in first.items():
+        _hold(bool(value.isfinite().all()), f"{name} is left without a value")
+        _hold(torch.equal(value, again[name]), f"{name} has different values for the same seed")
+        same = name not in deeper or deeper[name].shape != value.shape or torch.equal(value, deeper[name])
+        _hold(same, f"{name} depends on how many layers the network has")
+    other = made(1)
+    drawn = [name for name, value in first.items() if value.dim() > 1]
+    _hold(any(not torch.equal(first[name], other[name]) for name in drawn), "another seed has the same weights")
+    torch.set_rng_state(before)
+    made(0)
+    _hold(torch.equal(torch.get_rng_state(), before), "it draws from torch's own state, on which nothing may depend")
+
+
+@_contract
+def check_recipe(build: Callable[[], RunConfig]) -> None:
+    """The contract of a recipe: one configuration, each name and setting known, that says nothing of a machine.
+
+    It is built into a network with its optimizer and batches on generated images of CIFAR's shape, where its own data
+    are not embedded. The weights with which it begins may be a name for any.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    config, again = build(), build()
+    _hold(isinstance(config, RunConfig), f"it gives a {type(config).__name__}, no RunConfig")
+    _hold(config == again, "built twice, it has different settings")
+    _hold(RunConfig.of(json.loads(config.model_dump_json())) == config, "stored as JSON and read back, it is different")
+    own = {"data.root": config.data.root, "data.fingerprint": config.data.fingerprint,
+           "pretrained.fingerprint": config.pretrained.fingerprint}  # fmt: skip
+    for path, value in own.items():
+        _hold(not value, f"it sets {path}, which is of one machine or of one run")
+    _hold(config.train.seed == RunConfig().train.seed, "it sets train.seed, which is the run's own")
+    resolved, data = assemble.resolve(config.changed({"pretrained.weights": ""}), _stand_in(config))
+    assemble.training(resolved, data)
+
+
+@_contract
+def check_measure(measure: Measure) -> None:
+    """The contract of a measure: a finite number or None, whatever became of a run, which says if it is of test images.
+
+    It is taken of two small runs, of their records without test images, and of such as were stopped or diverged.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    _hold(bool(measure.name.isidentifier() and measure.text and measure.unit), "it has no name, text or unit")
+    _hold(measure.held_out == "" or measure.held_out in MEASURES, f"held_out is {measure.held_out!r}, no measure")
+    first, second = _runs()
+    lost = replace(first.result, status="diverged", last=None, selected=None) if first.result else None
+    states = {
+        "a run": first, "another run": second, "a run without test images": first.blind(),
+        "a run that was stopped": replace(first, status="stopped", result=None, epochs=first.epochs[:1]),
+        "a run that has just begun": replace(first, status="running", result=None, epochs=()),
+        "a run without a record of its data": replace(first, data=None),
+        "a run that diverged": replace(first, status="diverged", result=lost, epochs=first.epochs[:2]),
+        "a run that diverged at once": replace(first, status="diverged", result=lost, epochs=()),
+    }  # fmt: skip
+    found = {}
+    for what, record in states.items():
+        value = found[what] = measure.of(record)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        _hold(value is None or number, f"of {what} it is {value!r}, neither None nor a finite number")
+        _hold(measure.of(record) == value, f"of {what} it has two values")
+        _hold(value is None or not measure.is_time or value > 0, f"of {what} it is {value}, no time")
+        _hold(isinstance(measure.trained(record), bool), f"whether {what} trained is not true or false")
+    whole, blind = found["a run"], found["a run without test images"]
+    reads_test = whole != blind
+    _hold(not reads_test or bool(measure.held_out), "it is of the test images and names no measure of held-out ones")
+    _hold(not measure.held_out or blind is None, "it has a held_out, and a value without the test images")
+    _hold(not measure.exact or whole == found["another run"], "it is called exact, and differs from seed to seed")
+
+
+@_contract
+def check_figure(draw: Callable[[Sequence[RunRecord]], Figure]) -> None:
+    """The contract of a figure of runs: the same picture each time, within its frame, and no window of its own.
+
+    It is drawn of one small run and of two, and of one that has not ended an epoch, which it may refuse by InputError.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    first, second = _runs()
+    begun = replace(first, status="running", result=None, epochs=())
+    for what, records in (("one run", [first]), ("two runs", [first, second])):
+        figure = draw(records)
+        _hold(isinstance(figure, Figure), f"of {what} it gives a {type(figure).__name__}, no Figure")
+        _hold(not hasattr(figure, "number"), "it is kept open as a window: make a Figure, without pyplot")
+        _hold(bool(figure.axes), f"of {what} it shows nothing")
+        picture = style.png(figure)
+        _hold(picture == style.png(draw(records)), f"of {what} it is another picture the second time")
+        figure.draw_without_rendering()  # at its own resolution: places are those of the last drawing
+        outer, sides = figure.bbox.padded(1), [one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)]
+        ticks = {id(text) for axis in sides for text in axis.findobj(Text) if text is not axis.label}
+        for text in (text for text in figure.findobj(Text) if id(text) not in ticks):
+            box = text.get_window_extent()
+            inside = outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
+            shown = text.get_visible() and text.get_text().strip() and text.get_in_layout()
+            _hold(not shown or inside, f"of {what} the text {text.get_text()!r} goes beyond the picture")
+    try:
+        draw([begun])
+    except InputError:
+        return
 
 
 @_contract
@@ -439,6 +654,53 @@ def check_launcher(launch: Launch) -> None:
                 _hold(same, f"the run {name!r}, {place}, has different bits than alone")
 
 
+def _passed(module: nn.Module, x_NCHW: Tensor) -> Tensor:
+    """What a part makes of images in evaluation mode, held against what every part of a network has to hold to."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    module.eval()
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    x_NCHW = x_NCHW.requires_grad_()
+    kept_NCHW = x_NCHW.detach().clone()
+    y_NCHW: Tensor = module(x_NCHW)
+    _hold(torch.equal(x_NCHW, kept_NCHW), "the input was changed in place, and with it what a hook has caught")
+    _hold(bool(y_NCHW.isfinite().all()), "a finite value became one that is not")
+    _hold(y_NCHW.requires_grad, "the output has no gradient")
+    (gradient_NCHW,) = torch.autograd.grad(y_NCHW.sum(), x_NCHW)
+    _hold(bool(gradient_NCHW.isfinite().all()), "the gradient is not finite everywhere")
+    _hold(_close(module(kept_NCHW[1:2]), y_NCHW[1:2], 1e-4), "what an image becomes depends on its batch")
+    _hold(torch.equal(module(kept_NCHW), y_NCHW), "the output for the same values is different later")
+    for name, buffer in module.named_buffers():
+        _hold(torch.equal(buffer, before[name]), f"evaluation changes {name}")
+    return y_NCHW.detach()
+
+
+def _stand_in(config: RunConfig) -> Dataset | None:
+    """Generated images of CIFAR's shape for a recipe whose data are not embedded; None where they are."""
+    try:
+        assemble.dataset_of(config.data)
+    except InputError:
+        held_out = config.data.validation
+        count = 200 + (2 * int(held_out) if held_out >= 1 else 0) + int(config.data.subset)
+        random = np.random.default_rng(0)
+        splits = [Split(random.integers(0, 256, (number, 3, 32, 32), np.uint8), np.arange(number) % 10)
+                  for number in (count, 20)]  # fmt: skip
+        return Dataset.of("stand-in", [f"class {number}" for number in range(10)], *splits)
+    return None
+
+
+@cache
+def _runs() -> tuple[RunRecord, RunRecord]:
+    """Two small runs on record, of two seeds, with all that a run can have on record; computed once."""
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)  # records read more of themselves when they are asked
+    watched = {"monitor.histograms": True, "monitor.noise": True}
+    first, second = (training.train(_tiny(seed).changed(watched), Path(folder.name)) for seed in (0, 1))
+    return first, second
+
+
 def _hold(holds: bool, otherwise: str) -> None:
     """Raise what does not hold; unlike an assert, Python's -O leaves it in."""
     if not holds:
@@ -459,13 +721,19 @@ def _normal(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tenso
 
 def _initialised(build: Callable[[int, int], Network], in_channels: int, classes: int) -> Network:
     """A network as a run has it, with NaN wherever its initialisation sets nothing."""
+    network = _without_values(lambda: build(in_channels, classes))
+    network.initialize(0)
+    return network
+
+
+def _without_values(build: Callable[[], Network]) -> Network:
+    """A network whose parameters and buffers are NaN."""
     with torch.device("meta"):
-        network = build(in_channels, classes)
+        network = build()
     network.to_empty(device="cpu")
     with torch.no_grad():
         for value in network.state_dict().values():
             value.fill_(float("nan") if value.is_floating_point() else 0)
-    network.initialize(0)
     return network
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from residuum.analysis.claims import verdicts
 from residuum.analysis.compare import compare, holm
-from residuum.studies.study import Claim
+from residuum.studies.study import Claim, Study, StudyError
 
 PLAIN = [13.9, 14.6, 13.5, 14.9, 14.2]
 RESIDUAL = [6.9, 7.4, 6.8, 7.0, 7.3]
@@ -181,7 +181,7 @@ def test_arms_that_are_not_all_there_are_not_judged(statuses):
 def test_a_claim_against_a_number_names_its_obstacle_too():
     arms = {"a": arm("a", [None], ["diverged"]), "b": arm("b", [6.0, None], ["finished", "missing"])}
     found = judge(["a > 5", "b > 5"], arms)
-    assert found[0].reason.startswith("1 of 1 runs of 'a' did not train (sign test): not beyond chance")
+    assert found[0].reason.startswith("1 of 1 runs of 'a' did not train (sign test): no outcome of 1 run decides it")
     assert found[1].reason == "1 of 2 runs is still missing"
 
 
@@ -306,3 +306,79 @@ def test_every_pair_of_arms_can_be_claimed_in_one_study():
     arms["b"] = arm("b", [2.0, 2.2, 1.8, 2.01])
     expects = [f"{one} < {other}" for one, other in itertools.combinations("abc", 2)]
     assert [one.verdict for one in judge(expects, arms)] == ["supported", "undecided", "supported"]
+
+
+def timed(seed, n, ratio):
+    """Times of two arms over seeds, of which one takes `ratio` times as long, give or take a tenth."""
+    random = np.random.default_rng(seed)
+    base = random.lognormal(0, 0.3, n)
+    return base * ratio * random.lognormal(0, 0.1, n), base * random.lognormal(0, 0.1, n)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("expect", ["a > b", "a < b", "a = b"])
+def test_a_factor_is_judged_by_logarithms_and_alike_on_a_fast_and_a_slow_machine(seed, expect):
+    random = np.random.default_rng(100 + seed)
+    n, ratio, factor = int(random.integers(3, 9)), random.choice([0.6, 1.0, 1.1, 1.7]), random.uniform(1.05, 1.6)
+    a, b = timed(seed, n, ratio)
+    found = []
+    for speed in (1.0, 1000.0):
+        arms = {name: arm(name, (speed * times).tolist(), measure="milliseconds_per_update")
+                for name, times in (("a", a), ("b", b))}  # fmt: skip
+        claim = Claim(text="?", expect=expect, measure="milliseconds_per_update", factor=factor)
+        found += verdicts([claim], lambda name, _, arms=arms: arms[name], paired=True)
+    assert found[0].verdict == found[1].verdict
+    assert found[0].p == pytest.approx(found[1].p)
+    logs, bound = np.log(a) - np.log(b), np.log(factor)
+
+    def p(null, side):
+        return stats.ttest_1samp(logs, null, alternative=side).pvalue
+
+    if expect == "a = b":
+        within = 2 * max(p(-bound, "greater"), p(bound, "less"))
+        outside = 2 * min(p(bound, "greater"), p(-bound, "less"))
+    else:
+        null, side = (bound, "greater") if expect == "a > b" else (-bound, "less")
+        within, outside = 2 * p(null, side), 2 * p(null, "less" if side == "greater" else "greater")
+    assert found[0].p == pytest.approx(min(within, outside), rel=1e-6)
+    word = "undecided" if min(within, outside) >= 0.05 else "supported" if within < outside else "contradicted"
+    assert found[0].verdict == word
+    assert found[0].in_percent
+
+
+def test_a_factor_is_told_as_one():
+    def claim(expect):
+        return Claim(text="?", expect=expect, measure="milliseconds_per_update", factor=1.25)
+
+    assert claim("a = b").formula == "a = b, within a factor of 1.25"
+    assert claim("a > b").formula == "a > 1.25 × b"
+    assert claim("a < 80").formula == "1.25 × a < 80 ms"
+    assert claim("a > b").statement == claim("b < a").statement
+    assert claim("a > b").statement != Claim(text="?", expect="a > b", measure=claim("a > b").measure).statement
+    arms = {"a": arm("a", [10.0, 12.0, 19.0], measure="milliseconds_per_update"),
+            "b": arm("b", [10.0, 11.0, 15.0], measure="milliseconds_per_update")}  # fmt: skip
+    for expect, end in (
+        ("a = b", ": neither within nor outside a factor of 1.25"),
+        ("a > 1", ""),
+        ("a < b", ": -20 % is not excluded"),
+    ):
+        (found,) = verdicts([claim(expect)], lambda name, _: arms[name], paired=True)
+        assert found.reason.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("claim", "says"),
+    [
+        ({"expect": "a > b", "measure": "test_error", "factor": 1.5}, "test_error is no time"),
+        ({"expect": "a = b", "measure": "seconds", "factor": 1.0}, "a number above 1"),
+        ({"expect": "a = b", "measure": "seconds", "factor": 0.5}, "a number above 1"),
+        ({"expect": "a > b", "measure": "seconds", "factor": 1.5, "margin": 2.0}, "a margin or a factor, not both"),
+        ({"expect": "a > b", "measure": "seconds", "factor": 0.0}, "greater than 0"),
+        ({"expect": "a > b", "measure": "seconds", "factor": "1.5"}, "valid number"),
+        ({"expect": "a = b", "measure": "seconds"}, "a number above 0"),
+    ],
+)
+def test_a_factor_that_says_nothing_is_refused(claim, says):
+    arms = [{"name": "a", "set": {"optim.lr": 0.1}}, {"name": "b", "set": {"optim.lr": 0.2}}]
+    with pytest.raises(StudyError, match=says):
+        Study(question="?", base="quick", seeds=3, arms=arms, claims=[{"text": "?", **claim}])

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from scipy import stats
 from residuum.analysis.aggregate import Value, summarize
 from residuum.analysis.claims import verdicts
 from residuum.analysis.compare import compare
-from residuum.analysis.failures import Signs, WorstRanks, boschloo, clopper_pearson, count, rank_sum
+from residuum.analysis.failures import (
+    Rates,
+    Signs,
+    WorstRanks,
+    boschloo,
+    clopper_pearson,
+    count,
+    least_by_counts,
+    rank_sum,
+)
 from residuum.studies.study import Claim
 
 STUCK = 90.0
@@ -214,3 +224,75 @@ def test_arms_of_values_without_failures_are_judged_as_before():
         theirs = stats.ttest_rel if paired else lambda a, b: stats.ttest_ind(a, b, equal_var=False)
         found = judge("a < b", {"a": arm("a", numbers), "b": arm("b", [8.0, 8.3, 8.1])}, paired=paired)
         assert found.p == pytest.approx(theirs(numbers, [8.0, 8.3, 8.1]).pvalue)
+
+
+def family(others, n=3, stuck=STUCK, level=0.95, claims=("a > b",)):
+    """Verdicts on an arm that never trains against one that does, beside other claims whose runs all train alike."""
+    random = np.random.default_rng(3)
+    arms = {"a": runs("a", [stuck] * n), "b": runs("b", random.normal(7, 0.1, n).tolist())}
+    arms |= {f"{side}{at}": runs(f"{side}{at}", random.normal(7, 0.1, n).tolist())
+             for at in range(others) for side in "cd"}  # fmt: skip
+    expects = [*claims, *(f"c{at} > d{at}" for at in range(others))]
+    made = [Claim(text=str(at), expect=expect) for at, expect in enumerate(expects)]
+    return verdicts(made, lambda name, _: arms[name], paired=True, level=level)
+
+
+@pytest.mark.parametrize("others", [0, 1, 4, 11, 40])
+def test_an_arm_that_never_trains_is_decided_from_the_number_of_seeds_that_its_reason_names(others):
+    first = family(others)[0]
+    if not others:
+        assert first.verdict == "supported"
+        return
+    assert first.verdict == "undecided"
+    assert f"no outcome of 3 and 3 runs decides it for one of {others + 1} claims" in first.reason
+    named = int(re.search(r"with (\d+) runs of each arm it can be decided$", first.reason)[1])
+    assert family(others, n=named)[0].verdict == "supported"
+    assert family(others, n=named - 1)[0].verdict == "undecided"
+
+
+def test_no_test_of_two_counts_can_do_better_than_the_least_p_that_is_stated():
+    """Whatever share of failures two arms have in common, n of n and 0 of m are seen with at most half that p."""
+    for n, m in itertools.product((1, 2, 3, 5), repeat=2):
+        shares = np.linspace(0, 1, 4001)
+        assert least_by_counts(n, m) / 2 == pytest.approx((shares**n * (1 - shares) ** m).max(), rel=1e-5)
+        assert least_by_counts(n, m) == pytest.approx(min(1.0, 2 * boschloo(n, n, 0, m)), rel=1e-3)
+        every = [min(1.0, 2 * boschloo(i, n, j, m)) for i in range(n + 1) for j in range(m + 1)]
+        assert least_by_counts(n, m) <= min(every) * (1 + 1e-6)
+
+
+def test_the_least_p_of_each_test_is_the_least_of_all_outcomes():
+    random = np.random.default_rng(0)
+    for n, m in ((2, 2), (3, 3), (3, 5), (4, 2)):
+        seen = []
+        for _ in range(60):
+            first, second = random.permutation(n + m)[:n].astype(float), None
+            second = np.setdiff1d(np.arange(n + m), first).astype(float)
+            lost = (True, *[False] * (n - 1))
+            judge_ = WorstRanks((99.0, *first[1:]), tuple(second), lost, (False,) * m)
+            assert judge_.p() >= judge_.least() * (1 - 1e-9)
+            seen.append(judge_.p())
+        assert min(seen) == pytest.approx(judge_.least())
+    for n in range(1, 9):
+        assert Signs((90.0,) * n).p(60.0) == pytest.approx(Signs((90.0,) * n).least(60.0))
+        for share in (0.2, 0.5, 0.9):
+            found = [min(1.0, 2 * min(one.above(0.0), one.below(0.0)))
+                     for one in (Rates(k, n, share=share) for k in range(n + 1))]  # fmt: skip
+            assert Rates(0, n, share=share).least() == pytest.approx(min(found))
+
+
+def test_a_claim_that_others_leave_room_for_is_not_called_out_of_reach():
+    """Of two claims the other is decided first: then Holm multiplies by one, and three of three are enough."""
+    arms = {"a": runs("a", [STUCK] * 3), "b": runs("b", [7.0, 7.1, 6.9]), "c": runs("c", [9.0, 9.1, 8.9])}
+    made = [Claim(text=expect, expect=expect) for expect in ("a > b", "c > b")]
+    assert [one.verdict for one in verdicts(made, lambda name, _: arms[name], paired=False)] == ["supported"] * 2
+
+
+def test_where_some_runs_train_the_reason_says_what_ranks_could():
+    arms = {"a": runs("a", [STUCK, 7.3, 7.2]), "b": runs("b", [7.0, 7.1, 6.9])}
+    found = judge("a > b", arms)
+    assert (found.verdict, found.p) == ("undecided", pytest.approx(0.1))
+    assert found.reason.endswith("no outcome of 3 and 3 runs decides it; with 4 runs of each arm it can be decided")
+    numbers = judge("a > 60", {"a": runs("a", [STUCK] * 3)})
+    assert numbers.reason.endswith("no outcome of 3 runs decides it; with 6 runs it can be decided")
+    beside = judge("a > b", {"a": runs("a", [STUCK, 7.3, 7.05, 6.95]), "b": runs("b", [7.0, 7.1, 6.9, 6.8])})
+    assert beside.reason.endswith("not beyond chance for 4 and 4 runs")

@@ -6,8 +6,10 @@ Data sets are loaded from files of each form in `tests/data_sets`, and go throug
 import itertools
 from functools import partial
 
+import matplotlib.pyplot
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from residuum import testing
@@ -21,12 +23,15 @@ from residuum.data.normalize import NORMALIZERS, Normalization
 from residuum.models import MODELS, build
 from residuum.models.activations import ACTIVATIONS
 from residuum.models.blocks import BLOCKS, ORDERINGS
-from residuum.models.init import INITS
+from residuum.models.init import INITS, he
 from residuum.models.pooling import POOLINGS
 from residuum.models.shortcuts import SHORTCUTS
-from residuum.models.stem import STEMS
+from residuum.models.stem import STEMS, Stem
 from residuum.optim import LOSSES, OPTIMIZERS, PENALTIES, SCHEDULES
+from residuum.recipes import RECIPES, he2015, quick
+from residuum.records.measures import MEASURES, Measure
 from residuum.registry import Choice
+from residuum.report.figures import of_runs
 
 LR = {"sgd": 0.05, "nesterov": 0.05, "adagrad": 0.1, "adadelta": 1.0, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.005,
       "muon": 0.05}  # fmt: skip
@@ -78,6 +83,41 @@ def test_a_network_with_every_setting_that_tensors_do_not_tell(path, name):
         part = path.removeprefix("model").removeprefix(".")
         changed = {part: {"name": name, setting: value}} if part else {setting: value}
         testing.check_network(MODELS.bind({**base, **changed}), in_channels=1, classes=4)
+
+
+@pytest.mark.parametrize("name", list(SHORTCUTS))
+def test_every_shortcut(name):
+    testing.check_shortcut(SHORTCUTS.bind(name))
+
+
+@pytest.mark.parametrize("name", list(STEMS))
+def test_every_stem(name):
+    testing.check_stem(STEMS.bind(name))
+
+
+@pytest.mark.parametrize("name", list(POOLINGS))
+def test_every_pooling(name):
+    testing.check_pooling(POOLINGS.bind(name))
+
+
+@pytest.mark.parametrize("name", list(INITS))
+def test_every_initialization(name):
+    testing.check_initialization(INITS.bind(name))
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_recipe(name):
+    testing.check_recipe(RECIPES[name])
+
+
+@pytest.mark.parametrize("name", list(MEASURES))
+def test_every_measure(name):
+    testing.check_measure(MEASURES[name])
+
+
+@pytest.mark.parametrize("name", list(of_runs.table()))
+def test_every_figure_of_runs(name):
+    testing.check_figure(of_runs.table()[name].draw)
 
 
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))
@@ -197,7 +237,102 @@ def undone(in_channels, classes):
     return network
 
 
+def summed(in_channels, channels, stride, norm):
+    """A projection that has a batch norm wherever it stands."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=stride), nn.BatchNorm2d(channels))
+
+
+class Whitened(nn.Module):
+    """The mean over all positions, less that over all images of the batch."""
+
+    def forward(self, x_NCHW):
+        pooled_NC = x_NCHW.mean((2, 3))
+        return pooled_NC - pooled_NC.mean(0)
+
+
+def spread_out(network, seed):
+    """Draws all weights one after the other, so that each depends on those before it."""
+    he(network, seed)
+    source = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.normal_(generator=source)
+
+
+def by_itself(network, seed):
+    """Draws from torch's own state."""
+    he(network, seed)
+    network.conv1.weight.data.normal_()
+
+
+def lazy(network, seed):
+    """Leaves the linear layer as it is."""
+    kept = network.linear.bias.clone()
+    he(network, seed)
+    network.linear.bias.data.copy_(kept)
+
+
+def stirring(network, seed):
+    """Sets torch's own state."""
+    torch.manual_seed(seed + 1)
+    he(network, seed)
+
+
+def measured(of, **more):
+    return Measure("mine", "what is mine", "%", True, of, **more)
+
+
+def drawn(*, title="", number=None, pyplot=False):
+    """A figure of one curve: with a title, too long a one or another one each time, in a window or not."""
+
+    def draw(records):
+        figure = matplotlib.pyplot.figure() if pyplot else Figure()
+        axes = figure.subplots()
+        axes.plot([row.lr for row in records[0].epochs])
+        axes.set_title(title if number is None else str(next(number)))
+        return figure
+
+    return draw
+
+
 BROKEN = [
+    (lambda: testing.check_shortcut(lambda i, o, s, _n: nn.Conv2d(i, o, 3, stride=s, bias=False)), "images of 7×7 become"),
+    (lambda: testing.check_shortcut(summed), "has a batch norm where its branch has one before"),
+    (lambda: testing.check_shortcut(lambda i, o, s, _n: None if (i, s) == (o, 1) else nn.Conv2d(i, o, 1, stride=s)),
+     "None at some places and a module at others"),
+    (lambda: testing.check_shortcut(lambda i, o, s, _n: nn.Conv2d(i, o, 1)), "at stride 2 images of 7×7 become 4×6×7×7"),
+    (lambda: testing.check_stem(lambda i, c: Stem(nn.Conv2d(i, c, 3, 2, 1), nn.Identity(), 1)), "at a stride of 1 images"),
+    (lambda: testing.check_stem(lambda _i, c: Stem(nn.Conv2d(3, c, 3, 1, 1), nn.Identity(), 1)), "to 4 channels it has"),
+    (lambda: testing.check_stem(lambda i, c: Stem(nn.Conv2d(i, c, 3, 1, 1), nn.Identity(), 1, "act_bn")), "none of bn_act"),
+    (lambda: testing.check_stem(lambda i, c: Stem(nn.Conv2d(i, c, 3, 1, 1), nn.Conv2d(c, c, 1), 1)), "has parameters"),
+    (lambda: testing.check_pooling(Whitened), "what an image becomes depends on its batch"),
+    (lambda: testing.check_pooling(lambda: nn.AvgPool2d(4)), "maps of 6 channels, 8×8, become 4×6×2×2"),
+    (lambda: testing.check_pooling(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Softmax(1))), "channels around it"),
+    (lambda: testing.check_pooling(lambda: nn.LPPool2d(2, 4)), "2.5 everywhere has another value"),
+    (lambda: testing.check_initialization(spread_out), "depends on how many layers"),
+    (lambda: testing.check_initialization(by_itself), "has different values for the same seed"),
+    (lambda: testing.check_initialization(lazy), "linear.bias is left without a value"),
+    (lambda: testing.check_initialization(stirring), "draws from torch's own state"),
+    (lambda: testing.check_initialization(lambda network, _seed: he(network, 0)), "another seed has the same weights"),
+    (lambda: testing.check_recipe(lambda: quick().changed({"data.root": "/mine"})), "sets data.root"),
+    (lambda: testing.check_recipe(lambda: quick().changed({"train.seed": 3})), "sets train.seed"),
+    (lambda: testing.check_recipe(lambda: quick().changed({"optim.schedule": "cosin"})), "InputError: optim.schedule"),
+    (lambda: testing.check_recipe(lambda: he2015().changed({"model.depth": 21})), "fails with InputError"),
+    (lambda: testing.check_recipe(lambda: {"model": "resnet20"}), "gives a dict, no RunConfig"),
+    (lambda: testing.check_recipe(partial(lambda turns: quick().changed({"optim.lr": next(turns)}),
+                                          itertools.count(1))), "different settings"),
+    (lambda: testing.check_measure(measured(lambda run: 100 * run.result.last.test.accuracy)), "fails with AttributeError"),
+    (lambda: testing.check_measure(measured(MEASURES["test_error"].of)), "names no measure of held-out ones"),
+    (lambda: testing.check_measure(measured(MEASURES["validation_error"].of, held_out="test_error")),
+     "a value without the test images"),
+    (lambda: testing.check_measure(measured(lambda run: len(run.epochs) or float("nan"))), "neither None nor a finite"),
+    (lambda: testing.check_measure(measured(lambda run: float(run.config.train.seed), exact=True)), "from seed to seed"),
+    (lambda: testing.check_measure(measured(lambda _run: None, held_out="validation")), "held_out is 'validation'"),
+    (lambda: testing.check_figure(drawn(title="much too long " * 20)), "goes beyond the picture"),
+    (lambda: testing.check_figure(drawn(number=itertools.count())), "another picture the second time"),
+    (lambda: testing.check_figure(drawn(pyplot=True)), "kept open as a window"),
+    (lambda: testing.check_figure(lambda _records: Figure()), "shows nothing"),
+    (lambda: testing.check_figure(lambda records: drawn()([records[0]]) if records[0].epochs else 1 / 0), "ZeroDivisionError"),
     (lambda: testing.check_activation(Gain), "has no parameters"),
     (lambda: testing.check_activation(lambda: nn.ReLU(inplace=True)), "it fails with RuntimeError: a leaf Variable"),
     (lambda: testing.check_launcher(lambda *_: None), "it fails with TypeError: 'NoneType'"),

@@ -61,22 +61,30 @@ WISHES = {
         said("show", "activations")
     """),
     "shortcut": Wish("models/shortcuts.py", '"always": Projection, ', '"all_projection": Projection', """
+        from residuum.models.shortcuts import SHORTCUTS
+        testing.check_shortcut(SHORTCUTS.bind("always"))
         testing.check_network(made(shortcut="always"), in_channels=1, image_size=(8, 8))
         listed("shortcuts", "always")
         trained("model.shortcut=always")
     """),
     "stem": Wish("models/stem.py", '"1x1": lambda i, c: Stem(nn.Conv2d(i, c, 1, bias=False), nn.Identity(), stride=1), ',
                  '"7x7": conv7x7', """
+        from residuum.models.stem import STEMS
+        testing.check_stem(STEMS.bind("1x1"))
         testing.check_network(made(stem="1x1"), in_channels=1, image_size=(8, 8))
         listed("stems", "1x1")
         trained("model.stem=1x1")
     """),
     "pooling": Wish("models/pooling.py", '"corner": lambda: average(window=2), ', '"max": maximum', """
+        from residuum.models.pooling import POOLINGS
+        testing.check_pooling(lambda: POOLINGS.build("max"))
         testing.check_network(made(pooling="max"), in_channels=1, image_size=(8, 8))
         listed("poolings", "corner")
         trained("model.pooling=corner")
     """),
     "initialisation": Wish("models/init.py", '"again": he, ', '"zero_gamma": zero_gamma', """
+        from residuum.models.init import INITS
+        testing.check_initialization(INITS.bind("again"))
         testing.check_network(made(init="again"), in_channels=1, image_size=(8, 8))
         listed("initialisations", "again")
         trained("model.init=again")
@@ -172,7 +180,7 @@ WISHES = {
     "data set": Wish("data/datasets/stripes.py", """
         import numpy as np
         from residuum.data.dataset import Dataset, Split
-        from residuum.data.datasets.source import Entry
+        from residuum.data.datasets.source import Entry, Spread
 
         def stripes(root):
             \'\'\'Stripes in either direction.\'\'\'
@@ -184,14 +192,14 @@ WISHES = {
                 return Split(images, labels)
             return Dataset.of("stripes", ("lying", "standing"), split(90), split(20))
 
-        ENTRY = Entry("stripes", stripes, no_download="they are drawn", published=(90, 30), spread={"test_error": 0.3},
+        ENTRY = Entry("stripes", stripes, no_download="they are drawn", published=(90, 30), spread={"test_error": Spread(0.3, 1)},
                       lies_at=lambda path: (path / "stripes").exists())
     """, "", """
         from residuum.data.datasets import DATASETS
         testing.check_dataset(DATASETS.bind("stripes"))
         listed("datasets", "stripes")
-        from residuum.analysis.power import PRIORS
-        assert PRIORS["stripes", "test_error"] == 0.3
+        from residuum.data.datasets import ENTRIES
+        assert ENTRIES["stripes"].spread["test_error"].sd == 0.3
         assert "20 test images, not the published 30" in said("data", "check", "stripes")
         assert "nothing to download for the images of 'stripes': they are drawn" in said("data", "fetch", "stripes", code=2)
         Path("here/stripes").mkdir(parents=True)
@@ -201,6 +209,8 @@ WISHES = {
     "recipe": Wish("recipes.py", '"mine": lambda: quick().changed({"train.epochs": 1, "model.depth": 8}),\n    ', '"quick": quick', """
         listed("recipes", "mine")
         said("show", "recipe", "mine")
+        from residuum.recipes import RECIPES
+        testing.check_recipe(RECIPES["mine"])
         said("train", "mine", "--set", "data.subset=60")
     """),
     "study": Wish("studies/mine.toml", """
@@ -218,6 +228,7 @@ WISHES = {
     "measure of a run": Wish("records/measures.py", 'Measure("updates", "updates of the run", "count", None, lambda record: '
                              'float(sum(1 for _ in record.epochs)), slow=True),\n    ', 'Measure("parameters"', """
         from residuum.records.measures import measure
+        testing.check_measure(measure("updates"))
         from residuum.records.record import read_record
         listed("measures", "updates")
         assert measure("updates").of(read_record(Path(trained()["folder"]))) == 1
@@ -242,6 +253,8 @@ WISHES = {
 
         OF_RUNS = OfRuns("rates", "the learning rate", draw)
     """, "", """
+        from residuum.report.figures import of_runs
+        testing.check_figure(of_runs.table()["rates"].draw)
         listed("figures", "rates")
         run = trained()
         said("draw", run["folder"], "--of", "rates")

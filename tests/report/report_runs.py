@@ -43,6 +43,7 @@ def planned(study: Study, *, scale: float = 1.0, settings: dict | None = None, e
 def leave(
     root: Path, run: PlannedRun, error: float, *, status: str = "finished", upto: int = 0, observed: bool = True,
     seconds: float = 60.0, drops: tuple[int, ...] = (6, 9), extra: dict | None = None,
+    facts: dict | None = None,
 ) -> None:  # fmt: skip
     """Leave the folder of a run that ended at this test error (%), or that diverged or stopped after `upto` epochs."""
     folder = root / run.folder
@@ -65,7 +66,7 @@ def leave(
     head = {"schema": 2, "id": run.id, "recipe": "he2015"}
     (folder / "config.json").write_text(json.dumps({**head, **run.config.model_dump(mode="json")}))
     (folder / "environment.json").write_text(json.dumps([{**ENVIRONMENT, **(extra or {})}]))
-    (folder / "data.json").write_text(json.dumps(DATA))
+    (folder / "data.json").write_text(json.dumps({**DATA, **(facts or {})}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
     result = {"status": status, "last": None, "selected": None, "diverged": None, "seconds": seconds,
               "parameters": 1000, "macs": 2000}  # fmt: skip

@@ -1,5 +1,6 @@
 """What a report says of what was promised: who claimed later, who read before, who stopped early, and what that does."""
 
+import html
 import re
 
 import pytest
@@ -76,6 +77,11 @@ def test_claims_that_came_later_or_were_changed_are_told_apart(tmp_path):
     assert all(row[0].endswith(" (exploratory)") for row in table.table.rows[1:])
     rests = table.table.columns.index("rests on")
     assert table.table.rows[2][rests].endswith("; exploratory: claimed after the first run")
+    # A notebook says the same beside the same verdicts.
+    notebook = re.findall(r"<tr>(.*?)</tr>", found._repr_html_())
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in notebook][1:4]
+    assert [row[0] for row in cells] == [row[0].partition(" ")[2] for row in table.table.rows]
+    assert [html.unescape(row[2]) for row in cells] == [row[rests] for row in table.table.rows]
     assert promised.EXPLORATORY in beside
     assert "Promised, but not claimed in this form: 1 claim, in the correction all the same." in beside
 

@@ -5,13 +5,15 @@ import re
 import pytest
 
 from residuum.conduct import planning
+from residuum.data.datasets import ENTRIES
+from residuum.records.facts import DataFacts, Normalized
 from residuum.registry import Choice
 from residuum.report import protocols
 from residuum.studies import parsing
 from residuum.studies.study import PROTOCOL, Protocol, Study
 
 OURS = Protocol(
-    validation=0, selection="last", epochs=164, batch=128, lr=0.1, weight_decay=1e-4,
+    images=50_000, test_images=10_000, validation=0, selection="last", epochs=164, batch=128, lr=0.1, weight_decay=1e-4,
     schedule={"name": "multistep", "milestones": [81 / 164, 122 / 164], "gamma": 0.1},
     optimizer={"name": "sgd", "momentum": 0.9, "nesterov": False, "dampening": 0.0},
     augment=[{"name": "pad_crop", "padding": 4, "mode": "zeros"}, {"name": "horizontal_flip", "p": 0.5}],
@@ -30,6 +32,9 @@ OURS = Protocol(
           "optimizer": "optimizer sgd (nesterov = true) there, sgd (nesterov = false) here"}),
         # Every key, and its forms.
         ({"validation": 5000}, {"validation": "5,000 of the training images held out there, none here"}),
+        ({"images": 50_000, "test_images": 10_000}, {}),
+        ({"images": 5_000}, {"images": "5,000 training images there, 50,000 here"}),
+        ({"test_images": 2_000}, {"test_images": "2,000 test images there, 10,000 here"}),
         ({"validation": 0.1}, {"validation": "10 % of the training images held out there, none here"}),
         ({"selection": "last"}, {}),
         ({"selection": "best-on-test"}, {"selection": "best epoch on the test set there, last epoch here"}),
@@ -90,7 +95,7 @@ def test_nothing_is_known_of_the_rest():
 
 def test_a_protocol_is_described_in_a_phrase():
     assert protocols.described(OURS) == (
-        "none of the training images held out, last epoch, 164 epochs, batch 128, rate 0.1, weight decay 1e-4, "
+        "50,000 training images, 10,000 test images, none of the training images held out, last epoch, 164 epochs, batch 128, rate 0.1, weight decay 1e-4, "
         "schedule multistep (milestones = 81 and 122, gamma = 0.1), "
         "optimizer sgd (momentum = 0.9, nesterov = false, dampening = 0), "
         "augmentation pad_crop (padding = 4, mode = zeros) + horizontal_flip (p = 0.5), "
@@ -101,6 +106,7 @@ def test_a_protocol_is_described_in_a_phrase():
 
 
 OTHER = {
+    "images": lambda value: value - 1, "test_images": lambda value: value + 1,
     "validation": lambda value: 0.3, "selection": lambda value: "best-on-test", "epochs": lambda value: value + 1,
     "batch": lambda value: value + 1, "lr": lambda value: 2 * value, "weight_decay": lambda value: 2 * value + 1e-5,
     "schedule": lambda value: Choice(name="one_cycle"), "optimizer": lambda value: Choice(name="rmsprop"),
@@ -109,11 +115,18 @@ OTHER = {
 """Another value of each key, of which no study makes use."""
 
 
+def facts(**changes):
+    """What a run on all of CIFAR-10 records of its data, 5,000 images held out."""
+    return DataFacts(**{"dataset": "cifar10", "fingerprint": "f", "shape": (3, 32, 32), "train": 45_000,
+                        "validation": 5_000, "test": 10_000, "normalization": Normalized("affine", (), ()),
+                        **changes})  # fmt: skip
+
+
 @pytest.mark.parametrize("name", parsing.names())
 def test_our_own_protocol_makes_no_difference_and_each_changed_key_exactly_its_own(name):
     assert set(OTHER) == set(PROTOCOL)
     for arm in parsing.read(name).arms():
-        ours = protocols.of_run(arm.config, "test_error")
+        ours = protocols.of_run(arm.config, "test_error", facts())
         assert set(ours.known) == set(PROTOCOL)
         assert protocols.differences(ours, ours) == {}
         for key, other in OTHER.items():
@@ -148,3 +161,43 @@ def test_what_one_number_says_stands_over_what_its_source_says():
     assert first.protocol == "a paper; its table"
     assert second.known == {}
     assert Study(**study.model_dump(mode="json")) == study
+
+
+def test_a_share_and_a_count_of_the_images_in_use_are_held_against_each_other():
+    config = parsing.read("degradation").arms()[0].config.changed({"data.validation": 0.1})
+    theirs = Protocol(validation=5_000)
+    assert protocols.differences(theirs, protocols.of_run(config, "test_error", facts())) == {}
+    fewer = protocols.of_run(config, "test_error", facts(train=900, validation=100))
+    assert set(protocols.differences(theirs, fewer)) == {"validation"}
+
+
+def test_of_images_nothing_is_said_before_a_run_has_counted_them():
+    ours = protocols.of_run(parsing.read("degradation").arms()[0].config, "test_error")
+    assert protocols.differences(Protocol(images=1, test_images=1, batch=128), ours) == {}
+
+
+@pytest.mark.parametrize("dataset", sorted(ENTRIES))
+def test_a_number_of_which_no_count_is_told_is_of_all_published_images(dataset):
+    full = protocols.of_all_images(Protocol(batch=64), dataset)
+    counts = ENTRIES[dataset].published
+    assert (full.images, full.test_images) == (counts or (None, None))
+    told = Protocol(images=1_000)
+    assert protocols.of_all_images(told, dataset) == told
+    assert protocols.unknown(protocols.of_all_images(Protocol(), dataset)) == "unknown there: how it was made"
+
+
+@pytest.mark.parametrize(
+    ("encodings", "dataset", "expected"),
+    [
+        (None, "cifar10", ""),  # recorded before that was: nothing is guessed
+        ((), "cifar10", ""),
+        (("PNG",), "cifar10", ""),
+        (("JPEG",), "cifar10", "JPEG copy of the images"),
+        (("JPEG", "PNG"), "cifar100", "JPEG copy of some images"),
+        (("GIF", "JPEG", "WEBP"), "mnist", "GIF and JPEG and WEBP copy of the images"),
+        (("JPEG",), "folder", ""),  # one's own images are what they are
+        (("JPEG",), "somebody's", ""),
+    ],
+)
+def test_a_copy_in_a_lossy_format_is_told_by_what_the_record_says(encodings, dataset, expected):
+    assert protocols.altered(facts(dataset=dataset, encodings=encodings)) == expected

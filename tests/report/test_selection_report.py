@@ -93,6 +93,27 @@ def test_nothing_else_in_the_report_is_of_the_test_set(tmp_path):
     assert all(row.test is None for record in found.records.values() for row in record.epochs)
 
 
+@pytest.mark.parametrize("at_chance", ["test", "validation"])
+def test_whether_a_run_trained_is_judged_by_the_same_images_in_every_table(tmp_path, at_chance):
+    """One run of the chosen arm is at chance on the images of one split and beyond it on those of the other."""
+    study(tmp_path)
+    plan = plans.read(plans.find("twins", tmp_path))
+    lost = next(run for run in plan.runs if (run.arm, run.seed) == ("resnet110", 1))
+    path = tmp_path / lost.folder / "result.json"
+    result = json.loads(path.read_text())
+    result["last"][at_chance]["accuracy"] = 0.1
+    path.write_text(json.dumps(result))
+    found = read(plan, tmp_path)
+    (arms,) = (one for one in found.summaries["validation_error"] if one.arm == "resnet110")
+    trained = {one.seed: one.trained for one in arms.values}
+    assert trained == {0: True, 1: at_chance == "test", 2: True}
+    assert {one.seed: one.trained for one in found.selection.test.errors["resnet110"].values} == trained
+    (failed,) = (one.failed for one in found.failures if one.arm == "resnet110")
+    assert failed == (at_chance == "validation")
+    assert ("did not train" in found.selection.test.comparison.note) == bool(failed)
+    assert (found.selection.test.comparison.low is None) == bool(failed)
+
+
 def test_a_published_test_error_beside_held_out_images_is_said_to_be_one(tmp_path):
     found = study(tmp_path, made=None)
     (row,) = tables.published(found).rows

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layer_records import layers
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from report_runs import DEPTHS, ERRORS, depths, finished, leave, planned, read
 from scipy import stats
@@ -216,7 +218,7 @@ def test_an_arm_that_diverged_at_once_is_in_the_legend_with_a_cross_at_the_top(t
     assert [panel.at_once for panel in data.rows[0]] == [("plain56", "plain110")] * 2
     figure = study_curves.draw(data)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[-3:-1] == ["plain56 (diverged at once)", "plain110 (diverged at once)"]
+    assert labels[-3:-1] == ["plain56\n(diverged at once)", "plain110\n(diverged at once)"]
     colours = {arm: look.colour for arm, look in zip(DEPTHS, style.arms(6), strict=True)}
     figure.draw_without_rendering()
     for axes in figure.axes:
@@ -234,6 +236,91 @@ def test_an_arm_that_diverged_at_once_is_in_the_legend_with_a_cross_at_the_top(t
     texts = [text.get_text() for text in arm_history.draw(histories).axes[0].texts]
     assert texts.count("diverged at once") == 2
     assert texts.count("epoch") == 6
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("number", [4, 12])
+def test_of_an_arm_that_diverged_the_legend_says_so_whole(tmp_path, number, narrow):
+    names = [f"{'a very long name of an arm ' * (at % 3)}{at}" for at in range(number)]
+    arms = [{"name": name, "set": {"optim.lr": 0.01 * at + 0.01}} for at, name in enumerate(names)]
+    plan = planned(depths(axes={}, arms=arms, compare={"baseline": "0"}, claims=[], published=[]))
+    for run in plan.runs:
+        gone = run.arm in names[-2:]
+        leave(tmp_path, run, 9.0, status="diverged" if gone else "finished")
+        if gone:
+            (tmp_path / run.folder / "metrics.jsonl").unlink()
+    found = read(plan, tmp_path)
+    curves = study_curves.draw(study_curves.data(found, study_curves.of_arms(found)), narrow=narrow)
+    legends = [*curves.legends, *(one for axes in curves.axes if (one := axes.get_legend()))]
+    told = [text.get_text() for legend in legends for text in legend.get_texts() if "diverged" in text.get_text()]
+    assert len(told) == 2
+    assert all(text.endswith("\n(diverged at once)") for text in told)
+    cost = scatter.draw(scatter.data(found), narrow=narrow)
+    words = [text.get_text() for text in cost.findobj(Text)]
+    assert len([word for word in words if word.endswith("(diverged)")]) == 2
+
+
+def test_an_arm_that_diverged_has_a_cross_where_it_has_no_number(tmp_path):
+    """Differences: at the edge, on the side of the worse; of its baseline on the other. Cost: at the lower edge."""
+    plan = planned(depths())
+    for run in plan.runs:
+        gone = run.arm == "plain110" or (run.arm == "plain56" and run.seed == 0)
+        seconds = 60 + 5 * ERRORS[run.arm]
+        status = "diverged" if gone else "finished"
+        leave(tmp_path, run, ERRORS[run.arm], status=status, upto=2 if gone else 0, seconds=seconds)
+    found = read(plan, tmp_path)
+    for measured, side in (("test_error", 1), ("test_accuracy", -1)):
+        compare = plan.study.compare.model_copy(update={"measure": measured})
+        results_ = read(replace(plan, study=plan.study.model_copy(update={"compare": compare})), tmp_path)
+        data = differences.data(results_)
+        rows = {(row.arm, row.baseline): row for row in data.rows}
+        assert {(one.arm, one.baseline) for one in results_.comparisons} == {*rows}
+        gone, other = rows["plain110", "resnet20"], rows["resnet110", "plain110"]
+        assert (gone.mean, gone.lost) == (None, "3 of 3 diverged")
+        assert (other.mean, other.lost) == (None, "of the baseline 3 of 3 diverged")
+        assert rows["plain56", "resnet20"].lost == "1 of 3 diverged"
+        assert rows["plain20", "resnet20"].lost == ""
+        ends = {1: data.extent.high, -1: data.extent.low}
+        assert (data.edge(gone), data.edge(other)) == (ends[side], ends[-side])
+        crosses = [line for line in differences.draw(data).axes[0].lines if line.get_marker() == "x"]
+        assert [line.get_xdata()[0] for line in crosses] == [data.edge(gone), data.edge(other)]
+    cost = scatter.data(found)
+    assert [panel.lost for panel in cost.panels] == [(("plain110", 0.3),), ()]
+    figure = scatter.draw(cost)
+    figure.draw_without_rendering()
+    (cross,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    low, high = figure.axes[0].get_ylim()
+    assert low < cross.get_ydata()[0] < high
+    assert not [line for line in figure.axes[1].lines if line.get_marker() == "x"]
+    assert "plain110 (diverged)" in [text.get_text() for text in figure.axes[0].texts]
+    blocks = [block for section in sections(found) for block in section.blocks]
+    texts = {block.name: block.caption for block in blocks if isinstance(block, Picture)}
+    assert "A cross at the edge: no number, since all runs of an arm diverged" in texts["differences"]
+    assert "A cross at the lower edge: plain110 diverged in every run." in texts["cost"]
+
+
+def test_where_nothing_diverged_no_figure_speaks_of_it(whole):
+    _, found = whole
+    texts = [block.caption for section in sections(found) for block in section.blocks if isinstance(block, Picture)]
+    assert not [text for text in texts if "A cross at" in text]
+    assert {row.lost for row in differences.data(found).rows} == {""}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_titles_of_histories_never_touch(seed):
+    """Names of any letters, cut until two frames beside each other have room for their titles."""
+    random_ = np.random.default_rng(seed)
+    letters = list("abcdeilmnorstw MWGOXΑΩ0123456789=,./%@_-−×…")
+    with style.styled():
+        figure = Figure()
+        canvas = FigureCanvasAgg(figure)
+        for inches in (1.5, 1.9):
+            for _ in range(12):
+                name = "".join(random_.choice(letters, random_.integers(1, 60)))
+                text = figure.text(0, 0, style.literal(style.fitted(name, inches)), fontsize=9)
+                width = text.get_window_extent(canvas.get_renderer()).width / figure.dpi
+                assert width <= inches + 0.05, name
+                assert len(style.fitted(name, inches)) == len(name) or width > inches / 2
 
 
 def test_an_arm_is_lost_at_once_only_if_no_run_of_it_has_an_epoch(tmp_path):
@@ -637,7 +724,7 @@ def test_the_table_of_runs_lists_every_run(whole):
         ({"schedule": {"name": "multistep", "gamma": 0.1}}, {"optim.schedule.gamma": 0.2},
          ["schedule multistep (gamma = 0.1) there, multistep (gamma = 0.2) here"]),
         ({"lr": 0.05}, {"optim.lr": 0.05}, []),
-        ({}, {"data.root": "/secret/place/cifar10-JPEG/"}, ["JPEG copy of the images here (cifar10-JPEG)"]),
+        ({}, {"data.root": "/secret/place/cifar10-JPEG/"}, []),  # a name is no fact
         ({"measure": "parameters", "batch": 64}, {}, []),  # a count has no protocol
         ({"measure": "parameters"}, {"optim.lr": 0.05}, ["optim.lr = 0.05 here"]),
     ],
@@ -658,6 +745,33 @@ def test_a_share_and_a_count_of_the_same_images_are_alike_where_a_run_says_how_m
     same, other = (tables.protocol_differences(found, one)[:-1] for one in found.plan.study.published)
     assert same == []
     assert other == ["20 % of the training images held out there, 5,000 here"]
+
+
+@pytest.mark.parametrize(
+    ("published", "changes", "facts", "expected"),
+    [
+        ({}, {}, {}, []),  # 45,000 and 5,000 held out: all that are published
+        ({}, {}, {"train": 8000, "validation": 0, "test": 2000},
+         ["50,000 training images there, 8,000 here", "10,000 test images there, 2,000 here"]),
+        ({}, {"data.subset": 5000}, {"train": 5000, "validation": 0}, ["50,000 training images there, 5,000 here"]),
+        ({"images": 5000}, {"data.subset": 5000}, {"train": 5000, "validation": 0}, []),
+        ({"images": 8000, "test_images": 2000}, {}, {"train": 8000, "validation": 0, "test": 2000}, []),
+        ({}, {"data.dataset": "mnist"}, {"train": 60000, "validation": 0}, ["data.dataset = mnist here"]),
+        ({}, {}, {"encodings": ["JPEG"]}, ["JPEG copy of the images here"]),
+        ({}, {}, {"encodings": []}, []),
+        ({"measure": "parameters"}, {}, {"train": 8000, "encodings": ["JPEG"]}, []),
+    ],
+)  # fmt: skip
+def test_images_are_compared_with_those_of_the_source_by_what_runs_have_recorded(
+    tmp_path, published, changes, facts, expected
+):
+    plan = planned(depths(published=[{"source": "S", "arm": "resnet20", "value": 1, **published}]), settings=changes)
+    leave(tmp_path, next(run for run in plan.runs if run.arm == "resnet20"), 8.0, facts=facts)
+    found = read(plan, tmp_path)
+    told = tables.protocol_differences(found, found.plan.study.published[0])
+    assert [text for text in told if not text.startswith("unknown there: ")] == expected
+    (said,) = study_page._data(found)
+    assert said.endswith(" test images, stored as JPEG" if facts.get("encodings") else " test images")
 
 
 def test_a_difference_in_every_row_is_said_once_in_the_caption(tmp_path, page):
@@ -1058,6 +1172,9 @@ def test_looks_and_images_are_told(whole, page):
         ("1 of 4", "2", "0.0010", "0.0010", "none yet"),
         ("2 of 4", "3", "0.0200", "0.0210", "✓ supported: Plain gets worse."),
     )
+    claim = found.verdicts[0].claim.model_copy(update={"text": "Plain gets worse."})
+    late = replace(said, verdicts=(replace(found.verdicts[0], claim=claim, exploratory="claimed later"),))
+    assert tables.looks(late).rows[1][-1] == "✓ supported (exploratory): Plain gets worse."
     assert tables.images(said).rows == (
         ("plain20", "resnet20", "1", "30", "10", "900", "60", "−2.00", "−3.25 to −0.75", "0.033"),
     )  # fmt: skip

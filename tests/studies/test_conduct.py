@@ -738,6 +738,10 @@ def test_plan_and_power_say_what_is_promised(tmp_path, capsys, monkeypatch):
         "What 3 to 12 seeds over 4 looks show with a probability of 80 %, after Holm's correction for 5 claims" in said
     )
     assert "nothing is known of its spread before there are runs" in said
+    assert "take 4 seeds: counts decide then" not in said  # twelve seeds, at the last look, are enough
+    assert main(["study", "plan", "quickstart", *where]) == 0
+    text = "If an arm never trains, 5 claims that normal runs would decide take 4 seeds: counts decide then, and 3 are"
+    assert text in capsys.readouterr().out
     assert main(["study", "plan", "quickstart", "--seeds", "2", *where]) == 0
     assert "2 seeds per arm cannot support a claim: a verdict needs 3" in capsys.readouterr().out
     assert main(["study", "power", "quickstart", "--difference", "0.3", "--sd", "0.23", *where]) == 0

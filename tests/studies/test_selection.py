@@ -73,7 +73,11 @@ def test_a_study_chooses_and_reads_once_end_to_end(tmp_path, capsys):
     assert main(["study", "show", str(path)]) == 0
     assert "selects an arm by validation error; the test set stays unread" in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    shown, lines = capsys.readouterr(), []
+    for line in shown.err.splitlines():
+        lines += [line.partition(":")[0]] if "test set" in line else []
+    assert sorted(lines) == [f"lr={rate}, seed {seed}" for rate in (0.02, 0.1) for seed in (0, 1, 2)]  # each once
+    said = json.loads(shown.out.splitlines()[-1])
     plan = plans.read(plans.find("rates", tmp_path / "runs"))
     errors = {}
     for run in plan.runs:

@@ -15,6 +15,7 @@ from residuum.analysis.failures import (
     WorstRanks,
     clopper_pearson,
     count,
+    fewest,
     said,
     scored,
     some_did_not_train,
@@ -106,9 +107,8 @@ def verdicts(
     found = [_evidence(claim, values, paired) for claim in claims]
     # A claim that cannot be judged yet counts as one: what is decided now must stand when its runs are there.
     ones = [*(1.0 if one.obstacle else one.p for one in found), *[1.0] * dropped]
-    tested = sum(p is not None for p in ones)
     corrections = zip(found, holm(ones), holm_factors(ones), strict=False)
-    return tuple(_verdict(one, p, factor or 1.0, tested, level) for one, p, factor in corrections)
+    return tuple(_verdict(one, p, factor or 1.0, ones, level) for one, p, factor in corrections)
 
 
 def _evidence(claim: Claim, values: Callable[[str, str], Summary], paired: bool) -> _Evidence:
@@ -188,9 +188,9 @@ def _permuted(claim: Claim, sides: Sequence[Summary], differences: Sequence[floa
 
     if claim.operator != "=":
         return against(_bound(claim))
-    ends = against(-claim.margin), against(claim.margin)
+    ends = against(-claim.reach), against(claim.reach)
     found = difference(*sides, paired=paired).mean if len(sides) == 2 else sum(differences) / len(differences)
-    return max(ends) if abs(found or 0.0) <= claim.margin else min(ends)
+    return max(ends) if abs(found or 0.0) <= claim.reach else min(ends)
 
 
 def _obstacle(sides: Sequence[Summary], *, worst: bool) -> str:
@@ -227,20 +227,20 @@ def _exact(sides: Sequence[Summary]) -> bool:
 
 def _bound(claim: Claim) -> float:
     """What left - right is compared with where a claim has a direction."""
-    return -claim.margin if claim.operator == "<" else claim.margin
+    return -claim.reach if claim.operator == "<" else claim.reach
 
 
 def _holds(claim: Claim, mean: float) -> bool:
     if claim.operator == "=":
-        return abs(mean) <= claim.margin
+        return abs(mean) <= claim.reach
     return mean < _bound(claim) if claim.operator == "<" else mean > _bound(claim)
 
 
 def _tails(claim: Claim, judge: Judge) -> tuple[float, float]:
     """The p-values, each two-sided, at which a claim would be supported and contradicted."""
     if claim.operator == "=":
-        within = 2 * max(judge.above(-claim.margin), judge.below(claim.margin))
-        return min(1.0, within), min(1.0, 2 * min(judge.above(claim.margin), judge.below(-claim.margin)))
+        within = 2 * max(judge.above(-claim.reach), judge.below(claim.reach))
+        return min(1.0, within), min(1.0, 2 * min(judge.above(claim.reach), judge.below(-claim.reach)))
     above, below = min(1.0, 2 * judge.above(_bound(claim))), min(1.0, 2 * judge.below(_bound(claim)))
     return (below, above) if claim.operator == "<" else (above, below)
 
@@ -250,7 +250,9 @@ def _p(claim: Claim, judge: Judge) -> float:
     return min(_tails(claim, judge))
 
 
-def _verdict(found: _Evidence, p_holm: float | None, factor: float, tested: int, level: float) -> Verdict:
+def _verdict(
+    found: _Evidence, p_holm: float | None, factor: float, ones: Sequence[float | None], level: float
+) -> Verdict:
     claim, mean, judge = found.claim, found.mean, found.judge
     t = judge if isinstance(judge, Estimate) else None
     low, high = _interval(found, LEVEL) if t else (None, None)
@@ -274,7 +276,9 @@ def _verdict(found: _Evidence, p_holm: float | None, factor: float, tested: int,
         if word == "undecided" and p_holm < 1 - level:
             reason += ": most runs lie on one side and the mean, with those that did not train, on the other"
         elif word == "undecided":
-            reason += _why_undecided(found, found.p, p_holm, tested, level)
+            tested = [one for one in ones if one is not None]
+            left = sum(one >= found.p for one in tested)
+            reason += _why_undecided(found, found.p, p_holm, len(tested), left, level)
     return Verdict(
         claim=claim, verdict=word, n=found.n, low=low, in_percent=found.in_percent,
         difference=percent(mean) if found.in_percent and mean is not None else mean, high=high, p=found.p,
@@ -323,16 +327,31 @@ def _numbers(found: _Evidence) -> str:
     return f"{what} {mean}{unit}, {100 * LEVEL:.4g} % interval {left} to {to}, {found.counted}"
 
 
-def _why_undecided(found: _Evidence, p: float, p_holm: float, tested: int, level: float) -> str:
+def _why_undecided(found: _Evidence, p: float, p_holm: float, tested: int, left: int, level: float) -> str:
+    """Why a test decides nothing: `left` of the `tested` claims have no smaller p, itself included.
+
+    However the runs had ended, Holm's correction would have multiplied p by `left` at least.
+    """
     claim = found.claim
-    if p < 1 - level:
+    judge, alpha = found.judge, 1 - level
+    if judge is not None and not isinstance(judge, Estimate):
+        null = _bound(claim)
+        if judge.least(null) * left >= alpha:
+            number = fewest(lambda n: judge.least(null, n), alpha / tested)
+            of = f" for one of {tested} claims (p = {p_holm:.2g} after Holm's correction)" if tested > 1 else ""
+            each = " of each arm" if isinstance(claim.right, str) else ""
+            return (
+                f": no outcome of {found.counted} decides it{of}; with {tally(number, 'run')}{each} it can be decided"
+            )
+    if p < alpha:
         return f": not beyond chance for one of {tested} claims (p = {p_holm:.2g} after Holm's correction)"
-    if not isinstance(found.judge, Estimate):
+    if not isinstance(judge, Estimate):
         return f": not beyond chance for {found.counted}"
     if level > LEVEL and p < 1 - LEVEL:
         return f": not beyond chance at this look (p = {p:.2g})"
     if claim.operator == "=":
-        return f": neither within nor outside ± {claim.margin:g}"
+        within = f"± {claim.margin:g}" if claim.factor is None else f"a factor of {claim.factor:g}"
+        return f": neither within nor outside {within}"
     number = isinstance(claim.right, float) and not found.in_percent
     bound = claim.right + _bound(claim) if number and isinstance(claim.right, float) else _bound(claim)
-    return f": {bound + 0.0:g} is not excluded"
+    return f": {bound + 0.0:g} is not excluded" if claim.factor is None else f": {percent(bound):.3g} % is not excluded"

@@ -5,7 +5,7 @@ left out, they would make their arm better than it is, and as numbers among othe
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
@@ -105,6 +105,29 @@ def boschloo(failed: int, n: int, other_failed: int, other_n: int) -> float:
     return min(1.0, float(found.max()))
 
 
+def least_by_counts(n: int, other_n: int) -> float:
+    """The smallest two-sided p that Boschloo's test can give: all of one arm's runs fail, and none of the other's.
+
+    No test that keeps its level can give less: two arms of which the same share of runs fails, n / (n + other_n), come
+    out like that, and the other way round, in so many studies.
+    """
+    share = n / (n + other_n)
+    return min(1.0, float(2 * share**n * (1 - share) ** other_n))
+
+
+def least_by_signs(n: int) -> float:
+    """The smallest two-sided p of the sign test: all runs on one side."""
+    return min(1.0, 2 * 0.5**n)
+
+
+def fewest(least: Callable[[int], float], alpha: float) -> int:
+    """The fewest runs of each arm of which some outcome has a p below `alpha`, `least` being the smallest of n runs."""
+    n = 1
+    while least(n) >= alpha:
+        n += 1
+    return n
+
+
 def _fisher(n: int, other_n: int) -> np.ndarray[Any, Any]:
     """Fisher's one-sided p of every table: rows are failures of the first arm, columns those of the other."""
     rows, columns = np.arange(n + 1)[:, None], np.arange(other_n + 1)[None, :]
@@ -194,6 +217,11 @@ class WorstRanks:
         """The median of all differences between a run of the first and one of the second (Hodges and Lehmann 1963)."""
         return median(0.0 if one == two else one - two for one in self.first for two in self.second)
 
+    def least(self, null: float = 0.0, n: int = 0) -> float:
+        """The smallest p that any outcome of so many runs has, or of n runs of each arm that fail as often as these."""
+        sizes = (n, n) if n else (len(self.first), len(self.second))
+        return least_by_counts(*sizes) if self._worse(null) else min(1.0, 2 / math.comb(sum(sizes), sizes[0]))
+
     def _tails(self, null: float) -> tuple[float, float]:
         worse = self._worse(null)
         if not worse:
@@ -235,6 +263,10 @@ class Signs:
     def p(self, null: float = 0.0) -> float:
         """The two-sided p of "the median is not `null`"."""
         return min(1.0, 2 * min(self.above(null), self.below(null)))
+
+    def least(self, _null: float = 0.0, n: int = 0) -> float:
+        """The smallest p that any outcome of so many runs has, or of n runs."""
+        return least_by_signs(n or len(self.values))
 
     @property
     def mean(self) -> float:
@@ -281,6 +313,13 @@ class Rates:
         if self.other_n:
             return boschloo(self.other_trained, self.other_n, self.trained, self.n)
         return float(bdtr(self.trained, self.n, min(1.0, max(0.0, self.share + null))))
+
+    def least(self, null: float = 0.0, n: int = 0) -> float:
+        """The smallest p that any outcome of so many runs has, or of n runs of each arm."""
+        if self.other_n:
+            return least_by_counts(n or self.n, n or self.other_n)
+        ends = (Rates(trained, n or self.n, share=self.share) for trained in (0, n or self.n))
+        return min(1.0, *(2 * tail for one in ends for tail in (one.above(null), one.below(null))))
 
     @property
     def middle(self) -> float:

@@ -1,7 +1,7 @@
 """Power: what a number of seeds can show of a claim, how many a difference takes, how error is spent over looks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from scipy.special import chdtri, nctdtr, stdtr, stdtrit
 
-from residuum.analysis.aggregate import in_logarithms, percent
+from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.claims import LEAST
 from residuum.analysis.compare import difference
 from residuum.analysis.estimate import LEVEL, deviation
-from residuum.analysis.failures import some_did_not_train
+from residuum.analysis.failures import Rates, fewest, least_by_counts, least_by_signs, said, some_did_not_train
 from residuum.analysis.results import Results
+from residuum.config import RunConfig
 from residuum.data.datasets import ENTRIES
+from residuum.data.datasets.source import Entry
 from residuum.errors import InputError
 from residuum.records.measures import measure
+from residuum.studies.plan import Plan
 from residuum.studies.study import Claim
-
-PRIORS = {(name, measure): sd for name, entry in ENTRIES.items() for measure, sd in entry.spread.items()}
-"""Seed-to-seed standard deviations of an arm, in points, assumed before there are runs; none for anything else."""
 
 POWER = 0.8
 """Probability with which a difference is to be seen that is called detectable."""
@@ -48,6 +48,9 @@ class Promise:
         together: the same if all claims of the study lie as far beyond theirs.
         equal: of a claim `A = B`, the probability of "supported" if there is no difference at all.
         ratio: unpaired, the other arm's standard deviation over `spread`.
+        by_counts: it is judged by how many runs train, or by ranks since some did not: no spread promises anything.
+        fewest: the seeds from which on runs that do not train can decide it at the first step of Holm's correction: all
+            of one arm and none of the other; None of a measure that says nothing of such runs.
     """
 
     claim: Claim
@@ -58,6 +61,8 @@ class Promise:
     together: float | None
     equal: float | None
     ratio: float = 1.0
+    by_counts: bool = False
+    fewest: int | None = None
 
     def points(self, sds: float | None, *, highest: bool = False) -> float | None:
         """So many standard deviations as a difference in the unit of the measure, of times in percent."""
@@ -75,7 +80,7 @@ def claims_of(results: Results) -> tuple[Claim, ...]:
     """The claims of a study that chance decides; of one without any, its comparisons as if they were claims."""
     study = results.plan.study
     if study.claims:
-        return tuple(one for one in study.claims if measure(one.measure).unit != "count")
+        return tuple(one for one in study.claims if not measure(one.measure).exact)
     pairs = ((one.arm, one.baseline, one.measure) for one in results.comparisons)
     return tuple(Claim(text=f"{arm} and {baseline}", expect=f"{arm} > {baseline}", measure=name)
                  for arm, baseline, name in pairs)  # fmt: skip
@@ -86,12 +91,18 @@ def promises(
 ) -> tuple[Promise, ...]:
     """What each claim of a study can be shown with so many seeds at its looks, and at their shares of the error.
 
-    The standard deviation is `sd`, or that of the claim's own runs as far as they go, or of earlier ones of its kind
-    (`PRIORS`), never one of other arms or measures. Simulated with normal runs that all train, at the same draws.
+    The standard deviation is `sd`, or that of the claim's own runs as far as they go, or of earlier ones of its kind,
+    data and length (`Entry.spread`), never one of other arms or measures. Simulated with normal runs that all train, at
+    the same draws; of a claim that counts of runs decide, whatever `sd` says, there is no such promise.
     """
     claims, paired = claims_of(results), results.plan.study.compare.pair_by != "none"
     made = []
     for claim in claims:
+        least = _least(claim)
+        number = None if least is None else fewest(least, max(levels) / len(claims))
+        if why := _by_counts(results, claim):
+            made.append(Promise(claim, None, None, why, None, None, None, by_counts=True, fewest=number))
+            continue
         found, df, ratio, source = _spread(results, claim, paired) if sd is None else (sd, 0, 1.0, "given")
         one_sample = paired or not isinstance(claim.right, str)
         test = Trial(tuple(sizes), tuple(levels), len(claims), one_sample, ratio)
@@ -99,20 +110,45 @@ def promises(
         if claim.operator != "=":
             alone, together = detectable_sds(test), detectable_sds(test, together=True)
         elif found:
-            equal = supported(test, margin=claim.margin / found)
+            equal = supported(test, margin=claim.reach / found)
         highest = found * math.sqrt(df / float(chdtri(df, LEVEL))) if found and df else None
-        made.append(Promise(claim, found, highest, source, alone, together, equal, ratio))
+        made.append(Promise(claim, found, highest, source, alone, together, equal, ratio, fewest=number))
     return tuple(made)
+
+
+def _least(claim: Claim) -> Callable[[int], float] | None:
+    """The smallest p that so many runs can give a claim if one arm never trains; None where such runs say nothing."""
+    if measure(claim.measure).untrained != "worst":
+        return None
+    if isinstance(claim.right, str):
+        return lambda n: least_by_counts(n, n)
+    if claim.measure != "trained":
+        return least_by_signs
+    share, null = claim.right, -claim.margin if claim.operator == "<" else claim.margin
+    return lambda n: Rates(0, n, share=share).least(null)
+
+
+def _by_counts(results: Results, claim: Claim) -> str:
+    """Why a claim is judged by how many runs train, or by ranks, and by no t test; empty where one will judge it."""
+    if claim.measure == "trained":
+        return "it is about how many runs train"
+    # Runs that all diverged have no value of anything else, and are known all the same.
+    sides = _sides(results, claim) or _sides(results, claim, "trained")
+    lost = measure(claim.measure).untrained != "as any" and some_did_not_train(sides)
+    return f"{said(sides)}, which no spread describes" if lost else ""
+
+
+def _sides(results: Results, claim: Claim, name: str = "") -> list[Summary]:
+    """The summaries of a claim's arms, of its measure or of one by name, as far as there are any."""
+    summaries = {one.arm: one for one in results.summaries.get(name or claim.measure, ())}
+    names = [claim.left, *([claim.right] if isinstance(claim.right, str) else [])]
+    return [summaries[name] for name in names if name in summaries]
 
 
 def _spread(results: Results, claim: Claim, paired: bool) -> tuple[float | None, int, float, str]:
     """The spread behind a claim, its degrees of freedom, unpaired the ratio of the arms' spreads, and the source."""
-    summaries = {one.arm: one for one in results.summaries.get(claim.measure, ())}
-    names = [claim.left, *([claim.right] if isinstance(claim.right, str) else [])]
-    sides = [summaries[name] for name in names if name in summaries]
-    if some_did_not_train(sides):
-        return None, 0, 1.0, "some of its runs did not train, which no spread describes"
-    if len(sides) == len(names):
+    sides, both = _sides(results, claim), isinstance(claim.right, str)
+    if len(sides) == 1 + both:
         sides = (in_logarithms(sides) if _in_logarithms(claim) else None) or sides
         runs = f"of {min(one.n for one in sides)} {'pairs' if paired and len(sides) == 2 else 'runs'} so far"
         if len(sides) == 1 and sides[0].n > 1:
@@ -123,13 +159,34 @@ def _spread(results: Results, claim: Claim, paired: bool) -> tuple[float | None,
             first, second = (deviation(one.numbers) for one in sides)
             if first and second:
                 return first, sides[0].n - 1, second / first, runs
-    datasets = {run.config.data.dataset.name for run in results.plan.runs}
-    prior = PRIORS.get((min(datasets), claim.measure)) if len(datasets) == 1 else None
-    if prior is None:
-        return None, 0, 1.0, "nothing is known of its spread before there are runs"
-    both = paired and len(names) == 2
-    source = f"from {prior} an arm, as repeats of ResNets near 94 % show; no runs yet"
-    return prior * 2**0.5 if both else prior, 0, 1.0, source
+    prior, source = _prior(results.plan, claim)
+    return (prior * 2**0.5 if prior and paired and both else prior), 0, 1.0, source
+
+
+def _prior(plan: Plan, claim: Claim) -> tuple[float | None, str]:
+    """The spread between seeds of an arm that is known before there are runs, or that there is none, and why."""
+    datasets = {run.config.data.dataset.name for run in plan.runs}
+    entry = ENTRIES[min(datasets)] if len(datasets) == 1 and datasets <= {*ENTRIES} else None
+    known = entry.spread.get(claim.measure) if entry else None
+    if entry is None or known is None:
+        return None, "nothing is known of its spread before there are runs"
+    names = {claim.left, claim.right}
+    configs = {run.arm: run.config for run in plan.runs if run.arm in names}
+    short = min(config.train.epochs for config in configs.values()) < known.epochs
+    if short or not all(_has_all_images(plan, arm, config, entry) for arm, config in configs.items()):
+        what = f"{known.epochs} epochs or more of all images of {entry.name}"
+        return None, f"nothing is known of its spread before there are runs: {known.sd} an arm is known of {what}"
+    return known.sd, f"from {known.sd} an arm, as repeats of ResNets near 94 % show; no runs yet"
+
+
+def _has_all_images(plan: Plan, arm: str, config: RunConfig, entry: Entry) -> bool:
+    """Whether an arm trains on all that its data set is published with, less what it holds out."""
+    if entry.published is None:
+        return not config.data.subset
+    held_out = config.data.validation
+    trains = entry.published[0] - (held_out if held_out >= 1 else round(held_out * entry.published[0]))
+    updates = next(one.steps_per_epoch for one in plan.arms if one.name == arm)
+    return (updates + 1) * config.train.batch_size > trains  # the last batch may be left out
 
 
 @dataclass(frozen=True)
@@ -208,21 +265,6 @@ def achieved(
     seen = float(nctdtr(df, -shift, -critical))  # as the mirrored lower tail: 1 - cdf would lose digits
     # The tail on the wrong side is below 3e-6 beyond a shift of 4, where scipy returns NaN for some of its values.
     return seen + float(nctdtr(df, shift, -critical)) if abs(shift) < 4 else seen
-
-
-def detectable(sd: float, n: int, *, paired: bool = True, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """The smallest true difference that `n` seeds see with probability `power`, in the unit of `sd`; None for n < 2.
-
-    `sd` is the standard deviation of the paired differences, or unpaired, that of each arm.
-    """
-    if n < 2:
-        return None
-    low, high = 0.0, 1.0
-    while achieved(high, 1.0, n, paired=paired, alpha=alpha) < power:
-        low, high = high, 2 * high
-    while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if achieved(middle, 1.0, n, paired=paired, alpha=alpha) < power else (low, middle)
-    return sd * high
 
 
 def seeds(promise: Promise, difference: float, claims: int, *, paired: bool) -> tuple[int | None, int | None]:

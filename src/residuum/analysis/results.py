@@ -17,7 +17,7 @@ from residuum.analysis.estimate import LEVEL
 from residuum.analysis.failures import Failures, count, some_did_not_train
 from residuum.analysis.over_images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
 from residuum.analysis.selection import OnTest, Selection
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.records import run_folder, shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
@@ -64,18 +64,32 @@ class Results:
         """The promised claims that the study no longer makes."""
         return prespecified.dropped(self.plan.study, self.prespecified)
 
+    def rests_on(self, one: Verdict) -> str:
+        """What a verdict rests on, and what takes from it: it was not promised, was read before, or stopped early."""
+        parts = [one.rests_on or f"n = {one.n}"]
+        if self.unplanned and one.p is not None:
+            parts.append(f"after {tally(len(self.unplanned), 'unplanned look')}")
+        if one.early:
+            biased = "small" if one.claim.operator == "=" else "large"
+            parts.append(f"decided at an early look: the difference is on average too {biased}")
+        if one.exploratory:
+            parts.append(f"exploratory: {one.exploratory}")
+        return "; ".join(parts)
+
     def _repr_html_(self) -> str:
         """The results in a notebook: the verdicts, and the compared measure of every arm."""
         about = MEASURES[self.plan.study.compare.measure]
         scaled = f", scaled by {self.plan.scale:.3g}" if self.plan.scale != 1 else ""
-        judged = [(one.verdict, one.claim.text, one.reason) for one in self.verdicts]
+        judged = [
+            (one.verdict + " (exploratory)" * bool(one.exploratory), one.claim.text, self.rests_on(one), one.reason)
+            for one in self.verdicts
+        ]
         measured = [
             (one.arm, _number(one.mean), f"{_number(one.low)} to {_number(one.high)}" if one.n > 1 else "–", str(one.n))
             for one in self.summaries.get(about.name, ())
         ]
-        parts = (
-            [shown.table(self.plan.study.question + scaled, ("verdict", "claim", "reason"), judged)] if judged else []
-        )
+        columns = ("verdict", "claim", "rests on", "reason")
+        parts = [shown.table(self.plan.study.question + scaled, columns, judged)] if judged else []
         heads = ("arm", "mean", "95 % interval", "runs")
         return "".join([*parts, shown.table(f"{about.text} ({about.unit}){scaled}", heads, measured)])
 
@@ -119,7 +133,8 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
         values, what = [], MEASURES[measure]
         for run in plan.runs_of.get(arm, ()):
             status = "failed" if run.id in failed else found[run.id].status if run.id in found else "missing"
-            trained = read(what.trained, run.id, among) is not False
+            # On the images that judge the arms, wherever the value is from: a run trained or did not.
+            trained = read(what.trained, run.id) is not False
             values.append(Value(run.seed, run.id, cast(Status, status), read(what.of, run.id, among), trained))
         return summarize(arm, measure, values)
 

@@ -163,8 +163,8 @@ def _note(board: _Board, said: JobEvent, name: str) -> str:
         return f"{name}: {helped(event.text, event.remedies)}"
     elif isinstance(event, Finished):
         one = board.going.pop(key, _Going())
-        if key in board.done:  # trained before; a study that selects by validation had it scored now
-            return f"{name}: complete already, read on the test set"
+        if key in board.done:  # trained before; that it is read on the test set now, a note has said
+            return ""
         board.done.add(key)
         board.computed += board.work[key] * (1 - one.begun_at / one.steps)
         took = time.monotonic() - one.started

@@ -273,7 +273,8 @@ def plan(options: argparse.Namespace) -> None:
                 {"claim": one.claim.text, "measure": one.claim.measure, "sd": one.spread, "sd_highest": one.highest,
                  "sd_source": one.source, "alone_sds": one.alone, "together_sds": one.together, "equal": one.equal,
                  "alone": one.points(one.alone), "together": one.points(one.together),
-                 "alone_at_highest": one.points(one.alone, highest=True)}
+                 "alone_at_highest": one.points(one.alone, highest=True),
+                 "by_counts": one.by_counts, "fewest_seeds_if_untrained": one.fewest}
                 for one in promised
             ],
         })  # fmt: skip
@@ -318,8 +319,10 @@ def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
     for one in promised:
         known = one.spread is not None
         sd = f"{one.spread:.2g}" + (f" (≤ {one.highest:.2g})" if one.highest else "") if known else "unknown"
-        row = {"claim": one.claim.text, "measure": one.claim.measure, "sd": sd}
-        if one.claim.operator == "=":
+        row = {"claim": one.claim.text, "measure": one.claim.measure, "sd": "–" if one.by_counts else sd}
+        if one.by_counts:
+            rows.append({**row, "beyond its margin by": "–", "if all claims are": "–"})
+        elif one.claim.operator == "=":
             shown = "–" if one.equal is None else f"{100 * one.equal:.0f} % if equal"
             rows.append({**row, "beyond its margin by": shown, "if all claims are": ""})
         else:
@@ -328,8 +331,29 @@ def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
     how = f"{n} to {conducting.GROUPS * n} seeds over {conducting.GROUPS} looks" if grown else f"{n} seeds"
     print(f"\nWhat {how} show with a probability of 80 %, after Holm's correction for {len(promised)} claims")
     print_table(rows)
-    for source in dict.fromkeys(one.source for one in promised):
+    for source in dict.fromkeys(one.source for one in promised if not one.by_counts):
         print(f"sd {source}" if source[:2] in ("of", "fr") else source)
+    _print_counts(promised, conducting.GROUPS * n if grown else n)
+
+
+def _print_counts(promised: Sequence[Any], n: int) -> None:
+    """Say of which claims no spread promises anything, and what so many runs that do not train can decide."""
+    for one in promised:
+        if one.by_counts:
+            print(f"{one.claim.text} ({one.claim.measure}): {one.source}; {_from_seeds(one, n)}")
+    rest = [one for one in promised if not one.by_counts and one.fewest is not None and one.fewest > n]
+    for number in dict.fromkeys(one.fewest for one in rest):
+        many = sum(one.fewest == number for one in rest)
+        claims = f"{tally(many, 'claim')} that normal runs would decide {'takes' if many == 1 else 'take'}"
+        print(f"If an arm never trains, {claims} {number} seeds: counts decide then, and {n} are too few")
+
+
+def _from_seeds(one: Any, n: int) -> str:
+    """From how many seeds on runs that train or do not can decide a claim at all."""
+    if one.fewest is None:
+        return f"no number of seeds decides it: {one.claim.measure} says nothing of such runs"
+    few = f", so {tally(n, 'seed')} cannot" if n < one.fewest else ""
+    return f"counts decide it, from {tally(one.fewest, 'seed')} on at the earliest{few}"
 
 
 def _points(one: Any, sds: float) -> str:
@@ -524,7 +548,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     from residuum.analysis.results import note_reading, results
     from residuum.cli.terminal import print_table
     from residuum.report import chosen_arm, promised
-    from residuum.report.tables import READ_BEFORE, final, heading, of_arm, rests_on
+    from residuum.report.tables import READ_BEFORE, final, heading, of_arm
     from residuum.studies import plan as plans
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
@@ -539,7 +563,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
                 for measure in dict.fromkeys((final(found, "error"), "held_out_error", "train_loss", compared))
             },
             "verdicts": [{"claim": one.claim.text, "verdict": one.verdict, "reason": one.reason,
-                          "n": one.n, "rests_on": rests_on(found, one), "p": one.p, "p_holm": one.p_holm,
+                          "n": one.n, "rests_on": found.rests_on(one), "p": one.p, "p_holm": one.p_holm,
                           "exploratory": one.exploratory, "early": one.early} for one in found.verdicts],
             "looks": [vars(look) for look in found.looks],
             "prespecified": found.prespecified.hash if found.prespecified else None,
@@ -559,7 +583,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     ])  # fmt: skip
     if found.verdicts:
         print_table([{"verdict": one.verdict + " (exploratory)" * bool(one.exploratory), "claim": one.claim.text,
-                      "rests on": rests_on(found, one), "why": one.reason} for one in found.verdicts])  # fmt: skip
+                      "rests on": found.rests_on(one), "why": one.reason} for one in found.verdicts])  # fmt: skip
         for line in promised.notes(found):
             print(line)
     if found.looks and found.looks[0].read_before:
@@ -611,7 +635,7 @@ def power(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"claims": [
             {"claim": one.claim.text, "measure": one.claim.measure, "seeds": n, "seeds_at_most": most, "sd": one.spread,
-             "sd_source": one.source}
+             "sd_source": one.source, "by_counts": one.by_counts, "fewest_seeds_if_untrained": one.fewest}
             for one, (n, most) in zip(asked, needed, strict=True)
         ]})  # fmt: skip
         return
@@ -628,5 +652,6 @@ def power(options: argparse.Namespace) -> None:
         ])  # fmt: skip
         print(f"{tally(max(known), 'seed')} show it in every claim of this table")
     for one, (n, _) in zip(asked, needed, strict=True):
-        if n is None:
+        if n is None and not one.by_counts:
             print(f"{one.claim.text} ({one.claim.measure}): {one.source}; give --sd")
+    _print_counts(asked, max(known, default=len(made.study.seeds)))

@@ -148,7 +148,8 @@ def _write(entry: Path, dataset: Dataset) -> None:
             arrays[f"{which}.images"] = np.ascontiguousarray(split.images_NCHW)
             arrays[f"{which}.labels"] = split.labels_N
     # One value, because safetensors writes several in any order: equal data make equal bytes.
-    values = {"dataset": json.dumps({"classes": dataset.classes, "fingerprint": dataset.fingerprint})}
+    of = {"classes": dataset.classes, "fingerprint": dataset.fingerprint, "encodings": dataset.encodings}
+    values = {"dataset": json.dumps(of)}
     with storage.storing(entry):
         entry.parent.mkdir(parents=True, exist_ok=True)
     storage.write_file(entry, save(arrays, metadata=values))
@@ -163,7 +164,11 @@ def _read(entry: Path, name: str) -> Dataset | None:
             splits = {
                 which: Split(file.get_tensor(f"{which}.images"), file.get_tensor(f"{which}.labels")) for which in kept
             }
-            dataset = Dataset.of(name, values["classes"], splits["train"], splits["test"], splits.get("validation"))
+            # An entry from before encodings were kept lacks them, and is made anew.
+            dataset = Dataset.of(
+                name, values["classes"], splits["train"], splits["test"], splits.get("validation"),
+                encodings=values["encodings"],
+            )  # fmt: skip
     except (OSError, SafetensorError, InputError, ValueError, LookupError, TypeError):
         return None
     return dataset if dataset.fingerprint == values["fingerprint"] else None

@@ -1,6 +1,6 @@
 """A data set as plain values: decoded images with their labels, in two or three splits, and names of classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Self
@@ -58,7 +58,8 @@ class Dataset:
 
     `validation` is the split that is held out where the data bring one; else it is drawn from the training images.
     `fingerprint` is 16 hexadecimal digits of the SHA-256 over images, labels and names of classes: equal for equal
-    data, whatever file it was read from. `reading` says how it was read, which is no part of what it is.
+    data, whatever file it was read from. `reading` says how it was read, and `encodings` in which formats its images
+    were stored (as JPEG, which alters pixels); none where they were plain numbers. Neither is part of what it is.
 
     Raises:
         InputError: a label without a class, or splits of different shape.
@@ -71,6 +72,7 @@ class Dataset:
     fingerprint: str
     validation: Split | None = None
     reading: Reading = AS_USUAL
+    encodings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for which, split in self.splits.items():
@@ -95,11 +97,15 @@ class Dataset:
         return {"training": self.train, **validation, "test": self.test}
 
     @classmethod
-    def of(cls, name: str, classes: Sequence[str], train: Split, test: Split, validation: Split | None = None) -> Self:
+    def of(
+        cls, name: str, classes: Sequence[str], train: Split, test: Split, validation: Split | None = None, *,
+        encodings: Iterable[str] = (),
+    ) -> Self:  # fmt: skip
         """The data set with its fingerprint computed."""
         # A split that came later stands last: without it, the fingerprint is what it always was.
         splits = (train, test) if validation is None else (train, test, validation)
-        return cls(name, tuple(classes), train, test, _fingerprint(tuple(classes), splits), validation)
+        fingerprint = _fingerprint(tuple(classes), splits)
+        return cls(name, tuple(classes), train, test, fingerprint, validation, encodings=tuple(sorted(encodings)))
 
 
 def _fingerprint(classes: tuple[str, ...], splits: Sequence[Split]) -> str:

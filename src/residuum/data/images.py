@@ -29,6 +29,11 @@ FORMATS = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
 """The formats that are read, and nothing else is, with the endings of their files."""
+STARTS: dict[str, tuple[bytes, ...]] = {
+    "PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",), "WEBP": (b"RIFF",), "BMP": (b"BM",), "GIF": (b"GIF8",),
+    "TIFF": (b"II*\0", b"MM\0*"), "PPM": tuple(b"P%d" % number for number in range(1, 7)),
+}  # fmt: skip
+"""The bytes with which a file of each format begins."""
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 UNREAD_SUFFIXES = frozenset((
     ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".tga", ".ico", ".psd", ".svg", ".eps", ".pcx", ".exr", ".hdr",
@@ -51,6 +56,13 @@ class ReadImage:
 
     pixels_CHW: NDArray[np.uint8]
     resized: bool
+
+
+def encoding_of(content: bytes) -> str:
+    """The format of an encoded image by its first bytes, one of `FORMATS`; empty of any other."""
+    found = (name for name, starts in STARTS.items() if content.startswith(starts))
+    name = next(found, "")
+    return "" if name == "WEBP" and content[8:12] != b"WEBP" else name
 
 
 def decode_image(content: bytes, place: str, channels: int) -> NDArray[np.uint8]:

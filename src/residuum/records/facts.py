@@ -21,7 +21,8 @@ class DataFacts:
     """What a prediction or a report needs to know of the data of a run.
 
     `shape` is channels, height and width; `train`, `validation` and `test` count the images in use. `classes` are empty
-    where the record does not name them.
+    where the record does not name them. `encodings` are the formats in which the images were stored, none where they
+    were plain numbers; None where the record does not say.
     """
 
     dataset: str
@@ -32,12 +33,23 @@ class DataFacts:
     test: int
     normalization: Normalized
     classes: tuple[str, ...] = ()
+    encodings: tuple[str, ...] | None = None
 
     def plain(self) -> dict[str, object]:
         """The facts as a JSON object."""
         found = asdict(self)
-        keys = ("dataset", "fingerprint", "classes", "shape", "train", "validation", "test", "normalization")
-        return {key: found[key] for key in keys}
+        keys = (
+            "dataset",
+            "fingerprint",
+            "classes",
+            "shape",
+            "train",
+            "validation",
+            "test",
+            "encodings",
+            "normalization",
+        )
+        return {key: found[key] for key in keys if found[key] is not None}
 
 
 @dataclass(frozen=True)

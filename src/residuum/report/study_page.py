@@ -10,7 +10,7 @@ The page is built as a plain value first, sections of blocks, which both forms t
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -170,7 +170,8 @@ def _data(results: Results) -> list[str]:
         counts_of, record = found.setdefault(text, {}), results.records.get(run.id)
         if record is not None and (facts := record.data):
             counts = f"{facts.train:,} training, {facts.validation:,} validation, {facts.test:,} test images"
-            counts_of[counts] = None
+            stored = f", stored as {_and(facts.encodings)}" if facts.encodings else ""
+            counts_of[counts + stored] = None
     # Counts are known once a run has begun; before that the data stands there without them.
     return [f"{text}; {one}" if one else text for text, counts in found.items() for one in counts or ("",)]
 
@@ -299,13 +300,24 @@ def _comparisons(results: Results) -> list[Block]:
             found.extent.low > row.low or row.high > found.extent.high
             for row in found.rows if row.low is not None and row.high is not None
         )  # fmt: skip
-        text = f"{text.rstrip()}{ranked}"
+        text = f"{text.rstrip()}{CROSSED['edge'] * any(row.mean is None for row in found.rows)}{ranked}"
         blocks.append(picture("differences", text, differences.draw(found), differences.draw(found, narrow=True)))
     return blocks
 
 
+CROSSED = {
+    "edge": " A cross at the edge: no number, since all runs of an arm diverged; it is on the side of the worse.",
+    "below": " A cross at the lower edge: {} diverged in every run.",
+}
+"""What stands for an arm that diverged in a figure of numbers."""
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 BAND = (
@@ -360,6 +372,10 @@ def _cost(results: Results) -> list[Block]:
     if any(frame.departures(point.y_interval or (), panel.extent.low, panel.extent.high)
            for panel in found.panels for point in panel.points):  # fmt: skip
         text += " A triangle at an edge: the interval goes on beyond what an accuracy can be."
+    if crossed := [arm for panel in found.panels for arm, _ in panel.lost]:
+        text += CROSSED["below"].format(_and(crossed))
+    elif found.lost:
+        text += f" Not shown: {_and(found.lost)}, which diverged in every run."
     return [picture("cost", text, scatter.draw(found), scatter.draw(found, narrow=True))]
 
 
@@ -376,6 +392,8 @@ def _batch_size(results: Results) -> list[Block]:
         "and an interval that reaches 0 ends in a triangle. Times compare arms only where they were computed "
         "on the same machine under the same load."
     ) + (noise if any(panel.measure == "noise_scale" for panel in found.panels) else "")
+    if any(panel.lost for panel in found.panels):
+        text += CROSSED["below"].format("an arm of that batch size")
     return [picture("batch-size", text, batch_size.draw(found), batch_size.draw(found, narrow=True))]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import east_asian_width
 
 import matplotlib as mpl
 import numpy as np
@@ -57,6 +58,25 @@ def short(text: str, length: int) -> str:
     """A text cut in its middle to that many letters: ends tell arms apart."""
     half = (length - 1) // 2
     return text if len(text) <= length else f"{text[: length - 1 - half]}…{text[-half:]}"
+
+
+def fitted(text: str, inches: float) -> str:
+    """A text cut in its middle so far that it takes no more room, in letters of 9 points."""
+    for length in range(len(text), 2, -1):
+        cut = short(text, length)
+        if sum(map(_inches, cut)) <= inches:
+            return cut
+    return short(text, 2)
+
+
+def _inches(letter: str) -> float:
+    """About how wide a letter is, rather too wide than too narrow."""
+    if east_asian_width(letter) in "WF":
+        return 0.127
+    if letter in "fijlrt .,:;'-|()[]/":
+        return 0.052
+    wide = 0.11 if letter.isupper() or letter in "+−=<>~×" else 0.082
+    return 0.13 if letter in "mwMW%@—…" else wide
 
 
 def percent(share: float) -> str:

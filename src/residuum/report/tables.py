@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
-from residuum.analysis.claims import Verdict
 from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.records.measures import measure
@@ -182,26 +181,12 @@ def verdicts(results: Results) -> Table:
             mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}", around,
             difference(None, low, high, places, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
-            rests_on(results, one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
+            results.rests_on(one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
         ))  # fmt: skip
     numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
     columns = ("verdict", "claim", "expected", *numeric, "rests on", "reason")
     found = Table(columns, tuple(rows), numeric, tuple(one.verdict for one in results.verdicts))
     return found if results.looks else without(found, "needs p below")
-
-
-def rests_on(results: Results, one: Verdict) -> str:
-    """What a verdict rests on, with what takes from it: that it was not promised, was read before, or stopped early."""
-    parts = [one.rests_on or f"n = {one.n}"]
-    number = len(results.unplanned)
-    if number and one.p is not None:
-        parts.append(f"after {number} unplanned look{'s' if number > 1 else ''}")
-    if one.early:
-        biased = "small" if one.claim.operator == "=" else "large"
-        parts.append(f"decided at an early look: the difference is on average too {biased}")
-    if one.exploratory:
-        parts.append(f"exploratory: {one.exploratory}")
-    return "; ".join(parts)
 
 
 def _unit(name: str) -> str:
@@ -332,22 +317,25 @@ def protocol_differences(results: Results, one: Published) -> list[str]:
     if measure(one.measure).initial:
         return [f"{setting(path, value)} here" for path, value in changes(plan).items()]
     record, theirs = results.records.get(run.id), plan.study.protocol_of(one)
-    images = record.data.train + record.data.validation if record and record.data else None
-    found = protocols.differences(theirs, protocols.of_run(run.config, one.measure), images)
+    data = record.data if record else None
+    if "data.dataset" not in changes(plan):  # of another data set, counts say nothing that its name does not
+        theirs = protocols.of_all_images(theirs, run.config.data.dataset.name)
+    ours = protocols.of_run(run.config, one.measure, data)
+    found = protocols.differences(theirs, ours)
     if plan.scale != 1:
         said = found.get("epochs", f"{run.config.train.epochs} epochs here")
         found["epochs"] = f"{said} (×{plan.scale:.3g})"
     others = []
     if results.selection is not None and measure(one.measure).held_out:
+        found.pop("test_images", None)
         others.append("test images there, images held out of the training set here")
-    where = run.config.data.root.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
-    if re.search(r"jpe?g", where, re.IGNORECASE):
-        others.append(f"JPEG copy of the images here ({where})")
+    if data and (copy := protocols.altered(data)):
+        others.append(f"{copy} here")
     precision = record.environment[-1].precision if record and record.environment else None
     if precision not in (None, "fp32"):
         others.append(f"{precision} arithmetic here")
     others += [f"{setting(path, value)} here" for path, value in changes(plan).items()
-               if not protocols.is_covered(path, theirs, found)]  # fmt: skip
+               if not protocols.is_covered(path, theirs, ours, found)]  # fmt: skip
     return [text for text in (*found.values(), *others, protocols.unknown(theirs)) if text]
 
 
@@ -439,10 +427,12 @@ def troubles(results: Results) -> Table:
 def looks(results: Results) -> Table:
     """The looks at a study that grew until it was decided, and the share of the error probability each was given."""
     rows, before = [], 0.0
+    late = {one.claim.text for one in results.verdicts if one.exploratory}
     for look in results.looks:
         spent = 1 - look.level
         before += spent
-        said = "; ".join(f"{WORDS.get(verdict, verdict)}: {claim}" for claim, verdict in look.decided.items())
+        said = "; ".join(f"{WORDS.get(verdict, verdict)}{' (exploratory)' * (claim in late)}: {claim}"
+                         for claim, verdict in look.decided.items())  # fmt: skip
         rows.append((f"{look.look} of {look.looks}", str(len(look.seeds)), f"{spent:.4f}", f"{before:.4f}",
                      said or "none yet"))  # fmt: skip
     return Table(("look", "seeds", "alpha spent", "alpha in all", "decided so far"), tuple(rows),

@@ -89,6 +89,7 @@ class Data:
             train=len(self.train_N),
             validation=self.held_out,
             test=len(self.dataset.test.labels_N),
+            encodings=self.dataset.encodings,
             normalization=Normalized(constants.kind, constants.mean, constants.std),
         )
 

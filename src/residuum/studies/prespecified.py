@@ -192,6 +192,7 @@ def _sides(claim: Claim) -> set[str]:
 def stated(claim: Claim) -> str:
     """What a claim expects, in one line."""
     margin = f", margin {claim.margin:g}" if claim.margin else ""
+    margin += f", factor {claim.factor:g}" if claim.factor is not None else ""
     return f"{claim.expect}{margin} ({claim.measure.replace('_', ' ')})"
 
 

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
@@ -70,13 +71,20 @@ class Claim(Part):
     """A sentence, and what it expects: `A > B`, `A < B` or `A = B` of an arm and another arm or a number.
 
     `A > B` means that the mean difference A - B of the measure is greater than the margin, `A < B` the same of B - A,
-    `A = B` that it lies within the margin, which must then be positive.
+    `A = B` that it lies within the margin, which must then be positive. Of a time, `factor` may stand in place of the
+    margin: `A > B` then means that A is more than so many times B, `A = B` that neither is so many times the other.
     """
 
     text: Name
     expect: str
     measure: str = "test_error"
     margin: Number = 0.0
+    factor: Annotated[Number, Field(gt=0)] | None = None
+
+    @property
+    def reach(self) -> float:
+        """The margin as it is judged: a factor by its logarithm, as times are."""
+        return self.margin if self.factor is None else log(self.factor)
 
     @property
     def left(self) -> str:
@@ -103,7 +111,8 @@ class Claim(Part):
         sides: list[str | float] = [self.left, self.right]
         if self.operator == "<" or (self.operator == "=" and str(sides[1]) < str(sides[0])):
             sides.reverse()
-        return (*sides, self.operator == "=", self.measure, self.margin)
+        beyond = self.margin if self.factor is None else ("times", self.factor)
+        return (*sides, self.operator == "=", self.measure, beyond)
 
     @property
     def formula(self) -> str:
@@ -115,6 +124,11 @@ class Claim(Part):
         unit = {"%": " points" if isinstance(right, str) else " %", "share": "", "ratio": "", "count": ""}.get(
             measure(self.measure).unit, f" {measure(self.measure).unit}"
         )
+        if self.factor is not None:
+            what = f"{right:,g}{unit}" if isinstance(right, float) else right
+            if self.operator == "=":
+                return f"{left} = {what}, within a factor of {self.factor:,g}"
+            return f"{left} > {self.factor:,g} × {what}" if sign > 0 else f"{self.factor:,g} × {left} < {what}"
         if self.operator == "=":
             what, middle = (f"{left} − {right}", "0") if isinstance(right, str) else (left, f"{right:,g}")
             return _minus(f"{what} = {middle} ± {self.margin:,g}{unit}")
@@ -150,11 +164,15 @@ Selection = Literal["last", "best-on-test", "best-on-validation", "best-of-runs"
 class Protocol(Part):
     """How a number was made, as far as it is known: None is unknown, and an empty `augment` is none at all.
 
-    `validation` is a count of training images held out, or a share below 1. Choices (`schedule` …) are named as in the
+    `images` are the training images, those held out of them included, and `test_images` those of the test set: where
+    neither is said, all of a data set that is published with a count. `validation` is a count of training images held
+    out, or a share below 1. Choices (`schedule` …) are named as in the
     configuration and hold the settings that are known; what has no such name is named in the words of the source.
     `protocol` is what no key can say: it is printed and never read.
     """
 
+    images: Count | None = None
+    test_images: Count | None = None
     validation: Annotated[Number, Field(ge=0), AfterValidator(_count_or_share)] | None = None
     selection: Selection | None = None
     epochs: Count | None = None
@@ -473,7 +491,9 @@ def _check(study: Study) -> None:
                 _checked_name((*place, "expect"), side, known, "arm")
         if sides[0] == sides[1]:
             raise StudyError((*place, "expect"), f"{sides[0]!r} is compared with itself")
-        if claim.operator == "=" and claim.margin <= 0:
+        if claim.factor is not None:
+            _check_factor((*place, "factor"), claim)
+        elif claim.operator == "=" and claim.margin <= 0:
             raise StudyError((*place, "margin"), "with '=' the margin says what counts as equal: a number above 0")
         first = said.setdefault(claim.statement, number)
         if first < number:
@@ -547,6 +567,16 @@ def _check_search(study: Study, search: Search) -> None:
     for arm in arms:
         if not arm.config.data.validation:
             raise StudyError(("search",), f"arm {arm.name!r} holds no images out to be judged by: set data.validation")
+
+
+def _check_factor(place: tuple[str | int, ...], claim: Claim) -> None:
+    """Refuse a factor of what is not compared by ratio, beside a margin, or one that says nothing."""
+    if not measure(claim.measure).is_time:
+        raise StudyError(place, f"{claim.measure} is no time, of which a factor is; give a margin")
+    if claim.margin:
+        raise StudyError(place, "a claim has a margin or a factor, not both")
+    if claim.operator == "=" and claim.factor is not None and claim.factor <= 1:
+        raise StudyError(place, "with '=' the factor says what counts as equal: a number above 1")
 
 
 def _check_unread(study: Study) -> None:

@@ -7,7 +7,7 @@ file, so reduced versions in the same layout are read as well.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -321,7 +321,10 @@ def _of_parquet(layout: Layout, labels: list[int] | list[str], numbers: list[int
 
 
 def _decode_parquet(layout: Layout, found: Mapping[str, list[Path]]) -> Dataset:
-    return _dataset(layout, _read_shards(layout, found["train"]), _read_shards(layout, found["test"]))
+    dataset = _dataset(layout, _read_shards(layout, found["train"]), _read_shards(layout, found["test"]))
+    stored = [(path, _label_column(layout, path)) for paths in found.values() for path in paths]
+    encodings = {one for path, known in stored if known for one in parquet.encodings(path, known[0])}
+    return replace(dataset, encodings=tuple(sorted(encodings)))
 
 
 def _read_shards(layout: Layout, paths: Iterable[Path]) -> list[Part]:

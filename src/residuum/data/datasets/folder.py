@@ -10,7 +10,7 @@ from pydantic import Field
 from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.source import Entry, Source, TestImages, load_files
 from residuum.data.formats.trees import Tree, suffix, tree
-from residuum.data.images import FORMATS, decode_fitted, decode_image
+from residuum.data.images import FORMATS, decode_fitted, decode_image, encoding_of
 from residuum.data.layout import Labelled, understand
 from residuum.data.split import test_share
 from residuum.errors import InputError
@@ -72,7 +72,8 @@ def images_at(root: Path, shape: tuple[int, int, int]) -> TestImages | None:
         return None
     layout = understand(found, alone=True)
     part = layout.parts["test" if "test" in layout.parts else "train"]
-    return TestImages(layout.classes, _decode(found, {"test": part}, shape, fit=True)["test"], layout.reading)
+    splits, _ = _decode(found, {"test": part}, shape, fit=True)
+    return TestImages(layout.classes, splits["test"], layout.reading)
 
 
 def _locate(root: Path, size: int, channels: int, test: float, split_seed: int) -> Source | None:
@@ -86,8 +87,10 @@ def _locate(root: Path, size: int, channels: int, test: float, split_seed: int) 
         if "test" not in parts:
             parts["train"], parts["test"] = _split_tree(parts["train"], test, split_seed)
         shape = _shape(found, parts, size, channels)
-        splits = _decode(found, parts, shape, bool(size))
-        return Dataset.of("folder", layout.classes, splits["train"], splits["test"], splits.get("validation"))
+        splits, encodings = _decode(found, parts, shape, bool(size))
+        return Dataset.of(
+            "folder", layout.classes, splits["train"], splits["test"], splits.get("validation"), encodings=encodings
+        )
 
     return Source(found.sources(layout.used), decode, layout.reading)
 
@@ -111,20 +114,25 @@ def _shape(found: Tree, parts: Mapping[str, Labelled], size: int, channels: int)
     return channels, height, width
 
 
-def _decode(found: Tree, parts: Mapping[str, Labelled], shape: tuple[int, int, int], fit: bool) -> dict[str, Split]:
-    """The images of each split, read in whichever order they come."""
+def _decode(
+    found: Tree, parts: Mapping[str, Labelled], shape: tuple[int, int, int], fit: bool
+) -> tuple[dict[str, Split], set[str]]:
+    """The images of each split, read in whichever order they come, and the formats in which they are stored."""
     places = {path: (which, index) for which, part in parts.items() for index, (path, _) in enumerate(part)}
     pixels = {which: np.empty((len(part), *shape), np.uint8) for which, part in parts.items()}
+    encodings = set()
     for path, content in found.read(list(places)):
+        encodings.add(encoding_of(content))
         place = found.root / path
         image = decode_fitted(content, str(place), shape)
         if image.resized and not fit:
             raise InputError(f"{place} is not {shape[2]}×{shape[1]} pixels as the first image; set data.dataset.size")
         which, index = places[path]
         pixels[which][index] = image.pixels_CHW
-    return {
+    splits = {
         which: Split(pixels[which], np.array([label for _, label in part], np.int64)) for which, part in parts.items()
     }
+    return splits, encodings - {""}
 
 
 ENTRY = Entry(

@@ -89,7 +89,9 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
             train_N, test_N = test_share(train.labels_N, share, seed)
             splits["test"] = Split(train.images_NCHW[test_N], train.labels_N[test_N])
             train = Split(train.images_NCHW[train_N], train.labels_N[train_N])
-        return Dataset.of("parquet", classes, train, splits["test"], splits.get("validation"))
+        stored = [path for paths in shards.values() for path in paths]
+        encodings = {one for path in stored for one in parquet.encodings(path, _columns(path)[0])}
+        return Dataset.of("parquet", classes, train, splits["test"], splits.get("validation"), encodings=encodings)
 
     paths = {_role(root, path): path for found in shards.values() for path in found}
     return Source(paths, decode, beside(root, {*paths}, _notes(shards)))

@@ -38,12 +38,23 @@ class TestImages:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A standard deviation `sd` of a measure over seeds, in points, that is known before there are runs.
+
+    It is that of runs of `epochs` or more on all images of the data set, and of no others: shorter ones spread more.
+    """
+
+    sd: float
+    epochs: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """A row of the table of data sets: all that is known of one, `ENTRY` in its file.
 
     `load(root, *, settings)` reads it. Either `remotes` are its published files, or `no_download` says why there are
-    none. `published` are the counts of training and test images with which it is published. `spread` is the standard
-    deviation over seeds, in points, that is known of a measure before there are runs. `lies_at(path)` tells whether it
+    none. `published` are the counts of training and test images with which it is published. `spread` is what is known
+    of the spread of measures over seeds before there are runs. `lies_at(path)` tells whether it
     lies there, by content; data sets that any files of a kind may be are `general` and are asked last, the higher the
     later. `test_at(path, shape)` gives the test images that lie at a path, for a network that takes images of a shape
     (C, H, W), also where no training images lie beside them; None if there is no trace of any.
@@ -54,7 +65,7 @@ class Entry:
     remotes: tuple[Remote, ...] = ()
     no_download: str = ""
     published: tuple[int, int] | None = None
-    spread: Mapping[str, float] = field(default_factory=dict)
+    spread: Mapping[str, Spread] = field(default_factory=dict)
     lies_at: Callable[[Path], bool] = lambda _path: False
     general: int = 0
     test_at: Callable[[Path, tuple[int, int, int]], TestImages | None] = lambda _path, _shape: None

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from residuum.data.formats import pixels
-from residuum.data.images import decode_image, is_grey
+from residuum.data.images import decode_image, encoding_of, is_grey
 from residuum.errors import InputError
 
 MAGIC = b"PAR1"
@@ -86,6 +86,18 @@ def first_shape(path: Path, image: str) -> tuple[int, int, int]:
             channels, height, width = pixels.images_of(_array([content], place), place).shape[1:]
         return channels, height, width
     raise InputError(f"{path} has no rows")
+
+
+def encodings(path: Path, image: str) -> set[str]:
+    """The formats in which a column of encoded images stores them; none where it holds lists of pixels.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    type_ = columns(path).types[image]
+    if not (type_ == "BLOB" or type_.startswith("STRUCT")):
+        return set()
+    return {encoding_of(content) for content, _ in _rows(path, image, image) if isinstance(content, bytes)} - {""}
 
 
 def texts(path: Path, column: str) -> tuple[str, ...]:

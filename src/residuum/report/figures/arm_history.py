@@ -19,7 +19,8 @@ from residuum.report import style
 from residuum.report.figures import frame
 from residuum.report.figures.grouping import groups
 from residuum.report.figures.learning_curves import LOOK
-from residuum.report.figures.study_curves import CROSS, FEWEST, Curves, departs, diverged_at_once, ends
+from residuum.report.figures.lost import CROSS
+from residuum.report.figures.study_curves import FEWEST, Curves, departs, diverged_at_once, ends
 
 COLUMNS = 5
 TOWERING = 5.0
@@ -118,7 +119,9 @@ def draw(histories: Histories, *, narrow: bool = False) -> Figure:
         ):
             x = LEFT + across * (wide + GAP)
             y = height - above - down * BLOCK
-            axes.text(x + wide / 2, y + 0.09, style.literal(style.short(history.arm, 26)), ha="center", fontsize=9)
+            # No longer than its frame, or it would touch the title beside it.
+            name = style.literal(style.fitted(history.arm, wide + GAP - 0.06))
+            axes.text(x + wide / 2, y + 0.09, name, ha="center", fontsize=9)
             upper = Box(x, y - HIGH, wide, first, last if last > 1 else 3, histories.top)
             lower = replace(upper, y=y - 2 * HIGH - GAP, top=100.0)
             for box, bands, label in ((upper, history.loss, "loss (nats)"), (lower, history.accuracy, "accuracy (%)")):
@@ -182,7 +185,9 @@ def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
             axes.text(box.x - 0.05, box.up(value), f"{value:g}", ha="right", va="center", fontsize=8)
     if below:
         for epoch in epochs:
-            axes.text(box.across(epoch), box.y - 0.05, f"{epoch:.0f}", ha="center", va="top", fontsize=8)
+            # The last ends with its frame: the next begins with a number of its own.
+            side = "right" if epoch == box.last else "center"
+            axes.text(box.across(epoch), box.y - 0.05, f"{epoch:.0f}", ha=side, va="top", fontsize=8)
         axes.text(box.x + box.wide / 2, box.y - 0.22, "epoch", ha="center", va="top", fontsize=9)
 
 

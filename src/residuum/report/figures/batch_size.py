@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from residuum.analysis.results import Results
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.report.figures.lost import CROSS, FLOOR, lost
 from residuum.studies.plan import Plan
 
 SHOWN = {
@@ -41,10 +42,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One measure of all arms that have it."""
+    """One measure of all arms that have it; `lost` are line and batch size of those that diverged in every run."""
 
     measure: str
     points: tuple[Point, ...]
+    lost: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def data(results: Results, mark: str = "") -> Batches:
     sizes = {run.arm: run.config.train.batch_size for run in plan.runs}
     series = _series(plan, sizes)
     panels = []
+    gone = [arm for arm, one in lost(results).items() if one.is_whole and arm in series]
     for name in SHOWN if series else ():
         points = tuple(
             Point(one.arm, series[one.arm], sizes[one.arm], one.mean, one.interval)
@@ -69,7 +72,7 @@ def data(results: Results, mark: str = "") -> Batches:
             if one.mean is not None and one.arm in series
         )
         if points:
-            panels.append(Panel(name, points))
+            panels.append(Panel(name, points, tuple((series[arm], sizes[arm]) for arm in gone)))
     return Batches(tuple(dict.fromkeys(series.values())), tuple(panels), mark)
 
 
@@ -115,7 +118,7 @@ def draw(batches: Batches, *, narrow: bool = False) -> Figure:
 
 
 def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
-    sizes = sorted({point.batch for point in panel.points})
+    sizes = sorted({*(point.batch for point in panel.points), *(batch for _, batch in panel.lost)})
     axes.set_xscale("log")
     axes.set_yscale("log")
     for number, (name, look) in enumerate(looks.items()):
@@ -132,6 +135,10 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
         axes.plot([point.batch * apart for point in line], [point.value for point in line], color=look.colour,
                   marker=look.marker, linestyle=look.dash, linewidth=1.2, markersize=6, markeredgecolor="white",
                   markeredgewidth=0.5)  # fmt: skip
+        for batch in (batch for series, batch in panel.lost if series == name):
+            axes.plot(
+                [batch * apart], [FLOOR], color=look.colour, transform=axes.get_xaxis_transform(), zorder=5, **CROSS
+            )
     if panel.measure == "noise_scale":
         axes.plot(sizes, sizes, ":", color="0.45", linewidth=1)
         middle = sizes[0] * (sizes[-1] / sizes[0]) ** 0.35

@@ -12,6 +12,7 @@ from residuum.analysis.results import Results
 from residuum.records.measures import measure
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.report.figures.lost import CROSS, Lost, lost
 
 LONGEST = 44
 FAR = 5.0
@@ -20,15 +21,19 @@ FAR = 5.0
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: mean difference and its interval (None with one pair), and the difference of each seed."""
+    """One comparison: mean difference and its interval (None with one pair), and the difference of each seed.
+
+    `mean` is None where an arm has no number since all its runs diverged; `lost` says which runs of either did.
+    """
 
     arm: str
     baseline: str
-    mean: float
+    mean: float | None
     low: float | None
     high: float | None
     n: int
     each: tuple[float, ...]
+    lost: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Differences:
     """What the figure shows; `arms` are all arms of the study. Positive: the arm's measure is larger.
 
     The frame holds every row; where some are so far away that all others would lie on one another, it is in proportion
-    for these alone. `baseline` is empty where rows have several.
+    for these alone. `baseline` is empty where rows have several. `worse` is the side on which an arm without a number
+    has its cross: 1 right, -1 left; of one whose baseline has none, it is the other.
     """
 
     arms: tuple[str, ...]
@@ -46,15 +52,29 @@ class Differences:
     better: str
     baseline: str
     mark: str
+    worse: int = 1
+    whole: tuple[str, ...] = ()
+
+    def edge(self, row: Row) -> float | None:
+        """Where the cross of a row without a number stands; None where both arms are lost, which says nothing."""
+        if row.arm in self.whole and row.baseline in self.whole:
+            return None
+        right = self.worse > 0 if row.arm in self.whole else self.worse < 0
+        return self.extent.high if right else self.extent.low
 
 
 def data(results: Results, mark: str = "") -> Differences:
-    """The comparisons of a study that have a difference."""
+    """The comparisons of a study that have a difference, and those of which all runs of an arm diverged."""
+    gone = lost(results)
+    whole = tuple(arm for arm, one in gone.items() if one.is_whole)
     rows = tuple(
-        Row(one.arm, one.baseline, one.mean, one.low, one.high, one.n, tuple(value for _, value in one.differences))
+        Row(
+            one.arm, one.baseline, one.mean, one.low, one.high, one.n, tuple(value for _, value in one.differences),
+            _lost(gone.get(one.arm), gone.get(one.baseline)),
+        )
         for one in results.comparisons
-        if one.mean is not None
-    )
+        if one.mean is not None or one.arm in whole or one.baseline in whole
+    )  # fmt: skip
     what = measure(results.plan.study.compare.measure)
     relative = any(one.in_percent for one in results.comparisons)
     unit = "points" if what.unit == "%" else "%" if relative else what.unit
@@ -67,16 +87,26 @@ def data(results: Results, mark: str = "") -> Differences:
         better={True: "← better", False: "better →", None: ""}[what.lower_is_better],
         baseline=baselines.pop() if len(baselines) == 1 else "",
         mark=mark,
+        worse=-1 if what.lower_is_better is False else 1,
+        whole=whole,
     )
 
 
-def _extent(rows: Sequence[Row], most: float) -> frame.Extent:
+def _lost(arm: Lost | None, baseline: Lost | None) -> str:
+    """Which runs of a comparison diverged, as `3 of 3 diverged`; empty if none did."""
+    of_baseline = f"of the baseline {baseline}" if baseline else ""
+    return "; ".join(text for text in (str(arm) if arm else "", of_baseline) if text)
+
+
+def _extent(every_row: Sequence[Row], most: float) -> frame.Extent:
     """Rows that are far out and also far from all the rest are not drawn in proportion; a group of large ones is."""
-    usual = FAR * median(abs(row.mean) for row in rows) if rows else 0.0
-    near = [row for row in rows if abs(row.mean) <= usual]
+    rows = [row for row in every_row if row.mean is not None]
+    size = {id(row): abs(row.mean or 0.0) for row in rows}
+    usual = FAR * median(size.values()) if rows else 0.0
+    near = [row for row in rows if size[id(row)] <= usual]
     reach = max((abs(end) for row in near for end in _ends(row)), default=0.0)
     far = [row for row in rows if row not in near]
-    alone = far and reach and min(abs(row.mean) for row in far) > 3 * reach
+    alone = far and reach and min(size[id(row)] for row in far) > 3 * reach
     every = [end for row in rows for end in _ends(row)]
     return frame.extent([0.0, *(end for row in near for end in _ends(row))] if alone else [0.0, *every], every,
                         -most, most)  # fmt: skip
@@ -84,13 +114,14 @@ def _extent(rows: Sequence[Row], most: float) -> frame.Extent:
 
 def _ends(row: Row) -> list[float]:
     """All that is drawn of a row."""
-    return [row.mean, *row.each, *(end for end in (row.low, row.high) if end is not None)]
+    return [*row.each, *(end for end in (row.mean, row.low, row.high) if end is not None)]
 
 
 def draw(differences: Differences, *, narrow: bool = False) -> Figure:
     """Large marks are means with their intervals, small dots single seeds; numbers stand on the right.
 
-    An interval that goes on beyond the frame ends in a triangle. `narrow`: for a phone, with names and numbers above
+    An interval that goes on beyond the frame ends in a triangle; an arm without a number, since all its runs diverged,
+    has a cross at the edge. `narrow`: for a phone, with names and numbers above
     the rows.
     """
     rows = differences.rows
@@ -119,8 +150,11 @@ def draw(differences: Differences, *, narrow: bool = False) -> Figure:
                     frame.mark_departures(axes, [at], [end], differences.extent, look.colour, "x")
             if len(row.each) > 1:
                 axes.plot(row.each, [at + 0.26] * len(row.each), ".", color="0.45", markersize=4)
-            axes.plot([row.mean], [at], color=look.colour, marker=look.marker, markersize=8, markeredgecolor="white",
-                      markeredgewidth=0.5)  # fmt: skip
+            if row.mean is not None:
+                axes.plot([row.mean], [at], color=look.colour, marker=look.marker, markersize=8,
+                          markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
+            elif (edge := differences.edge(row)) is not None:
+                axes.plot([edge], [at], color=look.colour, clip_on=False, zorder=5, scalex=False, **CROSS)
         axes.axvline(0, color="black", linewidth=1)
         names = [] if narrow else [_name(row, differences) for row in rows]
         axes.set_yticks(range(len(names)), names)
@@ -138,7 +172,9 @@ def _name(row: Row, differences: Differences) -> str:
 
 
 def _numbers(row: Row) -> str:
-    interval = "one seed" if row.n == 1 else "no interval"
+    if row.mean is None:
+        return row.lost
+    interval = row.lost or ("one seed" if row.n == 1 else "no interval")
     if row.low is not None and row.high is not None:
         interval = f"{row.low:+.2f} to {row.high:+.2f}, n = {row.n}"
     return f"{row.mean:+.2f}  ({interval})".replace("-", "−")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from math import copysign, inf, isfinite
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -211,18 +212,24 @@ def legend_rows(names: Sequence[str], width: float) -> tuple[int, int]:
     return 1, len(names)
 
 
-def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
+def _labels(handles: Mapping[str, Any], said: Mapping[str, str], longest: int) -> list[str]:
+    """The names of a legend, and below a name what is said of it, which is never cut with it."""
+    return [style.literal(style.short(name, longest)) + (f"\n({said[name]})" if name in said else "")
+            for name in handles]  # fmt: skip
+
+
+def legend(figure: Figure, handles: Mapping[str, Any], said: Mapping[str, str] = MappingProxyType({})) -> None:
     """A legend below the figure: it never covers data, however many arms there are."""
     if handles:
-        labels = [style.literal(style.short(name, LONGEST)) for name in handles]
+        labels = _labels(handles, said, LONGEST)
         columns, _ = legend_rows(list(handles), figure.get_figwidth())
         figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=columns, fontsize=9,
                       handlelength=3)  # fmt: skip
 
 
-def beside(axes: Axes, handles: Mapping[str, Any], *, narrow: bool = False) -> None:
+def beside(axes: Axes, handles: Mapping[str, Any], said: Mapping[str, str], *, narrow: bool = False) -> None:
     """A legend to the right of the last axes of a row; on a phone below them."""
-    labels = [style.literal(style.short(name, 30)) for name in handles]
+    labels = _labels(handles, said, 30)
     columns = legend_rows(list(handles), NARROW)[0] if narrow else 1
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)} if narrow else {
         "loc": "center left", "bbox_to_anchor": (1.01, 0.5)}  # fmt: skip

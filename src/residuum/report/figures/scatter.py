@@ -1,17 +1,19 @@
 """Accuracy against parameters and against time: what each arm costs and what it gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from residuum.analysis.results import Results
 from residuum.report import style
 from residuum.report.figures import frame
+from residuum.report.figures.lost import CROSS, DIVERGED, FLOOR, lost
 
 DIRECT = 8
 """Up to this many arms are labelled at their points, more in a legend."""
@@ -32,24 +34,30 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; where some arms are far less accurate than the others, only these are drawn in proportion."""
+    """One pair of axes; where some arms are far less accurate than the others, only these are drawn in proportion.
+
+    `lost` are arms without an accuracy, since all their runs diverged, with what they cost where that is known.
+    """
 
     label: str
     points: tuple[Point, ...]
     extent: frame.Extent
+    lost: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Scatter:
     """What the figure shows; `arms` are all arms of the study. A cost that all arms share has no panel.
 
-    `split` is where accuracy is measured: `test`, or `validation` where a study chooses by that.
+    `split` is where accuracy is measured: `test`, or `validation` where a study chooses by that. `lost` are the arms of
+    which every run diverged.
     """
 
     arms: tuple[str, ...]
     split: str
     panels: tuple[Panel, ...]
     mark: str
+    lost: tuple[str, ...] = ()
 
 
 def data(results: Results, mark: str = "") -> Scatter:
@@ -66,13 +74,29 @@ def data(results: Results, mark: str = "") -> Scatter:
         if took is not None and took.mean is not None:
             around = took.interval and (max(0.0, took.interval[0]) / 60, took.interval[1] / 60)
             by_time.append(Point(arm, took.mean / 60, around, found.mean, found.interval))
-    panels = [_panel("parameters (millions)", by_size), _panel("time of a run (minutes)", by_time)]
+    gone = tuple(arm for arm, one in lost(results).items() if one.is_whole and arm not in accuracy)
+    panels = [
+        replace(_panel("parameters (millions)", by_size), lost=tuple((arm, size[arm]) for arm in gone)),
+        _panel("time of a run (minutes)", by_time),
+    ]
     return Scatter(
         arms=tuple(size),
         split=split,
-        panels=tuple(panel for panel in panels if len({point.x for point in panel.points}) > 1),
+        panels=tuple(panel for panel in panels if panel.points and len({*_costs(panel)}) > 1),
         mark=mark,
+        lost=gone,
     )
+
+
+def _floor(panel: Panel) -> float:
+    """Where the crosses of a panel stand: just above the lower edge."""
+    low, high = map(float, (panel.extent.place(panel.extent.low), panel.extent.place(panel.extent.high)))
+    return float(panel.extent.value(low + FLOOR * (high - low)))
+
+
+def _costs(panel: Panel) -> list[float]:
+    """What the arms of a panel cost, those without an accuracy included."""
+    return [*(point.x for point in panel.points), *(x for _, x in panel.lost)]
 
 
 def _panel(label: str, points: Sequence[Point]) -> Panel:
@@ -86,16 +110,19 @@ def _panel(label: str, points: Sequence[Point]) -> Panel:
 def draw(scatter: Scatter, *, narrow: bool = False) -> Figure:
     """One point an arm with its intervals, labelled where there is room for all labels, else named in a legend.
 
-    An interval that goes on beyond the axis ends in a triangle. `narrow`: for a phone.
+    An interval that goes on beyond the axis ends in a triangle; an arm that diverged has a cross at the lower edge.
+    `narrow`: for a phone.
     """
     looks = dict(zip(scatter.arms, style.arms(len(scatter.arms)), strict=True))
-    drawn = [arm for arm in scatter.arms if any(p.arm == arm for panel in scatter.panels for p in panel.points)]
+    shown = {p.arm for panel in scatter.panels for p in panel.points}
+    said = dict.fromkeys((arm for panel in scatter.panels for arm, _ in panel.lost), DIVERGED)
+    drawn = [arm for arm in scatter.arms if arm in shown or arm in said]
     columns = max(1, len(scatter.panels))
     width = frame.NARROW if narrow else 4.75 * columns if columns > 1 else 6.5
     _, rows = frame.legend_rows(drawn, width)
     with style.styled():
         for direct in (len(drawn) <= DIRECT, False):
-            height = 3.6 * (columns if narrow else 1) + (0 if direct else frame.ROW * rows)
+            height = 3.6 * (columns if narrow else 1) + (0 if direct else frame.ROW * (rows + len(said)))
             figure = Figure(figsize=(width, height), layout="constrained")
             (grid,) = frame.cells(figure, [len(scatter.panels)], narrow=narrow)
             for panel, axes in zip(scatter.panels, grid, strict=False):
@@ -104,7 +131,8 @@ def draw(scatter: Scatter, *, narrow: bool = False) -> Figure:
             frame.mark(figure, scatter.mark)
             if not direct:
                 marks = {arm: frame.handle(looks[arm], linewidth=0) for arm in drawn}
-                frame.legend(figure, marks)
+                marks |= {arm: Line2D([], [], color=looks[arm].colour, linestyle="none", **CROSS) for arm in said}
+                frame.legend(figure, marks, said)
                 break
             figure.draw_without_rendering()
             if all(_label(axes, panel) for panel, axes in zip(scatter.panels, grid, strict=False)):
@@ -126,7 +154,10 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
             axes.plot(point.x_interval, [point.y] * 2, color=look.colour, linewidth=1.2, alpha=0.7)
         axes.plot([point.x], [point.y], color=look.colour, marker=look.marker, markersize=8, markeredgecolor="white",
                   markeredgewidth=0.5)  # fmt: skip
-    if points and max(point.x for point in points) > 8 * min(point.x for point in points) > 0:
+    for arm, x in panel.lost:
+        axes.plot([x], [_floor(panel)], color=looks[arm].colour, zorder=5, **CROSS)
+    costs = _costs(panel)
+    if costs and max(costs) > 8 * min(costs) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -142,10 +173,11 @@ def _label(axes: Axes, panel: Panel) -> bool:
     """Write each arm's name beside its point so that it covers nothing; False if there is no room for one."""
     frame_ = axes.get_window_extent()
     taken = [line.get_window_extent().padded(1) for line in axes.lines]
-    points = sorted(panel.points, key=lambda point: -point.y)
-    for point in points:
+    named = [(style.short(point.arm, 28), point.x, point.y) for point in sorted(panel.points, key=lambda one: -one.y)]
+    named += [(f"{style.short(arm, 28)} ({DIVERGED})", x, _floor(panel)) for arm, x in panel.lost]
+    for name, x, y in named:
         for across, up in PLACES:
-            text = axes.annotate(style.literal(style.short(point.arm, 28)), (point.x, point.y), (across, up),
+            text = axes.annotate(style.literal(name), (x, y), (across, up),
                                  textcoords="offset points", fontsize=9, va="center",
                                  ha="left" if across > 0 else "right" if across < 0 else "center")  # fmt: skip
             box = text.get_window_extent()

@@ -19,6 +19,7 @@ from residuum.registry import name_of
 from residuum.report import style
 from residuum.report.figures import frame
 from residuum.report.figures.grouping import MOST, groups
+from residuum.report.figures.lost import CROSS
 
 LABELS = {
     ("train", "loss"): "training loss (nats)",
@@ -36,8 +37,6 @@ FAILING = 2.0
 """An arm that ends this many times above where the others stood so early has learned next to nothing."""
 TOWERING = 100.0
 """A loss of so many times what is drawn in proportion is beyond the frame, and marked."""
-CROSS: dict[str, Any] = {"marker": "x", "markersize": 10, "markeredgewidth": 2.5}
-"""How a run that diverged is marked."""
 MOST_DROPS = 6
 """A rate that drops more often is a decay: marking every drop would say nothing."""
 
@@ -219,32 +218,40 @@ def draw(curves: StudyCurves, *, narrow: bool = False) -> Figure:
     height = (2.6 if curves.grouped else 3.5) * rows
     if narrow:
         # Legends of rows have a line for two arms or so.
-        lines = [frame.legend_rows([b.arm for b in row[-1].bands], frame.NARROW)[1] for row in curves.rows if row]
+        lines = [frame.legend_rows([b.arm for b in row[-1].bands], frame.NARROW)[1] + 2 * len(row[-1].at_once)
+                 for row in curves.rows if row]  # fmt: skip
         width, height = frame.NARROW, 2.9 * max(1, len(panels)) + frame.ROW * sum(lines) * curves.grouped
+    said = {} if curves.grouped else _said(panels)
     _, legend_rows = frame.legend_rows(list(drawn), width)
     with style.styled():
-        figure = Figure(figsize=(width, height + frame.ROW * legend_rows), layout="constrained")
+        size = (width, height + frame.ROW * (legend_rows + len(said)))
+        figure = Figure(figsize=size, layout="constrained")
         grid = frame.cells(figure, [len(row) for row in curves.rows], narrow=narrow, sharex=True)
         for row, cells in zip(curves.rows, grid, strict=True):
             for panel, axes in zip(row, cells, strict=False):
                 _draw_panel(figure, axes, panel, curves, looks)
             if curves.grouped:
-                frame.beside(cells[-1], _handles(row, curves, looks), narrow=narrow)
+                frame.beside(cells[-1], _handles(row, curves, looks), _said(row), narrow=narrow)
         last = max((band.epochs[-1] for panel in panels for band in panel.bands), default=1)
         for axes in [axes for row in (grid if narrow else grid[-1:]) for axes in row]:
             axes.set_xlim(0, last + max(0.5, 0.03 * last))
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=frame.ROUND))
-        frame.legend(figure, drawn)
+        frame.legend(figure, drawn, said)
         frame.mark(figure, curves.mark)
     return figure
+
+
+def _said(panels: Sequence[Panel]) -> dict[str, str]:
+    """What a legend says of the arms of some panels beside their names."""
+    return dict.fromkeys((arm for panel in panels for arm in panel.at_once), "diverged at once")
 
 
 def _handles(panels: Sequence[Panel], curves: StudyCurves, looks: Mapping[str, style.Look]) -> dict[str, Any]:
     """What stands for each arm of some panels in a legend."""
     with_band, at_once = ({band.arm for p in panels for band in p.bands}, {arm for p in panels for arm in p.at_once})
     drawn = {arm: frame.handle(looks[arm]) for arm in curves.arms if arm in with_band}
-    return drawn | {f"{arm} (diverged at once)": Line2D([], [], color=looks[arm].colour, linestyle="none", **CROSS)
+    return drawn | {arm: Line2D([], [], color=looks[arm].colour, linestyle="none", **CROSS)
                     for arm in curves.arms if arm in at_once}  # fmt: skip
 
 
