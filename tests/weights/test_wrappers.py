@@ -216,6 +216,28 @@ def test_what_belongs_to_the_network_is_never_passed_over(tmp_path):
         load_foreign(tmp_path / "w.pt", net)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_what_may_act_on_the_logits_is_told_apart_from_what_lies_beside_them(seed, tmp_path):
+    source, net = random.Random(seed), made()
+    classes = len(net.linear.bias)
+    word = source.choice(["", "head.", "calibration.", "a.b."])
+    acting = source.choice([
+        {"logit_scale": torch.tensor(4.6)}, {"temperature": torch.tensor([1.5])}, {"T": torch.ones(1, 1)},
+        {"bias": torch.rand(classes)}, {"weight": torch.rand(4, classes), "bias": torch.rand(4)},
+        {name: torch.rand(classes) for name in ("weight", "bias", "running_mean", "running_var")},
+    ])  # fmt: skip
+    idle = {
+        f"probe{source.randrange(9)}.weight": torch.rand(classes, 7), "loss.scale": torch.tensor(3.0),
+        "criterion.weight": torch.rand(classes), "mean": torch.rand(3), "stem.0.weight": torch.rand(4, 3, 3, 3),
+    }  # fmt: skip
+    state = prefixed(net.state_dict(), "net.")
+    torch.save({"state_dict": state | idle}, tmp_path / "w.pt")
+    assert not found(tmp_path / "w.pt", net).on_logits
+    torch.save({"state_dict": idle | prefixed(acting, word) | state}, tmp_path / "w.pt")
+    assert {*found(tmp_path / "w.pt", net).on_logits} <= {*prefixed(acting, word)}
+    assert found(tmp_path / "w.pt", net).on_logits
+
+
 class Other(nn.Module):
     """The layers of a network of ours, under names and in an order of somebody else."""
 

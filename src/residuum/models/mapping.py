@@ -22,6 +22,8 @@ WITHIN = re.compile(r"(?<![^.])(_orig_mod|_forward_module|_fsdp_wrapped_module|_
 HEAD = re.compile(r"(?<![^.])fc\.(?=(weight|bias)$)")
 PIXELS = re.compile(r"(?:^|\.)(?!running_)(?:\w*_)?(mean|std|mu|sigma)$", re.IGNORECASE)
 """What a network that normalises its images itself calls the constants for that."""
+BESIDES = re.compile(r"loss|crit|metric|acc|auroc|ema|best|decay|(?<![a-z])lr(?![a-z])", re.IGNORECASE)
+"""What is called so changes no logit: weights of a loss, counts of a metric."""
 BLOCK = re.compile(r"layer\d+\.\d+\.")
 
 
@@ -31,7 +33,8 @@ class Fit:
 
     `place` is where they lay: keys and the prefix of their names. `matched` is the name of the first tensor where names
     told nothing, and the order of the layers did; `head` that of the linear layer where it lay elsewhere. `passed_over`
-    are other tensors of the file, as phrases, and `others` the places of other weights that fit as well. `pixels` are
+    are other tensors of the file, as phrases; `on_logits` are those of them that may change the logits, as a learned
+    temperature or a layer that comes after them, which have no place here. `others` are the places of other weights that fit as well. `pixels` are
     the `mean` and the `std` that lay beside them.
     """
 
@@ -40,6 +43,7 @@ class Fit:
     matched: str
     head: str
     passed_over: tuple[str, ...]
+    on_logits: tuple[str, ...]
     others: tuple[str, ...]
     pixels: Mapping[str, tuple[float, ...]]
 
@@ -128,6 +132,7 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
         chosen.matched,
         chosen.head,
         tuple(_passed_over(places, chosen, expected)),
+        tuple(_on_logits(chosen, expected)),
         tuple(said[1:]),
         _pixels(chosen),
     )
@@ -282,6 +287,26 @@ def _passed_over(containers: Sequence[Container], chosen: Candidate, expected: S
             names[label] = ".".join(path)
     for label, count in counts.items():
         yield names[label] if count == 1 else f"{label} ({count} tensors)"
+
+
+def _on_logits(chosen: Candidate, expected: State) -> Iterator[str]:
+    """Tensors beside the prefix that may act on the logits: a number, one for each class, a layer with these inputs."""
+    head = _head(expected)
+    if not head:
+        return
+    classes, taken = len(expected[head]), {*chosen.raw.values()}
+    modules = defaultdict[str, dict[str, Tensor]](dict)
+    for name, tensor in chosen.container.tensors.items():
+        if name not in taken and not BESIDES.search(name) and not PIXELS.search(name):
+            modules[name.rpartition(".")[0]][name] = tensor
+    for inside in modules.values():
+        weights = [tensor for tensor in inside.values() if tensor.ndim == 2]
+        if weights and all(weight.shape[1] != classes for weight in weights):
+            continue
+        for name, tensor in inside.items():
+            of_each = tuple(tensor.shape) == (classes,) or (tensor.ndim == 2 and tensor.shape[1] == classes)
+            if tensor.is_floating_point() and (tensor.numel() == 1 or of_each):
+                yield name
 
 
 def _shared(paths: Sequence[Sequence[str]]) -> int:
