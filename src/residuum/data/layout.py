@@ -317,7 +317,7 @@ def _of_tables(tree: Tree, top: Folder, tables: _Tables) -> Layout | None:
             notes.append(f"{path} names {len(named):,} images without labels, which are not used")
     lacking = next((image for image in images if image not in placed), None)
     if lacking is not None:
-        raise InputError(f"{tree.root}/{lacking} has no row in {' or '.join(dict.fromkeys(by_split.values()))}")
+        raise InputError(f"{tree.root}/{lacking} has no row in {' or '.join(sorted(by_split.values(), reverse=True))}")
     classes = _sorted(parts["train"])
     for part in parts.values():
         for name in part.of:

@@ -32,10 +32,10 @@ class Fit:
     """The weights of a network as a file has them, with the network's names, shapes and types, on the CPU.
 
     `place` is where they lay: keys and the prefix of their names. `matched` is the name of the first tensor where names
-    told nothing, and the order of the layers did; `head` that of the linear layer where it lay elsewhere. `passed_over`
-    are other tensors of the file, as phrases; `on_logits` are those of them that may change the logits, as a learned
-    temperature or a layer that comes after them, which have no place here. `others` are the places of other weights that fit as well. `pixels` are
-    the `mean` and the `std` that lay beside them.
+    told nothing, and the order of the layers did; `head` that of the linear layer where it lay elsewhere.
+    `passed_over` are other tensors of the file, as phrases; `on_logits` are those of them that may change the logits,
+    as a learned temperature or a layer that comes after them, which have no place here. `others` are the places of
+    other weights that fit as well. `pixels` are the `mean` and the `std` that lay beside them.
     """
 
     state: dict[str, Tensor]

@@ -150,8 +150,8 @@ def read_weights(
                             channels=channels)  # fmt: skip
     if found.on_logits and key.strip(".") != found.place:
         raise InputError(
-            f"{file}: {found.on_logits[0]!r} beside the weights may change their logits, as a learned temperature does, "
-            f"and has no place here; fold it into the linear layer, or pass it over with --key {found.place}"
+            f"{file}: {found.on_logits[0]!r} beside the weights may change their logits, as a learned temperature "
+            f"does, and has no place here; fold it into the linear layer, or pass it over with --key {found.place}"
         )
     if config.data.normalize.name == "standardize" and config.data.normalize.settings.get("mean") is None:
         known = presets.pixels_of(chosen, config.data.dataset.name) if chosen else None
