@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from residuum.data.dataset import Split
 from residuum.data.datasets import DATASETS, ENTRIES, arrays, cifar10, cifar100
-from residuum.data.datasets.source import TestImages
+from residuum.data.datasets.source import TestImages, told_instead
 from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import is_archive, read_whole, reading
 from residuum.errors import InputError, unknown
-from residuum.records.storage import expanded
+from residuum.records.storage import expanded, instead_at
 from residuum.registry import Choice
 
 SEVERITIES = 5
@@ -59,11 +59,13 @@ def test_sets(place: str, shape: tuple[int, int, int], own: Choice) -> Iterator[
         if path.name != place or "." in place:
             raise InputError(f"{place} does not exist")
         raise unknown("data set or path", place, DATASETS)
-    with reading(path):
+    with reading(path), told_instead(path):
         if found := _corrupted(path):
             return found
         images = _at(path, shape, own)
     if images is None:
+        if said := instead_at(path):
+            raise InputError(said)
         packed = path.is_file() and is_archive(path)
         hint = "; arrays in an archive are not read: unpack it" if packed else ""
         raise InputError(f"{path} holds no test images that are known by their content{hint}")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from residuum.errors import InputError, StorageError
 from residuum.models.likeness import likeness
 from residuum.models.mapping import Fit, fit
+from residuum.records import storage
 
 MAX_BYTES = 1 << 30
 """The largest file that is opened; ResNet-152 has 241 MB in fp32, with an optimizer's state about three times that."""
@@ -91,13 +92,15 @@ def read_foreign(path: Path) -> Foreign:
         if size > MAX_BYTES:
             raise InputError(f"{path}: {size:,} bytes are too large for the weights of a network here")
         with path.open("rb") as file:
-            head = file.read(9)
+            head = file.read(storage.HEAD)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
+    if said := storage.instead(head):
+        raise InputError(f"{path} is {said}")
     try:
-        if head[8:] == b"{":  # the length of the header in 8 bytes, then the header in JSON
+        if head[8:9] == b"{":  # the length of the header in 8 bytes, then the header in JSON
             return Foreign(path, load_file(path), ordered=False)
         _check_pickles(path, zipped=head.startswith(b"PK\x03\x04"))  # as torch itself tells its two formats apart
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([(Unread, n) for n in UNREAD]):

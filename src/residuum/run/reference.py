@@ -16,6 +16,7 @@ from residuum.data.dataset import Split
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError, StorageError
 from residuum.models.foreign import MAX_BYTES, read_foreign
+from residuum.records import storage
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 """Logits agree where none differs by more than this share of the largest one, and by this besides: fp32 elsewhere."""
@@ -170,8 +171,10 @@ def _arrays(path: Path) -> dict[str, Tensor]:
     """The arrays of a file by name; the name of a single one is empty."""
     try:
         with path.open("rb") as file:
-            head = file.read(6)
-            if head == b"\x93NUMPY":
+            head = file.read(storage.HEAD)
+            if said := storage.instead(head):
+                raise InputError(f"{path} is {said}", argument="reference")
+            if head.startswith(b"\x93NUMPY"):
                 file.seek(0)
                 return {"": _array(file, path.stat().st_size, path)}
         if head.startswith(b"PK") and zipfile.is_zipfile(path):

@@ -10,6 +10,7 @@ from unicodedata import normalize
 from residuum.data.formats.trees import suffix
 from residuum.data.images import SUFFIXES
 from residuum.errors import InputError
+from residuum.records.storage import instead
 
 LABELS = (
     "label", "labels", "class", "class_name", "classname", "class_label", "category", "target", "species", "breed", "y",
@@ -56,6 +57,8 @@ def read_table(content: bytes, path: str) -> list[list[str]]:
 
 def _text(content: bytes, path: str) -> str:
     """A file of text, in UTF-8, or in UTF-16 as spreadsheets save it, with its mark."""
+    if said := instead(content):
+        raise InputError(f"{path} is {said}")
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if not marked and b"\0" in content:
         raise InputError(f"{path} is text in UTF-16 without its mark (BOM), or no text; save it as UTF-8")
