@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from residuum import recipes
 from residuum.config import YOUNG, RunConfig, identity, parse_setting
 from residuum.errors import InputError
-from residuum.networks.names import network, network_names, short_name
+from residuum.models import MODELS
+from residuum.networks.names import earlier_name, network, network_names, short_name
+from residuum.records.run_folder import folder_of
 from residuum.registry import Choice
 
 
@@ -236,6 +238,31 @@ def resolved(model):
     from residuum.models import MODELS
 
     return RunConfig().changed({"model": MODELS.resolve(Choice.of(model), "model")})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "name", "before"),
+    [
+        ("preact20", {"model.shortcut": "projection"}, "preact20", "resnet20"),
+        ("preact26", {}, "preact26", "resnet26"),
+        ("resnet18", {"model.ordering": "bn_after_addition"}, "resnet18", "imagenet_resnet"),
+        ("preact50-imagenet", {"model.ordering": "relu_only_preactivation"}, "resnet50-imagenet", "imagenet_resnet"),
+        ("bottleneck29", {"model.shortcut": "projection"}, "bottleneck29", "resnet29"),
+        ("resnet20", {"model.shortcut": "projection"}, "resnet20", "resnet20"),
+        ("plain26", {}, "plain26", "plain26"),
+    ],
+)
+def test_a_run_is_called_as_its_network_and_found_where_it_was_called_otherwise(
+    model, settings, name, before, tmp_path
+):
+    config = RunConfig().changed({"model": model, **settings})
+    config = config.model_copy(update={"model": MODELS.resolve(config.model)})
+    assert (short_name(config.model), earlier_name(config.model)) == (name, before)
+    folder = folder_of(tmp_path, config)
+    assert folder.name == f"{name}-cifar10-seed0-{identity(config)}"
+    begun = tmp_path / folder.name.replace(name, before, 1)
+    begun.mkdir()
+    assert folder_of(tmp_path, config) == begun
 
 
 def test_every_short_name_comes_back():

@@ -6,11 +6,12 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from residuum.cli.options import RUNS, Command, common, print_json, set_option, settings_of
+from residuum.cli.surroundings import LEFT, has_left
 from residuum.errors import InputError, ResiduumError, tally, unknown
 
 Run = Callable[[argparse.Namespace], None]
@@ -334,7 +335,7 @@ def run(options: argparse.Namespace) -> None:
         said = conducting.until_decided(made, options.runs, room, options.on, budget=budget)
     else:
         said = conducting.run(made, options.runs, room, options.on)
-    failed = progress.show(said, options.runs, stream)
+    failed = progress.show(_remarked(said), options.runs, stream)
     if made.study.inside:
         from residuum.run.explaining import explain_arms
 
@@ -346,6 +347,20 @@ def run(options: argparse.Namespace) -> None:
         raise StudyFailedError(
             f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed ({which}); the same command tries again"
         )
+
+
+def _remarked(said: Iterable[Any]) -> Iterator[Any]:
+    """What a study says, with a remark in the records of runs that end after the reader of its output has left."""
+    from residuum.conduct.launchers.launcher import JobEvent
+    from residuum.records.event import Finished
+    from residuum.records.run_folder import remark
+
+    for one in said:
+        yield one
+        if isinstance(one, JobEvent) and isinstance(one.event, Finished) and has_left(sys.stdout, sys.stderr):
+            folder = one.event.folder
+            if folder.is_dir():  # not on another machine
+                remark(folder, LEFT)
 
 
 def _elsewhere(options: argparse.Namespace) -> Any:

@@ -300,7 +300,7 @@ def _on_logits(chosen: Candidate, expected: State) -> Iterator[str]:
         if name not in taken and not BESIDES.search(name) and not PIXELS.search(name):
             modules[name.rpartition(".")[0]][name] = tensor
     for inside in modules.values():
-        weights = [tensor for tensor in inside.values() if tensor.ndim == 2]
+        weights = [tensor for tensor in inside.values() if tensor.ndim == 2 and tensor.numel() > 1]
         if weights and all(weight.shape[1] != classes for weight in weights):
             continue
         for name, tensor in inside.items():

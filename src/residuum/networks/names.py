@@ -87,6 +87,19 @@ def _usual(name: str) -> str:
 def short_name(model: Choice) -> str:
     """The short name of a model choice (`plain56`, `resnet24c`), without the settings that the name does not fix."""
     values = model.model_dump(mode="json")
+    before = earlier_name(model)
+    preactivated = name_of(values.get("ordering")) == "full_preactivation"
+    if model.name == "cifar_resnet" and before == f"resnet{values.get('depth')}":
+        bottleneck = name_of(values.get("block")) == "bottleneck"
+        return f"{'bottleneck' if bottleneck else 'preact' if preactivated else 'resnet'}{values.get('depth')}"
+    if before == "imagenet_resnet":
+        return f"resnet{values['depth']}{'-imagenet' if name_of(values.get('stem')) == '7x7' else ''}"
+    return before
+
+
+def earlier_name(model: Choice) -> str:
+    """The short name that the folder of an earlier run has, which told fewer networks apart."""
+    values = model.model_dump(mode="json")
     for name in (*REPORT_C_NETWORKS, *network_names()):
         if all(name_of(values.get(key)) == value for key, value in network(name).items()):
             return name

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
 from residuum.errors import InputError
-from residuum.networks.names import short_name
+from residuum.networks.names import earlier_name, short_name
 from residuum.records import layers, outcome, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
 from residuum.records.facts import STARTS, Start
@@ -79,8 +79,11 @@ REMARKS = "remarks.jsonl"
 
 def folder_of(runs: Path, config: RunConfig) -> Path:
     """The folder of a resolved configuration under `runs`: a readable label and the run's id."""
-    label = f"{short_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}"
-    return runs / f"{label}-{identity(config)}"
+    rest = f"{config.data.dataset.name}-seed{config.train.seed}-{identity(config)}"
+    name, earlier = short_name(config.model), earlier_name(config.model)
+    if name != earlier and (begun := runs / f"{earlier}-{rest}").exists():
+        return begun
+    return runs / f"{name}-{rest}"
 
 
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
