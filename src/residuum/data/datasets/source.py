@@ -109,13 +109,10 @@ def load_files(
     locate: Locate,
     bring: str,
     settings: Mapping[str, Any] | None = None,
-    *,
-    fetched: bool = True,
 ) -> Dataset:
     """The data set that lies at `root`, or among the downloads if no root is given, through the cache.
 
-    `bring` says in words which files hold it; `settings` are those that change what is decoded; `fetched` says whether
-    there are mirrors to download it from.
+    `bring` says in words which files hold it; `settings` are those that change what is decoded.
 
     Raises:
         InputError: it is not there, not whole, or damaged.
@@ -131,8 +128,8 @@ def load_files(
             raise InputError(said)
         if root is not None:
             raise InputError(f"{root} holds no {name}: bring {bring}")
-        remedies = [Remedy("fetch", name)] if fetched else []
-        raise InputError(f"{name} is not here: bring {bring} to {place}, or set data.root", remedies=remedies)
+        text = f"{name} is not here: bring {bring} to {place}, or set data.root"
+        raise InputError(text, remedies=[Remedy("fetch", name)])
     with told_instead(place):
         dataset = cache.cached(name, settings or {}, source.files, source.decode)
     return replace(dataset, reading=source.reading)
