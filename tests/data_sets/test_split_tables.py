@@ -172,3 +172,38 @@ def test_classes_that_differ_in_case_are_told(tmp_path):
     if {*(tmp_path / "train").iterdir()} >= {tmp_path / "train/Cat", tmp_path / "train/cat"}:  # a file system with case
         report = check(load("folder", str(tmp_path)))
         assert "the classes 'Cat' and 'cat', which differ in case alone, are taken for two" in report.findings
+
+
+def test_folders_of_classes_beside_lists_of_them_are_read(tmp_path):
+    for number in range(8):
+        write_image(tmp_path / f"images/00{number % 2}.bird/{number}.jpg", number)
+    (tmp_path / "image_class_labels.txt").write_text("".join(f"{number} {number % 2}\n" for number in range(8)))
+    (tmp_path / "train_test_split.txt").write_text("".join(f"{number} 1\n" for number in range(8)))
+    dataset = load("folder", str(tmp_path))
+    assert dataset.classes == ("000.bird", "001.bird")
+    assert {*dataset.reading.not_used} == {"image_class_labels.txt", "train_test_split.txt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("labels.json", '{"0.png": 1}', r"labels\.json is not read; save it as \.csv"),
+        ("annotations.xml", "<a/>", r"annotations\.xml is not read"),
+        (
+            "ages.csv",
+            "id,age\n" + "".join(f"{number},{number * 1.37}\n" for number in range(8)),
+            r"ages\.csv has no row for each",
+        ),
+        (
+            "labels.csv",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:a\n",
+            r"labels\.csv is a pointer of Git LFS",
+        ),
+    ],
+)
+def test_images_whose_labels_cannot_be_read_are_no_class(name, content, said, tmp_path):
+    for number in range(8):
+        write_image(tmp_path / f"images/{number}.png", number)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=rf"images holds images without labels; {said}"):
+        load("folder", str(tmp_path))

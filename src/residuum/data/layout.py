@@ -270,8 +270,11 @@ def _of_one(tree: Tree, top: Folder, tables: _Tables) -> Layout:
         part = _labelled(tree, top, "", flat, tables, ())
         if part is not None:
             return _of_flat(tree, flat, part)
-        if flat is top:
-            raise _unlabelled(tree, top, tables)
+        if flat is top or flat.name.lower() in BESIDE:
+            raise _unlabelled(tree, flat, tables)
+    while not top.images and len(inner) == 1 and not inner[0].images:  # images/CLASS/* beside lists of them
+        top = inner[0]
+        inner = [folder for folder in top.open_folders if folder.below]
     of = _class_folders(tree, top)
     if not of:
         raise InputError(f"{_at(tree, top)} holds no images")
@@ -508,7 +511,7 @@ def _tables(tree: Tree, folders: Sequence[Folder]) -> _Tables:
         return _Tables({})
     rows, unread = dict[str, list[list[str]]](), []
     for path in [folder.place(name) for folder in folders for name in folder.files if may_be_table(name)]:
-        if suffix(path) in SHEETS:
+        if suffix(path) in UNREAD_TABLES:
             unread.append(f"{path} is not read; save it as .csv, in UTF-8")
             continue
         try:
@@ -521,7 +524,8 @@ def _tables(tree: Tree, folders: Sequence[Folder]) -> _Tables:
 
 
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
-"""Endings of spreadsheets, which are not read."""
+UNREAD_TABLES = (*SHEETS, ".json", ".jsonl", ".xml", ".pkl", ".mat")
+"""Endings of spreadsheets, and of other files that may hold labels, which are not read."""
 
 
 def may_be_table(name: str) -> bool:
@@ -530,7 +534,7 @@ def may_be_table(name: str) -> bool:
     if is_rubbish(name) or words & {"sample", "submission"}:
         return False
     says_so = bool(words & {"annotations", "annotation", "labels", "label"} or split_in(name))
-    return suffix(name) in (".csv", ".tsv", *SHEETS) or (suffix(name) == ".txt" and says_so)
+    return suffix(name) in (".csv", ".tsv", *SHEETS) or (suffix(name) in (".txt", *UNREAD_TABLES) and says_so)
 
 
 def words_of(name: str) -> list[str]:
@@ -612,6 +616,9 @@ def _at(tree: Tree, folder: Folder) -> str:
 def _unlabelled(tree: Tree, folder: Folder, tables: _Tables) -> InputError:
     if tables.unread:
         return InputError(f"{_at(tree, folder)} holds images without labels; {tables.unread[0]}")
+    if tables.rows:
+        text = f"{next(iter(tables.rows))} has no row for each of them, or no column that can be their class"
+        return InputError(f"{_at(tree, folder)} holds images without labels; {text}")
     return InputError(
         f"{_at(tree, folder)} holds images without labels: put those of each class into a folder of its name, "
         "or bring a table beside them, as trainLabels.csv with the columns id and label"

@@ -31,6 +31,16 @@ UNREAD = (
 """What a training script leaves in a checkpoint besides tensors: numpy's and Python's values, its options, paths."""
 
 
+OTHERS = {
+    b"\x89HDF": "HDF5, as Keras writes it, whose tensors have another order of axes",
+    b"GGUF": "GGUF",
+    b"\x80": "a pickle that torch.save did not write, which is never run; torch.save a dictionary of tensors",
+    b"PK\x03\x04": "a zip archive, as .npz is; torch.save a dictionary of tensors",
+    b"\x1f\x8b": "gzipped; unpack it",
+}
+"""Other files of weights, by how they begin."""
+
+
 class Unread:
     """What stands in for a value that is not read: made of anything, it keeps and does nothing."""
 
@@ -108,7 +118,8 @@ def read_foreign(path: Path) -> Foreign:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged or hostile file provokes in a reader
-        raise InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged") from error
+        other = next((f"; it is {said}" for start, said in OTHERS.items() if head.startswith(start)), "")
+        raise InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged{other}") from error
 
 
 def _check_pickles(path: Path, zipped: bool) -> None:

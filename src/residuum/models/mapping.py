@@ -22,6 +22,8 @@ WITHIN = re.compile(r"(?<![^.])(_orig_mod|_forward_module|_fsdp_wrapped_module|_
 HEAD = re.compile(r"(?<![^.])fc\.(?=(weight|bias)$)")
 PIXELS = re.compile(r"(?:^|\.)(?!running_)(?:\w*_)?(mean|std|mu|sigma)$", re.IGNORECASE)
 """What a network that normalises its images itself calls the constants for that."""
+MADE_OF = re.compile(r"(^|\.)parametrizations\.|\.weight_(orig|mask|g|v)$")
+"""What a weight is made of that is pruned, normalised or parametrised."""
 BESIDES = re.compile(r"loss|crit|metric|acc|auroc|ema|best|decay|(?<![a-z])lr(?![a-z])", re.IGNORECASE)
 """What is called so changes no logit: weights of a loss, counts of a metric."""
 BLOCK = re.compile(r"layer\d+\.\d+\.")
@@ -247,6 +249,9 @@ def _first_problem(containers: Sequence[Container], near: Sequence[Candidate], e
     problem, unexpected = _difference(best, expected), _left_over(best, expected)
     if unexpected and "missing" not in problem:
         return f"tensor {unexpected[0]!r} is unexpected"
+    made = next((name for name in best.raw if MADE_OF.search(name)), "")
+    if made and "missing" in problem:
+        return f"{problem}, but there is {made!r}: save what pruning or parametrisation makes of it, and remove these"
     return problem
 
 
@@ -258,7 +263,7 @@ def _unusable(one: Candidate, expected: State) -> str:
         tensor = one[name]
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             return f"tensor {name!r} is sparse, quantized or without values"
-        if tensor.is_floating_point() != like.is_floating_point():
+        if tensor.is_floating_point() != like.is_floating_point() and not _is_counter(name):
             return f"tensor {name!r} holds {str(tensor.dtype).removeprefix('torch.')}, not what a network computes with"
         if not torch.isfinite(tensor).all():
             return f"tensor {name!r} holds values that are not finite"

@@ -336,5 +336,5 @@ def _compute(channel: Channel, order: tuple[Job, Path], places: defaultdict[str,
             for name, error in close_all(lanes):
                 how = stopped if error is None else ended(error, going[name].folder)
                 with suppress(OSError):
-                    channel.send((name, ended if how.how == "storage" else stopped))
+                    channel.send((name, how if how.how == "storage" else stopped))
     return True
