@@ -11,7 +11,7 @@ import torch
 from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import MODELS, build
-from residuum.models.untold import untold
+from residuum.models.untold import untold, with_tensors
 from residuum.networks.names import network
 from residuum.registry import Choice
 from residuum.run import importing
@@ -215,3 +215,18 @@ def test_every_short_name_tells_something_but_not_its_bottlenecks_stride():
     for name in ("resnet50", "bottleneck29", "preact50"):
         found = untold(MODELS.resolve(network(name)), 3, 10, (32, 32))
         assert "3x3" in found.get("stride_at", found.get("block.stride_at", [])), name
+
+
+def test_basic_blocks_of_resnet_18_have_their_stride_elsewhere_as_a_staged_network_of_the_same_tensors():
+    own = build(Choice.of({"name": "imagenet_resnet", "channels": [4, 8, 8, 8]}), 3, 10, (32, 32), 0)
+    staged = {"name": "staged_resnet", "blocks": [2, 2, 2, 2], "channels": [4, 8, 8, 8]}
+    state = published.scattered(own, 1).state_dict()
+    x_NCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    logits = {
+        at: with_tensors(MODELS.resolve({**staged, "block": {"name": "basic", "stride_at": at}}), 3, 10, state)(x_NCHW)
+        for at in ("first", "second")
+    }
+    assert torch.equal(logits["first"], own(x_NCHW))
+    expected = slow_networks.logits(state, x_NCHW, stride_at="second", **{"shortcut.reads": "activated"})
+    torch.testing.assert_close(logits["second"], expected)
+    assert not torch.allclose(logits["second"], logits["first"], rtol=1e-2)
