@@ -17,7 +17,7 @@ from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets import cifar10, cifar100
 from residuum.engine import state
 from residuum.engine.state import Progress
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.models import MODELS, build
 from residuum.models.foreign import Foreign, fitted, read_foreign
 from residuum.models.mapping import Fit, containers, fit
@@ -151,7 +151,8 @@ def read_weights(
     if found.on_logits and key.strip(".") != found.place:
         raise InputError(
             f"{file}: {found.on_logits[0]!r} beside the weights may change their logits, as a learned temperature "
-            f"does, and has no place here; fold it into the linear layer, or pass it over with --key {found.place}"
+            "does, and has no place here; fold it into the linear layer",
+            remedies=[Remedy("key", found.place)],
         )
     if config.data.normalize.name == "standardize" and config.data.normalize.settings.get("mean") is None:
         known = presets.pixels_of(chosen, config.data.dataset.name) if chosen else None
