@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from residuum.errors import InputError, Remedy, unknown
+from residuum.networks import presets
 from residuum.networks.names import NETWORK_FORMS, network
 from residuum.registry import Choice, as_plain, describe, name_of
 
@@ -93,6 +94,10 @@ class PretrainedConfig(Part):
 
     weights: str = Field(default="", description="run folder or file of weights to begin with; empty: random ones")
     fingerprint: str = Field(default="", description="hash of these weights; filled in when the run is checked")
+    preset: str = Field(
+        default="",
+        description="public code that a file is from, whose settings it takes: a name from `residuum list presets`",
+    )
 
 
 class OptimConfig(Part):
@@ -209,11 +214,15 @@ class RunConfig(Part):
 
         A choice may be set whole (`"optim.optimizer": "adam"`, `{"name": "adam", "eps": 1e-7}`) or one of its
         settings (`"optim.optimizer.eps"`). A new name starts from its builder's defaults. `"model"` also takes
-        the short names of `network`.
+        the short names of `network`. A preset in `"pretrained.preset"` stands over the network's name, and below every
+        other of the settings.
 
         Raises:
-            InputError: as `of`.
+            InputError: as `of`; or a preset that does not say how pixels are normalised.
         """
+        preset = settings.get("pretrained.preset", self.pretrained.preset if "model" in settings else "")
+        if preset:
+            return self._with_preset(str(preset), settings)
         values = self.model_dump(mode="json")
         # Shorter paths first, so that choosing an optimizer and setting its momentum works in either order.
         for path in sorted(settings, key=lambda path: path.count(".")):
@@ -225,6 +234,25 @@ class RunConfig(Part):
                 raise InputError(text, remedies=[Remedy("list models")])
             _assign(values, path, value)
         return type(self).of(values)
+
+    def _with_preset(self, name: str, settings: Mapping[str, Any]) -> Self:
+        """This configuration with settings changed, and those of a preset below them."""
+        chosen = presets.preset(name, argument="")
+        rest = {path: value for path, value in settings.items() if path != "pretrained.preset"}
+        config = self.model_copy(update={"pretrained": PretrainedConfig()}).changed(rest)
+        given = presets.settings_of(chosen, config.model)
+        dataset = config.data.dataset.name
+        if "pretrained.preset" in settings and not any(path.startswith("data.normalize") for path in rest):
+            constants = presets.pixels_of(chosen, dataset)
+            if constants is None:
+                has = " and ".join(chosen.pixels)
+                text = f"{name!r} has no constants of pixels for {dataset}, but for {has}; say data.normalize"
+                raise InputError(f"pretrained.preset: {text}")
+            given |= {"data.normalize": {"name": "standardize", "mean": constants[0], "std": constants[1]}}
+        over = {path: value for path, value in rest.items() if path != "model"}
+        made = config.changed({**given, **over})
+        own = {**self.pretrained.model_dump(), **made.pretrained.model_dump(exclude_defaults=True), "preset": name}
+        return made.model_copy(update={"pretrained": PretrainedConfig(**own)})
 
     def settings(self) -> dict[str, Any]:
         """Every setting by its dotted path (`model.depth`); lists and their members stay whole."""
@@ -268,12 +296,12 @@ def identity(config: RunConfig, schema: int = SCHEMA) -> str:
     """The id of a run: 12 hexadecimal digits of the hash of what decides its numbers, and of the schema's version.
 
     That is the resolved configuration, device and precision included, and the fingerprints of the data and of the
-    weights that it begins with, but not where these lie, nor what is saved or watched, nor a young setting where it is
-    what it always was. `schema` is the version that a run folder was written with; in version 1 what is saved and
-    watched counted, and a setting younger than it where it was not the default.
+    weights that it begins with, but not where these lie, nor the name of a preset, nor what is saved or watched, nor a
+    young setting where it is what it always was. `schema` is the version that a run folder was written with; in version
+    1 what is saved and watched counted, and a setting younger than it where it was not the default.
     """
     values = config.model_dump(mode="json")
-    del values["data"]["root"], values["pretrained"]["weights"]
+    del values["data"]["root"], values["pretrained"]["weights"], values["pretrained"]["preset"]
     if not config.pretrained.fingerprint:  # as before there were such runs
         del values["pretrained"]
     if not config.optim.freeze:

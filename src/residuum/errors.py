@@ -11,7 +11,7 @@ from typing import Literal
 
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
-    "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch", "score on", "search",
+    "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch", "score on", "search", "key",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -30,6 +30,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "seeds": "the study's own seeds give them",
     "until decided": "go on until it is decided, or ask anew in a study of another name",
     "fetch": "data.download.fetch('{}') downloads it",
+    "key": "key='{}' takes the weights without it",
     "score on": "run.predict.evaluate_on scores a run on it",
     "search": "residuum.search_study does, and gives the study that judges them",
 }

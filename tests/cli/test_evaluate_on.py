@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tarfile
 from io import BytesIO
 
 import duckdb
@@ -169,6 +170,20 @@ def test_corruptions_by_severity(run, tmp_path):
     assert said["mean_error"] == pytest.approx(np.mean([one["error"] for one in said["tests"]]))
     assert read_record(run.folder).test_reads == before + 10
     assert reads(run.folder)[-1]["on"] == "CIFAR-10-C: gaussian_noise, severity 5"
+
+
+@pytest.mark.parametrize("form", ["w", "w:gz"])
+def test_corruptions_in_their_archive_as_published(run, tmp_path, form):
+    corrupted(tmp_path / "CIFAR-10-C")
+    with tarfile.open(tmp_path / "CIFAR-10-C.tar", form) as archive:
+        archive.add(tmp_path / "CIFAR-10-C", "CIFAR-10-C")
+    loose, packed = (json.loads(run("--on", tmp_path / name, "--json")[1]) for name in ("CIFAR-10-C", "CIFAR-10-C.tar"))
+    by_name = [{one["name"]: one for one in said["tests"]} for said in (loose, packed)]
+    assert by_name[0] == by_name[1]
+    assert packed["mean_error"] == pytest.approx(loose["mean_error"])
+    with tarfile.open(tmp_path / "CIFAR-10-C.tar", "w") as archive:
+        archive.add(tmp_path / "CIFAR-10-C/fog.npy", "CIFAR-10-C/fog.npy")
+    assert "CIFAR-10-C.tar has no labels.npy" in run("--on", tmp_path / "CIFAR-10-C.tar")[2]
 
 
 def test_one_corruption_as_a_table(run, tmp_path):

@@ -15,6 +15,7 @@ from residuum.data import cache
 from residuum.data.formats import parquet
 from residuum.engine.compute import cpu_quota, usual_threads
 from residuum.errors import InputError, Remark
+from residuum.records.run_folder import read_remarks
 from residuum.report import style
 
 HOSTILE = {
@@ -159,6 +160,27 @@ def test_a_training_goes_on_when_its_reader_leaves_and_its_record_says_so(tmp_pa
     assert shown["status"] == "finished"
     (remark,) = shown["remarks"]
     assert "left before the end" in remark
+
+
+def test_a_study_goes_on_when_its_reader_leaves_and_the_records_of_its_runs_say_so(run, monkeypatch, tmp_path):
+    """The reader leaves before the first run ends: each run that ends after that has the remark, once."""
+    study = """question = "?"
+base = "quick"
+seeds = [0, 1]
+[settings]
+"data.dataset" = {name = "synthetic", size = 8, train = 40, test = 10, classes = 2}
+"model" = {name = "cifar_resnet", depth = 8, channels = [2, 2, 2]}
+"train.epochs" = 1
+[axes]
+"optim.lr" = [0.01]
+"""
+    (tmp_path / "left.toml").write_text(study)
+    left = iter([False, True, True])
+    monkeypatch.setattr("residuum.cli.studying.has_left", lambda *_: next(left, True))
+    code, _, err = run("study", "run", "left.toml", "--on", "here")
+    assert code == 0, err
+    remarks = [len(read_remarks(one)) for one in sorted(tmp_path.glob("runs/*seed*"))]
+    assert remarks == [0, 1]
 
 
 @pytest.mark.parametrize("words", [["list", "models"], ["show", "model", "resnet110"], ["study", "show", "optimizers"]])

@@ -314,3 +314,30 @@ def test_a_file_that_is_called_as_one_of_cifar100_need_not_be_one(tmp_path, name
         find(tmp_path)
     (tmp_path / name).write_bytes(make.cifar100_files()[0][name])
     assert find(tmp_path) == "cifar100"
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("keys", ["text", "bytes"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_copies_that_python_3_pickled_are_read_without_unpickling(protocol, keys, packed, tmp_path):
+    """The layout of ciFAIR-10: CIFAR's names in a folder of its own, in a zip; the test images are others."""
+    batches = make.batches()
+    root = tmp_path / "ciFAIR-10"
+    root.mkdir()
+    for number, (name, (pixels, labels)) in enumerate(batches.items()):
+        content = {"batch_label": "b", "labels": labels, "data": np.asarray(pixels, order="CF"[number % 2]),
+                   "filenames": [f"{at}.png" for at in range(len(labels))]}  # fmt: skip
+        if keys == "bytes":
+            content = {key.encode(): value for key, value in content.items()}
+        (root / name).write_bytes(pickle.dumps(content, protocol))
+    if packed:
+        with zipfile.ZipFile(tmp_path / "ciFAIR-10.zip", "w") as archive:
+            for path in sorted(root.iterdir()):
+                archive.write(path, f"ciFAIR-10/{path.name}")
+        root = tmp_path / "ciFAIR-10.zip"
+    assert find(root) == "cifar10"
+    dataset = load("cifar10", str(root))
+    pixels, labels = batches["test_batch"]
+    assert np.array_equal(dataset.test.images_NCHW.reshape(len(labels), -1), pixels)
+    assert dataset.test.labels_N.tolist() == labels
+    assert len(dataset.train) == 5 * len(labels)

@@ -61,7 +61,25 @@ HOSTILE = {
     "new object": one(b"cnumpy\nndarray\n)\x81"),
     "extension": one(b"\x82\x01"),
     "global from the stack": b"\x80\x04}(U\x01aU\x02osU\x06system\x93u.",
-    "another protocol": b"\x80\x03" + GOOD[2:],
+    "another protocol": b"\x80\x05" + GOOD[2:],
+    "an older protocol": b"\x80\x01" + GOOD[2:],
+    "a codec that is not that of bytes": one(b"c_codecs\nencode\nU\x01aU\x04zlib\x86R"),
+    "codecs' decode": one(b"c_codecs\ndecode\nU\x01aU\x06latin1\x86R"),
+    "a text made bytes again and again": b"\x80\x02}(U\x01a"
+    + b"T\x50\xc3\x00\x00"
+    + b"a" * 50_000
+    + b"q\x05"
+    + b"c_codecs\nencode\nq\x06"
+    + b"h\x06h\x05U\x06latin1\x86R" * 20_000
+    + b"u.",
+    "an array made again and again": b"\x80\x02}(U\x01a"
+    + make.string(bytes(50_000))
+    + b"q\x05"
+    + ARRAY.partition(b"q\x12")[0].join(
+        [b"", b"(K\x01K\x01MP\xc3\x86" + ARRAY.partition(b"\x86")[2].partition(b"\x89")[0] + b"\x89h\x05tb"]
+    )
+    * 2_000
+    + b"u.",
     "no protocol": GOOD[2:],
     "protocol twice": GOOD[:2] + GOOD,
     "no end": GOOD[:-1],
@@ -84,7 +102,8 @@ HOSTILE = {
     "self-containing list as arguments": one(b"cnumpy\ndtype\n]q\x05h\x05aR"),
     "self-containing list as state": one(b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R]q\x05h\x05a(h\x05h\x05h\x05tb"),
     "array as arguments": one(ARRAY + b"cnumpy\ndtype\n(U\x02u1" + ARRAY + b"K\x01tR"),
-    "python 3 pickle": pickle.dumps({"data": [1, 2]}, protocol=4),
+    "python 3 pickle": pickle.dumps({"data": [1, 2]}, protocol=5),
+    "code of python 3": pickle.dumps({"data": Runs()}, protocol=4),
     "code": pickle.dumps({"data": Runs()}, protocol=2),
     "too many instructions": b"\x80\x02" + b"N" * MAX_INSTRUCTIONS + b".",
     "too many marks": b"\x80\x02" + b"(" * MAX_INSTRUCTIONS + b".",

@@ -124,7 +124,7 @@ def test_security_bombs_are_refused_before_they_are_decoded(size, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not an image"),
+        (b"", "is empty"),
         (encoded(rgb(), "TGA"), "is not an image"),
         (encoded(rgb(), "PCX"), "is not an image in a format that is read: PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM$"),
         (encoded(rgb(), "ICO"), "is not an image"),

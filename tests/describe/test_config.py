@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from residuum import recipes
 from residuum.config import YOUNG, RunConfig, identity, parse_setting
 from residuum.errors import InputError
-from residuum.networks.names import network, network_names, short_name
+from residuum.models import MODELS
+from residuum.networks.names import folder_name, network, network_names, short_name
+from residuum.records.run_folder import folder_of
 from residuum.registry import Choice
 
 
@@ -175,7 +177,8 @@ def test_identity_ignores_where_the_data_lies_and_what_is_watched_or_saved_and_n
         "optim.penalties": ["l1"],
     }
     for path, value in config.settings().items():
-        if path in ("data.root", "pretrained.weights") or path.startswith(("monitor.", "save.")):
+        # The name of a preset is none of it, what it sets is: tests/training/test_pretrained.py.
+        if path in ("data.root", "pretrained.weights", "pretrained.preset") or path.startswith(("monitor.", "save.")):
             continue
         if path in others:
             other = others[path]
@@ -236,6 +239,27 @@ def resolved(model):
     from residuum.models import MODELS
 
     return RunConfig().changed({"model": MODELS.resolve(Choice.of(model), "model")})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "name", "before"),
+    [
+        ("preact20", {"model.shortcut": "projection"}, "preact20", "resnet20"),
+        ("preact26", {}, "preact26", "resnet26"),
+        ("resnet18", {"model.ordering": "bn_after_addition"}, "resnet18", "imagenet_resnet"),
+        ("preact50-imagenet", {"model.ordering": "relu_only_preactivation"}, "resnet50-imagenet", "imagenet_resnet"),
+        ("bottleneck29", {"model.shortcut": "projection"}, "bottleneck29", "resnet29"),
+        ("resnet20", {"model.shortcut": "projection"}, "resnet20", "resnet20"),
+        ("plain26", {}, "plain26", "plain26"),
+    ],
+)
+def test_a_run_is_listed_as_its_network_and_its_folder_keeps_the_name_that_it_had(
+    model, settings, name, before, tmp_path
+):
+    config = RunConfig().changed({"model": model, **settings})
+    config = config.model_copy(update={"model": MODELS.resolve(config.model)})
+    assert (short_name(config.model), folder_name(config.model)) == (name, before)
+    assert folder_of(tmp_path, config).name == f"{before}-cifar10-seed0-{identity(config)}"
 
 
 def test_every_short_name_comes_back():

@@ -11,10 +11,11 @@ from residuum.config import RunConfig, identity
 from residuum.engine import state
 from residuum.errors import InputError
 from residuum.models import build
+from residuum.networks.presets import PRESETS, pixels_of, settings_of
 from residuum.records import run_folder
 from residuum.records.event import EpochDone, Note, Started
 from residuum.records.record import read_record
-from residuum.registry import Choice
+from residuum.registry import Choice, name_of
 from residuum.run import assemble, predict, pretrained, weights
 from residuum.training import check, resume, run, train
 
@@ -248,6 +249,58 @@ def test_finetune_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert two.config.model == one.config.model
     assert two.facts.normalization == one.facts.normalization
     assert two.config.optim.freeze == ("conv1", "layer1")
+
+
+@pytest.mark.parametrize("name", ["akamaster", "bearpaw", "huyvnphan", "kuangliu", "torchvision", "weiaicunzai"])
+@pytest.mark.parametrize("model", ["resnet20", "preact20", "resnet50", "plain20"])
+def test_a_preset_sets_what_import_weights_takes_and_lies_below_other_settings(name, model):
+    asked = {"model": model, "pretrained.weights": "w.pt", "data.dataset": "cifar100", "pretrained.preset": name}
+    if name == "huyvnphan":
+        asked["data.dataset"] = "cifar10"
+    base = RunConfig().changed({"model": model})
+    expected = base.changed(settings_of(PRESETS[name], base.model)).model
+    made = recipes.recipe("quick").changed(asked)
+    assert made.model == expected
+    assert made.changed({"model": model}).model == expected, "the name again, as an arm of a study has it"
+    mean, std = pixels_of(PRESETS[name], asked["data.dataset"])
+    assert made.data.normalize == Choice.of({"name": "standardize", "mean": list(mean), "std": list(std)})
+    without = made.changed({"pretrained.preset": ""})
+    assert (without.model, identity(without)) == (made.model, identity(made)), "its name is no part of the id"
+    over = made.changed({**asked, "model.activation": "gelu", "model.stem.pool": "none", "data.normalize": "none"})
+    assert [name_of(over.model.settings["activation"]), over.data.normalize.name] == ["gelu", "none"]
+    assert over.model.settings["stem"]["pool"] == "none"
+
+
+def test_a_file_is_begun_with_as_its_public_code_computes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"model.depth": 8, "model.channels": [4, 4, 8], "model.shortcut": "projection"}
+    config = tiny().changed(settings)
+    torch.save(build(config.model, 3, 4, (12, 12), seed=3).state_dict(), "w.pt")
+    data = "data.dataset={name='synthetic',size=12,train=60,test=20,classes=4}"
+    words = ["train", "quick", "--set", data, "--epochs", "1", "--set", "model.depth=8", "--set",
+             "model.channels=[4,4,8]", "--set", "model.shortcut.subsample=average"]  # fmt: skip
+    assert main([*words, "--from", "w.pt", "--preset", "kuangliu"]) == 0
+    (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.name[0] != "."]
+    record = read_record(folder)
+    assert record.config.pretrained.preset == "kuangliu"
+    assert record.config.model.settings["shortcut"]["name"] == "projection"
+    assert record.config.model.settings["shortcut"]["subsample"] == "average"
+    assert record.facts.normalization.mean == (0.4914, 0.4822, 0.4465)
+    capsys.readouterr()
+    for more, said in (
+        (["--from", "w.pt", "--preset", "kuang"], "unknown preset 'kuang'; did you mean 'kuangliu'?"),
+        (
+            ["--from", "w.pt", "--preset", "chenyaofo"],
+            "no constants of pixels for synthetic, but for cifar10 and cifar100",
+        ),
+        (["--preset", "kuangliu"], "--preset: it is for a file of weights, which --from names"),
+        (["--from", folder.name, "--preset", "kuangliu"], "--preset: it is for a file of weights"),
+        (["--set", "pretrained.preset=kuangliu"], "pretrained.preset: it is for a file of weights"),
+    ):
+        assert main([*words, *more]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

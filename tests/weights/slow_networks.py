@@ -4,6 +4,7 @@ It knows nothing of our modules: what each setting means stands here a second ti
 """
 
 import re
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,11 @@ DEFAULTS = {
 def logits(state, x, **settings):
     """logits_NK of what enters the network, in evaluation mode."""
     s = DEFAULTS | settings
-    act, order = ACTIVATIONS[s["activation"]], s["ordering"]
+    order = s["ordering"]
+    if isinstance(s["activation"], dict):  # leaky ReLU with a slope
+        act = partial(F.leaky_relu, negative_slope=s["activation"]["negative_slope"])
+    else:
+        act = ACTIVATIONS[s["activation"]]
 
     def conv(name, x, stride=1):
         weight = state[f"{name}.weight"]

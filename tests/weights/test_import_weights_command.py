@@ -65,6 +65,15 @@ def test_it_says_what_the_tensors_do_not_tell_and_what_was_passed_over(run, akam
     assert kept == {key: said[key] for key in kept}
 
 
+def test_a_learned_temperature_is_refused_until_the_key_passes_it_over(run, akamaster):
+    state = {f"model.{name}": tensor for name, tensor in akamaster.state_dict().items()}
+    torch.save({"state_dict": state | {"logit_scale": torch.tensor(4.6)}}, "w.pth")
+    err = refused(run, *NARROW, *NORMALIZE)
+    assert "'logit_scale' beside the weights may change their logits" in err
+    code, _, err = run("import-weights", "w.pth", *NARROW, *NORMALIZE, *re.findall(r"--key \S+", err)[0].split())
+    assert (code, "passed over in w.pth: state_dict.logit_scale" in err) == (0, True)
+
+
 def test_a_linear_layer_from_elsewhere_and_layers_by_their_order_are_told(run, akamaster):
     state = akamaster.state_dict()
     torch.save(

@@ -1,16 +1,17 @@
 """What tensors do not tell: every such setting is one, random ones are caught by logits, and the right ones agree."""
 
 import random
+import re
 
 import published
 import pytest
 import slow_networks
 import torch
 
-from residuum.config import RunConfig
+from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import MODELS, build
-from residuum.models.untold import untold
+from residuum.models.untold import untold, with_tensors
 from residuum.networks.names import network
 from residuum.registry import Choice
 from residuum.run import importing
@@ -144,6 +145,57 @@ def test_one_random_difference_is_named(seed, tmp_path):
     assert "\n" not in said
 
 
+LEAKY = [{"name": "leaky_relu", "negative_slope": slope} for slope in (0.1, 0.2, 0.3)]
+PAIRS = [
+    {"activation": LEAKY[0]},
+    {"activation": LEAKY[2], "stem.pool": "max"},
+    {"shortcut.zeros": "after", "shortcut.subsample": "average"},
+    {"shortcut.zeros": "before", "bn_eps": 1e-3},
+]
+
+
+def differing(seed):
+    """Two settings of ResNet-14 that nobody listed, of which no one makes the other void."""
+    source = random.Random(seed)
+    choices = UNTOLD["resnet14"] | {"activation": [*ALL["activation"], *LEAKY]}
+    while True:
+        paths = source.sample(sorted(choices), 2)
+        found = {path: source.choice(choices[path]) for path in paths}
+        void = found.get("shortcut") and any(path.startswith("shortcut.") for path in paths)
+        if not void and not ("ordering" in found and {"stem.after", "ordering.act_after"} & {*found}):
+            return found
+
+
+@pytest.mark.parametrize("differences", [*PAIRS, differing(1), differing(2)], ids=str)
+def test_a_slope_of_leaky_relu_and_two_differences_at_once_are_named(differences, tmp_path, monkeypatch):
+    monkeypatch.setattr("residuum.run.variants.MOST", 250)  # of some thousand pairs
+    net = published.scattered(build(Choice.of(NETWORKS["resnet14"]), 3, 10, (32, 32), 0), 3)
+    with torch.no_grad():
+        logits_NK = slow_networks.logits(net.state_dict(), (IMAGES.float() / 255 - 0.5) / 0.25, **differences)
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    torch.save({"images": IMAGES, "logits": logits_NK}, tmp_path / "logits.pt")
+    with pytest.raises(InputError, match="nothing was written; with --") as refused:
+        importing.check_reference(read("resnet14", tmp_path / "w.pt"), tmp_path / "logits.pt")
+    said = str(refused.value).partition("; with ")[2].removesuffix(" they agree")
+    right = dict(map(parse_setting, re.findall(r"--set (\S+)", said)))
+    config = RunConfig().changed({"model": NETWORKS["resnet14"]}).changed(right)
+    expected = {f"model.{ours('resnet14', path)}": value for path, value in differences.items()}
+    assert config.model == RunConfig().changed({"model": NETWORKS["resnet14"]}).changed(expected).model, said
+
+
+@pytest.mark.parametrize(
+    ("of", "given"), [("probabilities", torch.Tensor.softmax), ("log-probabilities", torch.Tensor.log_softmax)]
+)
+def test_what_a_network_with_a_softmax_at_its_end_gives_is_compared_as_such(of, given, tmp_path):
+    name, state, _, _ = case(0)
+    x_NCHW = (IMAGES.float() / 255 - 0.5) / 0.25
+    logits_NK = slow_networks.logits(state, x_NCHW, **theirs(name, {}))
+    torch.save(state, tmp_path / "w.pt")
+    torch.save({"images": IMAGES, "logits": given(logits_NK, 1)}, tmp_path / "l.pt")
+    compared = importing.check_reference(read(name, tmp_path / "w.pt"), tmp_path / "l.pt")
+    assert (compared.agrees, compared.of) == (True, of)
+
+
 def test_what_is_assumed_is_told_by_its_paths_and_values(tmp_path):
     name, state, _, _ = case(0)
     torch.save(state, tmp_path / "w.pt")
@@ -163,3 +215,18 @@ def test_every_short_name_tells_something_but_not_its_bottlenecks_stride():
     for name in ("resnet50", "bottleneck29", "preact50"):
         found = untold(MODELS.resolve(network(name)), 3, 10, (32, 32))
         assert "3x3" in found.get("stride_at", found.get("block.stride_at", [])), name
+
+
+def test_basic_blocks_of_resnet_18_have_their_stride_elsewhere_as_a_staged_network_of_the_same_tensors():
+    own = build(Choice.of({"name": "imagenet_resnet", "channels": [4, 8, 8, 8]}), 3, 10, (32, 32), 0)
+    staged = {"name": "staged_resnet", "blocks": [2, 2, 2, 2], "channels": [4, 8, 8, 8]}
+    state = published.scattered(own, 1).state_dict()
+    x_NCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    logits = {
+        at: with_tensors(MODELS.resolve({**staged, "block": {"name": "basic", "stride_at": at}}), 3, 10, state)(x_NCHW)
+        for at in ("first", "second")
+    }
+    assert torch.equal(logits["first"], own(x_NCHW))
+    expected = slow_networks.logits(state, x_NCHW, stride_at="second", **{"shortcut.reads": "activated"})
+    torch.testing.assert_close(logits["second"], expected)
+    assert not torch.allclose(logits["second"], logits["first"], rtol=1e-2)

@@ -1,6 +1,8 @@
 """Weights are found wherever a training script puts them, and what lies beside them is named, never taken."""
 
 import argparse
+import gzip
+import pickle
 import random
 import re
 import types
@@ -13,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
@@ -214,6 +217,70 @@ def test_what_belongs_to_the_network_is_never_passed_over(tmp_path):
     torch.save({n: t.to(torch.int8) if t.ndim > 1 else t for n, t in net.state_dict().items()}, tmp_path / "w.pt")
     with pytest.raises(InputError, match=r"'conv1\.weight' holds int8, not what a network computes with"):
         load_foreign(tmp_path / "w.pt", net)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_may_act_on_the_logits_is_told_apart_from_what_lies_beside_them(seed, tmp_path):
+    source, net = random.Random(seed), made()
+    classes = len(net.linear.bias)
+    word = source.choice(["", "head.", "calibration.", "a.b."])
+    acting = source.choice([
+        {"logit_scale": torch.tensor(4.6)}, {"temperature": torch.tensor([1.5])}, {"T": torch.ones(1, 1)},
+        {"bias": torch.rand(classes)}, {"weight": torch.rand(4, classes), "bias": torch.rand(4)},
+        {name: torch.rand(classes) for name in ("weight", "bias", "running_mean", "running_var")},
+    ])  # fmt: skip
+    idle = {
+        f"probe{source.randrange(9)}.weight": torch.rand(classes, 7), "loss.scale": torch.tensor(3.0),
+        "criterion.weight": torch.rand(classes), "mean": torch.rand(3), "stem.0.weight": torch.rand(4, 3, 3, 3),
+    }  # fmt: skip
+    state = prefixed(net.state_dict(), "net.")
+    torch.save({"state_dict": state | idle}, tmp_path / "w.pt")
+    assert not found(tmp_path / "w.pt", net).on_logits
+    torch.save({"state_dict": idle | prefixed(acting, word) | state}, tmp_path / "w.pt")
+    assert {*found(tmp_path / "w.pt", net).on_logits} <= {*prefixed(acting, word)}
+    assert found(tmp_path / "w.pt", net).on_logits
+
+
+def test_counts_in_floating_point_and_halved_weights_are_taken(tmp_path):
+    net = made()
+    torch.save({name: tensor.half() for name, tensor in net.state_dict().items()}, tmp_path / "w.pt")
+    fit = found(tmp_path / "w.pt", net)
+    assert fit.state["bn1.num_batches_tracked"].dtype == torch.int64
+    assert torch.equal(fit.state["conv1.weight"], net.conv1.weight.half().float())
+
+
+def _pruned(net):
+    prune.l1_unstructured(net.conv1, "weight", 0.5)
+
+
+def _normed(net):
+    parametrizations.weight_norm(net.linear)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(_pruned, r"conv1\.weight_orig"), (_normed, r"linear\.parametrizations\.\S+")]
+)
+def test_weights_that_are_made_of_others_are_named(change, said, tmp_path):
+    net = made()
+    change(net)
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(InputError, match=rf"is missing, but there is '{said}': save what pruning or parametrisation"):
+        load_foreign(tmp_path / "w.pt", made())
+
+
+def test_other_files_of_weights_are_called_by_their_kind(tmp_path):
+    state = {name: tensor.numpy() for name, tensor in made().state_dict().items()}
+    np.savez(tmp_path / "w.npz", **state)
+    files = {
+        "w.npz": ((tmp_path / "w.npz").read_bytes(), "a zip archive, as .npz is"),
+        "w.pkl": (pickle.dumps(state), "a pickle that torch.save did not write, which is never run"),
+        "w.h5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5, as Keras writes it"),
+        "w.pt.gz": (gzip.compress(b"x"), "gzipped; unpack it"),
+    }
+    for name, (content, said) in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=re.escape(said)):
+            load_foreign(tmp_path / name, made())
 
 
 class Other(nn.Module):

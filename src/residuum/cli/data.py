@@ -60,6 +60,7 @@ def data_check(options: argparse.Namespace) -> None:
          "pixels": f"{split.minimum} to {split.maximum}", "duplicates": f"{split.duplicates:,}"}
         for name, split in splits if split
     ])  # fmt: skip
+    print(f"splits: {report.splits}")
     print(f"test images that are also training images: {report.leaked:,}")
     for note in report.reading.notes:
         print(note)

@@ -21,6 +21,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "seeds": "--seeds gives them",
     "until decided": "go on with --until-decided, or ask anew in a study of another name",
     "fetch": "`residuum data fetch {}` downloads it",
+    "key": "--key {} takes the weights without it",
     "score on": "`residuum evaluate RUN --on` scores a run on it",
     "search": "`residuum study search` does, and writes the study that judges them",
 }

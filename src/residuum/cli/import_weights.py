@@ -121,7 +121,7 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
     assumed = [f"{path}={_text(value)}" for path, value in imported.assumed.items()]
     if compared:
         lines.append(
-            f"the logits of {compared.images} images ({compared.source}) are those of the reference, "
+            f"the {compared.of} of {compared.images} images ({compared.source}) are those of the reference, "
             f"to {compared.difference:.1g}{'' if compared.pixels else '; pixels are still assumed: ' + pixels}"
         )
     elif assumed:

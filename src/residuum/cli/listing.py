@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -53,11 +53,27 @@ def list_things(options: argparse.Namespace) -> None:
 
 
 def _row_for_people(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose `epochs` and `epochs_asked` stand in one column, as 2/10."""
+    """A row as a terminal has room for it: `epochs` and `epochs_asked` as 2/10, and what a preset sets as a text."""
+    if "pre-activated" in row:
+        sets = [_sets(row["model"]), f"bottlenecks: stride_at={row['bottleneck stride']}"]
+        sets += [f"pre-activated: {_sets(row['pre-activated'])}"] if row["pre-activated"] else []
+        return {"name": row["name"], "code": row["code"], "sets": "; ".join([*sets, f"pixels: {row['data']}"])}
     if "epochs_asked" not in row:
         return row
     shown = {key: value for key, value in row.items() if key != "epochs_asked"}
     return shown if row["epochs"] is None else shown | {"epochs": f"{row['epochs']}/{row['epochs_asked']}"}
+
+
+def _sets(settings: Mapping[str, Any]) -> str:
+    """Settings as `--set model.…` takes them."""
+    flat = {
+        path if name == "name" else f"{path}.{name}": inner
+        for path, value in settings.items()
+        for name, inner in (value if isinstance(value, Mapping) else {"name": value}).items()
+    }
+    return ", ".join(
+        f"{path}={str(value).lower() if isinstance(value, bool) else value}" for path, value in flat.items()
+    )
 
 
 def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
@@ -132,7 +148,7 @@ def _preset_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
 
     return [
         {"name": name, "code": one.code, "bottleneck stride": one.stride_at, "model": dict(one.model),
-         "pre-activated": dict(one.preact), "data": ", ".join(data or "any other" for data in one.pixels)}
+         "pre-activated": dict(one.preact), "data": ", ".join(data or "any data set" for data in one.pixels)}
         for name, one in PRESETS.items()
     ]  # fmt: skip
 

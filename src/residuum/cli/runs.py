@@ -29,7 +29,7 @@ from residuum.cli.options import (
     tracking_of,
     which_option,
 )
-from residuum.cli.surroundings import has_left
+from residuum.cli.surroundings import LEFT, has_left
 from residuum.errors import InputError, unknown
 
 
@@ -40,6 +40,9 @@ def add(command: Command) -> None:
     p.add_argument("--model", help="a network, as resnet20, plain56, resnet24c, resnet18")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--from", dest="start", metavar="RUN|FILE", help="begin with the weights of a run, or of a file")
+    p.add_argument(
+        "--preset", metavar="NAME", help="public code that the file of --from is from: `residuum list presets`"
+    )
     p.add_argument("--epochs", type=int)
     p.add_argument("--batch-size", type=int)
     p.add_argument("--lr", type=float, help="base learning rate")
@@ -112,7 +115,12 @@ def train(options: argparse.Namespace) -> None:
     config = recipes.recipe(options.recipe)
     if options.start is not None:
         config = config.changed(_beginning(options.start, options.runs))
-    config = config.changed(settings_of(options))
+    settings = settings_of(options)
+    if options.preset is not None:
+        if options.start is None or not Path(options.start).is_file():
+            raise InputError("it is for a file of weights, which --from names", argument="preset")
+        settings["pretrained.preset"] = options.preset
+    config = config.changed(settings)
     begin = partial(run, config, options.runs, recipe=options.recipe, fresh=options.fresh)
     if options.store is None:
         _go(begin(), options)
@@ -171,10 +179,10 @@ def _go(events: Any, options: argparse.Namespace) -> None:
     record = show_events(said, sys.stderr if options.json else sys.stdout)
     if record is None:
         return
-    if has_left(sys.stdout) or has_left(sys.stderr):
+    if has_left(sys.stdout, sys.stderr):
         from residuum.records.run_folder import remark
 
-        remark(record.folder, "the reader of its output left before the end; the run went on")
+        remark(record.folder, LEFT)
     if record.epochs:
         from residuum.report import style
         from residuum.report.figures import learning_curves

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from residuum.cli.options import (
     tracker_option,
     tracking_of,
 )
+from residuum.cli.surroundings import LEFT, has_left
 from residuum.errors import InputError, ResiduumError, duration, tally, unknown
 
 Run = Callable[[argparse.Namespace], None]
@@ -396,7 +397,7 @@ def run(options: argparse.Namespace) -> None:
         said = conducting.until_decided(made, options.runs, room, options.on, budget=budget)
     else:
         said = conducting.run(made, options.runs, room, options.on)
-    failed = progress.show(_tracked(said, options), options.runs, stream)
+    failed = progress.show(_remarked(_tracked(said, options)), options.runs, stream)
     if made.study.inside:
         from residuum.run.explaining import explain_arms
 
@@ -479,6 +480,20 @@ def _store(options: argparse.Namespace) -> str:
     if mirror.store_of(options.store).url.startswith("memory:") and place != "here":
         raise InputError("--store: what lies in memory is seen by one process alone: --on here")
     return str(options.store)
+
+
+def _remarked(said: Iterable[Any]) -> Iterator[Any]:
+    """What a study says, with a remark in the records of runs that end after the reader of its output has left."""
+    from residuum.conduct.launchers.launcher import JobEvent
+    from residuum.records.event import Finished
+    from residuum.records.run_folder import remark
+
+    for one in said:
+        yield one
+        if isinstance(one, JobEvent) and isinstance(one.event, Finished) and has_left(sys.stdout, sys.stderr):
+            folder = one.event.folder
+            if folder.is_dir():  # not on another machine
+                remark(folder, LEFT)
 
 
 def _elsewhere(options: argparse.Namespace) -> Any:

@@ -54,9 +54,13 @@ class Outlasting:
             os.close(nowhere)
 
 
-def has_left(stream: IO[str]) -> bool:
-    """Whether the reader of a stream has left."""
-    return isinstance(stream, Outlasting) and stream.left
+LEFT = "the reader of its output left before the end; the run went on"
+"""What the record of a run says where it is so."""
+
+
+def has_left(*streams: IO[str]) -> bool:
+    """Whether the reader of one of some streams has left."""
+    return any(isinstance(stream, Outlasting) and stream.left for stream in streams)
 
 
 @contextmanager

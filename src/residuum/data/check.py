@@ -10,6 +10,9 @@ from residuum.data.dataset import Dataset, Reading, Split
 from residuum.data.datasets import ENTRIES
 from residuum.data.normalize import channel_statistics
 
+NAMED = 5
+"""Classes without images, of which so many are named."""
+
 
 @dataclass(frozen=True)
 class SplitReport:
@@ -34,7 +37,8 @@ class SplitReport:
 class Report:
     """What a data set holds; `leaked` counts test images that are, byte for byte, among the training images.
 
-    `validation` is there where the data bring that split. `reading` says how it was read, and what was passed over.
+    `validation` is there where the data bring that split. `splits` says which splits the data bring, and how others
+    are drawn. `reading` says how it was read, and what was passed over.
     `findings` are lines on what may be wrong; none if nothing is.
     """
 
@@ -47,6 +51,7 @@ class Report:
     leaked: int
     findings: tuple[str, ...]
     validation: SplitReport | None
+    splits: str
     reading: Reading
 
 
@@ -70,8 +75,17 @@ def check(dataset: Dataset) -> Report:
         leaked=leaked,
         findings=tuple(_findings(dataset, reports, shared)),
         validation=reports.get("validation"),
+        splits=_splits(dataset),
         reading=dataset.reading,
     )
+
+
+def _splits(dataset: Dataset) -> str:
+    drawn = dataset.reading.drawn
+    test = f"test is drawn, {drawn}; the others train" if drawn else "train and test are the data's own"
+    if dataset.validation is not None:
+        return f"{test}; validation is the data's own"
+    return f"{test}; there is no validation split, which a run draws from train (data.validation)"
 
 
 def _shared(some: Mapping[bytes, tuple[int, int]], others: Mapping[bytes, tuple[int, int]]) -> int:
@@ -111,6 +125,10 @@ def _findings(
         if split.images != published.get(which, split.images):
             yield f"{split.images:,} {which} images, not the published {published[which]:,}"
         largest, smallest = (pick(range(len(split.per_class)), key=split.per_class.__getitem__) for pick in (max, min))
+        if none := [name for name, count in zip(dataset.classes, split.per_class, strict=True) if not count]:
+            more = f" and {len(none) - NAMED} more" if len(none) > NAMED else ""
+            yield f"there is no {which} image of {', '.join(map(repr, none[:NAMED]))}{more}"
+            smallest = min((at for at, count in enumerate(split.per_class) if count), key=split.per_class.__getitem__)
         if split.per_class[largest] > 2 * split.per_class[smallest]:
             counts = (f"{split.per_class[label]:,} of {dataset.classes[label]!r}" for label in (largest, smallest))
             yield f"the {which} images are not balanced: {', '.join(counts)}"
@@ -119,6 +137,10 @@ def _findings(
         if split.duplicates:
             otherwise = f"{split.contradictions:,} with another label"
             yield f"{split.duplicates:,} {which} images repeat earlier ones, {otherwise}"
+    first: dict[str, str] = {}
+    for name in dataset.classes:
+        if (other := first.setdefault(name.casefold(), name)) != name:
+            yield f"the classes {other!r} and {name!r}, which differ in case alone, are taken for two"
     for some, others, count in shared:
         if count:
             yield f"{count:,} {some} images are among the {others} images"

@@ -40,12 +40,14 @@ class Reading:
     """How a data set was read: what decided its splits and labels, and what lay beside it and was not used.
 
     `notes` are lines, empty where everything lay where it usually does; `passed_over` counts files by kind, and
-    `not_used` names them, or the folders of which none was used.
+    `not_used` names them, or the folders of which none was used. `drawn` says how the test split was drawn from the
+    images, empty where it is the data's own.
     """
 
     notes: tuple[str, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     not_used: tuple[str, ...] = ()
+    drawn: str = ""
 
 
 AS_USUAL = Reading()

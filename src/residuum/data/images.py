@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from residuum.errors import InputError, StorageError
+from residuum.records.storage import instead
 
 FORMATS = {
     "PNG": (".png", ".apng"),
@@ -145,7 +146,8 @@ def _open(content: bytes, place: str) -> Image.Image:
             else:
                 problem = f"has {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are read"
     except UnidentifiedImageError:
-        problem = f"is not an image in a format that is read: {', '.join(FORMATS)}"
+        said = instead(content)
+        problem = f"is {said}" if said else f"is not an image in a format that is read: {', '.join(FORMATS)}"
     except Exception as error:  # Pillow raises whatever its parsers happen to meet: SyntaxError, struct.error …
         problem = f"is a damaged image: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     raise InputError(f"{place} {problem}")

@@ -6,19 +6,21 @@ The rules, first that fits:
     train/*, test/* with a table or labels in names    splits without folders of classes
     CLASS/*                                            one tree, which is split
     * with a table or labels in names                  one tree, which is split, or the table says how
+    images anywhere, train.csv and test.csv            splits by the tables that name the images of each
 
 What is left over is never data: hidden files and folders, what systems and archives leave, runs, reports, figures.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
+from residuum.data.class_names import usual
 from residuum.data.dataset import Reading
-from residuum.data.formats.label_tables import Labels, labels_of, read_table
+from residuum.data.formats.label_tables import Labels, images_in, labels_of, read_table
 from residuum.data.formats.trees import MAX_TABLE_BYTES, Folder, Tree, is_rubbish, suffix
 from residuum.data.formats.trees import tree as tree_of
 from residuum.data.images import SUFFIXES, UNREAD_SUFFIXES
@@ -71,6 +73,14 @@ class Layout:
     def used(self) -> list[str]:
         """The paths of everything that is read."""
         return [*(path for part in self.parts.values() for path, _ in part), *self.tables]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The rows of tables of text by their paths, and why others could not be read."""
+
+    rows: Mapping[str, list[list[str]]]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ def split_in(name: str) -> str:
 
 def _unwrapped(top: Folder) -> Folder:
     """The folder that holds the images or folders of a tree: a tree may lie in folders that hold nothing else."""
-    while not top.images and not any(suffix(name) in (".csv", ".tsv") for name in top.files):
+    while not top.images and not any(map(may_be_table, top.files)):
         inner = [folder for folder in top.open_folders if folder.below]
         if len(inner) != 1 or _split_of(inner[0], top) or not any(one.below for one in inner[0].open_folders):
             break
@@ -159,7 +169,7 @@ def _unwrapped(top: Folder) -> Folder:
 
 def _are_classes(
     tree: Tree, top: Folder, splits: Mapping[str, Folder], classes: Sequence[Folder],
-    tables: Mapping[str, list[list[str]]], alone: bool,
+    tables: _Tables, alone: bool,
 ) -> bool:  # fmt: skip
     """Whether folders that are called as splits are classes beside others, as `train` beside `ship`."""
     train = splits.get("train")
@@ -182,19 +192,18 @@ def _are_classes(
     return train is None
 
 
-def _of_splits(
-    tree: Tree, top: Folder, splits: Mapping[str, Folder], tables: Mapping[str, list[list[str]]], alone: bool
-) -> Layout:
+def _of_splits(tree: Tree, top: Folder, splits: Mapping[str, Folder], tables: _Tables, alone: bool) -> Layout:
     """The layout of a tree whose folders are splits."""
     parts: dict[str, _Part] = {}
     notes: list[str] = []
     for which, folder in splits.items():
         others = [one for other, one in splits.items() if other != which]
-        part = _part(tree, top, which, folder, tables, others)
+        known = parts["train"].of if "train" in parts else {}
+        part = _part(tree, top, which, folder, tables, others, known)
         if part is not None:
             parts[which] = part
         elif which == "train" and not alone:
-            raise _unlabelled(tree, folder)
+            raise _unlabelled(tree, folder, tables)
         elif folder.below:
             notes.append(f"{folder.path} holds {folder.below:,} images without labels, which are not used")
     in_folders = any(one.below for one in splits["train"].open_folders) if "train" in splits else False
@@ -228,7 +237,9 @@ def _classes(tree: Tree, splits: Mapping[str, Folder], parts: Mapping[str, _Part
         for name in part.of:
             if name not in classes:
                 place = f"{_at(tree, splits[which])}/{name}"
-                raise InputError(f"{place} is a class that {_at(tree, splits[first])} does not have")
+                raise InputError(
+                    f"{place} is a class that {_at(tree, splits[first])} does not have{_alike(name, classes)}"
+                )
         if not part.table and not part.note:  # a folder for each class
             for name in classes:
                 if name not in part.of:
@@ -237,27 +248,87 @@ def _classes(tree: Tree, splits: Mapping[str, Folder], parts: Mapping[str, _Part
     return classes
 
 
+def _alike(name: str, classes: Sequence[str]) -> str:
+    """A hint at the class that is written nearly so: in other case, or with other signs between words."""
+    other = next((one for one in classes if usual(one) == usual(name)), None)
+    return f"; it has {other!r}: call both alike" if other is not None else ""
+
+
 def _check_count(classes: Sequence[str], place: str) -> None:
     if len(classes) < 2:
         raise InputError(f"{place} has only the class {classes[0]!r}; at least 2 are needed")
 
 
-def _of_one(tree: Tree, top: Folder, tables: Mapping[str, list[list[str]]]) -> Layout:
+def _of_one(tree: Tree, top: Folder, tables: _Tables) -> Layout:
     """The layout of one tree without folders of splits."""
+    by_tables = _of_tables(tree, top, tables)
+    if by_tables is not None:
+        return by_tables
     inner = [folder for folder in top.open_folders if folder.below]
     flat = top if top.images and not inner else inner[0] if len(inner) == 1 and inner[0].images else None
     if flat is not None:
         part = _labelled(tree, top, "", flat, tables, ())
         if part is not None:
             return _of_flat(tree, flat, part)
-        if flat is top:
-            raise _unlabelled(tree, top)
+        if flat is top or flat.name.lower() in BESIDE:
+            raise _unlabelled(tree, flat, tables)
+    while not top.images and len(inner) == 1 and not inner[0].images:  # images/CLASS/* beside lists of them
+        top = inner[0]
+        inner = [folder for folder in top.open_folders if folder.below]
     of = _class_folders(tree, top)
     if not of:
         raise InputError(f"{_at(tree, top)} holds no images")
     classes = _sorted(_Part(of))
     _check_count(classes, _at(tree, top))
     return _layout(tree, classes, {"train": of}, [], [])
+
+
+def _of_tables(tree: Tree, top: Folder, tables: _Tables) -> Layout | None:
+    """The layout of images wherever they lie, of which one table names those to train on and others the rest.
+
+    None if there are no such tables.
+
+    Raises:
+        InputError: an image has a row in two of them, or in none; or a class has no training images.
+    """
+    by_split = {split_in(path.rpartition("/")[2]): path for path in tables.rows}
+    if "train" not in by_split or len(by_split.keys() - {""}) < 2:
+        return None
+    images = [image for folder in top.walk() for image in folder.images]
+    parts: dict[str, _Part] = {}
+    placed: dict[str, str] = {}
+    notes = []
+    for which in dict.fromkeys(SPLITS.values()):
+        path = by_split.get(which)
+        if path is None:
+            continue
+        known = parts["train"].of if "train" in parts else ()
+        rows = tables.rows[path]
+        labels = labels_of(rows, path, images, top.path, known=known, some=True)
+        if labels is None and which == "train":
+            return None
+        named = labels.of if labels else images_in(rows, images, top.path)
+        for image in named:
+            if image in placed:
+                raise InputError(f"{tree.root}/{image} has a row in {placed[image]} and in {path}; keep one")
+            placed[image] = path
+        if labels:
+            rest = f"; {labels.others:,} of its rows name no image that is here" if labels.others else ""
+            note = f"the {which} split is the {len(labels.of):,} images of {path}, with their labels{rest}"
+            parts[which] = _Part(_by_class(labels.of), path, note)
+        elif named:
+            notes.append(f"{path} names {len(named):,} images without labels, which are not used")
+    lacking = next((image for image in images if image not in placed), None)
+    if lacking is not None:
+        raise InputError(f"{tree.root}/{lacking} has no row in {' or '.join(sorted(by_split.values(), reverse=True))}")
+    classes = _sorted(parts["train"])
+    for part in parts.values():
+        for name in part.of:
+            if name not in classes:
+                raise InputError(f"{part.table} has the class {name!r}, of which {parts['train'].table} names no image"
+                                 f"{_alike(name, classes)}")  # fmt: skip
+    _check_count(classes, _at(tree, top))
+    return _layout(tree, classes, {which: part.of for which, part in parts.items()}, list(parts.values()), notes)
 
 
 def _of_flat(tree: Tree, flat: Folder, part: tuple[_Part, Labels | None]) -> Layout:
@@ -277,16 +348,16 @@ def _of_flat(tree: Tree, flat: Folder, part: tuple[_Part, Labels | None]) -> Lay
 
 
 def _part(
-    tree: Tree, top: Folder, which: str, folder: Folder, tables: Mapping[str, list[list[str]]],
-    others: Sequence[Folder],
+    tree: Tree, top: Folder, which: str, folder: Folder, tables: _Tables,
+    others: Sequence[Folder], known: Collection[str],
 ) -> _Part | None:  # fmt: skip
-    """The labelled images of a split; None where there are no labels."""
+    """The labelled images of a split; None where there are no labels. `known` are the classes that train."""
     if any(one.below for one in folder.open_folders) or (not folder.images and folder.open_folders):
         of = _class_folders(tree, folder)
         if of:
             return _Part(of)
     if folder.images:
-        found = _labelled(tree, top, which, folder, tables, others)
+        found = _labelled(tree, top, which, folder, tables, others, known)
         return found[0] if found else None
     if which == "validation":
         return None
@@ -321,8 +392,8 @@ def _class_folders(tree: Tree, folder: Folder) -> dict[str, list[str]]:
 
 
 def _labelled(
-    tree: Tree, top: Folder, which: str, folder: Folder, tables: Mapping[str, list[list[str]]],
-    others: Sequence[Folder],
+    tree: Tree, top: Folder, which: str, folder: Folder, tables: _Tables,
+    others: Sequence[Folder], known: Collection[str] = (),
 ) -> tuple[_Part, Labels | None] | None:  # fmt: skip
     """The images that lie in a folder by the labels that a table or their names give; None if nothing does.
 
@@ -334,14 +405,14 @@ def _labelled(
     names = _names_in(folder)
     shared = [other for other in others if names & _names_in(other)]
     found = []
-    for path, rows in tables.items():
+    for path, rows in tables.rows.items():
         place, said = path.rpartition("/")[0], split_in(path.rpartition("/")[2])
         near = place != top.path and f"{folder.path}/".startswith(f"{place}/")
         if not near and (place not in (folder.path, top.path) or (which and said not in ("", which))):
             continue
         # Bare names that two splits have may be those of the other.
         if said or near or not shared or _has_paths(rows, folder):
-            labels = labels_of(rows, path, folder.images, top.path)
+            labels = labels_of(rows, path, folder.images, top.path, known=known)
         else:
             labels = _of_these_alone(rows, path, folder, top, shared)
         if labels is not None:
@@ -434,26 +505,36 @@ def _sorted(part: _Part) -> tuple[str, ...]:
     return tuple(sorted(part.of, key=int)) if numbers else tuple(sorted(part.of))
 
 
-def _tables(tree: Tree, folders: Sequence[Folder]) -> dict[str, list[list[str]]]:
-    """The rows of the tables of text in some folders; sheets to be filled in for a contest are none."""
-    paths = [
-        folder.place(name)
-        for folder in folders
-        for name in folder.files
-        if suffix(name) in (".csv", ".tsv")
-        and not is_rubbish(name)
-        and not {"sample", "submission"} & {*words_of(name)}
-    ]
-    if not paths or not any(folder.images for folder in folders):
-        return {}
-    return {path: rows for path in paths if (rows := _table(tree, path))}
+def _tables(tree: Tree, folders: Sequence[Folder]) -> _Tables:
+    """The tables of text in some folders; sheets to be filled in for a contest are none."""
+    if not any(folder.below for folder in folders):
+        return _Tables({})
+    rows, unread = dict[str, list[list[str]]](), []
+    for path in [folder.place(name) for folder in folders for name in folder.files if may_be_table(name)]:
+        if suffix(path) in UNREAD_TABLES:
+            unread.append(f"{path} is not read; save it as .csv, in UTF-8")
+            continue
+        try:
+            content = next(content for _, content in tree.read([path], MAX_TABLE_BYTES))
+            if found := read_table(content, path):
+                rows[path] = found
+        except InputError as error:  # no table of labels, or one in another encoding: said where labels are missing
+            unread.append(error.text)
+    return _Tables(rows, tuple(unread))
 
 
-def _table(tree: Tree, path: str) -> list[list[str]]:
-    try:
-        return [row for _, content in tree.read([path], MAX_TABLE_BYTES) for row in read_table(content, path)]
-    except InputError:  # larger than a table of labels, or damaged: the images are then said to have none
-        return []
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+UNREAD_TABLES = (*SHEETS, ".json", ".jsonl", ".xml", ".pkl", ".mat")
+"""Endings of spreadsheets, and of other files that may hold labels, which are not read."""
+
+
+def may_be_table(name: str) -> bool:
+    """Whether a file may be a table of labels, by its name; of files of text only those that say so."""
+    words = {*words_of(name.rpartition(".")[0])}
+    if is_rubbish(name) or words & {"sample", "submission"}:
+        return False
+    says_so = bool(words & {"annotations", "annotation", "labels", "label"} or split_in(name))
+    return suffix(name) in (".csv", ".tsv", *SHEETS) or (suffix(name) in (".txt", *UNREAD_TABLES) and says_so)
 
 
 def words_of(name: str) -> list[str]:
@@ -532,7 +613,12 @@ def _at(tree: Tree, folder: Folder) -> str:
     return f"{tree.root}/{folder.path}" if folder.path else str(tree.root)
 
 
-def _unlabelled(tree: Tree, folder: Folder) -> InputError:
+def _unlabelled(tree: Tree, folder: Folder, tables: _Tables) -> InputError:
+    if tables.unread:
+        return InputError(f"{_at(tree, folder)} holds images without labels; {tables.unread[0]}")
+    if tables.rows:
+        text = f"{next(iter(tables.rows))} has no row for each of them, or no column that can be their class"
+        return InputError(f"{_at(tree, folder)} holds images without labels; {text}")
     return InputError(
         f"{_at(tree, folder)} holds images without labels: put those of each class into a folder of its name, "
         "or bring a table beside them, as trainLabels.csv with the columns id and label"

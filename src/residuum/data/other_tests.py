@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from residuum.data.dataset import Split
 from residuum.data.datasets import DATASETS, ENTRIES, arrays, cifar10, cifar100
-from residuum.data.datasets.source import TestImages
+from residuum.data.datasets.source import TestImages, told_instead
 from residuum.data.formats import npy, pixels
-from residuum.data.formats.files import is_archive, read_whole, reading
+from residuum.data.formats.files import ANY, Bounds, is_archive, member_names, read_members, read_whole, reading
 from residuum.errors import InputError, unknown
-from residuum.records.storage import expanded
+from residuum.records.storage import expanded, instead_at
 from residuum.registry import Choice
 
 SEVERITIES = 5
@@ -27,6 +28,8 @@ CORRUPTIONS = frozenset((
 ))  # fmt: skip
 """Corruptions of CIFAR-10-C and CIFAR-100-C (Hendrycks and Dietterich, ICLR 2019), as their files are called."""
 MAX_INDEX_BYTES = 2**24
+ARCHIVE, ARRAY_BYTES = Bounds(64, 4 * 2**30), 256 * 2**20
+"""What an archive of corruptions may hold, 20 arrays of 154 MB as published, and an array of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +62,13 @@ def test_sets(place: str, shape: tuple[int, int, int], own: Choice) -> Iterator[
         if path.name != place or "." in place:
             raise InputError(f"{place} does not exist")
         raise unknown("data set or path", place, DATASETS)
-    with reading(path):
+    with reading(path), told_instead(path):
         if found := _corrupted(path):
             return found
         images = _at(path, shape, own)
     if images is None:
+        if said := instead_at(path):
+            raise InputError(said)
         packed = path.is_file() and is_archive(path)
         hint = "; arrays in an archive are not read: unpack it" if packed else ""
         raise InputError(f"{path} holds no test images that are known by their content{hint}")
@@ -97,42 +102,69 @@ def _at(path: Path, shape: tuple[int, int, int], own: Choice) -> TestImages | No
 
 
 def _corrupted(path: Path) -> Iterator[TestSet] | None:
-    """The test sets of a folder of corruptions, or of one file of it; None if it is no such folder."""
+    """The test sets of a folder of corruptions, of one file of it, or of their archive; None if it is none of these."""
+    if path.is_file() and is_archive(path):
+        first = list(islice(member_names(path, ANY), 3))
+        return _in_archive(path) if any(_corruption(name) for name in first) else None
     folder = path if path.is_dir() else path.parent
     labels_path = folder / "labels.npy"
     names = [
         one.stem for one in sorted([path] if path.is_file() else folder.glob("*.npy"))
-        if one != labels_path and one.stem in CORRUPTIONS and npy.is_npy(one)
+        if _corruption(one.name) and npy.is_npy(one)
     ]  # fmt: skip
     if not names:
         return None
     if not labels_path.is_file():
         raise InputError(f"{labels_path} is missing, the labels of {names[0]}.npy")
-    labels_N = pixels.labels_of(npy.read_npy(labels_path), str(labels_path))
-    if isinstance(labels_N, list):
-        raise InputError(f"{labels_path} holds names; numbers are expected")
-    classes = cifar10.LAYOUT.classes if labels_N.max(initial=0) < 10 else cifar100.layout("fine").classes
-    return _of_corruptions(folder, names, labels_N, classes)
+    found = ((name, npy.read_npy(folder / f"{name}.npy"), str(folder / f"{name}.npy")) for name in names)
+    return _of_corruptions(folder.name, found, npy.read_npy(labels_path), str(labels_path))
+
+
+def _corruption(file: str) -> str:
+    """The corruption whose images a file holds, by its name; empty if none."""
+    stem = file.rpartition("/")[2].removesuffix(".npy")
+    return stem if file.endswith(".npy") and stem in CORRUPTIONS else ""
+
+
+def _in_archive(path: Path) -> Iterator[TestSet]:
+    """The test sets of CIFAR-10-C or CIFAR-100-C in its archive as published, in the order there."""
+    names = list(member_names(path, ARCHIVE))
+    labels = next((name for name in names if name.rpartition("/")[2] == "labels.npy"), None)
+    if labels is None:
+        raise InputError(f"{path} has no labels.npy")
+    ((_, content),) = read_members(path, {labels: ARRAY_BYTES}, ARCHIVE)
+    limits = {name: ARRAY_BYTES for name in names if _corruption(name)}
+    found = (
+        (_corruption(name), npy.parsed(content, f"{path}: {name}"), f"{path}: {name}")
+        for name, content in read_members(path, limits, ARCHIVE)
+    )
+    called = labels.rpartition("/")[0].rpartition("/")[2] or path.name
+    return _of_corruptions(called, found, npy.parsed(content, f"{path}: {labels}"), f"{path}: {labels}")
 
 
 def _of_corruptions(
-    folder: Path, names: Sequence[str], labels_N: NDArray[np.int64], classes: tuple[str, ...]
+    called: str, found: Iterable[tuple[str, NDArray[Any], str]], labels: NDArray[Any], labels_place: str
 ) -> Iterator[TestSet]:
-    """Of each corruption the images of each severity, in which the labels come again; or all, where they do not."""
+    """Of each corruption the images of each severity, in which the labels come again; or all, where they do not.
+
+    `found` are names of corruptions with their images, and where these lie.
+    """
+    labels_N = pixels.labels_of(labels, labels_place)
+    if isinstance(labels_N, list):
+        raise InputError(f"{labels_place} holds names; numbers are expected")
+    classes = cifar10.LAYOUT.classes if labels_N.max(initial=0) < 10 else cifar100.layout("fine").classes
     part, rest = divmod(len(labels_N), SEVERITIES)
     again = not rest and bool(part) and bool((labels_N.reshape(SEVERITIES, part) == labels_N[:part]).all())
-    for name in names:
-        values = npy.read_npy(folder / f"{name}.npy")
+    for name, values, place in found:
         if len(values) != len(labels_N):
-            raise InputError(f"{folder / f'{name}.npy'} has {len(values):,} images for {len(labels_N):,} labels")
+            raise InputError(f"{place} has {len(values):,} images for {len(labels_N):,} labels")
         if not again:
-            images_NCHW = pixels.images_of(values, str(folder / f"{name}.npy"))
-            yield TestSet(f"{folder.name}: {name}", classes, Split(images_NCHW, labels_N), name)
+            yield TestSet(f"{called}: {name}", classes, Split(pixels.images_of(values, place), labels_N), name)
             continue
         for severity in range(1, SEVERITIES + 1):
-            place = slice((severity - 1) * part, severity * part)
-            images_NCHW = pixels.images_of(values[place], str(folder / f"{name}.npy"))
-            title = f"{folder.name}: {name}, severity {severity}"
+            of_it = slice((severity - 1) * part, severity * part)
+            images_NCHW = pixels.images_of(values[of_it], place)
+            title = f"{called}: {name}, severity {severity}"
             yield TestSet(title, classes, Split(images_NCHW, labels_N[:part]), name, severity)
 
 

@@ -45,6 +45,13 @@ def test_share(labels_N: NDArray[np.int64], share: float, seed: int) -> tuple[ND
     return split(labels_N, subset=0, validation=count, seed=stream_seed(seed, "split", "test"))
 
 
+def share_said(share: float, seed: int) -> str:
+    """How `test_share` draws the test images, in words."""
+    return (
+        f"{100 * share:g} % of the images of each class (data.dataset.test={share:g}, data.dataset.split_seed={seed})"
+    )
+
+
 def _count(setting: str, wanted: int | float, available: int) -> int:
     """How many of the available images a count or a share means."""
     if isinstance(wanted, float) and not 0 < wanted < 1:

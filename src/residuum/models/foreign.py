@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from residuum.errors import InputError, StorageError
 from residuum.models.likeness import likeness
 from residuum.models.mapping import Fit, fit
+from residuum.records import storage
 
 MAX_BYTES = 1 << 30
 """The largest file that is opened; ResNet-152 has 241 MB in fp32, with an optimizer's state about three times that."""
@@ -28,6 +29,16 @@ UNREAD = (
     *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
 )  # fmt: skip
 """What a training script leaves in a checkpoint besides tensors: numpy's and Python's values, its options, paths."""
+
+
+OTHERS = {
+    b"\x89HDF": "HDF5, as Keras writes it, whose tensors have another order of axes",
+    b"GGUF": "GGUF",
+    b"\x80": "a pickle that torch.save did not write, which is never run; torch.save a dictionary of tensors",
+    b"PK\x03\x04": "a zip archive, as .npz is; torch.save a dictionary of tensors",
+    b"\x1f\x8b": "gzipped; unpack it",
+}
+"""Other files of weights, by how they begin."""
 
 
 class Unread:
@@ -91,13 +102,15 @@ def read_foreign(path: Path) -> Foreign:
         if size > MAX_BYTES:
             raise InputError(f"{path}: {size:,} bytes are too large for the weights of a network here")
         with path.open("rb") as file:
-            head = file.read(9)
+            head = file.read(storage.HEAD)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
+    if said := storage.instead(head):
+        raise InputError(f"{path} is {said}")
     try:
-        if head[8:] == b"{":  # the length of the header in 8 bytes, then the header in JSON
+        if head[8:9] == b"{":  # the length of the header in 8 bytes, then the header in JSON
             return Foreign(path, load_file(path), ordered=False)
         _check_pickles(path, zipped=head.startswith(b"PK\x03\x04"))  # as torch itself tells its two formats apart
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([(Unread, n) for n in UNREAD]):
@@ -105,7 +118,8 @@ def read_foreign(path: Path) -> Foreign:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged or hostile file provokes in a reader
-        raise InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged") from error
+        other = next((f"; it is {said}" for start, said in OTHERS.items() if head.startswith(start)), "")
+        raise InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged{other}") from error
 
 
 def _check_pickles(path: Path, zipped: bool) -> None:

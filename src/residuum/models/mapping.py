@@ -22,6 +22,10 @@ WITHIN = re.compile(r"(?<![^.])(_orig_mod|_forward_module|_fsdp_wrapped_module|_
 HEAD = re.compile(r"(?<![^.])fc\.(?=(weight|bias)$)")
 PIXELS = re.compile(r"(?:^|\.)(?!running_)(?:\w*_)?(mean|std|mu|sigma)$", re.IGNORECASE)
 """What a network that normalises its images itself calls the constants for that."""
+MADE_OF = re.compile(r"(^|\.)parametrizations\.|\.weight_(orig|mask|g|v)$")
+"""What a weight is made of that is pruned, normalised or parametrised."""
+BESIDES = re.compile(r"loss|crit|metric|acc|auroc|ema|best|decay|(?<![a-z])lr(?![a-z])", re.IGNORECASE)
+"""What is called so changes no logit: weights of a loss, counts of a metric."""
 BLOCK = re.compile(r"layer\d+\.\d+\.")
 
 
@@ -30,9 +34,10 @@ class Fit:
     """The weights of a network as a file has them, with the network's names, shapes and types, on the CPU.
 
     `place` is where they lay: keys and the prefix of their names. `matched` is the name of the first tensor where names
-    told nothing, and the order of the layers did; `head` that of the linear layer where it lay elsewhere. `passed_over`
-    are other tensors of the file, as phrases, and `others` the places of other weights that fit as well. `pixels` are
-    the `mean` and the `std` that lay beside them.
+    told nothing, and the order of the layers did; `head` that of the linear layer where it lay elsewhere.
+    `passed_over` are other tensors of the file, as phrases; `on_logits` are those of them that may change the logits,
+    as a learned temperature or a layer that comes after them, which have no place here. `others` are the places of
+    other weights that fit as well. `pixels` are the `mean` and the `std` that lay beside them.
     """
 
     state: dict[str, Tensor]
@@ -40,6 +45,7 @@ class Fit:
     matched: str
     head: str
     passed_over: tuple[str, ...]
+    on_logits: tuple[str, ...]
     others: tuple[str, ...]
     pixels: Mapping[str, tuple[float, ...]]
 
@@ -128,6 +134,7 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
         chosen.matched,
         chosen.head,
         tuple(_passed_over(places, chosen, expected)),
+        tuple(_on_logits(chosen, expected)),
         tuple(said[1:]),
         _pixels(chosen),
     )
@@ -242,6 +249,9 @@ def _first_problem(containers: Sequence[Container], near: Sequence[Candidate], e
     problem, unexpected = _difference(best, expected), _left_over(best, expected)
     if unexpected and "missing" not in problem:
         return f"tensor {unexpected[0]!r} is unexpected"
+    made = next((name for name in best.raw if MADE_OF.search(name)), "")
+    if made and "missing" in problem:
+        return f"{problem}, but there is {made!r}: save what pruning or parametrisation makes of it, and remove these"
     return problem
 
 
@@ -253,7 +263,7 @@ def _unusable(one: Candidate, expected: State) -> str:
         tensor = one[name]
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             return f"tensor {name!r} is sparse, quantized or without values"
-        if tensor.is_floating_point() != like.is_floating_point():
+        if tensor.is_floating_point() != like.is_floating_point() and not _is_counter(name):
             return f"tensor {name!r} holds {str(tensor.dtype).removeprefix('torch.')}, not what a network computes with"
         if not torch.isfinite(tensor).all():
             return f"tensor {name!r} holds values that are not finite"
@@ -282,6 +292,26 @@ def _passed_over(containers: Sequence[Container], chosen: Candidate, expected: S
             names[label] = ".".join(path)
     for label, count in counts.items():
         yield names[label] if count == 1 else f"{label} ({count} tensors)"
+
+
+def _on_logits(chosen: Candidate, expected: State) -> Iterator[str]:
+    """Tensors beside the prefix that may act on the logits: a number, one for each class, a layer with these inputs."""
+    head = _head(expected)
+    if not head:
+        return
+    classes, taken = len(expected[head]), {*chosen.raw.values()}
+    modules = defaultdict[str, dict[str, Tensor]](dict)
+    for name, tensor in chosen.container.tensors.items():
+        if name not in taken and not BESIDES.search(name) and not PIXELS.search(name):
+            modules[name.rpartition(".")[0]][name] = tensor
+    for inside in modules.values():
+        weights = [tensor for tensor in inside.values() if tensor.ndim == 2 and tensor.numel() > 1]
+        if weights and all(weight.shape[1] != classes for weight in weights):
+            continue
+        for name, tensor in inside.items():
+            of_each = tuple(tensor.shape) == (classes,) or (tensor.ndim == 2 and tensor.shape[1] == classes)
+            if tensor.is_floating_point() and (tensor.numel() == 1 or of_each):
+                yield name
 
 
 def _shared(paths: Sequence[Sequence[str]]) -> int:

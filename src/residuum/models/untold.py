@@ -14,8 +14,13 @@ from residuum.registry import Choice, Setting, Table
 
 ONLY_IN_TRAINING = ("init", "bn_momentum")
 """Settings that change no logit of a trained network."""
-EPSILONS = (1e-3, 1e-4, 2e-5, 1e-6)
-"""What batch norm adds to the variance in public code, besides torch's 1e-5."""
+USUAL: Mapping[str, tuple[float, ...]] = {
+    "bn_eps": (1e-5, 1e-3, 1e-4, 2e-5, 1e-6),
+    "negative_slope": (0.01, 0.1, 0.2, 0.3, 1 / 5.5),
+    "beta": (1.0, 1.702),
+}
+"""Numbers that public code has, by their setting, torch's first: of batch norm's epsilon; of leaky ReLU's slope (also
+Darknet's, TensorFlow's, Keras' and Xu et al.'s 2015); of Swish's β, which near 1.7 stands for GELU."""
 IMAGES = 4
 Untold = dict[str, list[Any]]
 """By the path of a setting behind `model.`, other values that the same tensors would fit."""
@@ -31,12 +36,15 @@ def untold(model: Choice, in_channels: int, classes: int, image_size: tuple[int,
     network = build(small, in_channels, classes, image_size, seed=0).eval()
     images_NCHW = torch.randn(IMAGES, in_channels, *image_size, generator=torch.Generator().manual_seed(0))
     _scatter(network)
-    state, found = network.state_dict(), dict[str, list[Any]]()
+    state, found, misfits = network.state_dict(), dict[str, list[Any]](), set[tuple[str, str]]()
     with torch.no_grad():
         logits_NK = network(images_NCHW)
         for path, value in _others(MODELS, small):
+            if isinstance(value, dict) and (path, value["name"]) in misfits:
+                continue
             other = with_tensors(_with(small, path.split("."), value), in_channels, classes, state)
             if other is None:
+                misfits.add((path, str(value)))
                 continue
             try:
                 same = torch.equal(other(images_NCHW), logits_NK)
@@ -103,16 +111,25 @@ def _others(table: Table[Any], choice: Choice, prefix: str = "") -> Iterator[tup
 def _values(setting: Setting, value: Any) -> list[Any]:
     """Other values of a setting: the other names of a table, the other words, the other truth, or another number."""
     if setting.table is not None:
-        return [name for name in setting.table if name != Choice.of(value).name]
+        names = [name for name in setting.table if name != Choice.of(value).name]
+        return [one for name in names for one in (name, *_with_settings(setting.table, name))]
     if get_origin(setting.type) is Literal:
         return [word for word in get_args(setting.type) if word != value]
     if isinstance(value, bool):
         return [not value]
-    if setting.name == "bn_eps":
-        return [epsilon for epsilon in (1e-5, *EPSILONS) if epsilon != value]
+    if setting.name in USUAL:
+        return [number for number in USUAL[setting.name] if number != value]
     if isinstance(value, float):
         return [2 * value or 1.0]
     return [3 - value if value in (1, 2) else value + 1] if isinstance(value, int) else []
+
+
+def _with_settings(table: Table[Any], name: str) -> Iterator[dict[str, Any]]:
+    """A choice of that name with each other value of one of its settings, where these are few."""
+    for setting in table.settings(name).values():
+        few = setting.name in USUAL or isinstance(setting.default, bool) or get_origin(setting.type) is Literal
+        for other in _values(setting, setting.default) if few else ():
+            yield {"name": name, setting.name: other}
 
 
 def _with(choice: Choice, path: list[str], value: Any) -> Choice:

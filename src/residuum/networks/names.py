@@ -94,6 +94,19 @@ def _known() -> dict[str, dict[str, Any]]:
 def short_name(model: Choice) -> str:
     """The short name of a model choice (`plain56`, `resnet24c`), without the settings that the name does not fix."""
     values = model.model_dump(mode="json")
+    before = folder_name(model)
+    preactivated = name_of(values.get("ordering")) == "full_preactivation"
+    if model.name == "cifar_resnet" and before == f"resnet{values.get('depth')}":
+        bottleneck = name_of(values.get("block")) == "bottleneck"
+        return f"{'bottleneck' if bottleneck else 'preact' if preactivated else 'resnet'}{values.get('depth')}"
+    if before == "imagenet_resnet":
+        return f"resnet{values['depth']}{'-imagenet' if name_of(values.get('stem')) == '7x7' else ''}"
+    return before
+
+
+def folder_name(model: Choice) -> str:
+    """What the folder of a run calls its network: as the first version did, which told fewer of them apart."""
+    values = model.model_dump(mode="json")
     names = {key: name_of(value) for key, value in values.items()}
     for name, fixed in _known().items():
         if all(names.get(key) == value for key, value in fixed.items()):

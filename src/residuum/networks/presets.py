@@ -77,14 +77,14 @@ PRESETS: Mapping[str, Preset] = {
 }  # fmt: skip
 
 
-def preset(name: str) -> Preset:
+def preset(name: str, argument: str = "preset") -> Preset:
     """The preset of that name.
 
     Raises:
         InputError: there is none; the message gives the nearest one.
     """
     if name not in PRESETS:
-        raise unknown("preset", name, PRESETS, argument="preset")
+        raise unknown("preset", name, PRESETS, argument=argument)
     return PRESETS[name]
 
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
 from residuum.errors import InputError
-from residuum.networks.names import short_name
+from residuum.networks.names import folder_name
 from residuum.records import layers, outcome, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
 from residuum.records.facts import STARTS, Start
@@ -86,7 +86,7 @@ def folder_of(runs: Path, config: RunConfig) -> Path:
 
 def name_of(config: RunConfig, id_: str) -> str:
     """The name of a run's folder: a readable label and the run's id."""
-    return f"{short_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}-{id_}"
+    return f"{folder_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}-{id_}"
 
 
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:

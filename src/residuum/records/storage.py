@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,53 @@ def storing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+HEAD = 512
+"""Bytes from the start of a file by which `instead` tells what it is."""
+
+
+def instead(head: bytes) -> str:
+    """What lies where somebody's file should, by its first bytes, as a phrase: a page, or a pointer to the file.
+
+    Downloads end so: a link that leads to a page, a server that answers with an error, a repository without its large
+    files. Empty where it is none of these.
+    """
+    start = head[:HEAD].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not head:
+        return "empty, as a download that broke off leaves it"
+    if start.startswith(b"version https://git-lfs."):
+        return "a pointer of Git LFS, not the file itself: `git lfs pull` fetches it"
+    if re.match(rb"/annex/objects/|(\.\./)*\.git/annex/objects/", start):
+        return "a pointer of git-annex, not the file itself: `git annex get` fetches it"
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "a web page (HTML), not the file itself: the link led to a page; download it anew"
+    if start.startswith(b"<?xml") and b"<error>" in start:
+        return "the error of a server (XML), not the file itself; download it anew"
+    if start.startswith(b"{") and any(word in start for word in (b'"error', b'"message"', b'"detail"')):
+        return "the error of a server (JSON), not the file itself; download it anew"
+    return ""
+
+
+NAMED_SO = frozenset((".html", ".htm", ".xml", ".json", ".txt", ".md", ".svg", ".ipynb", ".py", ".toml", ".yaml", ""))
+"""Endings of files that may well be a page, a pointer or empty."""
+LOOKED_AT = 200
+"""Files of a folder that are looked at."""
+
+
+def instead_at(path: Path) -> str:
+    """What lies at a path, or in a folder and the folders in it, instead of a file that its name promises; or empty."""
+    if path.is_dir():
+        found = sorted(one for form in ("*", "*/*") for one in path.glob(form))
+        files = [one for one in found if one.is_file() and one.suffix.lower() not in NAMED_SO and one.name[0] != "."]
+    else:
+        files = [path] if path.is_file() else []
+    for one in files[:LOOKED_AT]:
+        with storing(one), one.open("rb") as file:
+            said = instead(file.read(HEAD))
+        if said:
+            return f"{one} is {said}"
+    return ""
 
 
 def _temporary(path: Path) -> Path:

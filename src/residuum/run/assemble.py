@@ -156,6 +156,8 @@ def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
     """
     weights, known = config.pretrained.weights, config.pretrained.fingerprint
     if not weights:
+        if config.pretrained.preset:
+            raise InputError("pretrained.preset: it is for a file of weights, which pretrained.weights names")
         return config.model_copy(update={"pretrained": PretrainedConfig()})
     path = expanded(weights).absolute()
     if not path.exists():
@@ -165,7 +167,8 @@ def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
     found = pretrained.read(path, network_of(config, data)).fingerprint
     if known and known != found:
         raise InputError(f"pretrained.weights: {weights} holds others than this run began with: {found}, not {known}")
-    return config.model_copy(update={"pretrained": PretrainedConfig(weights=str(path), fingerprint=found)})
+    update = {"weights": str(path), "fingerprint": found}
+    return config.model_copy(update={"pretrained": config.pretrained.model_copy(update=update)})
 
 
 def _resolve_all(table: Table[Any], choices: tuple[Choice, ...], path: str) -> tuple[Choice, ...]:

@@ -1,7 +1,7 @@
 """Weights from elsewhere: a public state dict in a network of ours, compared with its logits, becomes a run."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +15,9 @@ from residuum.config import RunConfig, identity
 from residuum.data.batches import normalise_for_network
 from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets import cifar10, cifar100
-from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.engine.state import Progress
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.models import MODELS, build
 from residuum.models.foreign import Foreign, fitted, read_foreign
 from residuum.models.mapping import Fit, containers, fit
@@ -36,7 +35,7 @@ from residuum.registry import Choice, name_of
 from residuum.run import assemble
 from residuum.run.assemble import Data
 from residuum.run.reference import TEST, Compared, compare, read_reference
-from residuum.run.variants import Variant, first, turned_round, variants
+from residuum.run.variants import Change, Same, Variant, changes, nearest, turned_round
 
 FEW = 4
 """Images of a reference on which other settings are tried first."""
@@ -149,6 +148,12 @@ def read_weights(
             raise
         return read_weights(file, config, dataset, preset=like, key=key, settings=settings, estimates=estimates,
                             channels=channels)  # fmt: skip
+    if found.on_logits and key.strip(".") != found.place:
+        raise InputError(
+            f"{file}: {found.on_logits[0]!r} beside the weights may change their logits, as a learned temperature "
+            "does, and has no place here; fold it into the linear layer",
+            remedies=[Remedy("key", found.place)],
+        )
     if config.data.normalize.name == "standardize" and config.data.normalize.settings.get("mean") is None:
         known = presets.pixels_of(chosen, config.data.dataset.name) if chosen else None
         mean, std = known or (found.pixels.get("mean"), found.pixels.get("std"))
@@ -225,30 +230,34 @@ def check_reference(
     if found.agrees:
         return found
     few = replace(reference, logits_NK=reference.logits_NK[:FEW], images_NCHW=reference.images_NCHW[:FEW])
-    better = first(
-        _variants(imported, FEW),
-        lambda one: all(compare(one.network, one.normalization, some).agrees for some in (few, reference)),
+
+    def distance(one: Variant) -> float:
+        near = compare(one.network, one.normalization, few)
+        agrees = near.agrees and compare(one.network, one.normalization, reference).agrees
+        return -1.0 if agrees else near.unlikeness
+
+    same = _same(imported)
+    singles = _changes(imported, same, pixels=reference.pixels)
+    nearness, words = nearest(same, singles, len(few.images_NCHW), distance, enough=-1.0)
+    text = (
+        f"the {found.of} differ from those in {logits} by up to {found.difference:.3g}, and the class is the same for "
     )
-    text = f"the logits differ from those in {logits} by up to {found.difference:.3g}, and the class is the same for "
     text += f"{found.agreeing} of {found.images} images; nothing was written"
     why = "; that may be TF32 or half precision: fp32 logits tell" if found.rough else ""
-    raise InputError(f"{text}; with {better.words} they agree" if better else f"{text}{why}", argument="reference")
+    raise InputError(f"{text}; with {words} they agree" if nearness < 0 else f"{text}{why}", argument="reference")
 
 
-def _variants(imported: Imported, images: int) -> Iterator[Variant]:
-    """Other networks that the imported tensors would be."""
+def _same(imported: Imported) -> Same:
+    """What all networks that the imported tensors would be have in common."""
     data = imported.data
-    return variants(
-        imported.config.model,
-        imported.fit.state,
-        imported.untold,
-        data.normalization,
-        shape=data.shape,
-        classes=len(data.dataset.classes),
-        dataset=data.dataset.name,
-        images=images,
-        channels=imported.channels,
-    )
+    return Same(
+        imported.config.model, imported.fit.state, data.normalization, data.shape, len(data.dataset.classes)
+    )  # fmt: skip
+
+
+def _changes(imported: Imported, same: Same, *, pixels: bool = True) -> list[Change]:
+    """What else imported tensors would be, by one change each."""
+    return changes(same, imported.untold, imported.data.dataset.name, imported.channels, pixels=pixels)
 
 
 def better_than_chance(imported: Imported) -> str:
@@ -261,16 +270,14 @@ def better_than_chance(imported: Imported) -> str:
     images_NCHW = torch.from_numpy(np.ascontiguousarray(train.images_NCHW[numbers_N]))
     labels_N = torch.from_numpy(train.labels_N[numbers_N])
 
-    def accuracy(network: nn.Module, normalization: Normalization) -> float:
-        try:
-            with torch.no_grad():
-                logits_NK = network(normalise_for_network(images_NCHW, normalization))
-        except RuntimeError:  # images too small for it
-            return 0.0
-        return float((logits_NK.argmax(1) == labels_N).float().mean())
+    def error(one: Variant) -> float:
+        with torch.no_grad():
+            logits_NK = one.network(normalise_for_network(images_NCHW, one.normalization))
+        return float((logits_NK.argmax(1) != labels_N).float().mean())
 
-    scored = [(accuracy(one.network, one.normalization), one.words) for one in _variants(imported, len(labels_N))]
-    best, words = max(scored, default=(0.0, ""), key=lambda one: one[0])
+    same = _same(imported)
+    least, words = nearest(same, _changes(imported, same), len(labels_N), error, enough=0.0)
+    best = 1 - min(least, 1.0)
     chance = int(torch.bincount(labels_N).max()) / len(labels_N)
     found = f"{words} gives {best:.2f} on {len(labels_N)} training images"
     return "" if near_chance(best, chance, len(labels_N)) else found

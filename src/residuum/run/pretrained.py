@@ -81,8 +81,10 @@ def _said(found: Fit) -> tuple[str, ...]:
     """What one should know of weights from a file of somebody else's."""
     said = [f"its layers were matched by order and shape, from {found.matched} on"] if found.matched else []
     said += [f"passed over: {', '.join(found.passed_over)}"] if found.passed_over else []
+    said += [f"{name!r}, which may change its logits, is not used" for name in found.on_logits[:1]]
     said += ["it has a mean and a deviation of pixels, which are not used (data.normalize)"] if found.pixels else []
-    said.append("what tensors do not tell is as model.* says; `residuum import-weights` has presets and checks for it")
+    said.append("what tensors do not tell is as model.* says, or a preset (pretrained.preset); "
+                "`residuum import-weights` checks it")  # fmt: skip
     return tuple(said)
 
 

@@ -16,6 +16,7 @@ from residuum.data.dataset import Split
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError, StorageError
 from residuum.models.foreign import MAX_BYTES, read_foreign
+from residuum.records import storage
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 """Logits agree where none differs by more than this share of the largest one, and by this besides: fp32 elsewhere."""
@@ -45,8 +46,9 @@ class Reference:
 class Compared:
     """How far a network's logits are from others: the largest difference, and of how many images the class agrees.
 
-    `rough`: they are as near as TF32 and half precision are to fp32. `pixels`: the normalisation of pixels was compared
-    too. `source` is where the images are from.
+    `of` is what was compared: logits, or what networks that end in a softmax give, probabilities or their logarithms.
+    `unlikeness` is 1 less their correlation, from 0 to 2. `rough`: they are as near as TF32 and half precision are to
+    fp32. `pixels`: the normalisation of pixels was compared too. `source` is where the images are from.
     """
 
     difference: float
@@ -56,6 +58,8 @@ class Compared:
     rough: bool
     pixels: bool
     source: str
+    of: str
+    unlikeness: float
 
 
 def compare(network: nn.Module, normalization: Normalization, reference: Reference) -> Compared:
@@ -64,11 +68,30 @@ def compare(network: nn.Module, normalization: Normalization, reference: Referen
     with torch.no_grad():
         logits_NK = network(normalization(images_NCHW) if reference.pixels else images_NCHW)
     expected_NK = reference.logits_NK
+    of = _kind(expected_NK)
+    if of != "logits":
+        logits_NK = logits_NK.softmax(1) if of == "probabilities" else logits_NK.log_softmax(1)
     difference = float((logits_NK - expected_NK).abs().max())
     agreeing = int((logits_NK.argmax(1) == expected_NK.argmax(1)).sum())
     largest = float(expected_NK.abs().max())
     agrees, rough = difference <= RELATIVE * largest + ABSOLUTE, difference <= ROUGH * largest
-    return Compared(difference, agreeing, len(images_NCHW), agrees, rough, reference.pixels, reference.source)
+    return Compared(difference, agreeing, len(images_NCHW), agrees, rough, reference.pixels, reference.source,
+                    of, _unlikeness(logits_NK, expected_NK))  # fmt: skip
+
+
+def _kind(values_NK: Tensor) -> str:
+    """What values are by their sums: probabilities, their logarithms, or logits."""
+    ones_N = torch.ones(len(values_NK))
+    if bool((values_NK >= 0).all()) and torch.allclose(values_NK.sum(1), ones_N, atol=1e-3):
+        return "probabilities"
+    return "log-probabilities" if torch.allclose(values_NK.exp().sum(1), ones_N, atol=1e-3) else "logits"
+
+
+def _unlikeness(one_NK: Tensor, other_NK: Tensor) -> float:
+    """1 less the correlation of logits, of which each image's mean tells nothing; 2 where there is none."""
+    pair = torch.stack([(logits_NK - logits_NK.mean(1, keepdim=True)).flatten() for logits_NK in (one_NK, other_NK)])
+    found = 1 - float(torch.corrcoef(pair)[0, 1])
+    return found if math.isfinite(found) else 2.0
 
 
 def read_reference(
@@ -148,8 +171,10 @@ def _arrays(path: Path) -> dict[str, Tensor]:
     """The arrays of a file by name; the name of a single one is empty."""
     try:
         with path.open("rb") as file:
-            head = file.read(6)
-            if head == b"\x93NUMPY":
+            head = file.read(storage.HEAD)
+            if said := storage.instead(head):
+                raise InputError(f"{path} is {said}", argument="reference")
+            if head.startswith(b"\x93NUMPY"):
                 file.seek(0)
                 return {"": _array(file, path.stat().st_size, path)}
         if head.startswith(b"PK") and zipfile.is_zipfile(path):

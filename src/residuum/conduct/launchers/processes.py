@@ -299,5 +299,5 @@ def _compute(channel: Channel, order: Order, places: defaultdict[str, list[Place
             for name, error in close_all(lanes):
                 how = stopped if error is None else ended(error, going[name].folder)
                 with suppress(OSError):
-                    channel.send((name, ended if how.how == "storage" else stopped))
+                    channel.send((name, how if how.how == "storage" else stopped))
     return True

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from residuum.data.dataset import Dataset
-from residuum.data.datasets.source import Entry
+from residuum.data.datasets.source import Entry, told_instead
 from residuum.data.formats.files import reading
 from residuum.errors import InputError
 from residuum.members import gathered
-from residuum.records.storage import expanded
+from residuum.records.storage import expanded, instead_at
 from residuum.registry import Choice, Table
 
 ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in gathered(__name__, "ENTRY").values()}
@@ -41,7 +41,7 @@ def find(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     unsure: InputError | None = None
-    with reading(path):
+    with reading(path), told_instead(path):
         for entry in sorted(ENTRIES.values(), key=lambda entry: entry.general):
             if entry.general and unsure:
                 break
@@ -50,6 +50,8 @@ def find(path: Path) -> str:
                     return entry.name
             except InputError as error:  # files of its kind, but whose? Another data set may know them
                 unsure = unsure or error
+    if said := instead_at(path):
+        raise InputError(said)
     known = (
         "CIFAR archives, folders and Parquet, IDX, .npz, .npy, .mat and Parquet files, folders and archives of images"
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from residuum.data.datasets.source import Entry, Source, TestImages, load_files
 from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import read_whole
 from residuum.data.layout import WORD, beside, brought, split_in, words_of
-from residuum.data.split import test_share
+from residuum.data.split import share_said, test_share
 from residuum.errors import InputError, Remedy
 
 BRING = (
@@ -194,7 +194,8 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
     )
     if found.classes_file is not None and not names:
         files = {**files, "classes": found.classes_file}
-    return Source(files, decode, _reading(found, used, taken, files))
+    drawn = "" if "test" in used else share_said(share, seed)
+    return Source(files, decode, replace(_reading(found, used, taken, files), drawn=drawn))
 
 
 def _reading(found: Arrays, pairs: Mapping[str, Pair], taken: set[str], files: Mapping[str, Path]) -> Reading:

@@ -1,11 +1,12 @@
 """The handwritten digits that scikit-learn ships: real images, no download (Alpaydin, Kaynak 1998, UCI)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from residuum.data import cache
-from residuum.data.dataset import Dataset, Split
+from residuum.data.dataset import Dataset, Reading, Split
 from residuum.data.datasets.source import Entry
 from residuum.data.split import split
 from residuum.errors import InputError
@@ -24,7 +25,8 @@ def digits(root: Path | None) -> Dataset:
     """
     if root is not None:
         raise InputError("data.root: digits are embedded; leave it empty")
-    return cache.cached("digits", {}, {}, _decode)
+    drawn = "360 of the 1,797 images, as many of each class, always the same"
+    return replace(cache.cached("digits", {}, {}, _decode), reading=Reading(drawn=drawn))
 
 
 def _decode() -> Dataset:

@@ -1,6 +1,7 @@
 """Images of your own: a folder for each class, labels in a table or in names; a folder or an archive of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from residuum.data.datasets.source import Entry, Source, TestImages, load_files
 from residuum.data.formats.trees import Tree, suffix, tree
 from residuum.data.images import FORMATS, decode_fitted, decode_image, encoding_of
 from residuum.data.layout import Labelled, understand
-from residuum.data.split import test_share
+from residuum.data.split import share_said, test_share
 from residuum.errors import InputError
 
 MAX_DECODED_BYTES = 8 * 2**30
@@ -92,7 +93,8 @@ def _locate(root: Path, size: int, channels: int, test: float, split_seed: int) 
             "folder", layout.classes, splits["train"], splits["test"], splits.get("validation"), encodings=encodings
         )
 
-    return Source(found.sources(layout.used), decode, layout.reading)
+    drawn = "" if "test" in layout.parts else share_said(test, split_seed)
+    return Source(found.sources(layout.used), decode, replace(layout.reading, drawn=drawn))
 
 
 def _split_tree(whole: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from residuum.data.formats.label_tables import LABELS
 from residuum.data.formats.pixels import classed
 from residuum.data.formats.trees import Folder, tree
 from residuum.data.layout import beside, brought, split_in
-from residuum.data.split import test_share
+from residuum.data.split import share_said, test_share
 from residuum.errors import InputError
 
 MAX_DECODED_BYTES = 8 * 2**30
@@ -94,7 +95,8 @@ def _locate(root: Path, share: float, seed: int) -> Source | None:
         return Dataset.of("parquet", classes, train, splits["test"], splits.get("validation"), encodings=encodings)
 
     paths = {_role(root, path): path for found in shards.values() for path in found}
-    return Source(paths, decode, beside(root, {*paths}, _notes(shards)))
+    drawn = "" if "test" in shards else share_said(share, seed)
+    return Source(paths, decode, replace(beside(root, {*paths}, _notes(shards)), drawn=drawn))
 
 
 def _notes(shards: Shards) -> list[str]:

@@ -1,6 +1,7 @@
 """What is known of a data set besides its images: its name, its files and where they are found or published."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,7 @@ from residuum.data import cache
 from residuum.data.dataset import AS_USUAL, Dataset, Reading, Split
 from residuum.data.formats.files import reading
 from residuum.errors import InputError, Remedy
+from residuum.records.storage import instead_at
 
 
 @dataclass(frozen=True)
@@ -100,19 +102,28 @@ def found_by(locate: Locate) -> Callable[[Path], bool]:
     return lies_at
 
 
+@contextmanager
+def told_instead(place: Path) -> Iterator[None]:
+    """Say of what cannot be read at a place if it is something else than its name promises, as a web page."""
+    try:
+        yield
+    except InputError as error:
+        said = instead_at(place)
+        if said and said not in error.text:
+            raise InputError(f"{error.text}; {said}", argument=error.argument, remedies=error.remedies) from error
+        raise
+
+
 def load_files(
     name: str,
     root: Path | None,
     locate: Locate,
     bring: str,
     settings: Mapping[str, Any] | None = None,
-    *,
-    fetched: bool = True,
 ) -> Dataset:
     """The data set that lies at `root`, or among the downloads if no root is given, through the cache.
 
-    `bring` says in words which files hold it; `settings` are those that change what is decoded; `fetched` says whether
-    there are mirrors to download it from.
+    `bring` says in words which files hold it; `settings` are those that change what is decoded.
 
     Raises:
         InputError: it is not there, not whole, or damaged.
@@ -121,12 +132,15 @@ def load_files(
     if root is not None and not root.exists():
         raise InputError(f"data.root: {root} does not exist")
     place = cache.downloads(name) if root is None else root
-    with reading(place):
+    with reading(place), told_instead(place):
         source = locate(place) if place.exists() else None
     if source is None:
+        if (said := instead_at(place)) and root is not None:
+            raise InputError(said)
         if root is not None:
             raise InputError(f"{root} holds no {name}: bring {bring}")
-        remedies = [Remedy("fetch", name)] if fetched else []
-        raise InputError(f"{name} is not here: bring {bring} to {place}, or set data.root", remedies=remedies)
-    dataset = cache.cached(name, settings or {}, source.files, source.decode)
+        text = f"{name} is not here: bring {bring} to {place}, or set data.root"
+        raise InputError(text, remedies=[Remedy("fetch", name)])
+    with told_instead(place):
+        dataset = cache.cached(name, settings or {}, source.files, source.decode)
     return replace(dataset, reading=source.reading)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from residuum.data.dataset import Dataset, Split
-from residuum.data.datasets.source import Entry, Source, TestImages, found_by, load_files
+from residuum.data.datasets.source import Entry, Remote, Source, TestImages, found_by, load_files
 from residuum.data.formats.mat import read_mat
 from residuum.data.layout import beside
 from residuum.errors import InputError
@@ -14,8 +14,10 @@ from residuum.errors import InputError
 SHAPE = (3, 32, 32)
 CLASSES = tuple("0123456789")
 MAX_IMAGES = 200_000
-BRING = "train_32x32.mat and test_32x32.mat, from http://ufldl.stanford.edu/housenumbers,"
+PLACE = "http://ufldl.stanford.edu/housenumbers"
+"""The only place that publishes them."""
 TRAIN, TEST = "train_32x32.mat", "test_32x32.mat"
+BRING = f"{TRAIN} and {TEST}"
 
 
 def svhn(root: Path | None) -> Dataset:
@@ -25,7 +27,7 @@ def svhn(root: Path | None) -> Dataset:
         InputError: it is not there, not whole, or damaged.
         StorageError: it cannot be read, or the cache cannot be written.
     """
-    return load_files("svhn", root, locate, BRING, fetched=False)
+    return load_files("svhn", root, locate, BRING)
 
 
 def locate(root: Path) -> Source | None:
@@ -61,7 +63,10 @@ def images_at(root: Path, _shape: tuple[int, int, int]) -> TestImages | None:
 ENTRY = Entry(
     "svhn",
     svhn,
-    no_download="only one place has them, http://ufldl.stanford.edu/housenumbers",
+    remotes=(
+        Remote.at(TRAIN, 182_040_794, "e26dedcc434d2e4c54c9b2d4a06d8373", PLACE),
+        Remote.at(TEST, 64_275_384, "eb5a983be6a315427106f1b164d9cef3", PLACE),
+    ),
     published=(73_257, 26_032),
     lies_at=found_by(locate),
     test_at=images_at,

@@ -1,5 +1,6 @@
 """NumPy's own files, `.npy` and `.npz`, read without ever unpickling: the header first, then no more than it says."""
 
+import io
 import math
 import zipfile
 from collections.abc import Iterator
@@ -49,6 +50,19 @@ def read_npy(path: Path) -> NDArray[Any]:
         if 0 in shape:
             return np.empty(shape, dtype)
         return np.memmap(path, dtype, "r", offset, shape, order)
+
+
+def parsed(content: bytes, place: str) -> NDArray[Any]:
+    """The array in the content of a `.npy` file.
+
+    Raises:
+        InputError: damaged, of Python objects, or too large.
+    """
+    file = io.BytesIO(content)
+    shape, order, dtype = _header(file, place)
+    if _size(shape, dtype, place) != len(content) - file.tell():
+        raise InputError(f"{place} is damaged: it has not the {list(shape)} values that it says")
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order=order)
 
 
 def read_npz(path: Path, name: str) -> NDArray[Any]:

@@ -175,7 +175,8 @@ def imagenet_resnet(
     """A network of He et al. 2015, table 1: four stages, bottlenecks from 50 layers on.
 
     With the stem `7x7` it is the form for 224×224 images, with `3x3` the usual form for 32×32. `stride_at` is where a
-    bottleneck has its stride; basic blocks have it at the first convolution.
+    bottleneck has its stride; basic blocks have it at the first convolution, as in the public code for these networks;
+    as `staged_resnet` their tensors are the same, and the block says where it is.
     """
     name, blocks = IMAGENET_BLOCKS[depth]
     block = Choice.of({"name": name, "stride_at": stride_at}) if name == "bottleneck" else name
