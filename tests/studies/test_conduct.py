@@ -227,7 +227,8 @@ def toml(study: Study) -> str:
         lines += [f"[{name}]", *(f'"{key}" = {inline(value)}' for key, value in table.items())]
     for name, rows in lists.items():
         for row in rows:
-            lines += [f"[[{name}]]", *(f'"{key}" = {inline(value)}' for key, value in row.items())]
+            said = {key: value for key, value in row.items() if value is not None}  # TOML has no null
+            lines += [f"[[{name}]]", *(f'"{key}" = {inline(value)}' for key, value in said.items())]
     return "\n".join(lines) + "\n"
 
 
