@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
@@ -214,3 +215,12 @@ def test_arms_of_values_without_failures_are_judged_as_before():
         theirs = stats.ttest_rel if paired else lambda a, b: stats.ttest_ind(a, b, equal_var=False)
         found = judge("a < b", {"a": arm("a", numbers), "b": arm("b", [8.0, 8.3, 8.1])}, paired=paired)
         assert found.p == pytest.approx(theirs(numbers, [8.0, 8.3, 8.1]).pvalue)
+
+
+def test_the_rank_sum_of_a_hundred_seeds_is_that_of_scipy():
+    from scipy.stats import mannwhitneyu
+
+    chance = random.Random(0)
+    first, second = ([chance.gauss(mean, 1) for _ in range(n)] for mean, n in ((0.3, 100), (0.0, 90)))
+    exact = [mannwhitneyu(first, second, alternative=side, method="exact").pvalue for side in ("greater", "less")]
+    assert rank_sum(first, second) == pytest.approx(exact, rel=1e-9)
