@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import random
 
 import numpy as np
 import pytest
@@ -296,3 +297,12 @@ def test_where_some_runs_train_the_reason_says_what_ranks_could():
     assert numbers.reason.endswith("no outcome of 3 runs decides it; with 6 runs it can be decided")
     beside = judge("a > b", {"a": runs("a", [STUCK, 7.3, 7.05, 6.95]), "b": runs("b", [7.0, 7.1, 6.9, 6.8])})
     assert beside.reason.endswith("not beyond chance for 4 and 4 runs")
+
+
+def test_the_rank_sum_of_a_hundred_seeds_is_that_of_scipy():
+    from scipy.stats import mannwhitneyu
+
+    chance = random.Random(0)
+    first, second = ([chance.gauss(mean, 1) for _ in range(n)] for mean, n in ((0.3, 100), (0.0, 90)))
+    exact = [mannwhitneyu(first, second, alternative=side, method="exact").pvalue for side in ("greater", "less")]
+    assert rank_sum(first, second) == pytest.approx(exact, rel=1e-9)

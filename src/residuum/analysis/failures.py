@@ -155,14 +155,23 @@ def rank_sum(first: Sequence[float], second: Sequence[float]) -> tuple[float, fl
 
     Wilcoxon's rank-sum test over all exchanges of runs between the arms; infinite values are ranks like others.
     """
+    return _rank_sum((*first,), (*second,))
+
+
+@lru_cache(maxsize=1024)
+def _rank_sum(first: tuple[float, ...], second: tuple[float, ...]) -> tuple[float, float]:
     values = np.round([*first, *second], 9)
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     twice_rank = (2 * counts.cumsum() - counts + 1)[place]  # twice the mean rank, a whole number
-    n, top = len(first), int(twice_rank.sum())
-    ways = np.zeros((n + 1, top + 1))  # ways to choose so many runs with such a sum
+    twice_rank //= np.gcd.reduce(twice_rank)
+    n, runs, reach = len(first), len(values), 0
+    ways = np.zeros((n + 1, int(twice_rank.sum()) + 1))  # ways to choose so many runs with such a sum
     ways[0, 0] = 1
-    for rank in twice_rank:
-        ways[1:, rank:] += ways[:-1, : top + 1 - rank].copy()
+    # Only sums that were reached, and only as many runs as can still become n: hundreds of seeds take seconds else.
+    for taken, rank in enumerate(sorted(map(int, twice_rank))):
+        for chosen in range(min(taken, n - 1), max(0, n - runs + taken) - 1, -1):
+            ways[chosen + 1, rank : rank + reach + 1] += ways[chosen, : reach + 1]
+        reach += rank
     shares, seen = ways[n] / ways[n].sum(), int(twice_rank[:n].sum())
     return min(1.0, float(shares[seen:].sum())), min(1.0, float(shares[: seen + 1].sum()))
 
