@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import pytest
@@ -203,7 +204,7 @@ def there(url, tmp_path, name="looked-at") -> Path:
     return target
 
 
-def is_a_run_that_goes_on(folder: Path) -> None:
+def is_a_run_that_goes_on(folder: Path, epochs: int = 3) -> None:
     """That a folder as it lies in a store is empty, complete, or has every row that its last checkpoint covers."""
     if not (folder / run_folder.CONFIG).exists():
         assert not folder.exists() or not [*folder.rglob("manifest.json")]
@@ -217,8 +218,8 @@ def is_a_run_that_goes_on(folder: Path) -> None:
     assert len(steps) >= last.epoch * STEPS + last.step
     assert len(storage.read_rows(folder / run_folder.METRICS)) >= last.epoch
     if (folder / run_folder.RESULT).exists():
-        assert last == (3, 0)
-        assert len(steps) == 3 * STEPS
+        assert last == (epochs, 0)
+        assert len(steps) == epochs * STEPS
         assert (folder / "predictions" / "last.safetensors").exists()
 
 
@@ -498,3 +499,21 @@ def test_a_file_that_is_too_large_is_not_brought(tmp_path, monkeypatch):
     (tmp_path / "store" / "run" / "config.json").write_text("x" * 11)
     with pytest.raises(InputError, match="has 11 bytes"):
         mirror.pull(mirror.store_of(f"file://{tmp_path}/store"), "run", tmp_path / "node" / "run")
+
+
+def test_a_folder_that_changes_while_it_is_looked_through_is_no_problem(tmp_path):
+    """Checkpoints are pruned here while the thread brings others to the store."""
+    folder, found = tmp_path / "node" / "run", mirror.store_of(f"file://{tmp_path}/store")
+    run = chain(folder, epochs=60)
+    for event in run:
+        if isinstance(event, StepDone) and event.step == 8:
+            break
+    thread = Thread(target=lambda: list(run))
+    thread.start()
+    sent = mirror.Sent()
+    while thread.is_alive():
+        sent = mirror.push_changed(found, folder, sent, prune=True)
+        is_a_run_that_goes_on(tmp_path / "store" / "run", epochs=60)
+    thread.join()
+    mirror.push_changed(found, folder, sent, prune=True)
+    assert result(tmp_path / "store" / "run") == result(folder)

@@ -587,13 +587,12 @@ def _checkpoints(files: Listed) -> list[str]:
 def _here(folder: Path) -> dict[str, tuple[int, int]]:
     """The files of a folder here that are mirrored: all but hidden ones and the lock; size and time of each."""
     found = {}
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if any(part.startswith(".") for part in parts) or parts == ("lock",):
-            continue
-        with suppress(FileNotFoundError):
-            if path.is_file() and not path.is_symlink():
-                found["/".join(parts)] = _stat(path)
+    for place, inner, files in os.walk(folder):  # which takes no notice of a folder that goes meanwhile
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        for path in (Path(place) / name for name in files if not name.startswith(".")):
+            with suppress(FileNotFoundError):
+                if path != folder / "lock" and not path.is_symlink():
+                    found["/".join(path.relative_to(folder).parts)] = _stat(path)
     return found
 
 
