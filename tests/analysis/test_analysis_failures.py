@@ -2,8 +2,8 @@
 
 import itertools
 import math
-import re
 import random
+import re
 
 import numpy as np
 import pytest
