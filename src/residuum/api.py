@@ -82,8 +82,8 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     `settings` are changed in every arm, `scale` shortens every run and keeps its schedule's shape, `arms` are those to
     keep, `seeds` a count or the seeds themselves. `workers` processes compute at a time, with `threads` each (0: all
     that there are, shared out) and `lanes` runs side by side in each, which pays on a GPU; `on` is
-    `processes`, or `here`: one after the other, in this process, or `ray[:ADDRESS]`: a cluster, where 0 `workers` are
-    as many as there is room for. Whatever stops it, the same call goes on.
+    `processes`, or `here`: one after the other, in this process, or a cluster, `ray[:ADDRESS]` or
+    `slurm[:PARTITION]`, where 0 `workers` are as many as there is room for. Whatever stops it, the same call goes on.
 
     Raises:
         InputError: something in the study that cannot be.

@@ -20,7 +20,8 @@ from residuum.conduct import conducting, planning
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, JobRestarted, Room
 from residuum.conduct.launchers.local import SIGNALS
-from residuum.conduct.launchers.ray import compute, environment
+from residuum.conduct.launchers.ray import environment
+from residuum.conduct.launchers.tasks import compute
 from residuum.engine import state
 from residuum.errors import InputError
 from residuum.records import run_folder, storage

@@ -109,7 +109,7 @@ def _room(p: argparse.ArgumentParser, default: str) -> None:
 def _place(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--on", default="processes", metavar="PLACE",
-        help="where: processes (the default), here (in this process), or ray[:ADDRESS], a cluster",
+        help="where: processes (the default), here (in this process), or a cluster, ray[:ADDRESS] or slurm[:PARTITION]",
     )  # fmt: skip
     p.add_argument("--cpus", type=int, help="CPUs of each worker of a cluster (default: 1)")
     p.add_argument("--gpus", type=float, help="GPUs of each worker of a cluster, or a share of one (default: 1)")
@@ -477,6 +477,8 @@ def _store(options: argparse.Namespace) -> str:
         )
     if options.store is None:
         return ""
+    if place == "slurm":
+        raise InputError("--store: jobs of Slurm see the folder of the runs; leave it out")
     if mirror.store_of(options.store).url.startswith("memory:") and place != "here":
         raise InputError("--store: what lies in memory is seen by one process alone: --on here")
     return str(options.store)
@@ -500,10 +502,10 @@ def _elsewhere(options: argparse.Namespace) -> Any:
     """The room that the options mean on a cluster, which itself knows how much there is; None on this machine."""
     from residuum.conduct.launchers.launcher import Room
 
-    if options.on.partition(":")[0] != "ray":
+    if options.on.partition(":")[0] not in ("ray", "slurm"):
         for name in ("cpus", "gpus"):
             if getattr(options, name) is not None:
-                raise InputError(f"--{name} is of a cluster: --on ray")
+                raise InputError(f"--{name} is of a cluster: --on ray, or slurm")
         return None
     if options.budget is not None:
         raise InputError("--budget measures this machine, not a cluster; give --scale and --seeds")

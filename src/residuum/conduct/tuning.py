@@ -86,7 +86,7 @@ def search(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> I
     """
     asked, launch = _search_of(plan), launch_of(launcher)
     optuna = _optuna()
-    if launcher.partition(":")[0] == "ray" and not room.workers:
+    if launcher.partition(":")[0] in ("ray", "slurm") and not room.workers:
         raise InputError("a search asks for as many trials as it has room for: say how many", argument="workers")
     loaded: dict[str, Dataset] = {}
     _check_values(plan, asked, loaded)

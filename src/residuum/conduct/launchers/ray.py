@@ -22,17 +22,14 @@ from secrets import token_hex
 from threading import current_thread, main_thread
 from typing import Any
 
-from residuum.conduct import mirrored
 from residuum.conduct.launchers import local
-from residuum.conduct.launchers.ended import Ended, ended
+from residuum.conduct.launchers.ended import Ended
 from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
 from residuum.conduct.launchers.ledger import Ledger
-from residuum.conduct.launchers.running import events
-from residuum.conduct.launchers.thinning import PERIOD, Thinned
-from residuum.config import RunConfig
+from residuum.conduct.launchers.tasks import compute, order_of
+from residuum.conduct.launchers.thinning import PERIOD
 from residuum.errors import InputError
-from residuum.records import run_folder, storage
-from residuum.records.event import Event, Finished
+from residuum.records.event import Event
 
 PAUSE = 5.0
 """Seconds until a run is tried again that another process is at, as far as a lock on a shared file system tells."""
@@ -49,8 +46,6 @@ ENVIRONMENT = {
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """For a cluster of one machine: else Ray makes 127.0.0.1 the address of the host and listens to the network."""
-
-Told = tuple[str, Event | Ended]
 
 
 def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
@@ -201,10 +196,9 @@ def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]
 
     def start(jobs: Sequence[Job]) -> Any:
         on_gpu = any(job.config.compute.device == "cuda" for job in jobs)
-        orders = [(job.id, job.config.model_dump(mode="json"), job.recipe, dict(job.prune)) for job in jobs]
         options = {"num_cpus": room.threads, "num_gpus": (room.gpus or 1) if on_gpu else 0}
         place = room.scratch if room.store and room.scratch else str(runs.absolute())
-        return task.options(name=jobs[0].id, **options).remote(orders, place, room.store, session)
+        return task.options(name=jobs[0].id, **options).remote([*map(order_of, jobs)], place, room.store, session)
 
     return start
 
@@ -234,40 +228,3 @@ def _dismiss(ray: Any, going: dict[Any, dict[str, Job]]) -> None:
         ready, _ = ray.wait([*going], num_returns=1, timeout=min(left, PERIOD))
         for stream in ready:
             _hear(ray, stream, going)
-
-
-Order = tuple[str, dict[str, Any], str, dict[int, float]]
-"""A job in plain values: id, configuration, recipe, and where its run is pruned."""
-
-
-def compute(orders: Sequence[Order], runs: str, store: str = "", session: str = "") -> Iterator[Told]:
-    """In a worker: what runs say, by the ids of their jobs, and how each ended; cancelled, they save their states."""
-    from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side
-
-    lanes, folders, told = {}, {}, {}
-    place = storage.expanded(os.path.expandvars(runs)) if store else Path(runs)
-    if store and "$" in str(place):
-        reason = f"--scratch: {runs} names a variable that {socket.gethostname()} does not have"
-        yield from ((name, Ended("impossible", reason)) for name, *_ in orders)
-        return
-    for name, values, recipe, prune in orders:
-        config = RunConfig.of(values)
-        folders[name], told[name] = run_folder.folder_of(place, config), Thinned()
-        said_of = events(Job(name, config, recipe, prune), place, store, session)
-        lanes[name] = Lane(said_of, own_place(config.compute.device))
-    with local.noted_signals() as received:  # cancelling is Ctrl-C
-        try:
-            for name, said in side_by_side(lanes):
-                if said is None or isinstance(said, Exception):
-                    how = ended(said, folders[name])
-                    if store and how.how == "done" and not mirrored.has_arrived(folders[name], store):
-                        how = Ended("crashed", f"its record lies on {socket.gethostname()} alone, not in {store}")
-                    yield name, how
-                elif told[name](said):
-                    yield name, said
-                if received and not isinstance(said, Finished):
-                    break
-        finally:
-            stopped = [(name, error) for name, error in close_all(lanes)]
-    for name, error in stopped:
-        yield name, Ended("stopped") if error is None else ended(error, folders[name])
