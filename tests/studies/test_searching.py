@@ -7,7 +7,8 @@ import pytest
 
 from residuum.analysis.results import results
 from residuum.cli import main
-from residuum.conduct import conducting, planning, tuning
+from residuum.conduct import conducting, cost, planning, tuning
+from residuum.conduct.cost import Estimate
 from residuum.conduct.launchers import LAUNCHERS, here
 from residuum.conduct.launchers.launcher import JobEvent, Room
 from residuum.conduct.tuning import TrialDone
@@ -270,6 +271,12 @@ def test_commands_from_a_file_to_the_verdict(tmp_path, capsys, monkeypatch):
     assert main(["study", "run", str(path), *runs]) == 2
     assert "searches for settings; `residuum study search` does" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+    spent = Estimate({"base": 40.0}, 2.0, 9.0, 9.0, 0.1, 1.0, 0.0, 2, 1, 0)
+    monkeypatch.setattr(cost, "estimate", lambda *_args, **_options: spent)
+    assert main(["study", "plan", str(path), *runs]) == 0
+    out = capsys.readouterr().out
+    assert "searches for optim.lr by validation error; the test set stays unread (`residuum study search`)" in out
+    assert "2 runs to search if none is pruned: about 82 s here" in out
     assert main(["study", "search", str(path), *runs, "--set", "train.epochs=1"]) == 0
     out = capsys.readouterr().out
     assert "trial 2 of 2: lr=" in out

@@ -212,7 +212,10 @@ def show(options: argparse.Namespace) -> None:
 
 
 def _selects(study: Any) -> str:
-    """Whether a study chooses an arm, and by what, in a line."""
+    """Whether a study chooses an arm or searches for settings, and by what, in a line."""
+    if study.search:
+        what = ", ".join(study.search.space)
+        return f"searches for {what} by validation error; the test set stays unread (`residuum study search`)"
     if study.select == "none":
         return "selects nothing: every arm is judged, and read on the test set at the end of each run"
     return (
@@ -258,9 +261,11 @@ def plan(options: argparse.Namespace) -> None:
             "runs complete": f"{sum(one.id in done for one in mine)} of {len(mine)}",
             "a run takes": duration(spent.run[arm.name]),
         })  # fmt: skip
+    searching = _searching(made, spent)
     if options.json:
         print_json({
             "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
+            "search": searching,
             "select": made.study.select,
             "arms": [
                 {**vars(arm), "settings": dict(arm.settings), "seconds": spent.run[arm.name]} for arm in made.arms
@@ -289,10 +294,12 @@ def plan(options: argparse.Namespace) -> None:
         print(
             f"scale {made.scale:.3g}: shorter runs with the same shape of schedule; their results are marked as scaled"
         )
-    left = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute"
     how = f"{packing}, {spent.gain:.2g} × as fast as one at a time" if spent.gain != 1 else "one at a time"
+    left, takes = f"{len(made.runs) - len(done)} of {len(made.runs)} runs to compute", spent.remaining
+    if searching:
+        left, takes = f"{tally(searching['runs'], 'run')} to search if none is pruned", searching["seconds"]
     print(
-        f"{left}: about {duration(spent.remaining)} here, {how}, {spent.start:.0f} s of them to start "
+        f"{left}: about {duration(takes)} here, {how}, {spent.start:.0f} s of them to start "
         f"(measured for {duration(spent.measured)}, ± {100 * spent.spread:.0f} % by the spread of the updates)"
     )
     if spent.scaled:
@@ -302,7 +309,17 @@ def plan(options: argparse.Namespace) -> None:
         )
     if spent.load > spent.cores:
         print(f"the machine is busy: load {spent.load:.1f} on {spent.cores} cores; the estimate is too high")
-    _print_promises(promised, len(made.study.seeds), options.until_decided)
+    if not made.study.search:
+        _print_promises(promised, len(made.study.seeds), options.until_decided)
+
+
+def _searching(made: Any, spent: Any) -> dict[str, Any] | None:
+    """How many runs a study's search takes at most, and how long; None where there is none."""
+    if made.study.search is None:
+        return None
+    each = made.study.search.trials * len(made.study.search.seeds)
+    seconds_ = spent.start + sum(each * spent.run[arm.name] for arm in made.arms) / spent.gain
+    return {"runs": each * len(made.arms), "seconds": seconds_}
 
 
 def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
