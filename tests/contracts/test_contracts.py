@@ -14,7 +14,7 @@ from torch import nn
 
 from residuum import testing
 from residuum.attribution import METHODS
-from residuum.conduct.launchers import LAUNCHERS
+from residuum.conduct.launchers import LAUNCHERS, launch_of
 from residuum.config import YOUNG
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset, Split
@@ -165,7 +165,7 @@ def test_every_method(name, shape):
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_every_launcher(name, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    testing.check_launcher(LAUNCHERS[name])
+    testing.check_launcher(launch_of({"slurm": "slurm:local"}.get(name, name)))
 
 
 def split(labels, fill=1):

@@ -121,6 +121,9 @@ def test_what_cannot_be_is_a_line(tmp_path, monkeypatch, capsys):
     assert "no Slurm on this machine" in capsys.readouterr().err
     assert main(["study", "run", "quickstart", "--on", "slurm", "--store", f"file://{tmp_path}/store", *runs]) == 2
     assert "--store: jobs of Slurm see the folder of the runs" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert main(["study", "run", "quickstart", "--on", "here:there", *runs]) == 2
+    assert "'here:there': here takes no address" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setattr(slurm, "find_spec", lambda _name: None)
     with pytest.raises(InputError, match=r"needs the package submitit: pip install 'residuum\[slurm\]'"):
-        next(LOCAL([job(tiny(0))], tmp_path, Room()))
+        launch_of("slurm:local")

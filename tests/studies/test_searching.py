@@ -2,6 +2,7 @@
 
 import json
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -192,7 +193,7 @@ def test_arms_are_tuned_by_equal_budgets_and_keep_their_claims(tmp_path):
         "6 trials, as many for each arm, chosen by chance from optim.lr 0.01 to 0.3 on a logarithmic scale"
         in paragraph.text
     )
-    assert "The claims were made before the search" in paragraph.text
+    assert "What is claimed was claimed before the search" in paragraph.text
     assert "12 runs at most, 12 epochs" in paragraph.text
     assert "It left the test set unread" in paragraph.text
     assert [row[:3] for row in table.table.rows] == [("relu", "3", "3"), ("elu", "3", "3")]
@@ -290,6 +291,14 @@ def test_commands_from_a_file_to_the_verdict(tmp_path, capsys, monkeypatch):
     assert said["test_reads"] == 0
     assert said["arms"][0]["trials"] == 2
     assert said["study"] == command[3]
+    found = Path(command[3])
+    assert main(["study", "report", str(found), *runs]) == 0
+    told = capsys.readouterr()
+    assert "says other" not in told.err
+    assert "residuum study search mine.toml --runs RUNS" in (next((tmp_path / "runs").glob("**/report.md"))).read_text()
+    found.write_text(found.read_text().replace("has a lower test error", "is better"))
+    assert main(["study", "report", str(found), *runs]) == 0
+    assert f"{found} says other claims than when it was run" in capsys.readouterr().err
     assert main(["study", "search", "quickstart", *runs]) == 2
     assert "has no [search]" in capsys.readouterr().err
     assert main(["study", "search", str(path), *runs, "--trials", "0"]) == 2

@@ -21,6 +21,7 @@ from residuum.records.record import find_runs, read_record
 from residuum.run import tracking
 from residuum.run.trackers import TRACKERS
 from residuum.run.tracking import Tracking, tracked
+from residuum.studies.parsing import toml
 from residuum.studies.study import Study
 
 SETTINGS = {
@@ -189,6 +190,25 @@ def test_runs_of_a_study_are_told_with_their_arms(tmp_path, monkeypatch):
     monkeypatch.setattr("residuum.run.trackers.Path", lambda _text: again)
     assert main(["export-to", "remembering:x", "two", "--study", "--runs", str(tmp_path)]) == 0
     assert again == heard
+
+
+def test_several_trackers_are_told_of_one_run(tmp_path, monkeypatch):
+    heard = {"one": [], "two": []}
+    for name, rows in heard.items():
+        monkeypatch.setitem(TRACKERS, name, lambda _place, run, rows=rows: forgetful(rows, run))
+    monkeypatch.setattr("residuum.run.trackers.find_spec", lambda _name: True)
+    settings = [
+        word for path, value in {**SETTINGS, "train.epochs": 1}.items() for word in ("--set", f"{path}={toml(value)}")
+    ]
+    options = ["--runs", str(tmp_path), "--to", "one", "--to", "two"]
+    assert main(["train", "quick", *settings, *options]) == 0
+    assert [[what for _, what, _ in rows] for rows in heard.values()] == [[1, "finished"]] * 2
+
+
+def test_a_place_that_cannot_be_written_to_is_a_line(tmp_path, capsys):
+    run = training.train(CONFIG, tmp_path)
+    assert main(["export-to", "tensorboard:/proc/nowhere", run.id, "--runs", str(tmp_path)]) == 74
+    assert "/proc/nowhere" in capsys.readouterr().err
 
 
 def test_who_cannot_be_told_is_named_before_anything_is_computed(tmp_path, monkeypatch, capsys):

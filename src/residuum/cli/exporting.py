@@ -62,6 +62,7 @@ def export_to(options: argparse.Namespace) -> None:
     """`residuum export-to TRACKER RUN…`."""
     from residuum.records.record import RunRecord, labels, read_record, record_of
     from residuum.records.run_folder import CONFIG
+    from residuum.records.storage import storing
     from residuum.run.trackers import place_of
     from residuum.run.tracking import replay
     from residuum.studies import plan as plans
@@ -75,6 +76,8 @@ def export_to(options: argparse.Namespace) -> None:
     else:
         told = [(record_of(run, options.runs), {}) for run in options.names]
         labels([record for record, _ in told])  # refuses a run that is named twice
+    with storing(place):
+        place.mkdir(parents=True, exist_ok=True)
     for record, labelled in told:
         replay(record, name, place, labelled)
     if options.json:

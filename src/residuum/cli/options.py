@@ -70,19 +70,19 @@ def device_option(parser: argparse.ArgumentParser, default: str = "the run's own
 def tracker_option(parser: argparse.ArgumentParser) -> None:
     """The option that names who is told of runs while they are computed."""
     parser.add_argument(
-        "--to", metavar="TRACKER",
+        "--to", action="append", default=[], metavar="TRACKER",
         help="also tell tensorboard, wandb or mlflow, as NAME or NAME:FOLDER (default: trackers/NAME beside the runs)",
     )  # fmt: skip
 
 
-def tracking_of(options: argparse.Namespace) -> Any:
-    """The tracker that `--to` names; None without it."""
-    if options.to is None:
-        return None
+def tracking_of(options: argparse.Namespace) -> list[Any]:
+    """The trackers that `--to` names, as often as it is given."""
+    if not options.to:
+        return []
     from residuum.run.trackers import place_of
     from residuum.run.tracking import Tracking
 
-    return Tracking(*place_of(options.to, options.runs))
+    return [Tracking(*place_of(one, options.runs)) for one in options.to]
 
 
 def moved_data_option(parser: argparse.ArgumentParser, use: str = "") -> None:

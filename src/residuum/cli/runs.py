@@ -171,8 +171,8 @@ def _go(events: Any, options: argparse.Namespace) -> None:
     from residuum.cli.terminal import show as show_events
     from residuum.conduct.launchers.local import until_stopped
 
-    said, tracking = until_stopped(events), tracking_of(options)
-    if tracking is not None:
+    said, told = until_stopped(events), tracking_of(options)
+    for tracking in told:
         from residuum.run.tracking import tracked
 
         said = tracked(said, tracking)

@@ -474,13 +474,12 @@ def search(options: argparse.Namespace) -> None:
 
 
 def _tracked(said: Iterable[Any], options: argparse.Namespace, study: str = "") -> Iterable[Any]:
-    """What a launcher says, which the tracker of `--to` is told of, if there is one."""
-    tracking = tracking_of(options)
-    if tracking is None:
-        return said
-    from residuum.conduct.tracked_jobs import tracked_jobs
+    """What a launcher says, which the trackers of `--to` are told of, if there are any."""
+    for tracking in tracking_of(options):
+        from residuum.conduct.tracked_jobs import tracked_jobs
 
-    return tracked_jobs(said, tracking, study)
+        said = tracked_jobs(said, tracking, study)
+    return said
 
 
 def _store(options: argparse.Namespace) -> str:
@@ -644,13 +643,31 @@ def report(options: argparse.Namespace) -> None:
     from residuum.studies import plan as plans
 
     folder = plans.find(options.name, options.runs)
-    found, out = results(plans.read(folder), options.runs), options.out or folder / "report"
+    plan_ = plans.read(folder)
+    if options.name.endswith(".toml") and Path(options.name).is_file() and not plan_.study.only:
+        _say_changed(options.name, plan_)
+    found, out = results(plan_, options.runs), options.out or folder / "report"
     index = write(found, out, runs=options.runs, elsewhere=options.runs != RUNS)
     note_reading(found, options.runs)
     if options.json:
         print_json({"report": str(index)})
     else:
         print(f"report: {index}")
+
+
+def _say_changed(name: str, plan_: Any) -> None:
+    """Say if a study's file says other things than the plan that is reported."""
+    from residuum.studies import parsing
+
+    now, then = (one.model_dump(mode="json") for one in (parsing.read(name), plan_.study))
+    differing = [key for key in ("question", "base", "axes", "arms", "compare", "claims", "published")
+                 if now[key] != then[key]]  # fmt: skip
+    if differing:
+        print(
+            f"{name} says other {', '.join(differing)} than when it was run, which is what is reported; "
+            f"`residuum study run {name}` takes them up, and the report then says what came later",
+            file=sys.stderr,
+        )
 
 
 def power(options: argparse.Namespace) -> None:

@@ -198,12 +198,13 @@ class _Work:
     def _ask(self, arm: str, number: int) -> optuna.trial.Trial:
         """A new trial of an arm: what it is depends on those before it, and on its number, but not on when it is."""
         journal, samplers = self._journals[arm], self._optuna.samplers
+        seed = self._asked.sampler_seed * MOST + number
         if self._asked.sampler == "random":
-            journal.sampler = samplers.RandomSampler(seed=number)
+            journal.sampler = samplers.RandomSampler(seed=seed)
         else:
             startup = min(10, max(STARTUP, self._asked.trials // 3))
             # Trials that are not there yet count as bad ones, so that those side by side are not alike.
-            journal.sampler = samplers.TPESampler(seed=number, n_startup_trials=startup, constant_liar=True)
+            journal.sampler = samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
         trial = journal.ask(_distributions(self._optuna, self._asked))
         trial.set_user_attr("prune", self._prune(arm) if self._asked.prune else {})
         return trial
@@ -370,6 +371,7 @@ def tuned(plan: Plan, runs: Path) -> Study:
                 time=datetime.now(UTC).isoformat(timespec="seconds"),
                 seeds=asked.seeds,
                 sampler=asked.sampler,
+                sampler_seed=asked.sampler_seed,
                 space=asked.space,
                 arms=tuple(found),
                 claimed="before the search" if asked.tune_each_arm else "after the search",
@@ -391,12 +393,14 @@ def _tuned_arm(optuna: Any, arm: Arm, asked: Search, journal: optuna.Study, runs
         why = next((one.user_attrs["reason"] for one in over if "reason" in one.user_attrs), "all were pruned")
         raise InputError(f"no trial of {arm.name!r} was completed: {why}")
     best = min(complete, key=_last)
+    scored = [one for one in over if one.state != states.FAIL]
     folders = dict.fromkeys(name for one in over for name in one.user_attrs.get("runs", ()))
     there = [read_record(runs / name) for name in folders if (runs / name / run_folder.CONFIG).exists()]
     return TunedArm(
         arm=arm.name,
         settings=_settings(asked, best.params),
-        errors=tuple(_last(one) for one in over if one.state != states.FAIL),
+        errors=tuple(map(_last, scored)),
+        stopped=tuple(at for at, one in enumerate(scored, start=1) if one.state == states.PRUNED),
         complete=len(complete),
         pruned=sum(one.state == states.PRUNED for one in over),
         failed=sum(one.state == states.FAIL for one in over),

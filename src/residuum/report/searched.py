@@ -9,8 +9,8 @@ from residuum.report.tables import Table, number
 from residuum.studies.space import Range, Space, Tuned
 
 CLAIMED = {
-    "before the search": "The claims were made before the search, of whatever settings it would find for each arm",
-    "after the search": "The claim was made after the search, because of what it found, and before the runs below",
+    "before the search": "What is claimed was claimed before the search, of whatever it would find for each arm.",
+    "after the search": "The claim was made after the search, because of what it found, and before the runs below.",
 }
 
 
@@ -40,8 +40,8 @@ def _said(tuned: Tuned) -> str:
         f"The settings come from a search ({tuned.study}, {tuned.time[:10]}): {tally(trials, 'trial')}{equal}, chosen "
         f"{how} from {_space(tuned.space)}, each judged by its validation error after the last epoch, with {seeds}; "
         f"{tally(runs, 'run')} at most, {sum(one.epochs for one in tuned.arms):,} epochs, "
-        f"{duration(sum(one.seconds for one in tuned.arms))} of training. {reads} {CLAIMED[tuned.claimed]}, which "
-        "have other seeds: the lowest error of many is too low on average, and those of fresh seeds are not."
+        f"{duration(sum(one.seconds for one in tuned.arms))} of training. {reads} {CLAIMED[tuned.claimed]} "
+        "The runs below have other seeds: the lowest error of many is too low on average, those of fresh seeds are not."
     )
 
 
@@ -81,6 +81,6 @@ def _drawn(tuned: Tuned) -> str:
         if tuned.sampler == "random"
         else " Trials learn from those before: in another order, or in another search, the steps would lie elsewhere."
     )
-    return (
-        f"What the search came to with its budget: the validation error of each trial, and the lowest so far.{expected}"
-    )
+    hollow = " Hollow: pruned, at its last epoch." if any(one.stopped for one in tuned.arms) else ""
+    said = "What the search came to with its budget: the validation error of each trial, and the lowest so far."
+    return f"{said}{hollow}{expected}"

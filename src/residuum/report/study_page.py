@@ -482,8 +482,11 @@ def _again(results: Results, elsewhere: bool) -> list[Block]:
     said.append("Runs that are in the store are not computed again; a run's id is a hash of its whole configuration, "
                 "so equal ids are equal runs.")  # fmt: skip
     where = "".join(f" {word}" for word in commands.runs_option(elsewhere))
-    again = commands.study_command(plan, elsewhere=elsewhere), f"residuum study report {plan.label}{where}"
-    blocks: list[Block] = [Paragraph(" ".join(said)), Commands(again)]
+    again = [commands.study_command(plan, elsewhere=elsewhere), f"residuum study report {plan.label}{where}"]
+    if tuned := plan.study.tuned:
+        said.append(f"{tuned.study}.toml is the file of the search, which writes {commands.file_name(plan)}.")
+        again.insert(0, f"residuum study search {tuned.study}.toml{where}")
+    blocks: list[Block] = [Paragraph(" ".join(said)), Commands(tuple(again))]
     alone = commands.train_commands(plan, elsewhere=elsewhere)
     rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}{where}", command)
                  for run, command in zip(plan.runs, alone, strict=True))  # fmt: skip

@@ -69,14 +69,16 @@ Space = Annotated[dict[str, Range | Annotated[tuple[Any, ...], Field(min_length=
 class Search(Part):
     """How settings are searched for: `trials` times other ones of `space`, each computed with these `seeds`.
 
-    A trial is judged by its mean validation error. `prune` stops the runs that are worse than the median of the trials
-    before. With `tune_each_arm` every arm of the study is searched for as often as every other; else there is one.
+    A trial is judged by its mean validation error. Another `sampler_seed` makes another search of the same space.
+    `prune` stops the runs that are worse than the median of the trials before. With `tune_each_arm` every arm of the
+    study is searched for as often as every other; else there is one.
     """
 
     space: Annotated[Space, Field(min_length=1)]
     trials: Annotated[Count, Field(le=MOST)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (1000,)
     sampler: Sampler = "tpe"
+    sampler_seed: Annotated[int, Field(ge=0, strict=True)] = 0
     prune: Annotated[bool, Field(strict=True)] = False
     tune_each_arm: Annotated[bool, Field(strict=True)] = False
 
@@ -85,13 +87,14 @@ class TunedArm(Part):
     """What the search for an arm came to: its trials by how they ended, and what they cost.
 
     `settings` are those of the best trial. `errors` are the validation errors (%) of the trials in their order, of a
-    pruned one when it was stopped; those that failed have none. `epochs` and `seconds` are what its runs have on
-    record.
+    pruned one when it was stopped, and `stopped` says which these are, from 1 on; those that failed have none.
+    `epochs` and `seconds` are what its runs have on record.
     """
 
     arm: Name
     settings: dict[str, Any]
     errors: tuple[Number, ...]
+    stopped: tuple[Annotated[int, Field(ge=1)], ...] = ()
     complete: Count
     pruned: Annotated[int, Field(ge=0)] = 0
     failed: Annotated[int, Field(ge=0)] = 0
@@ -115,6 +118,7 @@ class Tuned(Part):
     time: Name
     seeds: tuple[int, ...]
     sampler: Sampler
+    sampler_seed: Annotated[int, Field(ge=0)] = 0
     space: Space
     arms: Annotated[tuple[TunedArm, ...], Field(min_length=1)]
     claimed: Literal["before the search", "after the search"]

@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 from threading import current_thread, main_thread
@@ -68,6 +69,18 @@ def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
         finally:
             _dismiss(ray, going)
             ray.shutdown()
+
+
+def check(address: str) -> None:
+    """Refuse a cluster that cannot be reached.
+
+    Raises:
+        InputError: Ray is not installed, or nothing answers at the address.
+    """
+    if find_spec("ray") is None:
+        raise InputError("the launcher ray needs the package ray: pip install 'residuum[cluster]'")
+    if address:
+        _reach(address)
 
 
 def connected(address: str) -> Any:

@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from residuum.conduct.launchers import local
@@ -50,6 +52,18 @@ class _Task:
     told: dict[str, int] = field(default_factory=dict)
 
 
+def check(address: str) -> None:
+    """Refuse what cannot be submitted to.
+
+    Raises:
+        InputError: submitit is not installed, or there is no Slurm.
+    """
+    if find_spec("submitit") is None:
+        raise InputError("the launcher slurm needs the package submitit: pip install 'residuum[slurm]'")
+    if address != "local" and which("sbatch") is None:
+        raise InputError("no Slurm on this machine: sbatch is not there; slurm:local tries it without")
+
+
 def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
     """What runs say while Slurm computes them; see `launcher.Launch`.
 
@@ -58,7 +72,7 @@ def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
     many are submitted at a time.
 
     Raises:
-        InputError: submitit is not installed, there is no Slurm, or a store is asked for.
+        InputError: a store is asked for.
         StoppedError, StorageError: as `launcher.Launch` says.
     """
     if room.store:
@@ -75,15 +89,10 @@ def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
 def _executor(runs: Path, room: Room) -> Any:
     # A signal that runs know already: they save their states, and submitit has nothing to do.
     os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
-    try:
-        import submitit
-    except ImportError:
-        raise InputError("the launcher slurm needs the package submitit: pip install 'residuum[slurm]'") from None
+    import submitit
+
     here = room.address == "local"
-    try:
-        executor = submitit.AutoExecutor(str(runs.absolute() / FOLDER), cluster="local" if here else "slurm")
-    except RuntimeError as error:
-        raise InputError(f"no Slurm on this machine ({error}); slurm:local tries it without") from error
+    executor = submitit.AutoExecutor(str(runs.absolute() / FOLDER), cluster="local" if here else "slurm")
     partition = {"slurm_partition": room.address} if room.address and not here else {}
     executor.update_parameters(name="residuum", timeout_min=MINUTES, cpus_per_task=room.threads, **partition)
     return executor

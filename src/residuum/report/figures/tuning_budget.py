@@ -17,11 +17,12 @@ from residuum.studies.space import Tuned
 class Line:
     """The search for one arm: the validation errors (%) of its trials, the lowest so far, and the one to be expected.
 
-    `expected` is empty where trials learned from those before them.
+    `stopped` are those that were pruned, from 1 on. `expected` is empty where trials learned from those before them.
     """
 
     arm: str
     errors: tuple[float, ...]
+    stopped: tuple[int, ...]
     best: tuple[float, ...]
     expected: tuple[float, ...]
 
@@ -32,6 +33,7 @@ def data(tuned: Tuned) -> tuple[Line, ...]:
         Line(
             arm=one.arm,
             errors=one.errors,
+            stopped=one.stopped,
             best=tuple(best_so_far(one.errors).tolist()),
             expected=tuple(expected_best(one.errors).tolist()) if tuned.sampler == "random" else (),
         )
@@ -40,7 +42,7 @@ def data(tuned: Tuned) -> tuple[Line, ...]:
 
 
 def draw(lines: Sequence[Line], mark: str = "", *, narrow: bool = False) -> Figure:
-    """For each arm a point a trial, steps at the lowest so far, and the expected lowest as a dashed line."""
+    """For each arm a point a trial (hollow: pruned), steps at the lowest so far, the expected lowest as dashes."""
     width = frame.NARROW if narrow else 7.0
     _, rows = frame.legend_rows([line.arm for line in lines], width)
     with style.styled():
@@ -49,7 +51,9 @@ def draw(lines: Sequence[Line], mark: str = "", *, narrow: bool = False) -> Figu
         looks = style.arms(len(lines))
         for line, look in zip(lines, looks, strict=True):
             trials = range(1, len(line.errors) + 1)
-            axes.plot(trials, line.errors, look.marker, color=look.colour, markersize=4, alpha=0.45, linewidth=0)
+            for at, error in zip(trials, line.errors, strict=True):
+                face = "white" if at in line.stopped else look.colour
+                axes.plot([at], [error], look.marker, color=look.colour, markerfacecolor=face, markersize=4, alpha=0.45)
             axes.step(trials, line.best, where="post", color=look.colour, linewidth=1.8)
             if line.expected:
                 axes.plot(trials, line.expected, "--", color=look.colour, linewidth=1.2)
