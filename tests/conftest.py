@@ -11,6 +11,15 @@ from residuum.cli import main
 torch.set_num_threads(1)
 
 
+LONG = ("test_every_code_block_runs[howto", "test_every_code_block_runs[README", "test_a_run_killed_at_random")
+"""Tests of minutes: begun first, so that no process is left with one of them when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long tests in front."""
+    items.sort(key=lambda item: not item.name.startswith(LONG))
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Every test session process has a cache of its own, never the user's."""

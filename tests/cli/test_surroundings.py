@@ -44,6 +44,7 @@ COMMANDS: dict[str, list[str]] = {
     "export": ["export", RUN, "--format", "safetensors"],
     "import-weights": ["import-weights", "weights.safetensors", "--model", "resnet20", "--normalize", "0.3", "0.4",
                        "--data", "digits"],
+    "export-to": ["export-to", "tensorboard", RUN],
     "list": ["list", "models"],
     "show model": ["show", "model", "resnet20", "--draw"],
     "show recipe": ["show", "recipe", "quick"],
@@ -62,6 +63,7 @@ COMMANDS: dict[str, list[str]] = {
     "study power": ["study", "power", "quickstart", "--difference", "2", "--sd", "1"],
 }  # fmt: skip
 LEFT_OUT = {"data fetch": "it needs the network", "bench": "it measures for minutes",
+            "study search": "tests/studies/test_searching.py",
             **dict.fromkeys(["cluster up", "cluster status", "cluster down"], "tests/launchers/test_ray.py")}  # fmt: skip
 
 EACH = """

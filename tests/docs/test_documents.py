@@ -22,6 +22,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORTER = {
     "residuum bench": "residuum bench --images 640 --repeats 1",
     "python benchmarks/layers.py": "python benchmarks/layers.py --rounds 1",
+    "residuum study run runs/studies/rates/rates-tuned.toml": "residuum study run runs/studies/rates/rates-tuned.toml "
+    "--seeds 1",
     "residuum study run gradient-flow": "residuum study run gradient-flow --seeds 1 --arms 'ReLU with BN / plain20'",
     "python benchmarks/steps.py": "python benchmarks/steps.py 'bf16, channels last'",
     "python tests/torture.py --kills 50": "python tests/torture.py --kills 1",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from residuum.records.record import read_record
 from residuum.report.tables import READ_BEFORE
 from residuum.studies import plan as plans
 from residuum.studies import prespecified
+from residuum.studies.parsing import written
 from residuum.studies.study import Study
 from residuum.training import run, train
 
@@ -180,7 +182,7 @@ def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
     folder.mkdir()
     (folder / "config.json").mkdir()  # writing the configuration fails, whatever is tried
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(tiny(seeds=1)))
+    path.write_text(written(tiny(seeds=1)))
     assert main(["study", "run", str(path), "--runs", str(tmp_path)]) in (1, 74)
     said = capsys.readouterr()
     assert "residuum: " in said.err
@@ -189,7 +191,7 @@ def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
 def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, monkeypatch, capsys):
     """A run that cannot work is named, the others are computed, and who called the command sees that one is missing."""
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(tiny(seeds=1)))
+    path.write_text(written(tiny(seeds=1)))
     plan = planning.plan(tiny(seeds=1), {})
 
     def launch(jobs, root, _):
@@ -210,33 +212,11 @@ def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, 
     assert all(plans.is_complete(one, tmp_path) for one in plan.runs)
 
 
-def toml(study: Study) -> str:
-    """The study as a file; values of TOML and JSON are written alike here."""
-
-    def inline(value):
-        if isinstance(value, dict):
-            return "{" + ", ".join(f'"{key}" = {inline(inner)}' for key, inner in value.items()) + "}"
-        return "[" + ", ".join(map(inline, value)) + "]" if isinstance(value, list) else json.dumps(value)
-
-    values = study.model_dump(mode="json")
-    del values["name"], values["published"]
-    tables = {key: values.pop(key) for key in ("set", "axes", "compare")}
-    lists = {key: values.pop(key) for key in ("arms", "claims")}
-    lines = [f"{key} = {inline(value)}" for key, value in values.items()]
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f'"{key}" = {inline(value)}' for key, value in table.items())]
-    for name, rows in lists.items():
-        for row in rows:
-            said = {key: value for key, value in row.items() if value is not None}  # TOML has no null
-            lines += [f"[[{name}]]", *(f'"{key}" = {inline(value)}' for key, value in said.items())]
-    return "\n".join(lines) + "\n"
-
-
 def test_study_killed_at_random_and_gone_on_with_has_the_same_tables(tmp_path):
     """SIGKILL of the whole study, several times; then its tables equal those of one never stopped."""
     study = tiny(set={"train.epochs": 20}, claims=[{"text": "?", "expect": "identity < none", "measure": "train_loss"}])
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(study))
+    path.write_text(written(study))
     plan = planning.plan(study, {})
     conducted(plan, tmp_path / "whole")
     rng = random.Random(0)
@@ -249,7 +229,8 @@ def test_study_killed_at_random_and_gone_on_with_has_the_same_tables(tmp_path):
         while rows < wanted and process.poll() is None:
             time.sleep(0.01)
             rows = sum(path.read_bytes().count(b"\n") for path in (tmp_path / "killed").glob("*/steps.jsonl"))
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was done
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -399,7 +380,7 @@ def test_a_size_that_is_not_measured_is_scaled_from_the_network_that_is_most_ali
 
 def test_a_plan_says_that_the_machine_is_busy_and_how_long_it_measured(monkeypatch, tmp_path, capsys):
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(tiny(seeds=1)))
+    path.write_text(written(tiny(seeds=1)))
     for load, busy in ((5.1, True), (2.0, False)):
         costs = cost.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, load, 2, 2, int(busy))
         monkeypatch.setattr(cost, "estimate", lambda *_, costs=costs, **__: costs)
@@ -414,7 +395,7 @@ def test_a_plan_says_how_its_runs_are_packed(monkeypatch, tmp_path, capsys):
     from residuum.conduct import packing
 
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(tiny(seeds=1)))
+    path.write_text(written(tiny(seeds=1)))
     packed = Packing(1, 1, 8, 1, {(1, 1, 1): 10.0, (1, 1, 8): 21.0})
     monkeypatch.setattr(packing, "fastest", lambda *_: packed)
     asked = []
@@ -436,7 +417,7 @@ def test_a_plan_says_how_its_runs_are_packed(monkeypatch, tmp_path, capsys):
 
 def test_the_command_that_is_printed_names_the_folder_of_the_runs(here, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.toml").write_text(toml(tiny(seeds=1, set={"train.epochs": 1})))
+    (tmp_path / "tiny.toml").write_text(written(tiny(seeds=1, set={"train.epochs": 1})))
     for runs, named in (([], ""), (["--runs", "my runs"], " --runs 'my runs'")):
         assert main(["study", "run", "tiny.toml", *runs]) == 0
         assert f"`residuum study report tiny{named}` writes the report" in capsys.readouterr().out
@@ -455,7 +436,7 @@ def typical(monkeypatch, tmp_path):
     from residuum.engine import compute
 
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(tiny(seeds=1)))
+    path.write_text(written(tiny(seeds=1)))
 
     def ask(words, *, measured=False, cores=2, most=1):
         asked = []
@@ -528,7 +509,7 @@ def test_lanes_change_no_result(tmp_path, capsys):
     """The same tables, whichever way the runs were packed."""
     study = tiny(set={"train.epochs": 2})
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(study))
+    path.write_text(written(study))
     for words in ([], ["--lanes", "2"]):
         assert main(["study", "run", str(path), "--runs", str(tmp_path / f"runs{len(words)}"), *words]) == 0
     said = capsys.readouterr().out
@@ -562,7 +543,7 @@ def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here,
     assert [look.read_before for look in looked(two, tmp_path / "part")] == [False]
 
     path = tmp_path / "tiny.toml"
-    path.write_text(toml(tiny(claims=claims, set=short)))
+    path.write_text(written(tiny(claims=claims, set=short)))
     for folder, said in (("same", 1), ("fresh", 0)):
         assert main(["study", "run", str(path), "--runs", str(tmp_path / folder), "--until-decided"]) == 0
         assert capsys.readouterr().out.count(READ_BEFORE) == said
@@ -592,7 +573,7 @@ def test_what_a_study_promises_is_on_record_before_its_first_run(here, tmp_path)
 def test_seeds_that_are_added_after_a_reading_are_an_unplanned_look_and_those_of_looks_are_not(here, tmp_path, capsys):
     path, runs = tmp_path / "tiny.toml", ["--runs", str(tmp_path / "runs")]
     claims = [{"text": "It helps.", "expect": "identity < none"}]
-    path.write_text(toml(tiny(claims=claims, set={"train.epochs": 1})))
+    path.write_text(written(tiny(claims=claims, set={"train.epochs": 1})))
 
     def run(*words):
         assert main(["study", "run", str(path), *words, *runs]) == 0
@@ -609,13 +590,13 @@ def test_seeds_that_are_added_after_a_reading_are_an_unplanned_look_and_those_of
     assert "after 1 unplanned look" in text
     assert "Not promised: 1 seed (3)" in text
     capsys.readouterr()
-    path.write_text(toml(tiny(claims=[*claims, {"text": "New.", "expect": "identity < none", "margin": 1.0}],
+    path.write_text(written(tiny(claims=[*claims, {"text": "New.", "expect": "identity < none", "margin": 1.0}],
                               set={"train.epochs": 1})))  # fmt: skip
     said = run("--seeds", "4", "--json")
     verdicts = json.loads(said.splitlines()[-1])["verdicts"]
     assert [one["exploratory"] for one in verdicts] == ["", "claimed after the first run, until then a comparison"]
     path = tmp_path / "other.toml"
-    path.write_text(toml(tiny(claims=claims, set={"train.epochs": 1})))
+    path.write_text(written(tiny(name="other", claims=claims, set={"train.epochs": 1})))
     said = run("--until-decided", "--seeds", "2", "--runs", str(tmp_path / "other"))
     assert "look 4 of 4" in said
     assert "nplanned look" not in said

@@ -37,6 +37,7 @@ def add(command: Command) -> None:
     p.add_argument("names", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
     p.add_argument("--study", action="store_true", help="the names are those of studies: all runs of them, by arm")
     common(p)
+    store_option(p, weights=False)
 
 
 def export(options: argparse.Namespace) -> None:

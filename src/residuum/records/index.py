@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from residuum.errors import InputError, StorageError
 from residuum.networks.names import short_name
 from residuum.records import run_folder, storage
-from residuum.records.record import RunRecord, find_runs, read_record
+from residuum.records.record import RunRecord, find_runs, is_going, read_record
 
 INDEX = ".index.json"
 VERSION = 1
@@ -97,7 +97,7 @@ def listed(runs: Path, among: Collection[str] | None = None) -> Iterator[Listed]
                 continue
         found[folder.name] = stamp, row
         if row.status in ("running", "stopped"):
-            row = replace(row, status="running" if storage.is_locked(folder) else "stopped")
+            row = replace(row, status="running" if is_going(folder) else "stopped")
         yield Listed(folder, row, written)
     if is_new and len(folders) > FEW:
         with suppress(StorageError):

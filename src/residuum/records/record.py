@@ -153,6 +153,11 @@ def read_config(folder: Path) -> tuple[RunConfig, Head]:
     return RunConfig.of(values), head
 
 
+def is_going(folder: Path) -> bool:
+    """Whether a process works on a run: here, or as far as is known of a copy, on another machine."""
+    return storage.is_locked(folder) or mirror.is_going(folder)
+
+
 def read_record(folder: Path) -> RunRecord:
     """The record in a run folder; rows of epochs that are damaged are left out and named in it.
 
@@ -163,7 +168,7 @@ def read_record(folder: Path) -> RunRecord:
     result_path, data_path = folder / run_folder.RESULT, folder / run_folder.DATA
     result = outcome.read(result_path) if result_path.exists() else None
     epochs, damaged = _epochs(folder / run_folder.METRICS)
-    unfinished = "running" if storage.is_locked(folder) or mirror.is_going(folder) else "stopped"
+    unfinished = "running" if is_going(folder) else "stopped"
     return RunRecord(
         id=head.id,
         folder=folder,
