@@ -28,6 +28,9 @@ SHORTER = {
     "residuum study plan depth.toml --scale 0.1": "residuum study plan depth.toml --scale 0.1 --arms plain20,resnet20",
     "residuum study run quickstart --scale 0.1 --seeds 2": "residuum study run quickstart --scale 0.1 --seeds 2 "
     "--arms plain20,resnet56",
+    "residuum study run quickstart --scale 0.1": "residuum study run quickstart --scale 0.1 --arms plain20,resnet56",
+    "residuum study run quickstart --scale 0.1 --seeds 2 --workers 2": "residuum study run quickstart --scale 0.1 "
+    "--seeds 2 --workers 2 --arms plain20,resnet56",
     "residuum study run gradient-flow": "residuum study run gradient-flow --seeds 1 --arms 'ReLU with BN / plain20'",
     "python benchmarks/steps.py": "python benchmarks/steps.py 'bf16, channels last'",
     "python tests/torture.py --kills 50": "python tests/torture.py --kills 1",
