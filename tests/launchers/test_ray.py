@@ -200,6 +200,15 @@ def test_the_token_of_the_cluster_is_for_its_owner_alone(tmp_path, monkeypatch):
     assert (token.stat().st_mode & 0o777, token.read_text()) == (0o600, before)
 
 
+def test_what_no_node_has_is_told(cluster, tmp_path):
+    """A task that asks for more than there is waits, which looks like a hang."""
+    room = Room(address=cluster.address, threads=99)
+    said = launch_of("ray")(jobs(0, 1), tmp_path, room)
+    first = next(said)
+    said.close()
+    assert "asks for 99 CPUs (it has" in first.event.text
+
+
 def test_a_cluster_of_this_machine_comes_up_and_down(tmp_path, monkeypatch, capsys):
     import socket
 

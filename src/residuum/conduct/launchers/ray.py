@@ -30,7 +30,7 @@ from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.tasks import compute, order_of
 from residuum.conduct.launchers.thinning import PERIOD
 from residuum.errors import InputError
-from residuum.records.event import Event
+from residuum.records.event import Event, Note
 
 PAUSE = 5.0
 """Seconds until a run is tried again that another process is at, as far as a lock on a shared file system tells."""
@@ -150,7 +150,7 @@ def _conduct(
 ) -> Iterator[Said]:
     """Start tasks and pass on what is heard until nothing is left or an error ends it all."""
     start = _starter(ray, runs, room)
-    tasks, counted, cancelled = 0, -math.inf, False
+    tasks, counted, cancelled, looked = 0, -math.inf, False, False
     while True:
         if received and ledger.ending is None:
             ledger.ending = StoppedError(received[0])
@@ -163,6 +163,9 @@ def _conduct(
                 tasks, counted = room.workers or _most(ray, room), now
             while len(going) < tasks and (bundle := ledger.take_together(now, room.lanes)):
                 going[start(bundle)] = {job.id: job for job in bundle}
+                if not looked and (text := _lacking(ray, room, bundle)):
+                    yield JobEvent(bundle[0].id, Note(text))
+                looked = True
         if not going:
             if ledger.ending or not ledger:
                 break
@@ -180,6 +183,19 @@ def _conduct(
                     yield told
     if ledger.ending and ledger:
         raise ledger.ending
+
+
+def _lacking(ray: Any, room: Room, jobs: Sequence[Job]) -> str:
+    """What the whole cluster has too little of for a task, which then waits for a node that joins; else empty."""
+    asked = {"CPU": float(room.threads), "GPU": (room.gpus or 1.0) if _on_gpu(jobs) else 0.0}
+    there = ray.cluster_resources()
+    short = [f"{asked[one]:g} {one}s (it has {there.get(one, 0):g})" for one in asked if there.get(one, 0) < asked[one]]
+    return f"a worker asks for {' and '.join(short)}: it waits for a node that joins the cluster" if short else ""
+
+
+def _on_gpu(jobs: Sequence[Job]) -> bool:
+    """Whether some of the runs compute on a GPU."""
+    return any(job.config.compute.device == "cuda" for job in jobs)
 
 
 def _most(ray: Any, room: Room) -> int:
@@ -208,8 +224,7 @@ def _starter(ray: Any, runs: Path, room: Room) -> Callable[[Sequence[Job]], Any]
     task = ray.remote(num_returns="streaming", max_retries=0, runtime_env={"env_vars": variables})(compute)
 
     def start(jobs: Sequence[Job]) -> Any:
-        on_gpu = any(job.config.compute.device == "cuda" for job in jobs)
-        options = {"num_cpus": room.threads, "num_gpus": (room.gpus or 1) if on_gpu else 0}
+        options = {"num_cpus": room.threads, "num_gpus": (room.gpus or 1) if _on_gpu(jobs) else 0}
         place = room.scratch if room.store and room.scratch else str(runs.absolute())
         return task.options(name=jobs[0].id, **options).remote([*map(order_of, jobs)], place, room.store, session)
 
