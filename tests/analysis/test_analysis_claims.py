@@ -200,6 +200,9 @@ def test_a_verdict_says_what_it_rests_on():
     assert found.p_permutation == 2 / 2**5
     (found,) = judge(["a > b"], two([*PLAIN, 14.0], [*RESIDUAL, 7.1]))
     assert found.rests_on == "6 pairs, permutation p 0.031, failure rates up to 46 % open"
+    (found,) = judge(["a > b"], two([*PLAIN, 14.0], [*RESIDUAL, 7.1]), level=0.99)  # as at a look
+    assert found.verdict == "supported"
+    assert found.rests_on == "6 pairs, rests on normality, permutation p 0.031, failure rates up to 46 % open"
     (found,) = judge([("a > b", 6.5)], two(PLAIN, RESIDUAL), paired=False)
     theirs = stats.permutation_test(
         ([one - 6.5 for one in PLAIN], RESIDUAL), lambda one, other: abs(np.mean(one) - np.mean(other)),

@@ -272,7 +272,7 @@ def _verdict(
             disagree = isinstance(judge, WorstRanks | Signs) and _holds(claim, judge.mean) != (word == "supported")
             word = "undecided" if disagree else word
         corrected = _interval(found, 1 - (1 - level) / factor) if t else None
-        reason, rests_on = _numbers(found), _rests_on(found)
+        reason, rests_on = _numbers(found), _rests_on(found, (1 - level) / factor)
         if word == "undecided" and p_holm < 1 - level:
             reason += ": most runs lie on one side and the mean, with those that did not train, on the other"
         elif word == "undecided":
@@ -293,14 +293,17 @@ def _interval(found: _Evidence, level: float) -> tuple[float, float]:
     return (percent(low), percent(high)) if found.in_percent else (low, high)
 
 
-def _rests_on(found: _Evidence) -> str:
+def _rests_on(found: _Evidence, alpha: float) -> str:
     """As `3 pairs, rests on normality, permutation p 0.25, failure rates up to 71 % open`.
 
-    An exact test rests on the runs alone.
+    It does where runs are few, or the permutation test would not have been below `alpha`, as p has to be, and the t
+    test is. An exact test rests on the runs alone.
     """
     if not isinstance(found.judge, Estimate):
         return f"{found.counted}, exact test"
-    parts = [found.counted, *(["rests on normality"] if found.n < ENOUGH else [])]
+    p, exact = found.p, found.p_permutation
+    normal = found.n < ENOUGH or (p is not None and exact is not None and p < alpha <= exact)
+    parts = [found.counted, *(["rests on normality"] if normal else [])]
     parts.append(f"permutation p {found.p_permutation:.2g}")
     if measure(found.claim.measure).untrained == "worst":
         parts.append(f"failure rates up to {100 * clopper_pearson(0, found.n)[1]:.0f} % open")
