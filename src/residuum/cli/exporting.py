@@ -77,10 +77,9 @@ def export_to(options: argparse.Namespace) -> None:
     else:
         told = [(record_of(run, options.runs), {}) for run in options.names]
         labels([record for record, _ in told])  # refuses a run that is named twice
-    with storing(place):
-        place.mkdir(parents=True, exist_ok=True)
     for record, labelled in told:
-        replay(record, name, place, labelled)
+        with storing(place):
+            replay(record, name, place, labelled)
     if options.json:
         print_json({"tracker": name, "place": str(place), "runs": [record.id for record, _ in told]})
     else:
