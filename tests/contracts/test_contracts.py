@@ -39,9 +39,24 @@ SMALL = {"name": "staged_resnet", "blocks": [1, 2, 1], "channels": [4, 4, 7], "s
 NEEDED = {"staged_resnet": {"blocks": [1, 1], "channels": [4, 6]}}
 
 
-@pytest.mark.parametrize("name", list(ACTIVATIONS))
-def test_every_activation(name):
-    testing.check_activation(ACTIVATIONS.bind(name))
+PARTS = {
+    "activation": (testing.check_activation, ACTIVATIONS),
+    "shortcut": (testing.check_shortcut, SHORTCUTS),
+    "stem": (testing.check_stem, STEMS),
+    "pooling": (testing.check_pooling, POOLINGS),
+    "initialization": (testing.check_initialization, INITS),
+    "augmentation": (testing.check_augmentation, AUGMENTATIONS),
+    "normalization": (testing.check_normalization, NORMALIZERS),
+    "schedule": (testing.check_schedule, SCHEDULES),
+    "loss": (testing.check_loss, LOSSES),
+}
+"""Parts whose contract takes nothing but their builder, with the table that has them."""
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (_, table) in PARTS.items() for name in table])
+def test_every_part(kind, name):
+    check, table = PARTS[kind]
+    check(table.bind(name))
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -85,26 +100,6 @@ def test_a_network_with_every_setting_that_tensors_do_not_tell(path, name):
         testing.check_network(MODELS.bind({**base, **changed}), in_channels=1, classes=4)
 
 
-@pytest.mark.parametrize("name", list(SHORTCUTS))
-def test_every_shortcut(name):
-    testing.check_shortcut(SHORTCUTS.bind(name))
-
-
-@pytest.mark.parametrize("name", list(STEMS))
-def test_every_stem(name):
-    testing.check_stem(STEMS.bind(name))
-
-
-@pytest.mark.parametrize("name", list(POOLINGS))
-def test_every_pooling(name):
-    testing.check_pooling(POOLINGS.bind(name))
-
-
-@pytest.mark.parametrize("name", list(INITS))
-def test_every_initialization(name):
-    testing.check_initialization(INITS.bind(name))
-
-
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_every_recipe(name):
     testing.check_recipe(RECIPES[name])
@@ -120,34 +115,14 @@ def test_every_figure_of_runs(name):
     testing.check_figure(of_runs.table()[name].draw)
 
 
-@pytest.mark.parametrize("name", list(AUGMENTATIONS))
-def test_every_augmentation(name):
-    testing.check_augmentation(AUGMENTATIONS.bind(name))
-
-
 @pytest.mark.parametrize("name", list(MIXES))
 def test_every_mixing(name):
     testing.check_mixing(MIXES.build(name))
 
 
-@pytest.mark.parametrize("name", list(NORMALIZERS))
-def test_every_normalization(name):
-    testing.check_normalization(NORMALIZERS.bind(name))
-
-
-@pytest.mark.parametrize("name", list(SCHEDULES))
-def test_every_schedule(name):
-    testing.check_schedule(SCHEDULES.bind(name))
-
-
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_every_optimizer(name):
     testing.check_optimizer(OPTIMIZERS.bind(name), lr=LR[name])
-
-
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_every_loss(name):
-    testing.check_loss(LOSSES.bind(name))
 
 
 @pytest.mark.parametrize("name", list(PENALTIES))
