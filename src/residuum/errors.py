@@ -93,6 +93,11 @@ def unknown(kind: str, name: str, known: Iterable[str], place: str = "", argumen
     return InputError(f"{place}{': ' if place else ''}unknown {kind} {name!r}; {hint}", argument=argument)
 
 
+def lacking(what: str, package: str, extra: str) -> InputError:
+    """The error for something that needs a package of an extra, which is not installed."""
+    return InputError(f"{what} needs the package {package}: pip install 'residuum[{extra}]'")
+
+
 def tally(number: int, what: str) -> str:
     """So many of something, as a message says it: `1 run`, `1,437 images`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

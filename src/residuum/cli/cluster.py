@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from residuum.cli.options import Command, print_json
-from residuum.errors import InputError
+from residuum.errors import InputError, lacking
 
 PORT = 6379
 STARTED, ENDED = 120.0, 10.0
@@ -57,7 +57,7 @@ def up(options: argparse.Namespace) -> None:
         raise InputError(f"something listens at 127.0.0.1:{options.port} already; give another --port")
     program = Path(sys.executable).parent / "ray"
     if not program.exists():
-        raise InputError("a cluster needs the package ray: pip install 'residuum[cluster]'")
+        raise lacking("a cluster", "ray", "cluster")
     words = ["start", "--block", "--head", "--node-ip-address=127.0.0.1", f"--port={options.port}",
              f"--num-cpus={cpus}", "--include-dashboard=false", "--disable-usage-stats"]  # fmt: skip
     # A session of its own: `down` ends it with all of its processes, and no other cluster.

@@ -38,11 +38,9 @@ def brought(options: argparse.Namespace) -> Iterator[None]:
     from residuum.records import mirror
 
     store = mirror.store_of(options.store)
-    if options.runs is RUNS:
+    own = options.runs is RUNS
+    if own:
         options.runs = cache.folder() / "stores" / sha256(store.url.encode()).hexdigest()[:16]
-        own = True
-    else:
-        own = False
     if options.store_reads:
         written = [*dict.fromkeys(_named(store, options))]
         mirror.note_going(store, options.runs, written)

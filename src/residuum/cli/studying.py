@@ -389,17 +389,10 @@ def run(options: argparse.Namespace) -> None:
     """`residuum study run STUDY`."""
     from residuum.cli import progress
     from residuum.conduct import conducting
-    from residuum.conduct.launchers import launch_of
-    from residuum.conduct.launchers.launcher import Room
     from residuum.studies import plan as plans
 
-    launch_of(options.on)  # refused before a packing is measured
     store = _store(options)
-    room, packing, how = _elsewhere(options), None, f"on {options.on}"
-    if room is None:
-        packing = _packing(options, measured=options.budget is not None)
-        room = Room(packing.workers, packing.threads, packing.lanes)
-        how = f"{packing}, {tally(packing.threads, 'thread')} each"
+    room, packing, how = _placed(options, measured=options.budget is not None)
     room = replace(room, store=store, scratch=options.scratch or "")
     made = _planned(options, packing)
     if room.store:
@@ -437,14 +430,8 @@ def search(options: argparse.Namespace) -> None:
     from residuum.cli import progress
     from residuum.cli.terminal import print_table
     from residuum.conduct import tuning
-    from residuum.conduct.launchers import launch_of
-    from residuum.conduct.launchers.launcher import Room
 
-    launch_of(options.on)
-    room = _elsewhere(options)
-    if room is None:
-        packing = _packing(options, measured=False)
-        room = Room(packing.workers, packing.threads, packing.lanes)
+    room, _, _ = _placed(options, measured=False)
     made: Any = tuning.planned(_planned(options), options.trials)
     stream = sys.stderr if options.json else sys.stdout
     asked = made.study.search
@@ -470,7 +457,7 @@ def search(options: argparse.Namespace) -> None:
         for one in found.tuned.arms
     ])  # fmt: skip
     print("the lowest of many is too low: fresh seeds say how good these settings are")
-    print(f"`{shlex.join(again)}` computes them, against them")
+    print(f"`{shlex.join(again)}` computes them")
 
 
 def _tracked(said: Iterable[Any], options: argparse.Namespace, study: str = "") -> Iterable[Any]:
@@ -512,6 +499,20 @@ def _remarked(said: Iterable[Any]) -> Iterator[Any]:
             folder = one.event.folder
             if folder.is_dir():  # not on another machine
                 remark(folder, LEFT)
+
+
+def _placed(options: argparse.Namespace, *, measured: bool) -> tuple[Any, Any, str]:
+    """The room that the options mean, its packing if it is on this machine, and how that is said."""
+    from residuum.conduct.launchers import launch_of
+    from residuum.conduct.launchers.launcher import Room
+
+    launch_of(options.on)  # refused before a packing is measured
+    room = _elsewhere(options)
+    if room is not None:
+        return room, None, f"on {options.on}"
+    packing = _packing(options, measured=measured)
+    room = Room(packing.workers, packing.threads, packing.lanes)
+    return room, packing, f"{packing}, {tally(packing.threads, 'thread')} each"
 
 
 def _elsewhere(options: argparse.Namespace) -> Any:

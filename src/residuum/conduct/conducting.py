@@ -71,11 +71,12 @@ def _launched(plan: Plan, planned: Sequence[PlannedRun], runs: Path, room: Room,
     todo = [one for one in planned if not plans.is_complete(one, runs)]
     todo.sort(key=lambda one: (place[one.seed], -work[one.arm]))
     # Two arms may ask for the same run, as the baseline of two questions.
-    jobs = {one.id: Job(one.id, one.config, plan.study.base) for one in todo}
-    on = max((cards(device) for device in {job.config.compute.device for job in jobs.values()}), key=len, default=[])
+    asked = {one.id: one for one in todo}
+    jobs = [Job(id_, one.config, plan.study.base) for id_, one in asked.items()]
+    on = max((cards(device) for device in {job.config.compute.device for job in jobs}), key=len, default=[])
     written = 0
     try:
-        for said in launch(list(jobs.values()), runs, replace(room, cards=on)):
+        for said in launch(jobs, runs, replace(room, cards=on)):
             if isinstance(said, JobFailed):
                 failed[said.id] = said.reason
                 # At each of the first, then after a tenth more of them: the file is written whole each time.
@@ -84,7 +85,7 @@ def _launched(plan: Plan, planned: Sequence[PlannedRun], runs: Path, room: Room,
                     written = len(failed)
             elif isinstance(said, JobEvent) and isinstance(said.event, Finished) and room.store:
                 with suppress(StorageError):  # it is tried again at the end
-                    _fetch([one for one in todo if one.id == said.id], runs, room.store)
+                    _fetch([asked[said.id]], runs, room.store)
             yield said
     finally:
         if len(failed) > written:

@@ -20,13 +20,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
 
+from residuum.analysis.budget import best_so_far
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room, Said
 from residuum.conduct.launchers.running import is_pruned
 from residuum.conduct.packing import cards
 from residuum.conduct.planning import checked, planned_runs
 from residuum.data.dataset import Dataset
-from residuum.errors import InputError
+from residuum.errors import InputError, lacking
 from residuum.records import run_folder, storage
 from residuum.records.event import Finished, Pruned
 from residuum.records.record import RunRecord, read_record
@@ -34,7 +35,7 @@ from residuum.registry import as_plain
 from residuum.studies import parsing
 from residuum.studies import plan as plans
 from residuum.studies.plan import Plan
-from residuum.studies.space import MOST, Range, Search, Tuned, TunedArm
+from residuum.studies.space import MOST, Range, Search, Tuned, TunedArm, outermost
 from residuum.studies.study import READS_TEST, Arm, Study, StudyError
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def search(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> I
         folder.mkdir(parents=True, exist_ok=True)
     with storage.locked(folder):
         _begin(folder, plan)
-        journals = {arm.name: _journal(optuna, folder, arm.name) for arm in plan.study.arms()}
-        work = _Work(optuna, plan, asked, runs, journals, loaded)
+        work = _Work(optuna, plan, asked, runs, _journals(optuna, folder, plan.study), loaded)
         on = max((cards(device) for device in {run.config.compute.device for run in plan.runs}), key=len, default=[])
         for said in launch(work.jobs(), runs, replace(room, cards=on)):
             yield said
@@ -129,7 +129,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise InputError("a search needs the package optuna: pip install 'residuum[search]'") from None
+        raise lacking("a search", "optuna", "search") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -142,7 +142,7 @@ def _check_values(plan: Plan, asked: Search, loaded: dict[str, Dataset]) -> None
     """
     for arm in plan.study.arms():
         for path, values in asked.space.items():
-            for value in (values.low, values.high) if isinstance(values, Range) else values:
+            for value in outermost(values):
                 try:
                     checked(arm.config.changed({path: value}), plan.scale, loaded)
                 except InputError as error:
@@ -164,11 +164,13 @@ def _begin(folder: Path, plan: Plan) -> None:
         )
 
 
-def _journal(optuna: Any, folder: Path, arm: str) -> Any:
-    """The journal of an arm's trials."""
-    backend = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
-    kept = optuna.storages.JournalStorage(backend)
-    return optuna.create_study(study_name=arm, storage=kept, direction="minimize", load_if_exists=True)
+def _journals(optuna: Any, folder: Path, study: Study) -> dict[str, Any]:
+    """The trials of every arm, by its name, in one journal."""
+    kept = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+    return {
+        arm.name: optuna.create_study(study_name=arm.name, storage=kept, direction="minimize", load_if_exists=True)
+        for arm in study.arms()
+    }
 
 
 class _Work:
@@ -215,8 +217,8 @@ class _Work:
         if len(done) < STARTUP:
             return {}
         epochs = max(len(one.intermediate_values) for one in done)
-        curves = [[min(list(one.intermediate_values.values())[: epoch + 1]) for epoch in range(epochs)]
-                  for one in done if len(one.intermediate_values) == epochs]  # fmt: skip
+        whole = (list(one.intermediate_values.values()) for one in done if len(one.intermediate_values) == epochs)
+        curves = [best_so_far(errors).tolist() for errors in whole]
         first = max(1, round(WARMUP * epochs))
         return {str(epoch): median(curve[epoch - 1] for curve in curves) for epoch in range(first, epochs)}
 
@@ -342,9 +344,10 @@ def tuned(plan: Plan, runs: Path) -> Study:
     folder = plans.folder_of(runs, plan.label)
     if not (folder / JOURNAL).exists():
         raise InputError(f"no search of {study.name!r} was begun in {runs}")
+    journals = _journals(optuna, folder, study)
     found, reads = [], 0
     for arm in study.arms():
-        one, read = _tuned_arm(optuna, arm, asked, _journal(optuna, folder, arm.name), runs)
+        one, read = _tuned_arm(optuna, arm, asked, journals[arm.name], runs)
         found.append(one)
         reads += read
     best = {one.arm: one.settings for one in found}

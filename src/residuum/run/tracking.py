@@ -32,6 +32,11 @@ def outcome(record: RunRecord) -> dict[str, float]:
                                 (f"last/error/{one.split}", 100 * (1 - one.accuracy)))}  # fmt: skip
 
 
+def _tracked(record: RunRecord, labels: Mapping[str, str]) -> Tracked:
+    told = {"seed": str(record.config.train.seed), **labels}
+    return Tracked(record.id, record.folder.name, record.config.settings(), told)
+
+
 @dataclass
 class _Open:
     """A run whose tracker is open: what closes it, what writes, and the epochs that are written."""
@@ -71,8 +76,7 @@ class Tracking:
     def _begin(self, key: str, folder: Path, labels: Mapping[str, str]) -> None:
         self.drop(key)
         record = read_record(folder)
-        told = {"seed": str(record.config.train.seed), **labels}
-        manager = self._tracker(self._place, Tracked(record.id, folder.name, record.config.settings(), told))
+        manager = self._tracker(self._place, _tracked(record, labels))
         self._open[key] = _Open(manager, manager.__enter__(), folder)
         for row in record.epochs:
             self._write(self._open[key], row)
@@ -112,8 +116,7 @@ def tracked(events: Generator[Event, None, None] | Iterator[Event], tracking: Tr
 
 def replay(record: RunRecord, name: str, place: Path, labels: Mapping[str, str]) -> None:
     """Tell a tracker of a run that is over, or as far as it is."""
-    told = {"seed": str(record.config.train.seed), **labels}
-    with TRACKERS[name](place, Tracked(record.id, record.folder.name, record.config.settings(), told)) as log:
+    with TRACKERS[name](place, _tracked(record, labels)) as log:
         for row in record.epochs:
             log.epoch(row.epoch, numbers(row))
         log.end(record.status, outcome(record))

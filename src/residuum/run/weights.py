@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remedy, lacking
 from residuum.records import storage
 from residuum.records.record import RunRecord
 from residuum.run import predict
@@ -133,7 +133,7 @@ def _onnx(trained: Trained, images_NCHW: Tensor, description: str) -> bytes:
         import onnxruntime  # noqa: F401  (asked for before the work, not after it)
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(f"ONNX needs the package {error.name}: pip install 'residuum[export]'") from error
+        raise lacking("ONNX", str(error.name), "export") from error
     with _quiet():
         program = torch.onnx.export(
             Deployed(trained.network, trained.normalization),

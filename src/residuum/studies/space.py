@@ -53,6 +53,11 @@ class Range(Part):
         return int(value) if self.is_whole else min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
 
+def outermost(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
+    """What of a range or a list is tried out before a search: both ends, or every value."""
+    return (values.low, values.high) if isinstance(values, Range) else values
+
+
 def _space(values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values

@@ -24,7 +24,7 @@ from residuum.records import shown
 from residuum.records.measures import measure
 from residuum.registry import describe, name_of
 from residuum.studies.part import Count, Name, Number, Part, Settings
-from residuum.studies.space import Range, Search, Tuned
+from residuum.studies.space import Search, Tuned, outermost
 
 OPERATORS = (" > ", " < ", " = ")
 SEED = "train.seed"
@@ -562,7 +562,7 @@ def _check_search(study: Study, search: Search) -> None:
         for arm in arms:
             if path in arm.settings:
                 raise StudyError(place, f"{path} sets arm {arm.name!r} apart")
-            for value in (values.low, values.high) if isinstance(values, Range) else values:
+            for value in outermost(values):
                 _changed(arm.config, {path: value}, {path: place[:-1]})
     for arm in arms:
         if not arm.config.data.validation:

@@ -29,7 +29,7 @@ from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, Stopp
 from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.tasks import compute, order_of
 from residuum.conduct.launchers.thinning import PERIOD
-from residuum.errors import InputError
+from residuum.errors import InputError, lacking
 from residuum.records.event import Event, Note
 
 PAUSE = 5.0
@@ -78,7 +78,7 @@ def check(address: str) -> None:
         InputError: Ray is not installed, or nothing answers at the address.
     """
     if find_spec("ray") is None:
-        raise InputError("the launcher ray needs the package ray: pip install 'residuum[cluster]'")
+        raise lacking("the launcher ray", "ray", "cluster")
     if address:
         _reach(address)
 
@@ -89,13 +89,10 @@ def connected(address: str) -> Any:
     Raises:
         InputError: Ray is not installed, or the cluster does not answer.
     """
+    check(address)
     os.environ.update(environment(here=not address or address.startswith(("127.", "localhost:"))))
-    try:
-        import ray
-    except ImportError:
-        raise InputError("the launcher ray needs the package ray: pip install 'residuum[cluster]'") from None
-    if address:
-        _reach(address)
+    import ray
+
     usual = {number: signal.getsignal(number) for number in local.SIGNALS}
     try:
         # Without "local" it would join whatever cluster was here last, alive or not.

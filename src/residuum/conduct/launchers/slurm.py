@@ -22,7 +22,7 @@ from residuum.conduct.launchers.ended import Ended
 from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, StoppedError
 from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.tasks import Order, compute, order_of
-from residuum.errors import InputError
+from residuum.errors import InputError, lacking
 from residuum.records import run_folder
 from residuum.records.event import Event, Finished, Pruned, Started
 from residuum.records.facts import Start
@@ -50,6 +50,7 @@ class _Task:
     jobs: Mapping[str, Job]
     starts: Mapping[str, int]
     told: dict[str, int] = field(default_factory=dict)
+    cancelled: bool = False
 
 
 def check(address: str) -> None:
@@ -59,7 +60,7 @@ def check(address: str) -> None:
         InputError: submitit is not installed, or there is no Slurm.
     """
     if find_spec("submitit") is None:
-        raise InputError("the launcher slurm needs the package submitit: pip install 'residuum[slurm]'")
+        raise lacking("the launcher slurm", "submitit", "slurm")
     if address != "local" and which("sbatch") is None:
         raise InputError("no Slurm on this machine: sbatch is not there; slurm:local tries it without")
 
@@ -194,8 +195,11 @@ def _end(folder: Path) -> Event:
 
 
 def _cancel(going: Iterable[_Task]) -> None:
+    """Cancel jobs, each once: a second signal would end a run before its state is saved."""
     for task in going:
-        task.submitted.cancel(check=False)
+        if not task.cancelled:
+            task.cancelled = True
+            task.submitted.cancel(check=False)
 
 
 def _dismiss(going: Sequence[_Task]) -> None:

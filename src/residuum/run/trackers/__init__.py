@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from residuum.errors import InputError, unknown
+from residuum.errors import lacking, unknown
 from residuum.members import gathered
 from residuum.run.trackers.tracker import Tracker
 
@@ -22,5 +22,5 @@ def place_of(text: str, runs: Path) -> tuple[str, Path]:
     if name not in TRACKERS:
         raise unknown("tracker", name, TRACKERS)
     if find_spec(name) is None:
-        raise InputError(f"{name} needs the package of that name: pip install 'residuum[{name}]'")
+        raise lacking(name, "of that name", name)
     return name, Path(folder) if folder else runs / "trackers" / name
