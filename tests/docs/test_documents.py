@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,27 @@ SHORTER = {
 }
 
 
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory) -> Iterator[Path]:
+    """A folder with a `residuum` that a process which has torch imported already runs in a fork of itself."""
+    folder = tmp_path_factory.mktemp("commands")
+    client = f"{sys.executable} -I -S {Path(__file__).with_name('warm.py')}"
+    for name, what in (("residuum", "residuum"), ("run-block", "code")):
+        (folder / name).write_text(f'#!/bin/sh\nexec {client} {what} {folder}/socket "$@"\n')
+        (folder / name).chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("warm.py"), "serve", folder / "socket"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    yield folder
+    server.kill()
+    server.wait()
+
+
 def blocks(document: Path) -> list[tuple[str, str]]:
     """Language and text of each fenced block."""
     return re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
@@ -51,22 +73,21 @@ def archive(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 @pytest.mark.timeout(900)
-def test_every_code_block_runs(document, archive, tmp_path, monkeypatch):
+def test_every_code_block_runs(document, archive, commands, tmp_path, monkeypatch):
     shutil.copy(archive, tmp_path)
     Image.new("L", (8, 8), 128).save(tmp_path / "digit.png")
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for language, text in blocks(document):
         if language == "python":
-            command = [sys.executable, "-c", text]
-            finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            command = ["run-block", text]
         elif language == "bash":
             lines = [_runnable(line) for line in text.replace("\\\n", " ").splitlines()]
-            script = "set -e\n" + "\n".join(lines)
-            finished = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+            command = ["bash", "-c", "set -e\n" + "\n".join(lines)]
         else:
             assert language == "text", f"{document.name} has a block of {language!r}, which nothing runs"
             continue
+        finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, f"{text}\n{finished.stdout[-2000:]}\n{finished.stderr[-2000:]}"
 
 
