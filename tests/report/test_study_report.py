@@ -5,6 +5,7 @@ import html
 import io
 import itertools
 import json
+import random
 import re
 import shlex
 import subprocess
@@ -194,8 +195,8 @@ def test_an_arm_that_learned_nothing_is_within_the_frame_and_the_others_keep_mos
 
     late = {arm: flat(arm, 60.0 if arm == "plain110" else 8.0) for arm in DEPTHS}
     (near,) = study_curves.data(found, late).rows[0]
-    assert near.extent.window == (0, pytest.approx(8.4))
-    assert 60 < near.extent.high < 80
+    assert near.extent.window == pytest.approx((7.56, 8.44))  # they are all at 8: 0 would take the frame
+    assert 60 < near.extent.high < 82
     assert all(axes.get_xlim() == (0, 12.5) for axes in study_curves.draw(curves).axes)
     assert list(curves.drops) == pytest.approx([12 * 81 / 164, 12 * 122 / 164])  # as the schedule has them
     assert set(curves.drops.values()) == {DEPTHS}
@@ -420,6 +421,39 @@ def test_the_cost_is_in_millions_of_parameters_and_in_minutes(whole):
         low, high = seconds[point.arm].interval
         assert point.x_interval == pytest.approx((max(0.0, low) / 60, high / 60))
     assert [axes.get_xlim()[0] >= 0 for axes in scatter.draw(scatter.data(found)).axes] == [True, True]
+
+
+TIMES = [(24.0, "seconds", 1), (130.0, "minutes", 60), (9e3, "hours", 3600)]
+
+
+@pytest.mark.parametrize(("seconds", "unit", "length"), TIMES)
+def test_times_have_a_unit_in_which_they_can_be_read(seconds, unit, length, whole):
+    """A run of 24 s was one of 0.40 minutes."""
+    _, found = whole
+    arms = ("plain20", "resnet20")
+    took = tuple(replace(one, mean=seconds / 2 if one.arm == "plain20" else seconds, low=None, high=None)
+                 for one in found.summaries["seconds"] if one.arm in arms)  # fmt: skip
+    panel = scatter.data(replace(found, summaries={**found.summaries, "seconds": took})).panels[-1]
+    assert panel.label == f"time of a run ({unit})"
+    assert sorted(point.x for point in panel.points) == pytest.approx([seconds / 2 / length, seconds / length])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_interval_far_beyond_the_others_does_not_blow_up_a_frame_and_ordinary_ones_stay_whole(seed):
+    draw = random.Random(seed)
+    means = [draw.uniform(10, 90) for _ in range(draw.randint(2, 9))]
+    usual = [(mean - half, mean + half, 3) for mean in means if (half := draw.uniform(0.5, 3))]
+    shown = frame.reach(means, usual)
+    assert min(shown) == min(low for low, *_ in usual)
+    assert max(shown) == max(high for _, high, _ in usual)
+    apart = max(max(means) - min(means), 9.0)
+    for n in (2, 3):  # of two runs, and of one that was disturbed
+        blown = [*usual[1:], (means[0] - 1e4, means[0] + 1e5, n)]
+        wide = frame.reach(means, blown)
+        assert min(means) - apart <= min(wide) <= min(means)
+        assert max(means) <= max(wide) <= max(means) + apart
+    assert frame.reach(means[:1], [(0.0, 100.0, 2)]) == means[:1]  # nothing to hold it against
+    assert frame.reach([], []) == []
 
 
 def test_labels_cover_neither_each_other_nor_points(tmp_path):

@@ -369,9 +369,10 @@ def _cost(results: Results) -> list[Block]:
     )
     if any(panel.extent.window for panel in found.panels):
         text += f" {LOGARITHMIC.format('arms').rstrip()}"
-    if any(frame.departures(point.y_interval or (), panel.extent.low, panel.extent.high)
-           for panel in found.panels for point in panel.points):  # fmt: skip
-        text += " A triangle at an edge: the interval goes on beyond what an accuracy can be."
+    if any(frame.departures(ends or (), shown.low, shown.high)
+           for panel in found.panels for point in panel.points
+           for ends, shown in ((point.x_interval, panel.across), (point.y_interval, panel.extent))):  # fmt: skip
+        text += " A triangle at an edge: the interval goes on beyond the frame."
     if crossed := [arm for panel in found.panels for arm, _ in panel.lost]:
         text += CROSSED["below"].format(_and(crossed))
     elif found.lost:
