@@ -673,9 +673,60 @@ def test_on_a_phone_panels_stand_below_one_another_in_text_that_can_be_read(name
         assert all(place.width > 0.6 for place in places)
 
 
+def test_the_answer_is_what_the_verdicts_and_means_say(whole, tmp_path):
+    _, found = whole
+    answer = sections(found)[0]
+    text, table, extent = answer.blocks
+    assert (answer.id, table.table.columns) == ("answer", ("verdict", "claim", "difference"))
+    assert text.text.startswith("The claim of this study is supported.")
+    words = ("supported", "undecided", "undecided", "contradicted", "undecided")
+    many = replace(found, verdicts=tuple(replace(found.verdicts[0], verdict=word) for word in words))
+    said = sections(many)[0].blocks[0].text
+    assert said.startswith("Of 5 claims 1 is supported, 1 is contradicted, and 3 are undecided.")
+    means = {one.arm: one.mean for one in found.summaries["test_error"]}
+    least, most = min(means, key=means.get), max(means, key=means.get)
+    assert (
+        f"the lowest mean is {means[least]:.2f} %, of {least}; the highest {means[most]:.2f} %, of {most}" in text.text
+    )
+    assert extent.text.startswith("18 of 18 runs complete: 6 arms, seeds 0, 1, 2;")
+    # Without claims, every arm; nothing is said of what is not there.
+    plan = planned(depths(claims=[], published=[]))
+    text, table, _ = sections(finished(plan, tmp_path, ERRORS))[0].blocks
+    assert not re.search("claim|supported", text.text)
+    assert [row[0] for row in table.table.rows] == [arm.name for arm in plan.arms]
+    (only,) = sections(read(plan, tmp_path / "nothing"))[0].blocks
+    assert only.text.startswith("0 of 18 runs complete")
+
+
+def test_what_is_long_stands_below_its_row_and_on_a_phone_each_row_is_a_card(whole, page):
+    root, found = whole
+    text = page(found, root)["index.html"]
+    for column, table in (("reason", tables.verdicts(found)), ("note", tables.comparisons(found))):
+        said = [row[table.columns.index(column)] for row in table.rows]
+        below = re.findall(rf'<tr class="below"><td data-head="{column}" colspan="\d+">(.*?)</td></tr>', text)
+        assert [html.unescape(one) for one in below] == [one for one in said if one not in ("–", "")]
+    assert '<th scope="col" class=" s">reason</th>' not in text
+    for head, row in re.findall(
+        r'<table class="cards">\n<thead><tr>(.*?)</tr></thead>\n<tbody.*?>\n<tr>(.*?)</tr>', text
+    ):
+        heads = re.findall(r'<th scope="col" class=".*?">(.*?)</th>', head)
+        assert re.findall(r'<td data-head="(.*?)"', row) == heads  # a card has the head of each of its values
+
+
+@pytest.mark.parametrize(("scale", "changed", "folded"), [
+    (1.0, {}, ""), (0.6, {}, ""), (0.05, {}, "Published"), (1.0, {"data.dataset": "digits"}, "Published"),
+])  # fmt: skip
+def test_published_numbers_are_folded_where_runs_are_no_repetition_of_them(scale, changed, folded, tmp_path):
+    found = read(planned(depths(), scale=scale, settings=changed), tmp_path)
+    arms = next(section for section in sections(found) if section.id == "arms")
+    (published,) = (one for one in arms.blocks if isinstance(one, Tabular) and "published" in one.caption.lower())
+    assert published.folded.startswith(folded)
+    assert bool(published.folded) == bool(folded)
+
+
 def test_the_page_has_each_figure_of_arms_in_a_broad_and_a_narrow_form_and_tables_in_boxes_of_their_own(printed):
     text = printed[1]["index.html"]
-    names = ["differences", "curves", "families", "cost", "histories"]
+    names = ["curves", "families", "differences", "cost", "histories"]
     assert re.findall(r'<div class="wide broad" tabindex="0"><svg .*?aria-label="(.*?)"', text) == names
     assert re.findall(r'<div class="narrow"><svg .*?aria-label="(.*?)"', text) == names
     widths = [float(one) for one in re.findall(r'<div class="narrow"><svg [^>]*--width: ([\d.]+)pt', text)]
@@ -918,7 +969,7 @@ def test_a_study_of_untrained_networks_begins_with_their_layers_and_shows_no_tra
     text = page(found)["report.md"]
     assert text.index("What the layers do") < text.index("What was run")
     names = [section.id for section in sections(found)]
-    assert names[:4] == ["claims", "layers", "what", "arms"]
+    assert names[:4] == ["answer", "layers", "claims", "comparisons"]
     assert not {"curves", "cost", "histories"} & set(names)
     assert tables.measures_shown(found) == ["first_gradient"]
     (arms,) = (block for block in next(one for one in sections(found) if one.id == "arms").blocks)
@@ -931,7 +982,8 @@ def test_a_study_of_untrained_networks_begins_with_their_layers_and_shows_no_tra
         epochs=1,
     )
     names = [section.id for section in sections(read(plan, tmp_path))]
-    assert names.index("arms") < names.index("curves") < names.index("layers")
+    assert names[:2] == ["answer", "curves"]
+    assert names.index("arms") < names.index("layers")
 
 
 def test_what_is_saved_or_recorded_beside_training_is_no_change_of_a_number(tmp_path):
@@ -1057,8 +1109,8 @@ def test_a_report_is_whole_and_stands_alone(printed):
     assert not [link for link in read_page.links if not link.startswith(("#", "figures/"))]
     assert {link[1:] for link in read_page.links if link.startswith("#")} <= set(read_page.ids)
     assert "<script" not in text
-    titles = ["Verdicts", "What was run", "Arms", "Comparisons", "Learning curves",
-              "Accuracy and cost", "History of each arm", "Every run", "What was promised",
+    titles = ["Answer", "Learning curves", "Verdicts", "Comparisons", "Arms", "Accuracy and cost",
+              "History of each arm", "What was run", "Every run", "What was promised",
               "How to compute it again", "Environment"]  # fmt: skip
     assert re.findall(r"<h2>(.*?)</h2>", text) == titles
     assert re.findall(r"^## (.*)$", files["report.md"], re.MULTILINE) == titles
@@ -1083,7 +1135,7 @@ def test_both_forms_have_the_same_tables_and_figures(whole, printed, monkeypatch
             assert ET.parse(folder / "figures" / f"{block.name}.svg").getroot().tag.endswith("svg")
             assert (folder / "figures" / f"{block.name}.png").read_bytes().startswith(b"\x89PNG")
     names = [block.name for block in blocks if isinstance(block, Picture)]
-    assert names == ["differences", "curves", "families", "cost", "histories"]
+    assert names == ["curves", "families", "differences", "cost", "histories"]
 
 
 def test_no_path_of_the_machine_is_told(tmp_path, page):
@@ -1108,9 +1160,10 @@ def test_a_scaled_study_is_marked_wherever_there_are_numbers(tmp_path, page):
     found = finished(plan, tmp_path / "runs", ERRORS)
     mark = "SCALED ×0.05 · CHANGED data.subset = 5000"
     files = page(found)
+    # Once, where it stays in sight; and in each figure, which is shown without its page.
+    assert files["index.html"].count(f'<p class="stamp"><span class="mark">{mark}</span></p>') == 1
+    assert files["report.md"].count(tables.markdown_text(mark)) == 1
     captions = [block for section in sections(found) for block in section.blocks if hasattr(block, "caption")]
-    assert files["index.html"].count(f'<span class="mark">{mark}</span>') == len(captions) + 1
-    assert files["report.md"].count(tables.markdown_text(mark)) == len(captions) + 1
     assert files["tables.tex"].count(tables.tex_text(mark)) == 2
     rows = list(csv.DictReader(io.StringIO(files["tables.csv"], newline="")))
     assert {(row["scale"], row["changed"]) for row in rows} == {("0.05", "data.subset = 5000")}
@@ -1217,7 +1270,7 @@ def test_looks_and_images_are_told(whole, page):
     assert "before the first look" not in text
     again = replace(said, looks=(replace(looks[0], read_before=True), looks[1]))
     assert Page(page(again, root)["index.html"]).text.count(tables.READ_BEFORE) == 1
-    assert re.search(r"<details><summary>Image by image", text)
+    assert re.search(r"<details><summary>Every pair of runs", text)
     assert "corrected for all rows of this table together (Holm)" in text
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
+from residuum.analysis.estimate import chance
 from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.records.measures import measure
@@ -84,11 +85,6 @@ def number(value: float | None, digits: int = 2, sign: str = "") -> str:
 def digits(name: str) -> int:
     """Decimals with which a measure is shown."""
     return {"count": 0, "ms": 1, "s": 1, "nats": 4, "share": 3, "ratio": 3}.get(measure(name).unit, 2)
-
-
-def chance(p: float | None) -> str:
-    """A p-value as tables show it."""
-    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(low: float | None, high: float | None, digits: int = 2, sign: str = "") -> str:

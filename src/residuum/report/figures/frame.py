@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -268,8 +269,21 @@ def beside(axes: Axes, handles: Mapping[str, Any], said: Mapping[str, str], *, n
     axes.legend(list(handles.values()), labels, **place, ncols=columns, fontsize=9, handlelength=3)
 
 
+MARKED = "#A33B00"
 SMALL_LETTER = 0.066
 """Inches: about how wide a letter of seven points is."""
+
+
+def stamp(figure: Figure, text: str) -> None:
+    """The mark of a scaled or changed study in a line of its own, beside what a figure with titles shows."""
+    height, share = figure.get_figheight(), ROW / figure.get_figheight()
+    above = bool(figure.legends)  # which are at the lower edge, whatever room is left there
+    if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.set_figheight(height + ROW)
+        engine.set(rect=(0, 0 if above else share, 1, 1 - share))
+    cut = style.short(text, int(figure.get_figwidth() / SMALL_LETTER))
+    place: dict[str, Any] = {"y": 1 - 0.1 * share, "va": "top"} if above else {"y": 0.1 * share, "va": "bottom"}
+    figure.text(0.995, s=style.literal(cut), **place, fontsize=7, color=MARKED, ha="right")
 
 
 def mark(figure: Figure, text: str) -> None:
@@ -278,7 +292,7 @@ def mark(figure: Figure, text: str) -> None:
         figure.suptitle(
             style.literal(style.short(text, int(figure.get_figwidth() / SMALL_LETTER))),
             fontsize=7,
-            color="#A33B00",
+            color=MARKED,
             x=0.995,
             ha="right",
         )
