@@ -996,7 +996,7 @@ def test_what_is_saved_or_recorded_beside_training_is_no_change_of_a_number(tmp_
 def test_how_small_p_can_get_is_said_once(whole, page):
     page(whole[1], whole[0])
     caption = next(b.caption for s in sections(whole[1]) if s.id == "comparisons" for b in s.blocks)
-    assert caption.count("With 3 pairs the permutation test cannot give p below 0.25.") == 1
+    assert caption.count("With 3 pairs the permutation test cannot give p below 0.250.") == 1
     assert "note" not in tables.filled(tables.comparisons(whole[1])).columns
 
 

@@ -199,8 +199,9 @@ TOY = 0.5
 
 def _arms(results: Results) -> list[Block]:
     caption = (
-        "Mean over seeds ± half the 95 % t interval; sd: standard deviation between seeds; n: runs with a value. There "
-        "is no interval of one run, of runs that do not vary, or where some did not train. "
+        "Mean over seeds ± half the 95 % t interval, or its ends, cut where no value can be; sd: standard deviation "
+        "between seeds; n: runs with a value. There is no interval of one run, of runs that do not vary, or where some "
+        "did not train. "
     ) + (
         f"{_capital(measure(results.plan.study.compare.measure).text)}."
         if results.plan.study.is_initial
@@ -288,6 +289,11 @@ def _comparisons(results: Results) -> list[Block]:
             " Over seeds × images: the 95 % interval over other seeds and other test images at once; † the difference "
             "is smaller than so many test images can tell."
         )
+        if any(one.on_images and one.on_images.alike for one in results.comparisons):
+            caption += (
+                " Where it is the interval over seeds, other images would change the difference no more than the seeds "
+                "already show: their runs differ by so much on each image that the images' own part is not above 0."
+            )
     blocks: list[Block] = [Tabular(table, caption + shared)]
     if found.rows:
         text = f"{_capital(found.label)}, with 95 % intervals. Small dots are single seeds. "
