@@ -599,6 +599,24 @@ def test_no_axis_of_an_error_or_accuracy_goes_beyond_0_and_100_and_what_does_is_
     assert {round(edge - lower, 6) for edge in edges if edge - lower < arm_history.HIGH + 0.1} == {0, arm_history.HIGH}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_table_has_an_interval_that_cannot_be(seed, tmp_path):
+    draw = random.Random(seed)
+    found = spread_out(tmp_path, tuple(draw.uniform(0, 100) for _ in range(3)))
+    error = next(one for one in found.summaries["test_error"] if one.arm == "plain20")
+    assert error.low < 0 or error.high > 100
+    said = tables.around(error, 2)
+    low, high = map(float, re.fullmatch(r"[\d.]+ \(([\d.]+) to ([\d.]+)\)", said).groups())
+    assert (low, high) == (pytest.approx(max(0, error.low), abs=0.01), pytest.approx(min(100, error.high), abs=0.01))
+    assert tables.spread(error, 2) == said  # half of it would say otherwise
+    rows = [*(row[4] for row in tables.arms(found).rows), *(row[3] for row in tables.comparisons(found).rows),
+            *re.findall(r"[\d.−-]+ to [\d.−-]+", html.unescape(found._repr_html_()))]  # fmt: skip
+    ends = [float(end.replace("−", "-")) for row in rows if " to " in row for end in re.findall(r"[+−-]?\d[\d.]*", row)]
+    assert ends
+    assert all(-100 <= end <= 100 for end in ends)
+    assert "– to –" not in found._repr_html_()
+
+
 def test_bands_that_stay_within_are_not_marked(whole):
     _, found = whole
     drawn = study_curves.draw(study_curves.data(found, study_curves.of_arms(found)))

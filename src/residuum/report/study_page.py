@@ -291,8 +291,8 @@ def _comparisons(results: Results) -> list[Block]:
         )
         if any(one.on_images and one.on_images.alike for one in results.comparisons):
             caption += (
-                " Where it is the interval over seeds, other images would change the difference no more than the seeds "
-                "already show: their runs differ by so much on each image that the images' own part is not above 0."
+                " Where it is that over seeds alone, images add nothing: their means vary no more than those of runs "
+                "would that err each on images of its own."
             )
     blocks: list[Block] = [Tabular(table, caption + shared)]
     if found.rows:
