@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from residuum.analysis import per_class as analysis
 from residuum.analysis.per_class import Mistake, Predictions
@@ -216,12 +215,13 @@ def test_titles_and_the_stamp_of_a_scaled_study_are_whole_within_the_figure(k, m
         if mark:
             frame.stamp(figure, mark)
         figure.draw_without_rendering()
-        boxes = {text: text.get_window_extent() for text in figure.findobj(Text) if text.get_text().strip()}
-        titles = [text for text in boxes if text.get_fontsize() in (7, 10, 12) and text.get_rotation() == 0]
+        titles = [axes.title for axes in figure.axes if axes.title.get_text()]
+        titles += [text for part in (figure, *figure.subfigs) for text in part.texts]
+        boxes = {text: text.get_window_extent() for text in titles}
         assert titles
-        for box in (boxes[text] for text in titles):
+        for box in boxes.values():
             assert figure.bbox.x0 <= box.x0
             assert box.x1 <= figure.bbox.x1 + 1
-        stamps = [text for text in figure.texts if "SCALED" in text.get_text()]
+        stamps = [text for text in titles if "SCALED" in text.get_text()]
         assert len(stamps) == bool(mark)
         assert not any(boxes[one].overlaps(boxes[other]) for one in stamps for other in titles if other is not one)
