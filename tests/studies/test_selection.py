@@ -249,7 +249,7 @@ def test_some_arms_without_the_baseline_choose_nothing(here, tmp_path):
     [
         ({"select": "test"}, "select: "),
         ({"set": {"data.validation": 0}}, "select: arm 'lr=0.0003' holds no images out to be judged by: set data.validation"),
-        ({"compare": {"baseline": "lr=0.02"}}, "compare.measure: 'test_error' is of the test set, .* did you mean 'validation_error'?"),
+        ({"compare": {"baseline": "lr=0.02", "measure": "test_error"}}, "compare.measure: 'test_error' is of the test set, .* did you mean 'validation_error'?"),
         ({"claims": [{"text": "?", "expect": "lr=0.02 > 90", "measure": "test_accuracy"}]},
          r"claims\[0\].measure: 'test_accuracy' .* did you mean 'validation_accuracy'\?"),
         ({"set": {"monitor.test": True}}, "set.monitor.test: monitor.test is about the test set"),
