@@ -617,6 +617,17 @@ def test_no_table_has_an_interval_that_cannot_be(seed, tmp_path):
     assert "– to –" not in found._repr_html_()
 
 
+@pytest.mark.parametrize("error", [8.0, 60.0])
+def test_the_frame_of_accuracies_fits_what_is_drawn(error, tmp_path):
+    """It was 0 to 100 %, and all that networks differ by lay in the uppermost tenth of it."""
+    found = many_arms(tmp_path, depths(axes={"model": ["plain20", "resnet20"]}, claims=[]), lambda _arm: error)
+    histories = arm_history.data(found, study_curves.of_arms(found))
+    values = [value for history in histories.arms for band in history.accuracy for value in band.mean]
+    low, high = histories.accuracy
+    assert 0 <= low <= min(values) <= max(values) <= high <= 100
+    assert max(values) - min(values) > 0.8 * (high - low)
+
+
 def test_bands_that_stay_within_are_not_marked(whole):
     _, found = whole
     drawn = study_curves.draw(study_curves.data(found, study_curves.of_arms(found)))
