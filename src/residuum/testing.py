@@ -41,7 +41,7 @@ from residuum.optim import Factor, Span, parameter_groups, with_warmup
 from residuum.records import run_folder
 from residuum.records.event import Finished
 from residuum.records.measures import MEASURES, Measure
-from residuum.records.record import RunRecord
+from residuum.records.record import RunRecord, legend
 from residuum.report import style
 from residuum.run import assemble
 
@@ -338,7 +338,7 @@ def check_measure(measure: Measure) -> None:
 
 
 @_contract
-def check_figure(draw: Callable[[Sequence[RunRecord]], Figure]) -> None:
+def check_figure(draw: Callable[[Sequence[RunRecord], Sequence[str]], Figure]) -> None:
     """The contract of a figure of runs: the same picture each time, within its frame, and no window of its own.
 
     It is drawn of one small run and of two, and of one that has not ended an epoch, which it may refuse by InputError.
@@ -349,12 +349,12 @@ def check_figure(draw: Callable[[Sequence[RunRecord]], Figure]) -> None:
     first, second = _runs()
     begun = replace(first, status="running", result=None, epochs=())
     for what, records in (("one run", [first]), ("two runs", [first, second])):
-        figure = draw(records)
+        figure = draw(records, legend(records))
         _hold(isinstance(figure, Figure), f"of {what} it gives a {type(figure).__name__}, no Figure")
         _hold(not hasattr(figure, "number"), "it is kept open as a window: make a Figure, without pyplot")
         _hold(bool(figure.axes), f"of {what} it shows nothing")
         picture = style.png(figure)
-        _hold(picture == style.png(draw(records)), f"of {what} it is another picture the second time")
+        _hold(picture == style.png(draw(records, legend(records))), f"of {what} it is another picture the second time")
         figure.draw_without_rendering()  # at its own resolution: places are those of the last drawing
         outer, sides = figure.bbox.padded(1), [one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)]
         ticks = {id(text) for axis in sides for text in axis.findobj(Text) if text is not axis.label}
@@ -364,7 +364,7 @@ def check_figure(draw: Callable[[Sequence[RunRecord]], Figure]) -> None:
             shown = text.get_visible() and text.get_text().strip() and text.get_in_layout()
             _hold(not shown or inside, f"of {what} the text {text.get_text()!r} goes beyond the picture")
     try:
-        draw([begun])
+        draw([begun], legend([begun]))
     except InputError:
         return
 

@@ -128,7 +128,7 @@ def test_holm_counts_the_claims_that_cannot_be_judged_yet():
     assert found[0].low > 0  # the interval alone would decide it
     assert found[0].corrected[0] < 0 < found[0].corrected[1]  # and the corrected one does not
     assert found[0].reason.endswith(
-        f": not beyond chance for one of 4 claims (p = {4 * alone.p:.2g} after Holm's correction)"
+        f": not beyond chance for one of 4 claims (p = {4 * alone.p:.3f} after Holm's correction)"
     )
 
 

@@ -125,10 +125,10 @@ def test_identical_runs_have_no_p_and_say_so():
 
 def test_it_is_said_how_small_a_permutation_p_can_get():
     found = compare(arm("a", A[:4]), arm("b", B[:4]), paired=True)
-    assert (found.limit, found.note) == ("with 4 pairs the permutation test cannot give p below 0.12", "")
+    assert (found.limit, found.note) == ("with 4 pairs the permutation test cannot give p below 0.125", "")
     assert compare(arm("a", A[:6]), arm("b", B[:6]), paired=True).limit == ""
     limit = compare(arm("a", A[:3]), arm("b", B[:3]), paired=False).limit
-    assert limit == "with 3 runs against 3 the permutation test cannot give p below 0.1"
+    assert limit == "with 3 runs against 3 the permutation test cannot give p below 0.100"
     assert compare(arm("a", A[:4]), arm("b", B[:4]), paired=False).limit == ""
 
 
@@ -142,7 +142,7 @@ def test_pairs_that_are_not_there_are_left_out_and_named():
         "seeds 1, 2 left out: 'plain110' failed; seed 3 left out: 'resnet110' is running; "
         "seed 7 left out: 'plain110' has no value and 'resnet110' has no such run"
     )
-    assert found.limit == "with 2 pairs the permutation test cannot give p below 0.5"
+    assert found.limit == "with 2 pairs the permutation test cannot give p below 0.500"
     nothing = compare(arm("a", [None], ["missing"]), arm("b", [1.0]), paired=True)
     assert (nothing.n, nothing.mean, nothing.p_permutation) == (0, None, None)
     diverged = compare(arm("a", [3.0, None], ["finished", "diverged"], "seconds"), arm("b", [1.0, 2.0]), paired=True)

@@ -135,3 +135,18 @@ def test_over_seeds_and_images_the_interval_is_never_narrower_than_over_seeds_al
         alone = stats.ttest_1samp(100 * (arm.mean(axis=1) - baseline.mean(axis=1)), 0).confidence_interval()
         assert found.low <= alone.low + 1e-9
         assert found.high >= alone.high - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_interval_over_both_is_that_over_seeds_exactly_where_images_add_nothing(seed):
+    """Where every seed errs on images of its own, what an image does is what the seeds already show."""
+    draw = np.random.default_rng(seed)
+    seeds, images = int(draw.integers(2, 6)), int(draw.integers(50, 400))
+    hard_N = draw.beta(0.4, 1.5, images) * draw.integers(0, 2)  # in half of the cases all images are alike
+    arm, baseline = (draw.random((seeds, images)) < hard_N + draw.uniform(0.05, 0.3) for _ in range(2))
+    found = seeds_and_images(arm, baseline, paired=True)
+    alone = stats.ttest_1samp(100 * (arm.mean(axis=1) - baseline.mean(axis=1)), 0).confidence_interval()
+    same = np.allclose((found.low, found.high), tuple(alone), rtol=1e-9)
+    assert found.alike == same
+    assert found.low <= alone.low + 1e-9
+    assert alone.high <= found.high + 1e-9

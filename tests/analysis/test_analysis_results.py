@@ -299,7 +299,7 @@ def test_what_no_look_decided_is_judged_at_the_level_of_the_last(tmp_path):
     assert verdict.level == 1 - spend(2, 4)
     assert verdict.corrected[0] < verdict.low < verdict.high < 0 < verdict.corrected[1]
     assert verdict.reason.endswith(
-        "not beyond chance at this look (p = 0.03); look 2 of 4, where p has to be below 0.0055"
+        "not beyond chance at this look (p = 0.030); look 2 of 4, where p has to be below 0.0055"
     )
     fewer = results(replace(planned(seeds=4), label="small"), tmp_path)  # written anew since: the looks are not its own
     assert fewer.looks == ()

@@ -191,6 +191,13 @@ def test_the_noise_of_a_run_is_shown_and_drawn_and_damage_is_named(run):
     other = train(run, "--seed", "1")
     code, _, err = run("draw", other["folder"], "--of", "noise")
     assert (code, "did not measure the noise; train it with --set monitor.noise=true" in err) == (2, True)
+    code, out, _ = run("draw", folder, other["folder"], "--of", "both", "--labels", "seen, unseen")
+    assert (code, out.split()) == (0, ["both.png", "both.svg"])
+    assert all(f">{name}</text>" in Path("both.svg").read_text() for name in ("seen", "unseen", "accuracy (%)"))
+    for labels in ("one", "a,a", "a,"):
+        code, _, err = run("draw", folder, other["folder"], "--labels", labels)
+        assert (code, err) == (
+            2, f"residuum: --labels: 2 runs take as many names, all different, not {labels!r}\n")  # fmt: skip
     code, _, err = run("draw", folder, "--of", "nois")
     assert (code, err.split("residuum: ")[1]) == (2, "unknown value for --of 'nois'; did you mean 'noise'?\n")
 

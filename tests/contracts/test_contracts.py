@@ -260,7 +260,7 @@ def measured(of, **more):
 def drawn(*, title="", number=None, pyplot=False):
     """A figure of one curve: with a title, too long a one or another one each time, in a window or not."""
 
-    def draw(records):
+    def draw(records, _labels):
         figure = matplotlib.pyplot.figure() if pyplot else Figure()
         axes = figure.subplots()
         axes.plot([row.lr for row in records[0].epochs])
@@ -306,8 +306,8 @@ BROKEN = [
     (lambda: testing.check_figure(drawn(title="much too long " * 20)), "goes beyond the picture"),
     (lambda: testing.check_figure(drawn(number=itertools.count())), "another picture the second time"),
     (lambda: testing.check_figure(drawn(pyplot=True)), "kept open as a window"),
-    (lambda: testing.check_figure(lambda _records: Figure()), "shows nothing"),
-    (lambda: testing.check_figure(lambda records: drawn()([records[0]]) if records[0].epochs else 1 / 0), "ZeroDivisionError"),
+    (lambda: testing.check_figure(lambda _records, _labels: Figure()), "shows nothing"),
+    (lambda: testing.check_figure(lambda records, labels: drawn()([records[0]], labels) if records[0].epochs else 1 / 0), "ZeroDivisionError"),
     (lambda: testing.check_activation(Gain), "has no parameters"),
     (lambda: testing.check_activation(lambda: nn.ReLU(inplace=True)), "it fails with RuntimeError: a leaf Variable"),
     (lambda: testing.check_launcher(lambda *_: None), "it fails with TypeError: 'NoneType'"),

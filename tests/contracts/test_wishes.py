@@ -245,7 +245,7 @@ WISHES = {
         from matplotlib.figure import Figure
         from residuum.report.figures.of_runs import OfRuns
 
-        def draw(records):
+        def draw(records, labels):
             figure = Figure()
             for record in records:
                 figure.subplots().plot([one.lr for one in record.epochs])

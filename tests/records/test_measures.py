@@ -1,5 +1,6 @@
 """Measures of a run: each against a record whose numbers are known by hand, and None where there is nothing."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,3 +224,21 @@ def test_whether_a_run_trained_is_judged_on_the_images_that_a_measure_is_of(trai
     assert (has_trained(made, "train"), has_trained(made, "test")) == expected
     assert measure("train_error").trained(made) is expected[0]
     assert measure("test_error").trained(made) is expected[1]
+
+
+def test_an_interval_ends_where_no_value_can_be():
+    error, loss, gap = (MEASURES[name] for name in ("test_error", "train_loss", "gap"))
+    assert error.possible(-25.5, 52.2) == (0, 52.2)
+    assert error.possible(-200, 300, of_difference=True) == (-100, 100)
+    assert loss.possible(-1.0, 3.0) == (0, 3.0)
+    assert loss.possible(-1.0, 3.0, of_difference=True) == (-1.0, 3.0)
+    assert gap.possible(-4.0, 3.0) == (-4.0, 3.0)
+    draw = random.Random(0)
+    for what in MEASURES.values():
+        for _ in range(20):
+            low = draw.uniform(-300, 300)
+            high = low + draw.uniform(0, 300)
+            for of_difference in (False, True):
+                cut = what.possible(low, high, of_difference=of_difference)
+                assert low <= cut[0]
+                assert cut[1] <= high

@@ -7,7 +7,7 @@ from residuum.analysis import per_class as analysis
 from residuum.analysis.per_class import Mistake, Predictions
 from residuum.errors import InputError
 from residuum.report import style
-from residuum.report.figures import confusion, mistake_sheet, reliability
+from residuum.report.figures import confusion, frame, mistake_sheet, reliability
 
 
 def predictions(k, n=60, seed=0, right=2.0, labels=None, names=None):
@@ -194,3 +194,34 @@ def test_grey_images_are_shown_from_black_to_white():
 def test_a_run_without_mistakes_says_so():
     figure = mistake_sheet.draw(mistake_sheet.data({"run": ()}, {"run": np.zeros((1, 3, 2, 2), np.uint8)}))
     assert figure.subfigs[0].get_suptitle() == "run: no mistakes"
+
+
+@pytest.mark.parametrize("k", [2, 10, 30])
+@pytest.mark.parametrize(
+    "mark", ["", "SCALED ×0.05 · CHANGED data.subset = 5000, optim.optimizer = sgd (nesterov = true)"]
+)
+def test_titles_and_the_stamp_of_a_scaled_study_are_whole_within_the_figure(k, mark):
+    """Titles were cut on both sides where a study was scaled."""
+    name = "a network of many words and more settings, bottleneck, 110 layers, seed 0"
+    one, two = predictions(k), predictions(k, right=1.0)
+    wrong = {name: analysis.mistakes(one, 3)}
+    figures = (
+        confusion.draw(confusion.data({name: one})),
+        confusion.draw(confusion.data({name: one, f"{name}1": two})),
+        reliability.draw(reliability.data({name: one})),
+        mistake_sheet.draw(mistake_sheet.data(wrong, {name: np.zeros((60, 3, 4, 4), np.uint8)})),
+    )
+    for figure in figures:
+        if mark:
+            frame.stamp(figure, mark)
+        figure.draw_without_rendering()
+        titles = [axes.title for axes in figure.axes if axes.title.get_text()]
+        titles += [text for part in (figure, *figure.subfigs) for text in part.texts]
+        boxes = {text: text.get_window_extent() for text in titles}
+        assert titles
+        for box in boxes.values():
+            assert figure.bbox.x0 <= box.x0
+            assert box.x1 <= figure.bbox.x1 + 1
+        stamps = [text for text in titles if "SCALED" in text.get_text()]
+        assert len(stamps) == bool(mark)
+        assert not any(boxes[one].overlaps(boxes[other]) for one in stamps for other in titles if other is not one)

@@ -60,6 +60,9 @@ def test_noise_draws_from_nothing_one_epoch_and_no_gradient_at_all(tmp_path):
         axes = noise_scale.draw([line]).axes[0]
         crosses = [one for one in axes.lines if one.get_marker() == "x"]
         assert [len(one.get_xdata()) for one in crosses] == [len(line.unseen)]
+        drawn = [one for one in axes.lines if one.get_marker() == "o"]
+        gaps = [epoch for one in drawn for epoch, scale in zip(*one.get_data(), strict=True) if np.isnan(scale)]
+        assert gaps == sorted(line.unseen)  # no line is joined over what was not seen
         low, high = axes.get_ylim()
         assert low <= 32 <= high  # the batch
         assert len([tick for tick in axes.yaxis.get_majorticklocs() if low <= tick <= high]) > 1

@@ -469,3 +469,23 @@ def test_mistakes_are_one_line_and_nothing_is_written(words, said, tmp_path, mon
 def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["show", "model", "plain8", "--draw", "no/where"]) == 74
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 8, 9, 13])
+def test_every_activation_has_its_numbers_below_it_and_lies_within_its_frame(count):
+    """A ninth one took the numbers below the axes of all the others."""
+    points = activation_curves.POINTS
+    drawn = [
+        activation_curves.data(Choice(name=f"no. {at}"), at * np.tanh(points), at / np.cosh(points) ** 2)
+        for at in range(1, count + 1)
+    ]
+    figure = activation_curves.draw(drawn)
+    figure.draw_without_rendering()
+    below = [axes for axes in figure.axes if axes.get_xlabel() == "x"]
+    assert len(below) == count
+    assert all([text.get_text() for text in axes.get_xticklabels() if text.get_visible()] for axes in below)
+    for axes in (axes for axes in figure.axes if axes.axison and count <= 8):
+        low, high = axes.get_ylim()
+        values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines[-1:]])
+        assert low <= np.nanmin(values)
+        assert np.nanmax(values) <= high or high == pytest.approx(2.75)  # a derivative of 8 is cut

@@ -1,6 +1,7 @@
 """Figures and lines: the numbers that they show, and that they are drawn from empty, single and normal data."""
 
 import io
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from residuum import recipes
+from residuum.analysis.curves import bands
 from residuum.cli import terminal
 from residuum.cli.terminal import epoch_line, print_table, show
 from residuum.errors import InputError
 from residuum.records.event import Diverged, EpochDone, Note, Scores, Started, StepDone
-from residuum.records.record import RunRecord
+from residuum.records.record import RunRecord, labels, legend
 from residuum.report import style
-from residuum.report.figures import learning_curves, run_curves
+from residuum.report.figures import learning_curves, of_runs, run_curves
 
 
 def epoch(number, lr=0.1, validation=True, test=False, best=False):
@@ -55,17 +57,17 @@ def test_several_runs_are_drawn_into_one_figure(names, tmp_path):
     assert all(path.stat().st_size > 1000 for path in style.save(run_curves.draw(lines), tmp_path / "runs"))
 
 
-@pytest.mark.parametrize(("error", "top"), [(0.999, 100.0), (0.2, 21.0)])
-def test_the_axis_of_an_error_is_from_0_to_100_at_most(error, top):
-    """Of a network that learns nothing the points lie at the edge, and the room above them ended at 105 %."""
-    flat = [replace(epoch(n), train=Scores("train", 2.0, 1 - error, 9), validation=Scores("validation", 2.0, 1.0, 9))
+@pytest.mark.parametrize(("error", "ends"), [(0.999, (94.7, 100.0)), (0.2, (0.0, 21.0))])
+def test_the_axis_of_an_error_fits_its_curves_and_ends_at_100_at_most(error, ends):
+    """Of a network that learns nothing the points lie at the edge, and noise of 0.1 points is not blown up."""
+    flat = [replace(epoch(n), train=Scores("train", 2.0, 1 - error, 9), validation=Scores("validation", 2.0, round(1 - error), 9))
             for n in range(1, 5)]  # fmt: skip
     single = learning_curves.draw(learning_curves.data(record(*flat)))
     several = run_curves.draw(run_curves.data([record(*flat)]))
     for figure in (single, several):
         assert figure.axes[1].get_ylabel() == "error (%)"
-        assert figure.axes[1].get_ylim() == (0, pytest.approx(top))
-        assert figure.axes[0].get_ylim()[0] == 0
+        assert figure.axes[1].get_ylim() == pytest.approx(ends, abs=0.06)
+        assert figure.axes[0].get_ylim() == pytest.approx((1.89, 2.11))  # a loss that stays at 2
 
 
 def test_a_run_that_is_named_twice_is_refused():
@@ -76,9 +78,79 @@ def test_a_run_that_is_named_twice_is_refused():
 def test_a_comparison_prefers_the_observed_test_error():
     names = ("normal", "single, test only", "empty")
     both, test_only, none = run_curves.data([replace(CASES[name], id=name) for name in names])
-    assert (both.held_out, both.error.values[0]) == ("test", pytest.approx(70))
-    assert (test_only.held_out, none.error) == ("test", None)
-    assert both.train_error.values[0] == pytest.approx(49)
+    assert (both.held_out, both.unseen["error"].values[0]) == ("test", pytest.approx(70))
+    assert (test_only.held_out, none.unseen["error"].values) == ("test", ())
+    assert both.train["error"].values[0] == pytest.approx(49)
+    assert both.train["accuracy"].values[0] == pytest.approx(51)
+
+
+def test_each_figure_of_curves_has_what_its_name_says():
+    of = of_runs.table()
+    records = [replace(CASES["normal"], id=str(number)) for number in range(3)]
+    drawn = {name: of[name].draw(records, ["a", "b", "c"]) for name in ("curves", "both", "loss", "accuracy")}
+    assert {name: [axes.get_ylabel() for axes in figure.axes] for name, figure in drawn.items()} == {
+        "curves": ["loss (nats)", "error (%)"], "both": ["loss (nats)", "accuracy (%)"], "loss": ["loss (nats)"],
+        "accuracy": ["accuracy (%)"],
+    }  # fmt: skip
+    errors, accuracies = (drawn[name].axes[1].lines for name in ("curves", "both"))
+    assert [100 - y for y in errors[1].get_ydata()] == pytest.approx(accuracies[1].get_ydata())
+    assert [text.get_text() for text in drawn["loss"].legends[0].get_texts()] == ["a", "b", "c", "training", "test"]
+
+
+def test_a_legend_says_what_sets_runs_apart_and_never_an_id():
+    def of(**settings):
+        made = record()
+        config = made.config.changed({key.replace("__", "."): value for key, value in settings.items()})
+        return replace(made, config=config, id=f"{random.getrandbits(48):012x}")
+
+    def called(*settings):
+        return legend([of(**one) for one in settings])
+
+    assert called({"model": "resnet20"}) == ["resnet20"]
+    assert called({"model": "resnet20"}, {"model": "plain20", "optim__lr": 0.3}) == ["resnet20", "plain20"]
+    assert called({}, {"train__seed": 1}) == ["resnet20, seed 0", "resnet20, seed 1"]
+    assert called({"optim__lr": 0.05}, {"optim__lr": 0.2}) == ["resnet20, lr 0.05", "resnet20, lr 0.2"]
+    assert called({"data__augment": []}, {"data__augment": ["flip"]}) == [
+        "resnet20, augment none", "resnet20, augment flip"]  # fmt: skip
+    assert called({"save__every": 1}, {"save__every": 2}) == ["resnet20, every 1", "resnet20, every 2"]
+    assert called({}, {}, {"model": "plain20"}) == ["resnet20, run 1", "resnet20, run 2", "plain20"]
+    draw = random.Random(5)
+    choices = {"optim__lr": (0.1, 0.2), "model": ("resnet20", "plain20"), "train__seed": (0, 1),
+               "train__batch_size": (32, 64), "optim__optimizer": ("sgd", "adam"), "save__keep": (1, 2)}  # fmt: skip
+    for _ in range(20):
+        records = [of(**{key: draw.choice(values) for key, values in choices.items()}) for _ in range(6)]
+        for names in (legend(records), labels(records)):
+            assert len({*names}) == 6
+            assert not any(one.id in name for one in records for name in names)
+
+
+def test_the_rate_drops_where_the_lines_stand_that_mark_its_drops():
+    """They stood half an epoch beside the steps; a drop within an epoch is within it."""
+    data = learning_curves.data(CASES["normal"])
+    for drops in (data.drops, (19.25,)):
+        figure = learning_curves.draw(replace(data, drops=drops))
+        for strip in figure.axes[2:]:
+            values, edges, _ = strip.patches[0].get_data()
+            falls = [edge for edge, one, two in zip(edges[1:], values, values[1:], strict=False) if two < one]
+            assert falls == [drops[0]]
+            assert [line.get_xdata()[0] for line in strip.lines] == [drops[0]]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_loss_that_is_not_finite_has_a_mark_in_every_figure_of_curves(value):
+    rows = [epoch(n) for n in range(1, 6)]
+    rows[3] = replace(rows[3], validation=Scores("validation", value, 0.1, 9))
+    lost = record(*rows)
+    for figure in (learning_curves.draw(learning_curves.data(lost)), of_runs.table()["loss"].draw([lost], ["one"])):
+        axes = figure.axes[0]
+        marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "^"]
+        assert marks == [(4, axes.get_ylim()[1])]
+    (loss,) = (band for band in bands("arm", [lost, record(*map(epoch, range(1, 6)))])
+               if (band.split, band.quantity) == ("validation", "loss"))  # fmt: skip
+    edges = list(zip(loss.mean, loss.low, loss.high, strict=True))
+    assert [one == (math.inf,) * 3 for one in edges] == [at == 3 for at in range(5)]
+    assert all(low <= mean <= high < math.inf for at, (mean, low, high) in enumerate(edges) if at != 3)
 
 
 def test_drawing_twice_gives_the_same_bytes(tmp_path):

@@ -152,3 +152,14 @@ def test_what_was_read_elsewhere_and_another_choice_by_now_are_told(tmp_path):
 def test_a_study_that_chooses_nothing_has_no_such_section(tmp_path):
     plan = planned(depths())
     assert "selection" not in [one.id for one in sections(read(plan, tmp_path))]
+
+
+def test_a_notebook_says_whether_the_test_set_was_read(tmp_path):
+    unread = study(tmp_path / "unread", made=None, read_of=())._repr_html_()
+    assert unread.endswith("<p>The test set is still unread.</p>")
+    found = study(tmp_path / "read")
+    errors = {name: f"{one.mean:.4g}" for name, one in found.selection.test.errors.items()}
+    assert found._repr_html_().endswith(
+        "<p>Chosen by validation error: resnet110. Test error, read once: "
+        f"resnet110: {errors['resnet110']} %; resnet20: {errors['resnet20']} %.</p>"
+    )

@@ -5,6 +5,7 @@ import html
 import io
 import itertools
 import json
+import random
 import re
 import shlex
 import subprocess
@@ -194,8 +195,8 @@ def test_an_arm_that_learned_nothing_is_within_the_frame_and_the_others_keep_mos
 
     late = {arm: flat(arm, 60.0 if arm == "plain110" else 8.0) for arm in DEPTHS}
     (near,) = study_curves.data(found, late).rows[0]
-    assert near.extent.window == (0, pytest.approx(8.4))
-    assert 60 < near.extent.high < 80
+    assert near.extent.window == pytest.approx((7.56, 8.44))  # they are all at 8: 0 would take the frame
+    assert 60 < near.extent.high < 82
     assert all(axes.get_xlim() == (0, 12.5) for axes in study_curves.draw(curves).axes)
     assert list(curves.drops) == pytest.approx([12 * 81 / 164, 12 * 122 / 164])  # as the schedule has them
     assert set(curves.drops.values()) == {DEPTHS}
@@ -422,6 +423,39 @@ def test_the_cost_is_in_millions_of_parameters_and_in_minutes(whole):
     assert [axes.get_xlim()[0] >= 0 for axes in scatter.draw(scatter.data(found)).axes] == [True, True]
 
 
+TIMES = [(24.0, "seconds", 1), (130.0, "minutes", 60), (9e3, "hours", 3600)]
+
+
+@pytest.mark.parametrize(("seconds", "unit", "length"), TIMES)
+def test_times_have_a_unit_in_which_they_can_be_read(seconds, unit, length, whole):
+    """A run of 24 s was one of 0.40 minutes."""
+    _, found = whole
+    arms = ("plain20", "resnet20")
+    took = tuple(replace(one, mean=seconds / 2 if one.arm == "plain20" else seconds, low=None, high=None)
+                 for one in found.summaries["seconds"] if one.arm in arms)  # fmt: skip
+    panel = scatter.data(replace(found, summaries={**found.summaries, "seconds": took})).panels[-1]
+    assert panel.label == f"time of a run ({unit})"
+    assert sorted(point.x for point in panel.points) == pytest.approx([seconds / 2 / length, seconds / length])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_interval_far_beyond_the_others_does_not_blow_up_a_frame_and_ordinary_ones_stay_whole(seed):
+    draw = random.Random(seed)
+    means = [draw.uniform(10, 90) for _ in range(draw.randint(2, 9))]
+    usual = [(mean - half, mean + half, 3) for mean in means if (half := draw.uniform(0.5, 3))]
+    shown = frame.reach(means, usual)
+    assert min(shown) == min(low for low, *_ in usual)
+    assert max(shown) == max(high for _, high, _ in usual)
+    apart = max(max(means) - min(means), 9.0)
+    for n in (2, 3):  # of two runs, and of one that was disturbed
+        blown = [*usual[1:], (means[0] - 1e4, means[0] + 1e5, n)]
+        wide = frame.reach(means, blown)
+        assert min(means) - apart <= min(wide) <= min(means)
+        assert max(means) <= max(wide) <= max(means) + apart
+    assert frame.reach(means[:1], [(0.0, 100.0, 2)]) == means[:1]  # nothing to hold it against
+    assert frame.reach([], []) == []
+
+
 def test_labels_cover_neither_each_other_nor_points(tmp_path):
     found = finished(planned(depths()), tmp_path, {**ERRORS, "plain110": 16.0})
     figure = scatter.draw(scatter.data(found))
@@ -565,6 +599,35 @@ def test_no_axis_of_an_error_or_accuracy_goes_beyond_0_and_100_and_what_does_is_
     assert {round(edge - lower, 6) for edge in edges if edge - lower < arm_history.HIGH + 0.1} == {0, arm_history.HIGH}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_table_has_an_interval_that_cannot_be(seed, tmp_path):
+    draw = random.Random(seed)
+    found = spread_out(tmp_path, tuple(draw.uniform(0, 100) for _ in range(3)))
+    error = next(one for one in found.summaries["test_error"] if one.arm == "plain20")
+    assert error.low < 0 or error.high > 100
+    said = tables.around(error, 2)
+    low, high = map(float, re.fullmatch(r"[\d.]+ \(([\d.]+) to ([\d.]+)\)", said).groups())
+    assert (low, high) == (pytest.approx(max(0, error.low), abs=0.01), pytest.approx(min(100, error.high), abs=0.01))
+    assert tables.spread(error, 2) == said  # half of it would say otherwise
+    rows = [*(row[4] for row in tables.arms(found).rows), *(row[3] for row in tables.comparisons(found).rows),
+            *re.findall(r"[\d.−-]+ to [\d.−-]+", html.unescape(found._repr_html_()))]  # fmt: skip
+    ends = [float(end.replace("−", "-")) for row in rows if " to " in row for end in re.findall(r"[+−-]?\d[\d.]*", row)]
+    assert ends
+    assert all(-100 <= end <= 100 for end in ends)
+    assert "– to –" not in found._repr_html_()
+
+
+@pytest.mark.parametrize("error", [8.0, 60.0])
+def test_the_frame_of_accuracies_fits_what_is_drawn(error, tmp_path):
+    """It was 0 to 100 %, and all that networks differ by lay in the uppermost tenth of it."""
+    found = many_arms(tmp_path, depths(axes={"model": ["plain20", "resnet20"]}, claims=[]), lambda _arm: error)
+    histories = arm_history.data(found, study_curves.of_arms(found))
+    values = [value for history in histories.arms for band in history.accuracy for value in band.mean]
+    low, high = histories.accuracy
+    assert 0 <= low <= min(values) <= max(values) <= high <= 100
+    assert max(values) - min(values) > 0.8 * (high - low)
+
+
 def test_bands_that_stay_within_are_not_marked(whole):
     _, found = whole
     drawn = study_curves.draw(study_curves.data(found, study_curves.of_arms(found)))
@@ -639,9 +702,60 @@ def test_on_a_phone_panels_stand_below_one_another_in_text_that_can_be_read(name
         assert all(place.width > 0.6 for place in places)
 
 
+def test_the_answer_is_what_the_verdicts_and_means_say(whole, tmp_path):
+    _, found = whole
+    answer = sections(found)[0]
+    text, table, extent = answer.blocks
+    assert (answer.id, table.table.columns) == ("answer", ("verdict", "claim", "difference"))
+    assert text.text.startswith("The claim of this study is supported.")
+    words = ("supported", "undecided", "undecided", "contradicted", "undecided")
+    many = replace(found, verdicts=tuple(replace(found.verdicts[0], verdict=word) for word in words))
+    said = sections(many)[0].blocks[0].text
+    assert said.startswith("Of 5 claims 1 is supported, 1 is contradicted, and 3 are undecided.")
+    means = {one.arm: one.mean for one in found.summaries["test_error"]}
+    least, most = min(means, key=means.get), max(means, key=means.get)
+    assert (
+        f"the lowest mean is {means[least]:.2f} %, of {least}; the highest {means[most]:.2f} %, of {most}" in text.text
+    )
+    assert extent.text.startswith("18 of 18 runs complete: 6 arms, seeds 0, 1, 2;")
+    # Without claims, every arm; nothing is said of what is not there.
+    plan = planned(depths(claims=[], published=[]))
+    text, table, _ = sections(finished(plan, tmp_path, ERRORS))[0].blocks
+    assert not re.search("claim|supported", text.text)
+    assert [row[0] for row in table.table.rows] == [arm.name for arm in plan.arms]
+    (only,) = sections(read(plan, tmp_path / "nothing"))[0].blocks
+    assert only.text.startswith("0 of 18 runs complete")
+
+
+def test_what_is_long_stands_below_its_row_and_on_a_phone_each_row_is_a_card(whole, page):
+    root, found = whole
+    text = page(found, root)["index.html"]
+    for column, table in (("reason", tables.verdicts(found)), ("note", tables.comparisons(found))):
+        said = [row[table.columns.index(column)] for row in table.rows]
+        below = re.findall(rf'<tr class="below"><td data-head="{column}" colspan="\d+">(.*?)</td></tr>', text)
+        assert [html.unescape(one) for one in below] == [one for one in said if one not in ("–", "")]
+    assert '<th scope="col" class=" s">reason</th>' not in text
+    for head, row in re.findall(
+        r'<table class="cards">\n<thead><tr>(.*?)</tr></thead>\n<tbody.*?>\n<tr>(.*?)</tr>', text
+    ):
+        heads = re.findall(r'<th scope="col" class=".*?">(.*?)</th>', head)
+        assert re.findall(r'<td data-head="(.*?)"', row) == heads  # a card has the head of each of its values
+
+
+@pytest.mark.parametrize(("scale", "changed", "folded"), [
+    (1.0, {}, ""), (0.6, {}, ""), (0.05, {}, "Published"), (1.0, {"data.dataset": "digits"}, "Published"),
+])  # fmt: skip
+def test_published_numbers_are_folded_where_runs_are_no_repetition_of_them(scale, changed, folded, tmp_path):
+    found = read(planned(depths(), scale=scale, settings=changed), tmp_path)
+    arms = next(section for section in sections(found) if section.id == "arms")
+    (published,) = (one for one in arms.blocks if isinstance(one, Tabular) and "published" in one.caption.lower())
+    assert published.folded.startswith(folded)
+    assert bool(published.folded) == bool(folded)
+
+
 def test_the_page_has_each_figure_of_arms_in_a_broad_and_a_narrow_form_and_tables_in_boxes_of_their_own(printed):
     text = printed[1]["index.html"]
-    names = ["differences", "curves", "families", "cost", "histories"]
+    names = ["curves", "families", "differences", "cost", "histories"]
     assert re.findall(r'<div class="wide broad" tabindex="0"><svg .*?aria-label="(.*?)"', text) == names
     assert re.findall(r'<div class="narrow"><svg .*?aria-label="(.*?)"', text) == names
     widths = [float(one) for one in re.findall(r'<div class="narrow"><svg [^>]*--width: ([\d.]+)pt', text)]
@@ -884,7 +998,7 @@ def test_a_study_of_untrained_networks_begins_with_their_layers_and_shows_no_tra
     text = page(found)["report.md"]
     assert text.index("What the layers do") < text.index("What was run")
     names = [section.id for section in sections(found)]
-    assert names[:4] == ["claims", "layers", "what", "arms"]
+    assert names[:4] == ["answer", "layers", "claims", "comparisons"]
     assert not {"curves", "cost", "histories"} & set(names)
     assert tables.measures_shown(found) == ["first_gradient"]
     (arms,) = (block for block in next(one for one in sections(found) if one.id == "arms").blocks)
@@ -897,7 +1011,8 @@ def test_a_study_of_untrained_networks_begins_with_their_layers_and_shows_no_tra
         epochs=1,
     )
     names = [section.id for section in sections(read(plan, tmp_path))]
-    assert names.index("arms") < names.index("curves") < names.index("layers")
+    assert names[:2] == ["answer", "curves"]
+    assert names.index("arms") < names.index("layers")
 
 
 def test_what_is_saved_or_recorded_beside_training_is_no_change_of_a_number(tmp_path):
@@ -910,7 +1025,7 @@ def test_what_is_saved_or_recorded_beside_training_is_no_change_of_a_number(tmp_
 def test_how_small_p_can_get_is_said_once(whole, page):
     page(whole[1], whole[0])
     caption = next(b.caption for s in sections(whole[1]) if s.id == "comparisons" for b in s.blocks)
-    assert caption.count("With 3 pairs the permutation test cannot give p below 0.25.") == 1
+    assert caption.count("With 3 pairs the permutation test cannot give p below 0.250.") == 1
     assert "note" not in tables.filled(tables.comparisons(whole[1])).columns
 
 
@@ -1023,8 +1138,8 @@ def test_a_report_is_whole_and_stands_alone(printed):
     assert not [link for link in read_page.links if not link.startswith(("#", "figures/"))]
     assert {link[1:] for link in read_page.links if link.startswith("#")} <= set(read_page.ids)
     assert "<script" not in text
-    titles = ["Verdicts", "What was run", "Arms", "Comparisons", "Learning curves",
-              "Accuracy and cost", "History of each arm", "Every run", "What was promised",
+    titles = ["Answer", "Learning curves", "Verdicts", "Comparisons", "Arms", "Accuracy and cost",
+              "History of each arm", "What was run", "Every run", "What was promised",
               "How to compute it again", "Environment"]  # fmt: skip
     assert re.findall(r"<h2>(.*?)</h2>", text) == titles
     assert re.findall(r"^## (.*)$", files["report.md"], re.MULTILINE) == titles
@@ -1049,7 +1164,7 @@ def test_both_forms_have_the_same_tables_and_figures(whole, printed, monkeypatch
             assert ET.parse(folder / "figures" / f"{block.name}.svg").getroot().tag.endswith("svg")
             assert (folder / "figures" / f"{block.name}.png").read_bytes().startswith(b"\x89PNG")
     names = [block.name for block in blocks if isinstance(block, Picture)]
-    assert names == ["differences", "curves", "families", "cost", "histories"]
+    assert names == ["curves", "families", "differences", "cost", "histories"]
 
 
 def test_no_path_of_the_machine_is_told(tmp_path, page):
@@ -1074,9 +1189,10 @@ def test_a_scaled_study_is_marked_wherever_there_are_numbers(tmp_path, page):
     found = finished(plan, tmp_path / "runs", ERRORS)
     mark = "SCALED ×0.05 · CHANGED data.subset = 5000"
     files = page(found)
+    # Once, where it stays in sight; and in each figure, which is shown without its page.
+    assert files["index.html"].count(f'<p class="stamp"><span class="mark">{mark}</span></p>') == 1
+    assert files["report.md"].count(tables.markdown_text(mark)) == 1
     captions = [block for section in sections(found) for block in section.blocks if hasattr(block, "caption")]
-    assert files["index.html"].count(f'<span class="mark">{mark}</span>') == len(captions) + 1
-    assert files["report.md"].count(tables.markdown_text(mark)) == len(captions) + 1
     assert files["tables.tex"].count(tables.tex_text(mark)) == 2
     rows = list(csv.DictReader(io.StringIO(files["tables.csv"], newline="")))
     assert {(row["scale"], row["changed"]) for row in rows} == {("0.05", "data.subset = 5000")}
@@ -1183,7 +1299,7 @@ def test_looks_and_images_are_told(whole, page):
     assert "before the first look" not in text
     again = replace(said, looks=(replace(looks[0], read_before=True), looks[1]))
     assert Page(page(again, root)["index.html"]).text.count(tables.READ_BEFORE) == 1
-    assert re.search(r"<details><summary>Image by image", text)
+    assert re.search(r"<details><summary>Every pair of runs", text)
     assert "corrected for all rows of this table together (Holm)" in text
 
 

@@ -35,6 +35,7 @@ ASKED_FOR = {
     "quickstart", "degradation", "width", "report-d", "optimizers", "schedules", "regularization", "activations",
     "block-order", "augmentation", "mixup", "best-network", "normalization", "learning-rate", "batch-size",
     "resnet18-lab", "shortcuts", "budget", "initialization", "gradient-flow", "optimizer-rates",
+    "tuned-optimizers",
 }  # fmt: skip
 
 FOUR = ("resnet10c", "resnet16c", "resnet24c", "resnet48c")
@@ -207,7 +208,7 @@ def stand_in(channels: int, size: int) -> Dataset:
     return Dataset.of("stand-in", [str(number) for number in range(10)], part(40), part(10))
 
 
-OF_DIGITS = {"quickstart", "gradient-flow"}
+OF_DIGITS = {"quickstart", "gradient-flow", "tuned-optimizers"}
 HALF, DIGITS = stand_in(3, 16), stand_in(1, 8)
 
 
@@ -327,6 +328,17 @@ TUNING = {
 
 def test_studies_that_tune_choose_by_validation_and_no_other_chooses():
     assert {name for name in NAMES if READ[name].select == "validation"} == TUNING
+
+
+def test_a_study_compares_tuned_with_tuned():
+    """Every arm has as many trials over the same space, none has a rate of its own, and no seed of theirs judges."""
+    study = READ["tuned-optimizers"]
+    assert study.search.tune_each_arm
+    assert {*study.search.space} == {"optim.lr"}
+    assert not any("optim.lr" in arm.settings for arm in study.arms())
+    assert not {*study.search.seeds} & {*study.seeds}
+    named = {name for claim in study.claims for name in (claim.left, claim.right)}
+    assert named == {arm.name for arm in study.arms()}
 
 
 @pytest.mark.parametrize("name", sorted(TUNING))

@@ -288,7 +288,13 @@ def test_estimate_counts_what_is_still_to_compute(here, tmp_path):
     assert half.total == pytest.approx(half.start + sum(half.run[one.arm] for one in plan.runs))
     conducted(plan, tmp_path)
     after = cost.estimate(plan, tmp_path, seconds=0.2)
-    assert after.remaining == 0 < after.total
+    # Where all is there nothing is measured: it is what these runs took.
+    assert (after.remaining, after.start, after.measured, after.networks) == (0, 0, 0, 0)
+    took = {run.id: read_record(tmp_path / run.folder).result.seconds for run in plan.runs}
+    assert after.total == pytest.approx(sum(took.values()))
+    for arm, runs in plan.runs_of.items():
+        assert after.run[arm] == pytest.approx(sum(took[run.id] for run in runs) / len(runs))
+    assert not (plans.folder_of(tmp_path, plan.label) / plans.FAILED).exists()  # none failed
 
 
 @pytest.mark.parametrize(("faster", "expected"), [(2.0, 4 * 10 / 2), (10.0, 10.0), (0.5, 4 * 10 / 0.5)])

@@ -15,7 +15,7 @@ from residuum.records.measures import MEASURES
 from residuum.records.record import find_runs, read_record
 from residuum.studies import chosen
 from residuum.studies import plan as plans
-from residuum.studies.study import Study
+from residuum.studies.study import Claim, Compare, Study
 
 SETTINGS = {
     "data.subset": 400, "data.validation": 200, "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]},
@@ -249,7 +249,7 @@ def test_some_arms_without_the_baseline_choose_nothing(here, tmp_path):
     [
         ({"select": "test"}, "select: "),
         ({"set": {"data.validation": 0}}, "select: arm 'lr=0.0003' holds no images out to be judged by: set data.validation"),
-        ({"compare": {"baseline": "lr=0.02"}}, "compare.measure: 'test_error' is of the test set, .* did you mean 'validation_error'?"),
+        ({"compare": {"baseline": "lr=0.02", "measure": "test_error"}}, "compare.measure: 'test_error' is of the test set, .* did you mean 'validation_error'?"),
         ({"claims": [{"text": "?", "expect": "lr=0.02 > 90", "measure": "test_accuracy"}]},
          r"claims\[0\].measure: 'test_accuracy' .* did you mean 'validation_accuracy'\?"),
         ({"set": {"monitor.test": True}}, "set.monitor.test: monitor.test is about the test set"),
@@ -261,6 +261,19 @@ def test_some_arms_without_the_baseline_choose_nothing(here, tmp_path):
 def test_what_would_read_the_test_set_before_is_refused(parts, says):
     with pytest.raises(InputError, match=f"^{says}"):
         tuning(**parts)
+
+
+def test_what_names_no_measure_is_about_the_images_that_judge_and_what_names_the_test_set_is_refused():
+    claim = {"text": "A tiny rate is worse.", "expect": "lr=0.0003 > lr=0.02"}
+    study = tuning(compare={"baseline": "lr=0.02"}, claims=[claim, {**claim, "text": "Loss.", "measure": "train_loss"}])
+    assert study.compare.measure == "validation_error"
+    assert [one.measure for one in study.claims] == ["validation_error", "train_loss"]
+    assert tuning(compare=Compare(baseline="lr=0.02"), claims=[Claim(**claim)]) == study.model_copy(
+        update={"claims": study.claims[:1]})  # fmt: skip
+    open_ = tuning(select="none", compare={"baseline": "lr=0.02"}, claims=[claim])
+    assert (open_.compare.measure, open_.claims[0].measure) == ("test_error", "test_error")
+    with pytest.raises(InputError, match="'test_error' is of the test set"):
+        tuning(claims=[{**claim, "measure": "test_error"}])
 
 
 @pytest.mark.parametrize("setting", ["monitor.test", "monitor.final_test"])

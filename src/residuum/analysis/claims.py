@@ -8,7 +8,7 @@ from typing import Literal
 
 from residuum.analysis.aggregate import Summary, in_logarithms, percent
 from residuum.analysis.compare import difference, holm, holm_factors, label_p, sign_flip_p
-from residuum.analysis.estimate import LEVEL, Estimate, of_mean
+from residuum.analysis.estimate import LEVEL, Estimate, chance, of_mean, p_is
 from residuum.analysis.failures import (
     Rates,
     Signs,
@@ -304,7 +304,7 @@ def _rests_on(found: _Evidence, alpha: float) -> str:
     p, exact = found.p, found.p_permutation
     normal = found.n < ENOUGH or (p is not None and exact is not None and p < alpha <= exact)
     parts = [found.counted, *(["rests on normality"] if normal else [])]
-    parts.append(f"permutation p {found.p_permutation:.2g}")
+    parts.append(f"permutation p {chance(found.p_permutation)}")
     if measure(found.claim.measure).untrained == "worst":
         parts.append(f"failure rates up to {100 * clopper_pearson(0, found.n)[1]:.0f} % open")
     return ", ".join(parts)
@@ -341,17 +341,17 @@ def _why_undecided(found: _Evidence, p: float, p_holm: float, tested: int, left:
         null = _bound(claim)
         if judge.least(null) * left >= alpha:
             number = fewest(lambda n: judge.least(null, n), alpha / tested)
-            of = f" for one of {tested} claims (p = {p_holm:.2g} after Holm's correction)" if tested > 1 else ""
+            of = f" for one of {tested} claims ({p_is(p_holm)} after Holm's correction)" if tested > 1 else ""
             each = " of each arm" if isinstance(claim.right, str) else ""
             return (
                 f": no outcome of {found.counted} decides it{of}; with {tally(number, 'run')}{each} it can be decided"
             )
     if p < alpha:
-        return f": not beyond chance for one of {tested} claims (p = {p_holm:.2g} after Holm's correction)"
+        return f": not beyond chance for one of {tested} claims ({p_is(p_holm)} after Holm's correction)"
     if not isinstance(judge, Estimate):
         return f": not beyond chance for {found.counted}"
     if level > LEVEL and p < 1 - LEVEL:
-        return f": not beyond chance at this look (p = {p:.2g})"
+        return f": not beyond chance at this look ({p_is(p)})"
     if claim.operator == "=":
         within = f"± {claim.margin:g}" if claim.factor is None else f"a factor of {claim.factor:g}"
         return f": neither within nor outside {within}"

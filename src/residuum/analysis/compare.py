@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from residuum.analysis.aggregate import Summary, in_logarithms, percent
-from residuum.analysis.estimate import LEVEL, ROUNDING, Estimate, deviation, of_difference, of_mean
+from residuum.analysis.estimate import LEVEL, ROUNDING, Estimate, chance, deviation, of_difference, of_mean, p_is
 from residuum.analysis.failures import WorstRanks, said, scored, some_did_not_train
 from residuum.analysis.over_images import SeedsAndImages
 from residuum.records.measures import measure
@@ -145,7 +145,7 @@ def _compare(arm: Summary, baseline: Summary, *, paired: bool, level: float) -> 
     notes = [_left_out(arm, baseline)] if paired and by_t else []
     if not by_t:
         how = (
-            f"compared by {found.ranks.name()}, p {found.ranks.p():.2g}"
+            f"compared by {found.ranks.name()}, {p_is(found.ranks.p())}"
             if found.ranks
             else f"{arm.measure} says nothing of such"
         )
@@ -159,7 +159,7 @@ def _compare(arm: Summary, baseline: Summary, *, paired: bool, level: float) -> 
     limit = ""
     if by_t and n > 1 and smallest > 1 - LEVEL:
         how = f"{n} pairs" if paired else f"{arm.n} runs against {baseline.n}"
-        limit = f"with {how} the permutation test cannot give p below {smallest:.2g}"
+        limit = f"with {how} the permutation test cannot give p below {chance(smallest)}"
     low, high = found.estimate.interval(level) if found.estimate else (None, None)
     return Comparison(
         arm=arm.arm, baseline=baseline.arm, measure=arm.measure, differences=found.by_seed, paired=paired, n=n,

@@ -19,7 +19,8 @@ Quantity = Literal["loss", "error"]
 class Band:
     """One curve of an arm: mean and 95 % t interval (pointwise) of the `n` runs that reached each epoch.
 
-    Losses are nats, errors percentages. Where one run is left, low = high = mean.
+    Losses are nats, errors percentages. Where one run is left, low = high = mean. Where a value is not finite, all
+    three are infinite: the curve leaves its frame there.
     """
 
     arm: str
@@ -44,19 +45,20 @@ def _band(arm: str, split: Split, quantity: Quantity, records: Sequence[RunRecor
     curves = [{row.epoch: value for row in record.epochs if (value := _value(row, split, quantity)) is not None}
               for record in records]  # fmt: skip
     epochs = sorted({epoch for curve in curves for epoch in curve})
-    values_RE = np.array([[curve.get(epoch, np.nan) for epoch in epochs] for curve in curves]).reshape(
-        len(curves), len(epochs)
-    )
-    there_RE = ~np.isnan(values_RE)
+    shape = len(curves), len(epochs)
+    there_RE = np.array([[epoch in curve for epoch in epochs] for curve in curves], dtype=bool).reshape(shape)
+    values_RE = np.array([[curve.get(epoch, 0.0) for epoch in epochs] for curve in curves]).reshape(shape)
+    finite_RE = np.isfinite(values_RE)
+    values_RE = np.where(finite_RE, values_RE, 0.0)
     n_E = there_RE.sum(axis=0)
-    mean_E = np.where(there_RE, values_RE, 0).sum(axis=0) / n_E
+    mean_E = values_RE.sum(axis=0) / n_E
     squares_E = np.where(there_RE, (values_RE - mean_E) ** 2, 0).sum(axis=0)
     df_E = np.maximum(n_E - 1, 1)  # one run: the squares are 0 and so is the half-width
     half_E = stdtrit(df_E, (1 + LEVEL) / 2) * np.sqrt(squares_E / df_E / n_E)
-    return Band(
-        arm, split, quantity, tuple(epochs), tuple(mean_E.tolist()), tuple((mean_E - half_E).tolist()),
-        tuple((mean_E + half_E).tolist()), tuple(n_E.tolist()),
-    )  # fmt: skip
+    lost_E = ~finite_RE.all(axis=0)
+    mean, low, high = (tuple(np.where(lost_E, np.inf, line_E).tolist())
+                       for line_E in (mean_E, mean_E - half_E, mean_E + half_E))  # fmt: skip
+    return Band(arm, split, quantity, tuple(epochs), mean, low, high, tuple(n_E.tolist()))
 
 
 def _value(row: EpochDone, split: Split, quantity: Quantity) -> float | None:

@@ -41,6 +41,16 @@ class Estimate:
         return min(1.0, 2 * min(self.above(null), self.below(null)))
 
 
+def chance(p: float | None) -> str:
+    """A p-value as it is printed, everywhere alike: three decimals, and a dash for none."""
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_is(p: float) -> str:
+    """A p-value within a sentence: `p = 0.625`, `p < 0.001`."""
+    return f"p {chance(p)}" if p < 0.001 else f"p = {chance(p)}"
+
+
 def of_share(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     """The interval of a share of n independent images: Wilson's, which holds for shares near 0 and 1 as well.
 

@@ -67,7 +67,8 @@ class SeedsAndImages:
     """A difference of two arms in points, arm - baseline, judged over other seeds and other test images.
 
     `low` and `high` are the ends of its 95 % interval over both; `only_images` those over the images alone, for these
-    very networks: an effect whose sign they leave open is smaller than so many images can tell.
+    very networks: an effect whose sign they leave open is smaller than so many images can tell. `alike`: images add
+    nothing to what the seeds vary by, so that the interval is that over seeds alone.
     """
 
     difference: float
@@ -76,6 +77,7 @@ class SeedsAndImages:
     only_images: tuple[float, float]
     seeds: int
     images: int
+    alike: bool = False
 
     @property
     def is_beyond_images(self) -> bool:
@@ -118,4 +120,5 @@ def seeds_and_images(
     low, high = Estimate(100 * mean, 100 * math.sqrt(variance), df).interval(LEVEL)
     alone = Estimate(100 * mean, 100 * math.sqrt(of_images), images - 1).interval(LEVEL) if of_images else (
         100 * mean, 100 * mean)  # fmt: skip
-    return SeedsAndImages(100 * mean, low, high, alone, min(len(first), len(second)), images)
+    return SeedsAndImages(100 * mean, low, high, alone, min(len(first), len(second)), images,
+                          alike=variance == of_seeds)  # fmt: skip

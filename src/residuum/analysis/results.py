@@ -85,13 +85,23 @@ class Results:
             for one in self.verdicts
         ]
         measured = [
-            (one.arm, _number(one.mean), f"{_number(one.low)} to {_number(one.high)}" if one.n > 1 else "–", str(one.n))
+            (one.arm, _number(one.mean),
+             " to ".join(map(_number, about.possible(*one.interval))) if one.interval else "–", str(one.n))
             for one in self.summaries.get(about.name, ())
-        ]
+        ]  # fmt: skip
         columns = ("verdict", "claim", "rests on", "reason")
         parts = [shown.table(self.plan.study.question + scaled, columns, judged)] if judged else []
         heads = ("arm", "mean", "95 % interval", "runs")
-        return "".join([*parts, shown.table(f"{about.text} ({about.unit}){scaled}", heads, measured)])
+        parts.append(shown.table(f"{about.text} ({about.unit}){scaled}", heads, measured))
+        return "".join([*parts, *([shown.said(self._choice())] if self.selection else [])])
+
+    def _choice(self) -> str:
+        """Whether the test set is still unread, and if not, for which arm it was read and what came of it."""
+        found = self.selection
+        if found is None or found.chosen is None or found.test is None:
+            return "The test set is still unread."
+        errors = "; ".join(f"{name}: {_number(one.mean)} %" for name, one in found.test.errors.items())
+        return f"Chosen by validation error: {found.chosen.arm}. Test error, read once: {errors}."
 
 
 def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
@@ -228,7 +238,7 @@ def _promised(folder: Path) -> tuple[Prespecified | None, str]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+    return "–" if value is None else f"{value:.4g}".replace("-", "−")
 
 
 def _looks(folder: Path, seeds: set[int]) -> tuple[Look, ...]:

@@ -30,7 +30,7 @@ from residuum.cli.options import (
     which_option,
 )
 from residuum.cli.surroundings import LEFT, has_left
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, tally, unknown
 
 
 def add(command: Command) -> None:
@@ -89,12 +89,15 @@ def add(command: Command) -> None:
     common(p)
     store_option(p, "folder")
 
-    p = command("draw", draw, "Draw the learning curves of several runs into one figure, or their gradient noise.")
+    p = command("draw", draw, "Draw curves of several runs into one figure, as their loss or accuracy.")
     p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
     p.add_argument(
         "--of", default="curves", metavar="FIGURE",
-        help="curves, or noise where a run measures it: `residuum list figures` (default: curves)",
+        help="curves, loss, accuracy, both, or noise where a run measures it (default: curves)",
     )  # fmt: skip
+    p.add_argument(
+        "--labels", metavar="NAME,…", help="what the runs are called, in their order (default: what sets them apart)"
+    )
     p.add_argument(
         "--out", type=output_file, metavar="FILE", help="file to write, as PNG and as SVG (default: the figure's name)"
     )
@@ -296,7 +299,7 @@ def predict(options: argparse.Namespace) -> None:
 
 def draw(options: argparse.Namespace) -> None:
     """`residuum draw RUN …`."""
-    from residuum.records.record import find_run, read_record
+    from residuum.records.record import find_run, legend, read_record
     from residuum.report.figures import of_runs
 
     table = of_runs.table()
@@ -306,7 +309,13 @@ def draw(options: argparse.Namespace) -> None:
     for record in records:
         for line in record.damaged:
             print(f"note: run {record.id}: {line}", file=sys.stderr)
-    say_figures(save_figure(table[options.of].draw(records), options.out or Path(options.of)), options)
+    called = legend(records)
+    if options.labels is not None:
+        called = [name.strip() for name in options.labels.split(",")]
+        if len(called) != len(records) or not all(called) or len({*called}) < len(called):
+            raise InputError(f"--labels: {tally(len(records), 'run')} take as many names, all different, not "
+                             f"{options.labels!r}")  # fmt: skip
+    say_figures(save_figure(table[options.of].draw(records, called), options.out or Path(options.of)), options)
 
 
 def bench(options: argparse.Namespace) -> None:

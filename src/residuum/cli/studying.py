@@ -299,7 +299,9 @@ def plan(options: argparse.Namespace) -> None:
     if searching:
         left, takes = f"{tally(searching['runs'], 'run')} to search if none is pruned", searching["seconds"]
     print(
-        f"{left}: about {duration(takes)} here, {how}, {spent.start:.0f} s of them to start "
+        f"all {tally(len(made.runs), 'run')} are there and nothing is measured: a run takes what these took"
+        if not spent.measured
+        else f"{left}: about {duration(takes)} here, {how}, {spent.start:.0f} s of them to start "
         f"(measured for {duration(spent.measured)}, ± {100 * spent.spread:.0f} % by the spread of the updates)"
     )
     if spent.scaled:
@@ -582,7 +584,7 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     from residuum.analysis.results import note_reading, results
     from residuum.cli.terminal import print_table
     from residuum.report import chosen_arm, promised
-    from residuum.report.tables import READ_BEFORE, final, heading, of_arm
+    from residuum.report.tables import READ_BEFORE, around, final, heading, of_arm, signed
     from residuum.studies import plan as plans
 
     found = results(plans.read(plans.find(label, options.runs)), options.runs)
@@ -612,12 +614,14 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     shown = {heading(compared): compared} if found.plan.study.is_initial else trained
     first, *_ = shown.values()
     print_table([
-        {"arm": one.arm, "n": one.n, **{text: _interval(of_arm(found, name, one.arm)) for text, name in shown.items()}}
+        {"arm": one.arm, "n": one.n, **{text: around(of_arm(found, name, one.arm), 3 if name == "train_loss" else 2)
+                                          for text, name in shown.items()}}
         for one in found.summaries.get(first, ())
     ])  # fmt: skip
     if found.verdicts:
         print_table([{"verdict": one.verdict + " (exploratory)" * bool(one.exploratory), "claim": one.claim.text,
-                      "rests on": found.rests_on(one), "why": one.reason} for one in found.verdicts])  # fmt: skip
+                      "rests on": found.rests_on(one), "why": signed(one.reason)}
+                     for one in found.verdicts])  # fmt: skip
         for line in promised.notes(found):
             print(line)
     if found.looks and found.looks[0].read_before:
@@ -627,14 +631,6 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     where = ["--store", options.store] if options.store else []
     where += [] if options.runs == RUNS or where else ["--runs", str(options.runs)]
     print(f"`{shlex.join(['residuum', 'study', 'report', label, *where])}` writes the report")
-
-
-def _interval(summary: Any) -> str:
-    if summary is None or summary.mean is None:
-        return "–"
-    digits = 3 if summary.measure == "train_loss" else 2
-    mean, low, high = (None if v is None else f"{v:.{digits}f}" for v in (summary.mean, summary.low, summary.high))
-    return f"{mean}" + ("" if low is None else f" ({low} to {high})")
 
 
 def report(options: argparse.Namespace) -> None:

@@ -65,7 +65,8 @@ def _launched(plan: Plan, planned: Sequence[PlannedRun], runs: Path, room: Room,
     """Compute what is not there of some runs of a plan; those that fail now are written down beside it."""
     path = plans.folder_of(runs, plan.label) / plans.FAILED
     failed: dict[str, str] = {}
-    storage.write_json(path, failed)
+    with storage.storing(path):
+        path.unlink(missing_ok=True)  # what failed before is tried again
     work = {arm.name: arm.work for arm in plan.arms}
     place = {seed: number for number, seed in enumerate(plan.study.seeds)}
     todo = [one for one in planned if not plans.is_complete(one, runs)]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from residuum.conduct.packing import Pace, Packing, least_seconds, start_seconds, step_seconds, usable_cores
@@ -15,6 +16,8 @@ from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
 from residuum.errors import InputError, duration
 from residuum.records import run_folder
+from residuum.records.measures import measure
+from residuum.records.record import read_record
 from residuum.studies.plan import Plan, PlannedArm
 from residuum.studies.study import Study
 
@@ -48,9 +51,11 @@ class Estimate:
 def estimate(plan: Plan, runs: Path, *, seconds: float = 20.0, packing: Packing | None = None) -> Estimate:
     """What a plan takes here, from a calibration of about `seconds` in all, at most 3 for each network and batch.
 
-    They are measured from the smallest on; what would not fit any more is scaled from the nearest one that was. Without
-    a packing one run at a time is assumed.
+    Nothing is measured where all runs are there: it is what they took. Networks are measured from the smallest on; what
+    would not fit any more is scaled from the nearest one that was. Without a packing one run at a time is assumed.
     """
+    if all(run_folder.is_complete(runs / run.folder) for run in plan.runs):
+        return _taken(plan, runs)
     load, began = os.getloadavg()[0], time.monotonic()
     configs = arm_configs(plan)
     size_of = {arm.name: _size(arm, configs[arm.name]) for arm in plan.arms}
@@ -81,6 +86,18 @@ def estimate(plan: Plan, runs: Path, *, seconds: float = 20.0, packing: Packing 
         networks=len(sizes),
         scaled=len(sizes) - len(paces),
         gain=gain,
+    )
+
+
+def _taken(plan: Plan, runs: Path) -> Estimate:
+    """What the runs of a plan took that are all there: nothing is to be measured, and nothing is left."""
+    took: dict[str, list[float]] = {arm.name: [] for arm in plan.arms}
+    for run in plan.runs:
+        took[run.arm].append(measure("seconds").of(read_record(runs / run.folder)) or 0.0)
+    each = {arm: fmean(seconds) if seconds else 0.0 for arm, seconds in took.items()}
+    total = sum(sum(seconds) for seconds in took.values())
+    return Estimate(
+        each, 0.0, total, 0.0, spread=0.0, measured=0.0, load=0.0, cores=usable_cores(), networks=0, scaled=0
     )
 
 

@@ -7,7 +7,7 @@ Errors are percentages, losses nats, times seconds unless the unit says otherwis
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite, log10
+from math import inf, isfinite, log10
 from statistics import fmean, linear_regression, pstdev
 from typing import Literal
 
@@ -59,6 +59,18 @@ class Measure:
     def is_time(self) -> bool:
         """Whether it is a time, of which ratios count: means are geometric, and differences are in percent."""
         return self.unit in ("s", "ms")
+
+    def possible(self, low: float, high: float, *, of_difference: bool = False) -> tuple[float, float]:
+        """An interval cut where no value can be, as no error is below 0 or above 100 %; so of two of them.
+
+        An interval by t knows nothing of such ends, and with two or three runs it often goes beyond them.
+        """
+        least, most = {"%": (0.0, 100.0), "share": (0.0, 1.0)}.get(self.unit, (0.0, inf))
+        if self.unit in ("points", "decades", "count"):
+            least = -inf
+        if of_difference:
+            least, most = least - most, most - least
+        return max(least, low), min(most, high)
 
     def trained(self, record: RunRecord) -> bool:
         """Whether a run counts as one that trained where this measure is taken."""

@@ -195,7 +195,7 @@ def _epochs(path: Path) -> tuple[list[EpochDone], list[str]]:
 
 
 def labels(records: Sequence[RunRecord]) -> list[str]:
-    """What each of some runs is called: network, the parts of it that set them apart, data, seed; the id if need be.
+    """What each of some runs is called: network, data, seed, and of those alike in these the settings that differ.
 
     Raises:
         InputError: a run is among them twice; no two have the same name.
@@ -204,18 +204,59 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
     twice = [id_ for id_, count in Counter(ids).items() if count > 1]
     if twice:
         raise InputError(f"run {twice[0]} is named twice; name each run once")
-    models = [record.config.model.settings for record in records]
-    parts = [[str(getattr(model.get(key, ""), "name", model.get(key, ""))) for model in models]
-             for key in ("activation", "ordering", "init")]  # fmt: skip
-    differing = [names for names in parts if len({*names}) > 1]
-    short = [
+    names = [
         f"{short_name(record.config.model)} on {record.config.data.dataset.name}, seed {record.config.train.seed}"
-        + "".join(f", {names[at]}" for names in differing if names[at])
-        for at, record in enumerate(records)
+        for record in records
     ]
-    named = Counter(short)
-    return [name if named[name] == 1 else f"{name}, {record.id}"
-            for name, record in zip(short, records, strict=True)]  # fmt: skip
+    return _told_apart(names, records)
+
+
+def legend(records: Sequence[RunRecord]) -> list[str]:
+    """What each of some runs is called in a legend: its network, and beside it only what sets these runs apart.
+
+    Raises:
+        InputError: a run is among them twice; no two have the same name.
+    """
+    labels(records)  # refuses a run that is named twice
+    networks = [short_name(record.config.model) for record in records]
+    data = [f"{record.config.data.dataset.name}" for record in records]
+    seeds = [f"seed {record.config.train.seed}" for record in records]
+    differing = [names for names in (data, seeds) if len({*names}) > 1]
+    # Of networks that all differ, nothing else needs to be said.
+    if len({*networks}) < len(networks):
+        networks = [", ".join([name, *(one[at] for one in differing)]) for at, name in enumerate(networks)]
+    return _told_apart(networks, records)
+
+
+BESIDE = ("data.root", "train.seed", "compute.", "save.", "monitor.")
+"""Settings, and groups of them, by which runs are told apart only where nothing else tells them apart."""
+
+
+def _told_apart(names: Sequence[str], records: Sequence[RunRecord]) -> list[str]:
+    """Names, those that are alike with the settings in which their runs differ, as `resnet20, lr 0.05`."""
+    found = list(names)
+    for name in dict.fromkeys(names):
+        settings = {at: records[at].config.settings() for at, one in enumerate(names) if one == name}
+        paths = dict.fromkeys(path for one in settings.values() for path in one)
+        differing = [path for path in paths if len({str(one.get(path)) for one in settings.values()}) > 1]
+        usual = [path for path in differing if not path.startswith(BESIDE)]
+        for at, own in settings.items():
+            found[at] = ", ".join([name, *(_in_words(path, own[path]) for path in usual or differing if path in own)])
+    # What is left are runs of other own code, or of data that has changed since.
+    seen, numbers = Counter[str](), Counter(found)
+    for at, name in enumerate(found):
+        seen[name] += 1
+        found[at] = f"{name}, run {seen[name]}" if numbers[name] > 1 else name
+    return found
+
+
+def _in_words(path: str, value: Any) -> str:
+    """A setting in few words: `lr 0.05`, `optimizer adam`."""
+    section, _, key = path.rpartition(".")
+    key = section.rpartition(".")[2] if key == "name" else key
+    parts = value if isinstance(value, list) else [value]
+    shown = [str(one["name"]) if isinstance(one, dict) and "name" in one else str(one) for one in parts]
+    return f"{key.replace('_', ' ')} {' + '.join(shown) or 'none'}"
 
 
 def find_runs(runs: Path) -> Iterator[Path]:

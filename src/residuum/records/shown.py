@@ -11,6 +11,11 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
     return f"<p><b>{escape(title)}</b></p><table>{body}</table>"
 
 
+def said(text: str) -> str:
+    """A paragraph."""
+    return f"<p>{escape(text)}</p>"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A title over a table with a row of heads."""
     heads = "".join(f'<th scope="col" style="text-align: left">{escape(column)}</th>' for column in columns)

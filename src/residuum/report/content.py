@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from residuum.report import style
+from residuum.report.figures import frame
 from residuum.report.tables import Table
 
 
@@ -31,11 +32,11 @@ class Commands:
 
 @dataclass(frozen=True)
 class Tabular:
-    """A table with a caption; `folded` if it is long and few will read it."""
+    """A table with a caption; what is long, and of use to few, is `folded` under a title of its own."""
 
     table: Table
     caption: str
-    folded: bool = False
+    folded: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,13 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def picture(name: str, caption: str, figure: Figure, narrow: Figure | None = None) -> Picture:
-    """A figure in both forms; it is laid out once, so the second form has the places of the first."""
+def picture(name: str, caption: str, figure: Figure, narrow: Figure | None = None, *, mark: str = "") -> Picture:
+    """A figure in both forms; it is laid out once, so the second form has the places of the first.
+
+    `mark` is that of a scaled or changed study, where the figure does not have it already.
+    """
+    if mark:
+        frame.stamp(figure, mark)
     for one in (figure, *([narrow] if narrow else [])):
         if one.get_layout_engine():
             one.draw_without_rendering()

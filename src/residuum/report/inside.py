@@ -23,11 +23,12 @@ def sections(results: Results, *, elsewhere: bool = False) -> Iterator[Section]:
 
     `elsewhere`: the runs do not lie in the default folder, so that printed commands must name it.
     """
-    found = dict(_looked_into(results))
+    found, mark = dict(_looked_into(results)), tables.mark(results.plan)
     for number, (arm, (label, record)) in enumerate(found.items(), start=1):
-        yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, label, record)))
+        yield Section(f"inside-{number}", f"A closer look: {arm}", tuple(_blocks(number, label, record, mark)))
     if found:
-        yield Section("surfaces", "The loss around the weights", tuple(_surfaces(dict(found.values()), elsewhere)))
+        blocks = tuple(_surfaces(dict(found.values()), elsewhere, mark))
+        yield Section("surfaces", "The loss around the weights", blocks)
 
 
 def _looked_into(results: Results) -> Iterator[tuple[str, tuple[str, RunRecord]]]:
@@ -36,11 +37,11 @@ def _looked_into(results: Results) -> Iterator[tuple[str, tuple[str, RunRecord]]
         runs = (run for run in results.plan.runs_of.get(arm, ()) if run.id in results.records)
         done = [(run.seed, results.records[run.id]) for run in runs if results.records[run.id].status == "finished"]
         if done:
-            (seed, record), mark = done[0], tables.mark(results.plan)
-            yield arm, (f"{arm}, seed {seed}" + (f" ({mark})" if mark else ""), record)
+            seed, record = done[0]
+            yield arm, (f"{arm}, seed {seed}", record)
 
 
-def _blocks(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+def _blocks(number: int, label: str, record: RunRecord, mark: str) -> Iterator[Block]:
     yield Paragraph(
         f"Run {record.id} of seed {record.config.train.seed}, weights of the last epoch. One network: other seeds make "
         "other mistakes."
@@ -48,7 +49,7 @@ def _blocks(number: int, label: str, record: RunRecord) -> Iterator[Block]:
     again, anew = "The command that ran the study, given again, makes it anew.", "Only the run computed anew has it."
     for part, remedy in ((_classes, anew), (_mistakes, again), (_maps, again), (_by_epoch, again), (_histograms, anew)):
         try:
-            yield from tuple(part(number, label, record))
+            yield from tuple(part(number, label, record, mark))
         except InputError as error:
             yield _damaged(record, error, remedy)
 
@@ -57,7 +58,7 @@ def _damaged(record: RunRecord, what: object, remedy: str) -> Paragraph:
     return Paragraph(f"Run {record.id}: {without_path(record.folder, what)}. {remedy}")
 
 
-def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+def _classes(number: int, label: str, record: RunRecord, mark: str) -> Iterator[Block]:
     predictions = per_class.read(record)
     found = per_class.findings(predictions, 0)
     sure = found.calibration
@@ -66,19 +67,19 @@ def _classes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         f"expected calibration error {sure.ece:.2%}."
     )
     text = "Rows are true classes, columns predicted ones; shares are of the row."
-    yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})))
+    yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})), mark=mark)
     text = "Precision: how much of what was called a class is of it. Recall: how much of a class was called so."
-    yield Tabular(_scores(found), f"Each class alone. {text}", folded=len(found.classes) > 20)
+    yield Tabular(_scores(found), f"Each class alone. {text}", "Every class" if len(found.classes) > 20 else "")
     pairs = [f"{one.true} → {one.predicted}: {one.count:,} images, {one.share:.1%} of {one.true}"
              for one in found.most_confused]  # fmt: skip
     if pairs:
         yield Paragraph("The commonest mistakes, true → predicted:")
         yield Items(tuple(pairs))
     text = "How often the network is right when it is this sure; below, the number of images of each confidence."
-    yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})))
+    yield picture(f"reliability-{number}", text, reliability.draw(reliability.data({label: predictions})), mark=mark)
 
 
-def _mistakes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+def _mistakes(number: int, label: str, record: RunRecord, mark: str) -> Iterator[Block]:
     if not kept.path_of(record.folder).exists():
         yield Paragraph(
             "The images of its mistakes were not kept: the command that ran the study, given again, does so."
@@ -91,7 +92,7 @@ def _mistakes(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         return  # what is wrong with the predictions was said above
     wrong = {label: [one for one in surest if one.index in images]}
     text = "The mistakes of which the network is surest: true → predicted, its probability, number of the image."
-    yield picture(f"mistakes-{number}", text, mistake_sheet.draw(mistake_sheet.data(wrong, {label: images})))
+    yield picture(f"mistakes-{number}", text, mistake_sheet.draw(mistake_sheet.data(wrong, {label: images})), mark=mark)
 
 
 def _scores(found: Findings) -> Table:
@@ -100,7 +101,7 @@ def _scores(found: Findings) -> Table:
     return Table(("class", "images", "precision", "recall", "F1"), tuple(rows), ("images", "precision", "recall", "F1"))
 
 
-def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+def _maps(number: int, label: str, record: RunRecord, mark: str) -> Iterator[Block]:
     path = attributions.path_of(record.folder, attributions.REPORTED)
     if not path.exists():
         yield Paragraph("What it looks at was not computed: the command that ran the study, given again, does.")
@@ -110,10 +111,10 @@ def _maps(number: int, label: str, record: RunRecord) -> Iterator[Block]:
         "Grad-CAM of each stage (Selvaraju et al. 2017), for the test images of each class about which the network is "
         "surest: right, then wrong. A map shows where evidence for the class lies, not that it is good evidence."
     )
-    yield picture(f"grad-cam-{number}", text, sheet)
+    yield picture(f"grad-cam-{number}", text, sheet, mark=mark)
 
 
-def _by_epoch(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+def _by_epoch(number: int, label: str, record: RunRecord, mark: str) -> Iterator[Block]:
     for right, name in attributions.BY_EPOCH.items():
         path = attributions.path_of(record.folder, name)
         if path.exists():
@@ -123,17 +124,17 @@ def _by_epoch(number: int, label: str, record: RunRecord) -> Iterator[Block]:
                 "that were kept."
             )
             drawn = attribution.draw(attribution.over_epochs(attributions.read(path), label))
-            yield picture(f"{name}-{number}", text, drawn)
+            yield picture(f"{name}-{number}", text, drawn, mark=mark)
 
 
-def _histograms(number: int, label: str, record: RunRecord) -> Iterator[Block]:
+def _histograms(number: int, label: str, record: RunRecord, mark: str) -> Iterator[Block]:
     if record.config.monitor.histograms:
         drawn = histograms.draw(histograms.data(label, record.layers(), "parameters"))
         text = "The weights of the first and the last layer of each stage before training and after each epoch."
-        yield picture(f"histograms-{number}", text, drawn)
+        yield picture(f"histograms-{number}", text, drawn, mark=mark)
 
 
-def _surfaces(runs: Mapping[str, RunRecord], elsewhere: bool) -> Iterator[Block]:
+def _surfaces(runs: Mapping[str, RunRecord], elsewhere: bool, mark: str) -> Iterator[Block]:
     """The loss around the weights of the runs, in one frame for each number of directions in which it is there."""
     there: dict[str, list[Surface]] = {}
     for label, record in runs.items():
@@ -157,7 +158,7 @@ def _surfaces(runs: Mapping[str, RunRecord], elsewhere: bool) -> Iterator[Block]
         if alike:
             # The one that most runs have; then the usual directions and distance, then the finest.
             best = max(alike.values(), key=_rank)
-            yield from _surface(best)
+            yield from _surface(best, mark)
             left_out = {label: record for label, record in runs.items() if label not in best}
             if left_out:
                 yield Paragraph(_missing(left_out, next(iter(best.values())).grid, elsewhere))
@@ -175,7 +176,7 @@ def _rank(same: Mapping[str, Surface]) -> tuple[int, bool, bool, bool, int, int]
     return len(same), grid.which == "last", grid.span == 1, grid.seed == 0, grid.images, grid.points
 
 
-def _surface(found: Mapping[str, Surface]) -> Iterator[Block]:
+def _surface(found: Mapping[str, Surface], mark: str) -> Iterator[Block]:
     grid, view = next(iter(found.values())).grid, loss_surface.data(found)
     which = "" if grid.which == "last" else f" of the {grid.which} epoch"
     over = (
@@ -183,7 +184,9 @@ def _surface(found: Mapping[str, Surface]) -> Iterator[Block]:
         f"times as long as the weights{which}; mean over the first {grid.images:,} training images"
     )
     if grid.dimensions == 1:
-        yield picture("surface", f"Loss and accuracy along one of the {over}.", loss_surface.lines(view))
+        yield picture("surface", f"Loss and accuracy along one of the {over}.", loss_surface.lines(view), mark=mark)
     else:
-        yield picture("contours", f"The loss over two {over}. The cross is the network.", loss_surface.contours(view))
-        yield picture("relief", "The same as a relief.", loss_surface.relief(view))
+        yield picture(
+            "contours", f"The loss over two {over}. The cross is the network.", loss_surface.contours(view), mark=mark
+        )
+        yield picture("relief", "The same as a relief.", loss_surface.relief(view), mark=mark)

@@ -18,10 +18,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from residuum.analysis.results import Results
-from residuum.errors import InputError, tally
+from residuum.errors import InputError
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import chosen_arm, commands, inside, promised, searched, tables
+from residuum.report import answer, chosen_arm, commands, inside, promised, searched, tables
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, batch_size, differences, frame, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
@@ -95,16 +95,18 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
 def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...]:
     """The whole report as plain values, in the order in which it is read; a section without content is left out."""
     layers = Section("layers", "What the layers do", tuple(_layers(results)))
-    arms = (
-        Section("what", "What was run", tuple(_what(results))),
-        Section("arms", "Arms", tuple(_arms(results))),
-        Section("comparisons", "Comparisons", tuple(_comparisons(results))),
-    )
+    # Of networks that are not trained, nobody asks what training came to.
+    beside, after = ((layers,), ()) if results.plan.study.is_initial else _trained(results, layers)
     made = (
+        Section("answer", "Answer", tuple(answer.blocks(results))),
+        *beside,
         Section("claims", "Verdicts", tuple(_claims(results))),
-        Section("search", "Where the settings come from", tuple(searched.blocks(results))),
         Section("selection", "The arm that validation chose", tuple(chosen_arm.blocks(results))),
-        *((layers, *arms) if results.plan.study.is_initial else (*arms, *_trained(results), layers)),
+        Section("comparisons", "Comparisons", tuple(_comparisons(results))),
+        Section("arms", "Arms", tuple(_arms(results))),
+        *after,
+        Section("search", "Where the settings come from", tuple(searched.blocks(results))),
+        Section("what", "What was run", tuple(_what(results))),
         *inside.sections(results, elsewhere=elsewhere),
         Section("runs", "Every run", tuple(_runs(results))),
         Section("images", "Image by image", tuple(_images(results))),
@@ -117,32 +119,19 @@ def sections(results: Results, *, elsewhere: bool = False) -> tuple[Section, ...
     return tuple(section for section in made if section.blocks)
 
 
-def _trained(results: Results) -> tuple[Section, ...]:
-    """What training came to."""
+def _trained(results: Results, layers: Section) -> tuple[tuple[Section, ...], tuple[Section, ...]]:
+    """What training came to: what stands beside the answer, and what follows the verdicts."""
     curves = study_curves.of_arms(results)
-    return (
-        Section("curves", "Learning curves", tuple(_curves(results, curves))),
+    return (Section("curves", "Learning curves", tuple(_curves(results, curves))),), (
         Section("cost", "Accuracy and cost", tuple(_cost(results))),
         Section("batch-size", "What the batch size changes", tuple(_batch_size(results))),
         Section("histories", "History of each arm", tuple(_histories(results, curves))),
+        layers,
     )
 
 
 def _what(results: Results) -> list[Block]:
     plan = results.plan
-    stands = [tables.status(results, run) for run in plan.runs]
-    done = sum(word in ("finished", "diverged") for word in stands)
-    seeds = f"seed{'s' if len(plan.study.seeds) > 1 else ''} {', '.join(map(str, plan.study.seeds))}"
-    epochs = sorted({arm.epochs for arm in plan.arms})
-    length = tally(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs" if epochs else ""
-    counts = ", ".join(f"{stands.count(word)} {word}" for word in tables.STATUSES if word in stands)
-    arms = tally(len(plan.arms), "arm")
-    said = [f"{done} of {tally(len(plan.runs), 'run')} complete: {arms}, {seeds}; {length} each ({counts})."]
-    if done < len(plan.runs):
-        said.append("This report is preliminary; the missing runs may change every number in it.")
-    if len(plan.study.seeds) == 1:
-        said.append("With one seed there are no intervals, no p-values and no verdicts: "
-                    "differences between arms may be chance.")  # fmt: skip
     items = [f"Base recipe: {plan.study.base}."]
     changed = commands.user_settings(plan)
     common = [tables.setting(*item) for item in plan.study.settings.items() if item[0] not in plan.settings]
@@ -157,7 +146,7 @@ def _what(results: Results) -> list[Block]:
     if changed:
         items.append("Changed: " + "; ".join(tables.setting(path, value) for path, value in changed.items()) + ".")
     items += [f"Given up for the budget: {text}." for text in plan.gave_up]
-    return [Paragraph(" ".join(said)), Items(tuple(items))]
+    return [Items(tuple(items))]
 
 
 def _data(results: Results) -> list[str]:
@@ -204,10 +193,15 @@ def _claims(results: Results) -> list[Block]:
     return [table, *notes, Paragraph(meaning)]
 
 
+TOY = 0.5
+"""Runs shorter than this share of their full length are not held against published numbers at first sight."""
+
+
 def _arms(results: Results) -> list[Block]:
     caption = (
-        "Mean over seeds ± half the 95 % t interval; sd: standard deviation between seeds; n: runs with a value. There "
-        "is no interval of one run, of runs that do not vary, or where some did not train. "
+        "Mean over seeds ± half the 95 % t interval, or its ends, cut where no value can be; sd: standard deviation "
+        "between seeds; n: runs with a value. There is no interval of one run, of runs that do not vary, or where some "
+        "did not train. "
     ) + (
         f"{_capital(measure(results.plan.study.compare.measure).text)}."
         if results.plan.study.is_initial
@@ -229,7 +223,10 @@ def _arms(results: Results) -> list[Block]:
         shared = tables.shared_differences(results)
         every = "In every row" + (" that training decides" if any(measure(name).initial for name in names) else "")
         said = f" {every}: {'; '.join(shared)}." if shared else ""
-        blocks.append(Tabular(table, f"{of} numbers beside ours, and what differs.{said}"))
+        # Numbers of shortened runs or of other images are no repetition of these.
+        toy = results.plan.scale < TOY or "data.dataset" in tables.changes(results.plan)
+        why = "Published numbers, to which these runs do not compare" if toy else ""
+        blocks.append(Tabular(table, f"{of} numbers beside ours, and what differs.{said}", why))
     return blocks
 
 
@@ -292,6 +289,11 @@ def _comparisons(results: Results) -> list[Block]:
             " Over seeds × images: the 95 % interval over other seeds and other test images at once; † the difference "
             "is smaller than so many test images can tell."
         )
+        if any(one.on_images and one.on_images.alike for one in results.comparisons):
+            caption += (
+                " Where it is that over seeds alone, images add nothing: their means vary no more than those of runs "
+                "would that err each on images of its own."
+            )
     blocks: list[Block] = [Tabular(table, caption + shared)]
     if found.rows:
         text = f"{_capital(found.label)}, with 95 % intervals. Small dots are single seeds. "
@@ -352,8 +354,8 @@ def _curves(results: Results, curves: study_curves.Curves) -> list[Block]:
     blocks: list[Block] = [picture("curves", text, study_curves.draw(found), study_curves.draw(found, narrow=True))]
     apart = study_curves.families(results, curves, tables.mark(results.plan))
     if apart is not None:
-        titles = " left, ".join(panel.title for panel in apart.rows[0])
-        text = f"The same, {titles} right, in the same frames; the other family in grey."
+        titles = _and([panel.title for panel in apart.rows[0]])
+        text = f"The same, {titles} apart, in the same frames; the other family in grey."
         blocks.append(picture("families", text, study_curves.draw(apart), study_curves.draw(apart, narrow=True)))
     return blocks
 
@@ -369,9 +371,10 @@ def _cost(results: Results) -> list[Block]:
     )
     if any(panel.extent.window for panel in found.panels):
         text += f" {LOGARITHMIC.format('arms').rstrip()}"
-    if any(frame.departures(point.y_interval or (), panel.extent.low, panel.extent.high)
-           for panel in found.panels for point in panel.points):  # fmt: skip
-        text += " A triangle at an edge: the interval goes on beyond what an accuracy can be."
+    if any(frame.departures(ends or (), shown.low, shown.high)
+           for panel in found.panels for point in panel.points
+           for ends, shown in ((point.x_interval, panel.across), (point.y_interval, panel.extent))):  # fmt: skip
+        text += " A triangle at an edge: the interval goes on beyond the frame."
     if crossed := [arm for panel in found.panels for arm, _ in panel.lost]:
         text += CROSSED["below"].format(_and(crossed))
     elif found.lost:
@@ -435,7 +438,7 @@ def _runs(results: Results) -> list[Block]:
     table = tables.filled(tables.runs(results))
     count = len(table.rows)
     said = "The run of the study." if count == 1 else f"The {count} runs of the study."
-    return [Tabular(table, said, folded=count > 12)]
+    return [Tabular(table, said, "Every run" if count > 12 else "")]
 
 
 def _images(results: Results) -> list[Block]:
@@ -446,7 +449,7 @@ def _images(results: Results) -> list[Block]:
         "whether the images that only one of the two gets right are split evenly; its p is corrected for all rows of "
         "this table together (Holm). It compares these two networks, not the arms."
     )
-    return [Tabular(tables.images(results), caption, folded=True)]
+    return [Tabular(tables.images(results), caption, "Every pair of runs")]
 
 
 def _troubles(results: Results) -> list[Block]:
@@ -491,14 +494,17 @@ def _again(results: Results, elsewhere: bool) -> list[Block]:
     rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}{where}", command)
                  for run, command in zip(plan.runs, alone, strict=True))  # fmt: skip
     table = Table(("arm", "seed", "its record", "computed alone"), rows, ("seed",))
-    return [*blocks, Tabular(table, "Each run by itself: its record, and the command that computes it.", folded=True)]
+    return [
+        *blocks,
+        Tabular(table, "Each run by itself: its record, and the command that computes it.", "Every run by itself"),
+    ]
 
 
 def _environment(results: Results) -> list[Block]:
     table = tables.environments(results)
     if not table.rows:
         return []
-    return [Tabular(table, "Where the runs were computed; every start and resumption counts.", folded=False)]
+    return [Tabular(table, "Where the runs were computed; every start and resumption counts.")]
 
 
 def _tex(results: Results) -> str:

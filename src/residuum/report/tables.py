@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residuum.analysis.aggregate import Summary
+from residuum.analysis.estimate import chance
 from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
 from residuum.records.measures import measure
@@ -86,9 +87,9 @@ def digits(name: str) -> int:
     return {"count": 0, "ms": 1, "s": 1, "nats": 4, "share": 3, "ratio": 3}.get(measure(name).unit, 2)
 
 
-def chance(p: float | None) -> str:
-    """A p-value as tables show it."""
-    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def signed(text: str) -> str:
+    """A text with true minus signs before its numbers."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
 
 
 def interval(low: float | None, high: float | None, digits: int = 2, sign: str = "") -> str:
@@ -97,21 +98,39 @@ def interval(low: float | None, high: float | None, digits: int = 2, sign: str =
 
 
 def difference(
-    mean: float | None, low: float | None, high: float | None, digits: int, *, in_percent: bool
+    name: str, mean: float | None, low: float | None, high: float | None, *, in_percent: bool
 ) -> tuple[str, str]:
-    """A difference and its interval, in the unit of its measure or in percent."""
-    unit = " %" if in_percent else ""
-    cells = number(mean, digits, "+"), interval(low, high, digits, "+")
+    """A difference of a measure and its interval, cut where none can be, in the measure's unit or in percent."""
+    unit, places = " %" if in_percent else "", digits(name)
+    if low is not None and high is not None and not in_percent:
+        low, high = measure(name).possible(low, high, of_difference=True)
+    cells = number(mean, places, "+"), interval(low, high, places, "+")
     return cells[0] + unit * (cells[0] != NOTHING), cells[1] + unit * (cells[1] != NOTHING)
 
 
 def spread(summary: Summary | None, digits: int) -> str:
-    """A mean with half its 95 % interval; with one run the mean alone."""
+    """A mean with half its 95 % interval, or with its ends where it is cut since no value can be beyond.
+
+    With one run the mean alone.
+    """
     if summary is None or summary.mean is None:
         return NOTHING
     if summary.low is None or summary.high is None:
         return number(summary.mean, digits)
+    ends = measure(summary.measure).possible(summary.low, summary.high)
+    if ends != (summary.low, summary.high):
+        return around(summary, digits)
     return f"{number(summary.mean, digits)} ± {number((summary.high - summary.low) / 2, digits)}"
+
+
+def around(summary: Summary | None, digits: int) -> str:
+    """A mean with the ends of its 95 % interval, cut where no value can be: `13.33 (0.00 to 52.16)`."""
+    if summary is None or summary.mean is None:
+        return NOTHING
+    if summary.low is None or summary.high is None:
+        return number(summary.mean, digits)
+    ends = measure(summary.measure).possible(summary.low, summary.high)
+    return f"{number(summary.mean, digits)} ({interval(*ends, digits)})"
 
 
 def size(count: int) -> str:
@@ -172,16 +191,16 @@ def verdicts(results: Results) -> Table:
     """Every claim with its verdict, the difference behind it, what the verdict rests on, and the reason in words."""
     rows = []
     for one in results.verdicts:
-        places = digits(one.claim.measure)
+        name = one.claim.measure
         low, high = one.corrected or (None, None)
-        mean, around = difference(one.difference, one.low, one.high, places, in_percent=one.in_percent)
+        mean, alone = difference(name, one.difference, one.low, one.high, in_percent=one.in_percent)
         rows.append((
             WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory),
             one.claim.text, f"{measure(one.claim.measure).shown}: {one.claim.formula}",
-            mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}", around,
-            difference(None, low, high, places, in_percent=one.in_percent)[1],
+            mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}", alone,
+            difference(name, None, low, high, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
-            results.rests_on(one), re.sub(r"(?<![\w-])-(?=\d)", "−", one.reason),
+            results.rests_on(one), signed(one.reason),
         ))  # fmt: skip
     numeric = ("difference", "95 % interval", "corrected interval", "p (Holm)", "needs p below")
     columns = ("verdict", "claim", "expected", *numeric, "rests on", "reason")
@@ -344,7 +363,7 @@ def comparisons(results: Results) -> Table:
     places = digits(results.plan.study.compare.measure)
     rows = tuple(
         (
-            one.arm, one.baseline, *difference(one.mean, one.low, one.high, places, in_percent=one.in_percent),
+            one.arm, one.baseline, *difference(one.measure, one.mean, one.low, one.high, in_percent=one.in_percent),
             over_images(one.on_images), number(one.sd, places), number(one.effect, 2, "+"),
             *map(chance, (one.p_t, one.p_permutation, one.p_ranks, one.p_holm)),
             one.family, str(one.n), one.note or NOTHING,
@@ -371,7 +390,7 @@ def over_images(found: SeedsAndImages | None) -> str:
     """The interval over seeds and test images, with a mark where so many images cannot tell the sign."""
     if found is None:
         return NOTHING
-    return interval(found.low, found.high, 2, "+") + ("" if found.is_beyond_images else " †")
+    return interval(max(-100.0, found.low), min(100.0, found.high), 2, "+") + ("" if found.is_beyond_images else " †")
 
 
 def runs(results: Results) -> Table:

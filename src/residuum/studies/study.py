@@ -209,6 +209,25 @@ class Published(Protocol):
     spread: Number | None = None
 
 
+def _judged(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a study with the measure that is meant where none is said: that of the images which judge its arms.
+
+    With `select = "validation"` the test set is unread, and the validation error takes the place of the test error.
+    """
+    if values.get("select") != "validation":
+        return dict(values)
+    held_out = measure("test_error").held_out
+
+    def filled(part: Any) -> Any:
+        if isinstance(part, Compare | Claim) and "measure" not in part.model_fields_set:
+            return part.model_copy(update={"measure": held_out})
+        return {"measure": held_out, **part} if isinstance(part, Mapping) and "metric" not in part else part
+
+    claims = values.get("claims", ())
+    claims = [filled(one) for one in claims] if isinstance(claims, list | tuple) else claims
+    return {**values, "compare": filled(values.get("compare", {})), "claims": claims}
+
+
 def _seeds(value: Any) -> Any:
     return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -233,7 +252,8 @@ class Study(Part):
     The arms are the cells of the grid of `axes`, or the named `arms`, or with both each arm in each cell; of these,
     `only` keeps those that it names, unless it is empty. `inside` names the arms whose networks the report looks into.
     `select` says whether an arm is chosen: with `validation` runs leave the test set unread, arms are judged by images
-    held out, and the test set is read once, for the arm with the lowest mean validation error and its baseline.
+    held out (`validation_error` is then the measure where none is said), and the test set is read once, for the arm
+    with the lowest mean validation error and its baseline.
     `search` says which settings of its arms are to be searched for before; where they come from such a search, `tuned`
     says how it went. `sources` says once how all numbers of a source were made; a published number says what is
     particular in its own.
@@ -262,7 +282,7 @@ class Study(Part):
 
     def __init__(self, **values: Any) -> None:
         try:
-            super().__init__(**values)
+            super().__init__(**_judged(values))
         except ValidationError as error:
             raise _first(error, type(self)) from error
 

@@ -51,17 +51,20 @@ def _broken(slopes_N: Values) -> Values:
 def draw(activations: Sequence[Activation]) -> Figure:
     """Each function with its derivative below it, all on the same axes."""
     bands = max(1, -(-len(activations) // COLUMNS))
+    heights = _limits([one.values_N for one in activations], (-1.6, 8.2))
+    slopes = _limits([one.slopes_N for one in activations], (-0.25, 1.25))
     with style.styled():
         figure = Figure(figsize=(9.5, 3.9 * bands), layout="constrained")
-        grid = figure.subplots(2 * bands, COLUMNS, squeeze=False, sharex=True, height_ratios=(8, 5) * bands)
+        grid = figure.subplots(2 * bands, COLUMNS, squeeze=False, height_ratios=(8, 5) * bands)
         for axes in grid[-2:, len(activations) - COLUMNS * (bands - 1) :].flat:
             axes.set_axis_off()
         for number, activation in enumerate(activations):
             band, column = divmod(number, COLUMNS)
             above, below = grid[2 * band : 2 * band + 2, column]
             choices.title(above, activation.name, activation.settings)
-            _curve(above, activation.values_N, np.maximum(POINTS, 0), (-1.6, 8.2), FUNCTION)
-            _curve(below, activation.slopes_N, _broken(np.heaviside(POINTS, 0)), (-0.25, 1.25), DERIVATIVE)
+            _curve(above, activation.values_N, np.maximum(POINTS, 0), heights, FUNCTION)
+            _curve(below, activation.slopes_N, _broken(np.heaviside(POINTS, 0)), slopes, DERIVATIVE)
+            above.tick_params(labelbottom=False)
             below.set_xlabel("x")
             if column == 0:
                 above.set_ylabel("f(x)")
@@ -71,6 +74,15 @@ def draw(activations: Sequence[Activation]) -> Figure:
         lines = [Line2D([], [], label=label, **look) for label, look in labels.items()]
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
     return figure
+
+
+def _limits(curves: Sequence[Values], usual: tuple[float, float]) -> tuple[float, float]:
+    """The usual limits, further out where a curve goes there, and no more than as far again."""
+    low, high = usual
+    ends = [value for curve in curves for value in (np.nanmin(curve), np.nanmax(curve)) if np.isfinite(value)]
+    room = 0.05 * (high - low)
+    return (max(2 * low - high, min([low, *(end - room for end in ends)])),
+            min(2 * high - low, max([high, *(end + room for end in ends)])))  # fmt: skip
 
 
 def _curve(axes: Axes, values_N: Values, relu_N: Values, limits: tuple[float, float], look: dict[str, Any]) -> None:

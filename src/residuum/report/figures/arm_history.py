@@ -38,13 +38,14 @@ class History:
 
 @dataclass(frozen=True)
 class Histories:
-    """What the figure shows: rows of the arms that were run, and how high the frame of the loss is.
+    """What the figure shows: rows of the arms that were run, the top of the loss, and the ends of the accuracy.
 
     Of more than six arms each row is of a group, or of a part of one.
     """
 
     rows: tuple[tuple[History, ...], ...]
     top: float
+    accuracy: tuple[float, float]
     mark: str
 
     @property
@@ -72,7 +73,7 @@ def data(results: Results, found: Curves, mark: str = "") -> Histories:
         count = -(-len(part) // COLUMNS)
         columns = -(-len(part) // count) if count else 1
         rows += [tuple(part[at : at + columns]) for at in range(0, len(part), columns)]
-    return Histories(tuple(rows), _top(tuple(made.values())), mark)
+    return Histories(tuple(rows), _top(tuple(made.values())), _accuracies(made.values()), mark)
 
 
 def _top(made: Sequence[History]) -> float:
@@ -85,6 +86,16 @@ def _top(made: Sequence[History]) -> float:
     values = [value for _, value in losses]
     usual = TOWERING * max(median(begun or [0.0]), median(values or [1.0]))
     return 1.05 * max((value for value in values if value <= usual), default=1.0) or 1.0
+
+
+def _accuracies(made: Iterable[History]) -> tuple[float, float]:
+    """The ends of the frame of the accuracy: those of the curves, and of the bands that do not go far beyond them."""
+    drawn = [band for history in made for band in history.accuracy]
+    means = [value for band in drawn for value in band.mean if isfinite(value)]
+    edges = [(low, high, n) for band in drawn for low, high, n in zip(band.low, band.high, band.n, strict=True)
+             if n >= FEWEST and isfinite(low)]  # fmt: skip
+    shown = frame.extent(frame.reach(means, edges) or [0.0, 100.0], (), 0.0, 100.0)
+    return shown.low, shown.high
 
 
 def _accuracy(band: Band) -> Band:
@@ -123,7 +134,8 @@ def draw(histories: Histories, *, narrow: bool = False) -> Figure:
             name = style.literal(style.fitted(history.arm, wide + GAP - 0.06))
             axes.text(x + wide / 2, y + 0.09, name, ha="center", fontsize=9)
             upper = Box(x, y - HIGH, wide, first, last if last > 1 else 3, histories.top)
-            lower = replace(upper, y=y - 2 * HIGH - GAP, top=100.0)
+            low, high = histories.accuracy
+            lower = replace(upper, y=y - 2 * HIGH - GAP, bottom=low, top=high)
             for box, bands, label in ((upper, history.loss, "loss (nats)"), (lower, history.accuracy, "accuracy (%)")):
                 _draw_frame(axes, box, label if across == 0 else "", below=box is lower)
                 for band in bands:
@@ -133,11 +145,11 @@ def draw(histories: Histories, *, narrow: bool = False) -> Figure:
         splits = {band.split: None for history in arms for band in history.accuracy}
         handles: dict[str, Any] = {LOOK[name][2]: axes.plot([], [], LOOK[name][1], color=LOOK[name][0])[0]
                                    for name in splits}  # fmt: skip
-        every = [(band, 100.0) for history in arms for band in history.accuracy]
-        every += [(band, histories.top) for history in arms for band in history.loss]
+        every = [(band, frame.Extent(*histories.accuracy)) for history in arms for band in history.accuracy]
+        every += [(band, frame.Extent(0.0, histories.top)) for history in arms for band in history.loss]
         if any(n >= FEWEST for band, _ in every for n in band.n):
             handles[frame.BAND_NAME] = frame.BAND
-        if any(departs(frame.Extent(0.0, top), band) for band, top in every):
+        if any(departs(shown, band) for band, shown in every):
             handles[frame.DEPARTED_NAME] = frame.DEPARTED
         if handles:
             columns, _ = frame.legend_rows(list(handles), width)
@@ -161,6 +173,7 @@ class Box:
     first: int
     last: int
     top: float
+    bottom: float = 0.0
 
     def across(self, epoch: float) -> float:
         """Where an epoch lies."""
@@ -168,11 +181,12 @@ class Box:
 
     def up(self, value: float) -> float:
         """Where a value lies."""
-        return self.y + HIGH * value / self.top
+        return self.y + HIGH * (value - self.bottom) / (self.top - self.bottom)
 
 
 def _draw_frame(axes: Axes, box: Box, label: str, *, below: bool) -> None:
-    values = [value for value in MaxNLocator(4).tick_values(0, box.top) if 0 <= value <= box.top]
+    ticks = MaxNLocator(4, steps=frame.ROUND).tick_values(box.bottom, box.top)
+    values = [value for value in ticks if box.bottom <= value <= box.top]
     epochs = [epoch for epoch in MaxNLocator(3, integer=True).tick_values(0, box.last) if 0 <= epoch <= box.last]
     grid = [[(box.x, box.up(value)), (box.x + box.wide, box.up(value))] for value in values]
     grid += [[(box.across(epoch), box.y), (box.across(epoch), box.y + HIGH)] for epoch in epochs]

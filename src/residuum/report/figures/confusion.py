@@ -61,6 +61,10 @@ def data(runs: Mapping[str, Predictions]) -> Confusion:
     return Confusion(found[0].classes if found else (), matrices, difference_KK)
 
 
+TITLE = 0.75
+"""The room of a title in letters of 9 points, where its own are of 12."""
+
+
 def draw(confusion: Confusion) -> Figure:
     """The matrices on one scale of colour, the difference under them, and the largest cells as a list."""
     k, matrices, difference_KK = len(confusion.classes), confusion.matrices, confusion.difference_KK
@@ -76,7 +80,8 @@ def draw(confusion: Confusion) -> Figure:
             axes.set_axis_off()
         for axes, matrix in zip(grid, matrices, strict=False):
             image = _matrix(axes, matrix.shares_KK, confusion.classes, colormaps["Blues"], PowerNorm(0.5, 0, 1))
-            axes.set_title(f"{style.literal(matrix.label)}\n{matrix.accuracy:.2%} of {matrix.counts_KK.sum():,} right")
+            label = style.literal(style.fitted(matrix.label, TITLE * (side + 1.2)))
+            axes.set_title(f"{label}\n{matrix.accuracy:.2%} of {matrix.counts_KK.sum():,} right")
             if k <= NUMBERED:
                 cells = zip(matrix.counts_KK, matrix.shares_KK, strict=True)
                 _numbers(axes, image, [[_cell(*cell) for cell in zip(*row, strict=True)] for row in cells])
@@ -86,7 +91,7 @@ def draw(confusion: Confusion) -> Figure:
             bar.set_ticks(ticks, labels=[f"{tick:.0%}" for tick in ticks])
             bar.set_label("share of the true class")
         if difference_KK is not None:
-            _difference(figure, grid[2], confusion, difference_KK)
+            _difference(figure, grid[2], confusion, difference_KK, TITLE * side)
         if lists:
             text = "\n\n".join("\n".join(lines) for lines in lists)
             grid[-1].text(0, 1, text, va="top", fontsize=9, linespacing=1.4, transform=grid[-1].transAxes)
@@ -97,10 +102,12 @@ def _cell(count: int, share: float) -> str:
     return f"{count:,}\n{share:.1%}" if count else ""
 
 
-def _difference(figure: Figure, axes: Axes, confusion: Confusion, difference_KK: NDArray[np.float64]) -> None:
+def _difference(
+    figure: Figure, axes: Axes, confusion: Confusion, difference_KK: NDArray[np.float64], room: float
+) -> None:
     limit = max(1.0, float(np.nanmax(np.abs(difference_KK))))
     image = _matrix(axes, difference_KK, confusion.classes, colormaps["PuOr_r"], Normalize(-limit, limit))
-    first, second = (style.literal(matrix.label) for matrix in confusion.matrices)
+    first, second = (style.literal(style.fitted(matrix.label, room)) for matrix in confusion.matrices)
     axes.set_title(f"difference: {first}\nminus {second}")
     if len(confusion.classes) <= NUMBERED:
         _numbers(axes, image, [[_signed(value) for value in row] for row in difference_KK])

@@ -42,7 +42,8 @@ class Differences:
 
     The frame holds every row; where some are so far away that all others would lie on one another, it is in proportion
     for these alone. `baseline` is empty where rows have several. `worse` is the side on which an arm without a number
-    has its cross: 1 right, -1 left; of one whose baseline has none, it is the other.
+    has its cross: 1 right, -1 left; of one whose baseline has none, it is the other. `most` is the largest difference
+    that can be.
     """
 
     arms: tuple[str, ...]
@@ -54,6 +55,7 @@ class Differences:
     mark: str
     worse: int = 1
     whole: tuple[str, ...] = ()
+    most: float = inf
 
     def edge(self, row: Row) -> float | None:
         """Where the cross of a row without a number stands; None where both arms are lost, which says nothing."""
@@ -77,12 +79,14 @@ def data(results: Results, mark: str = "") -> Differences:
     )  # fmt: skip
     what = measure(results.plan.study.compare.measure)
     relative = any(one.in_percent for one in results.comparisons)
+    most = 100.0 if what.unit == "%" and not relative else inf
     unit = "points" if what.unit == "%" else "%" if relative else what.unit
     baselines = {row.baseline for row in rows}
     return Differences(
         arms=tuple(arm.name for arm in results.plan.arms),
         rows=rows,
-        extent=_extent(rows, 100.0 if what.unit == "%" else inf),
+        extent=_extent(rows, most),
+        most=most,
         label=f"difference in {what.name.replace('_', ' ')} ({unit})",
         better={True: "← better", False: "better →", None: ""}[what.lower_is_better],
         baseline=baselines.pop() if len(baselines) == 1 else "",
@@ -141,9 +145,16 @@ def draw(differences: Differences, *, narrow: bool = False) -> Figure:
                     "bbox": {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
                 }
                 axes.text(0.0, at - 0.46, _name(row, differences), **said)
-                axes.text(0.0, at - 0.2, _numbers(row), color="0.35", **said)
+                axes.text(0.0, at - 0.2, _numbers(row, differences.most), color="0.35", **said)
             else:
-                axes.text(1.03, at, _numbers(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+                axes.text(
+                    1.03,
+                    at,
+                    _numbers(row, differences.most),
+                    transform=axes.get_yaxis_transform(),
+                    va="center",
+                    fontsize=9,
+                )
             if row.low is not None and row.high is not None:
                 axes.plot([row.low, row.high], [at, at], color=look.colour, linewidth=2, solid_capstyle="butt")
                 for end in (row.low, row.high):
@@ -171,10 +182,10 @@ def _name(row: Row, differences: Differences) -> str:
     return style.literal(name if differences.baseline else f"{name} − {style.short(row.baseline, LONGEST)}")
 
 
-def _numbers(row: Row) -> str:
+def _numbers(row: Row, most: float) -> str:
     if row.mean is None:
         return row.lost
     interval = row.lost or ("one seed" if row.n == 1 else "no interval")
     if row.low is not None and row.high is not None:
-        interval = f"{row.low:+.2f} to {row.high:+.2f}, n = {row.n}"
+        interval = f"{max(-most, row.low):+.2f} to {min(most, row.high):+.2f}, n = {row.n}"
     return f"{row.mean:+.2f}  ({interval})".replace("-", "−")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from math import copysign, inf, isfinite
+from statistics import median_low
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -120,6 +122,26 @@ def extent(near: Iterable[float], every: Iterable[float], low: float = -inf, hig
     return replace(shown, low=max(low, least), high=min(high, most))
 
 
+RANGE = 3.0
+"""How far beyond its mean an interval counts for the frame, as a multiple of what most intervals reach."""
+
+
+def reach(means: Sequence[float], intervals: Sequence[tuple[float, float, int]]) -> list[float]:
+    """The values that a frame of means has to show, with the (low, high, n) of those that have an interval.
+
+    An interval counts no further from the means than these lie apart, or than most intervals of three runs or more
+    reach: one of two runs, which is 12.7 standard errors wide on each side, or of a run that was disturbed, would press
+    everything else together. It goes on beyond the frame, and is marked there.
+    """
+    if not means:
+        return []
+    lowest, highest = min(means), max(means)
+    usual = [(high - low) / 2 for low, high, n in intervals if n > 2]
+    apart = max(highest - lowest, RANGE * median_low(usual) if usual else 0.0)
+    ends = (end for low, high, _ in intervals for end in (max(low, lowest - apart), min(high, highest + apart)))
+    return [*means, *(ends if apart else ())]
+
+
 def _ends(values: Iterable[float], low: float, high: float) -> tuple[float, float] | None:
     finite = [min(high, max(low, value)) for value in values if isfinite(value)]
     return (min(finite), max(finite)) if finite else None
@@ -148,11 +170,16 @@ def show(axes: Axes, along: Literal["x", "y"], shown: Extent, apart: float = 0.0
     limits(shown.low, shown.high)
 
 
-def from_zero(axes: Axes, label: str) -> None:
-    """Let the axis of a loss or an error begin at 0, and that of an error end at 100 at the latest."""
-    axes.set_ylim(bottom=0)
-    if label.endswith("(%)"):
-        axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
+def based(values: Sequence[float]) -> list[float]:
+    """Values of 0 or more, and 0 itself unless all are so far from it that it would take half of the frame.
+
+    A frame without 0 is a tenth of the largest value high at least: less would make noise look like change.
+    """
+    finite = [value for value in values if isfinite(value)]
+    least, most = min(finite, default=0.0), max(finite, default=0.0)
+    if least <= most / 2:
+        return [0.0, *finite]
+    return [*finite, *((least + most) / 2 + side * most / 20 for side in (-1, 1))]
 
 
 def departures(values: Sequence[float], low: float, high: float) -> tuple[tuple[int, float], ...]:
@@ -177,6 +204,12 @@ def mark_departures(
         axes.plot(*([one] for one in (point if along == "y" else point[::-1])), marker, color=colour, markersize=5,
                   markerfacecolor="white" if hollow else colour, markeredgewidth=0.9, clip_on=False, zorder=6,
                   scalex=False, scaley=False)  # fmt: skip
+
+
+def mark_lost(axes: Axes, epochs: Sequence[int], values: Sequence[float], colour: str) -> None:
+    """Put filled triangles at the upper edge of axes, whose limits are set, where a curve is not finite."""
+    above = [value if isfinite(value) else inf for value in values]
+    mark_departures(axes, epochs, above, Extent(-inf, axes.get_ylim()[1]), colour, hollow=False)
 
 
 BAND = Patch(color="0.45", alpha=0.3, linewidth=0)
@@ -236,14 +269,30 @@ def beside(axes: Axes, handles: Mapping[str, Any], said: Mapping[str, str], *, n
     axes.legend(list(handles.values()), labels, **place, ncols=columns, fontsize=9, handlelength=3)
 
 
+MARKED = "#A33B00"
+SMALL_LETTER = 0.066
+"""Inches: about how wide a letter of seven points is."""
+
+
+def stamp(figure: Figure, text: str) -> None:
+    """The mark of a scaled or changed study in a line of its own, beside what a figure with titles shows."""
+    height, share = figure.get_figheight(), ROW / figure.get_figheight()
+    above = bool(figure.legends)  # which are at the lower edge, whatever room is left there
+    if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.set_figheight(height + ROW)
+        engine.set(rect=(0, 0 if above else share, 1, 1 - share))
+    cut = style.short(text, int(figure.get_figwidth() / SMALL_LETTER))
+    place: dict[str, Any] = {"y": 1 - 0.1 * share, "va": "top"} if above else {"y": 0.1 * share, "va": "bottom"}
+    figure.text(0.995, s=style.literal(cut), **place, fontsize=7, color=MARKED, ha="right")
+
+
 def mark(figure: Figure, text: str) -> None:
-    """The mark of a scaled or changed study, above everything that the figure shows."""
+    """The mark of a scaled or changed study, in small print above everything that the figure shows."""
     if text:
         figure.suptitle(
-            style.literal(style.short(text, 90 if figure.get_figwidth() > NARROW else 44)),
-            fontsize=9,
-            fontweight="bold",
-            color="#A33B00",
+            style.literal(style.short(text, int(figure.get_figwidth() / SMALL_LETTER))),
+            fontsize=7,
+            color=MARKED,
             x=0.995,
             ha="right",
         )

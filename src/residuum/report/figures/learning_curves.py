@@ -1,6 +1,7 @@
 """Learning curves of one run: loss, accuracy and learning rate against epoch."""
 
 from dataclasses import dataclass
+from math import inf
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -58,6 +59,15 @@ def _curve(rows: tuple[EpochDone, ...], split: str, quantity: str, unit: float) 
     return Curve(split, tuple(epoch for epoch, _ in scored), tuple(unit * value for value in values))
 
 
+def _edges(curves: Curves) -> list[float]:
+    """Where the rate of each epoch begins, and the last ends: a drop within an epoch begins where it is marked."""
+    epochs = curves.rate.epochs
+    if not epochs:
+        return [0.0]
+    within = {int(time) + 1: time for time in curves.drops if time % 1}
+    return [within.get(epoch, epoch - 1.0) for epoch in epochs] + [float(epochs[-1])]
+
+
 LOOK = {
     "train": (style.TRAIN, "-", "training"),
     "validation": (style.VALIDATION, "--", "validation"),
@@ -78,9 +88,13 @@ def draw(curves: Curves) -> Figure:
             if lines:
                 axes.legend()
             axes.set_ylabel(label)
-            frame.from_zero(axes, label)
+            most = inf if label.startswith("loss") else 100.0
+            values = [value for line in lines for value in line.values]
+            frame.show(axes, "y", frame.extent(frame.based(values), (), 0.0, most))
+            for line in lines:
+                frame.mark_lost(axes, line.epochs, line.values, LOOK[line.split][0])
         for axes in grid[1]:
-            axes.plot(curves.rate.epochs, curves.rate.values, color="0.35", drawstyle="steps-mid")
+            axes.stairs(curves.rate.values, _edges(curves), baseline=None, color="0.35", linewidth=1.6)
             axes.set_yscale("log" if min(curves.rate.values, default=0) > 0 else "linear")
             axes.set_ylabel("rate")
             axes.set_xlabel("epoch")

@@ -50,7 +50,7 @@ def draw(panels: tuple[Panel, ...]) -> Figure:
         figure = Figure(figsize=(9.5, sum(heights)), layout="constrained")
         parts: Any = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)
         for part, panel, count in zip(parts[:, 0], panels, rows, strict=False):
-            part.suptitle(style.literal(panel.label) + ("" if panel.tiles else ": no mistakes"))
+            part.suptitle(style.literal(style.short(panel.label, 80)) + ("" if panel.tiles else ": no mistakes"))
             grid = part.subplots(count, COLUMNS, squeeze=False)
             for axes in grid.flat:
                 axes.set_axis_off()

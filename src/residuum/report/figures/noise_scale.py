@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from residuum.errors import InputError, Remedy
-from residuum.records.record import RunRecord, labels
+from residuum.records.record import RunRecord, legend
 from residuum.report import style
 from residuum.report.figures import frame
 from residuum.report.figures.of_runs import OfRuns
@@ -24,14 +25,14 @@ class Line:
     batch: int
 
 
-def data(records: Sequence[RunRecord]) -> tuple[Line, ...]:
-    """The noise scales of runs before training and after each epoch.
+def data(records: Sequence[RunRecord], labels: Sequence[str] = ()) -> tuple[Line, ...]:
+    """The noise scales of runs before training and after each epoch; `labels` are what they are called.
 
     Raises:
         InputError: a run did not measure it, or a row is damaged.
     """
     found = []
-    for label, record in zip(labels(records), records, strict=True):
+    for label, record in zip(labels or legend(records), records, strict=True):
         scales = {one.epoch: one.scale for one in record.noise()}
         if not scales:
             why = "has no noise yet" if record.config.monitor.noise else "did not measure the noise"
@@ -44,14 +45,20 @@ def data(records: Sequence[RunRecord]) -> tuple[Line, ...]:
 
 
 def draw(lines: Sequence[Line]) -> Figure:
-    """A line a run on a logarithmic axis, dotted lines at the batch sizes, crosses above where no gradient was seen."""
+    """A line a run on a logarithmic axis, dotted lines at the batch sizes, crosses above where no gradient was seen.
+
+    A line ends before such an epoch and begins anew after it.
+    """
     _, rows = frame.legend_rows([line.label for line in lines], 7.0)
     with style.styled():
         figure = Figure(figsize=(7.0, 3.4 + frame.ROW * rows), layout="constrained")
         axes = figure.subplots()
         looks = style.arms(len(lines))
         for line, look in zip(lines, looks, strict=True):
-            axes.plot(line.epochs, line.scales, color=look.colour, marker=look.marker, linestyle=look.dash,
+            scales = dict(zip(line.epochs, line.scales, strict=True))
+            epochs = sorted({*line.epochs, *line.unseen})
+            values = [scales.get(epoch, nan) for epoch in epochs]
+            axes.plot(epochs, values, color=look.colour, marker=look.marker, linestyle=look.dash,
                       markersize=5, markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
             axes.plot(line.unseen, [0.97] * len(line.unseen), "x", color=look.colour, markersize=6,
                       transform=axes.get_xaxis_transform())  # fmt: skip
@@ -72,4 +79,8 @@ def draw(lines: Sequence[Line]) -> Figure:
     return figure
 
 
-OF_RUNS = OfRuns("noise", "the gradient noise scale, where a run measures it", lambda records: draw(data(records)))
+def _drawn(records: Sequence[RunRecord], labels: Sequence[str]) -> Figure:
+    return draw(data(records, labels))
+
+
+OF_RUNS = OfRuns("noise", "the gradient noise scale, where a run measures it", _drawn)

@@ -62,7 +62,8 @@ def _curve(axes: Axes, panel: Panel) -> None:
     axes.plot([0, 1], [0, 1], color="0.4", linewidth=1, linestyle=(0, (4, 3)), label="perfect calibration")
     means = f"accuracy {found.accuracy:.2%}, mean confidence {found.confidence:.2%}"
     said = f"ECE {found.ece:.2%}, Brier {found.brier:.3f}"
-    axes.set_title(f"{style.literal(panel.label)}\n{said}\n{means}", fontsize=10)
+    label = style.literal(style.fitted(panel.label, 3.6))
+    axes.set_title(f"{label}\n{said}\n{means}", fontsize=10)
 
 
 def _histogram(axes: Axes, found: Calibration) -> None:

@@ -1,82 +1,98 @@
-"""Several runs in one figure: training loss and error against epoch, one colour a run."""
+"""Several runs in one figure: loss, error or accuracy against epoch, one colour a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from residuum.errors import InputError
-from residuum.networks.names import short_name
-from residuum.records.record import RunRecord, labels
+from residuum.records.record import RunRecord, legend
 from residuum.report import style
 from residuum.report.figures import frame, learning_curves
+from residuum.report.figures.learning_curves import Curve
 from residuum.report.figures.of_runs import OfRuns
+
+Quantity = Literal["loss", "error", "accuracy"]
+UNITS = {"loss": "loss (nats)", "error": "error (%)", "accuracy": "accuracy (%)"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run: training loss and error, and the error on the images that `held_out` names."""
+    """One run: loss (nats), error and accuracy (%) while training, and on the images that `held_out` names."""
 
     label: str
-    loss: learning_curves.Curve
-    train_error: learning_curves.Curve
-    error: learning_curves.Curve | None
+    train: dict[Quantity, Curve]
+    unseen: dict[Quantity, Curve]
     held_out: str
 
 
-def data(records: Sequence[RunRecord]) -> tuple[Line, ...]:
-    """The lines of runs; errors are in percent. The test error where observed, else validation."""
-    labels(records)  # refuses a run that is named twice
-    return tuple(_line(record, _label(record, records)) for record in records)
-
-
-def _label(record: RunRecord, records: Sequence[RunRecord]) -> str:
-    name = short_name(record.config.model)
-    twins = [other for other in records if short_name(other.config.model) == name]
-    return name if len(twins) == 1 else f"{name}, {record.id[:6]}"
+def data(records: Sequence[RunRecord], labels: Sequence[str] = ()) -> tuple[Line, ...]:
+    """The lines of runs, called by `labels`. The test images where they were observed, else validation images."""
+    return tuple(_line(*each) for each in zip(records, labels or legend(records), strict=True))
 
 
 def _line(record: RunRecord, label: str) -> Line:
     found = learning_curves.data(record)
-    errors = {curve.split: curve for curve in found.error}
-    held_out = "test" if "test" in errors else "validation"
-    nothing = learning_curves.Curve("train", (), ())
-    loss = next((curve for curve in found.loss if curve.split == "train"), nothing)
-    return Line(label, loss, errors.get("train", nothing), errors.get(held_out), held_out)
+    splits = {curve.split for curve in found.error}
+    held_out = "test" if "test" in splits else "validation"
+    return Line(label, _of(found, "train"), _of(found, held_out), held_out)
 
 
-def draw(lines: Sequence[Line]) -> Figure:
-    """Training loss on the left; on the right training error dashed and error on unseen images solid."""
+def _of(found: learning_curves.Curves, split: str) -> dict[Quantity, Curve]:
+    """The curves of a run on some images; empty ones where it has none."""
+    nothing = Curve(split, (), ())
+    loss, error = (next((curve for curve in curves if curve.split == split), nothing)
+                   for curves in (found.loss, found.error))  # fmt: skip
+    accuracy = Curve(split, error.epochs, tuple(100 - value for value in error.values))
+    return {"loss": loss, "error": error, "accuracy": accuracy}
+
+
+def draw(lines: Sequence[Line], of: Sequence[Quantity] = ("loss", "error")) -> Figure:
+    """A panel a quantity: training dashed, unseen images solid; an axis of errors or losses that come near 0 has it."""
+    looks = style.arms(len(lines))
+    handles: dict[str, Any] = {line.label: frame.handle(look) for line, look in zip(lines, looks, strict=True)}
+    seen = {line.held_out for line in lines if any(curve.epochs for curve in line.unseen.values())}
+    handles |= {"training": Line2D([], [], color="0.3", linestyle="--")} | {
+        name: Line2D([], [], color="0.3") for name in sorted(seen)}  # fmt: skip
+    width = 9.5 if len(of) > 1 else 6.5
+    _, rows = frame.legend_rows(list(handles), width)
     with style.styled():
-        figure = Figure(figsize=(9.5, 3.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for line, arm in zip(lines, style.arms(len(lines)), strict=True):
-            look = {
-                "color": arm.colour,
-                "marker": arm.marker,
-                "markersize": 4,
-                "markevery": max(1, len(line.loss.epochs) // 12),
-            }
-            left.plot(line.loss.epochs, line.loss.values, label=line.label, **look)
-            right.plot(line.train_error.epochs, line.train_error.values, "--", label=f"{line.label}, training", **look)
-            if line.error is not None:
-                right.plot(line.error.epochs, line.error.values, label=f"{line.label}, {line.held_out}", **look)
-        for axes, label in ((left, "training loss (nats)"), (right, "error (%)")):
-            axes.set_ylabel(label)
-            axes.set_xlabel("epoch")
-            frame.from_zero(axes, label)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if lines:
-                axes.legend()
+        figure = Figure(figsize=(width, 3.5 + frame.ROW * rows), layout="constrained")
+        for axes, quantity in zip(figure.subplots(1, len(of), squeeze=False)[0], of, strict=True):
+            _draw_panel(axes, lines, looks, quantity)
+        frame.legend(figure, handles)
     return figure
 
 
-def _drawn(records: Sequence[RunRecord]) -> Figure:
+def _draw_panel(axes: Axes, lines: Sequence[Line], looks: Sequence[style.Look], quantity: Quantity) -> None:
+    drawn = [(curve, look, dash) for line, look in zip(lines, looks, strict=True)
+             for curve, dash in ((line.train[quantity], "--"), (line.unseen[quantity], "-"))]  # fmt: skip
+    values = [value for curve, *_ in drawn for value in curve.values]
+    frame.show(axes, "y", frame.extent(frame.based(values), (), 0.0, float("inf") if quantity == "loss" else 100.0))
+    for curve, look, dash in drawn:
+        axes.plot(curve.epochs, curve.values, dash, color=look.colour, marker=look.marker, markersize=4,
+                  markevery=max(1, len(curve.epochs) // 12))  # fmt: skip
+        frame.mark_lost(axes, curve.epochs, curve.values, look.colour)
+    axes.set_ylabel(UNITS[quantity])
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _drawn(of: Sequence[Quantity], records: Sequence[RunRecord], labels: Sequence[str]) -> Figure:
     for record in records:
         if not record.epochs:
             raise InputError(f"run {record.id} has no epochs to draw" + ("" if record.result else " yet"))
-    return draw(data(records))
+    return draw(data(records, labels), of)
 
 
-OF_RUNS = OfRuns("curves", "learning curves in one frame", _drawn)
+OF_RUNS = (
+    OfRuns("curves", "loss and error of runs in one frame", partial(_drawn, ("loss", "error"))),
+    OfRuns("both", "loss and accuracy of runs in one frame", partial(_drawn, ("loss", "accuracy"))),
+    OfRuns("loss", "loss of runs in one frame", partial(_drawn, ("loss",))),
+    OfRuns("accuracy", "accuracy of runs in one frame", partial(_drawn, ("accuracy",))),
+)

@@ -1,7 +1,8 @@
 """Accuracy against parameters and against time: what each arm costs and what it gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import exp, log
 from statistics import median
 
 from matplotlib.axes import Axes
@@ -17,32 +18,41 @@ from residuum.report.figures.lost import CROSS, DIVERGED, FLOOR, lost
 
 DIRECT = 8
 """Up to this many arms are labelled at their points, more in a legend."""
+UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+LOGARITHMIC = 8
+"""Costs that lie further apart than this have a logarithmic axis."""
+ROOM = 0.12
+"""The share of the costs' range that is left free beyond them, for labels."""
 OUTSIDE = 3.0
 """An arm with this many times the median error would press all others together, drawn in proportion."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One arm: its cost, its mean accuracy (%), and their 95 % intervals where several runs give them."""
+    """One arm: its cost, its mean accuracy (%), and their 95 % intervals where `n` runs give them."""
 
     arm: str
     x: float
     x_interval: tuple[float, float] | None
     y: float
     y_interval: tuple[float, float] | None
+    n: int = 0
 
 
 @dataclass(frozen=True)
 class Panel:
     """One pair of axes; where some arms are far less accurate than the others, only these are drawn in proportion.
 
+    `extent` is that of the accuracy, `across` that of the cost.
     `lost` are arms without an accuracy, since all their runs diverged, with what they cost where that is known.
     """
 
     label: str
     points: tuple[Point, ...]
     extent: frame.Extent
+    across: frame.Extent
     lost: tuple[tuple[str, float], ...] = ()
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,23 +71,25 @@ class Scatter:
 
 
 def data(results: Results, mark: str = "") -> Scatter:
-    """Accuracy of the last epoch against parameters (millions) and against the time of a run (minutes)."""
+    """Accuracy of the last epoch against parameters (millions), and against the time of a run in a unit that suits."""
     split = "test" if results.selection is None else "validation"
     accuracy = {one.arm: one for one in results.summaries.get(f"{split}_accuracy", ()) if one.mean is not None}
     seconds = {one.arm: one for one in results.summaries.get("seconds", ()) if one.mean is not None}
     size = {arm.name: arm.parameters / 1e6 for arm in results.plan.arms}
+    longest = max((one.mean or 0.0 for one in seconds.values()), default=0.0)
+    unit, length = next((name, length) for name, length in UNITS if longest >= 2 * length or length == 1)
     by_size, by_time = [], []
     for arm, found in accuracy.items():
         assert found.mean is not None
-        by_size.append(Point(arm, size[arm], None, found.mean, found.interval))
+        by_size.append(Point(arm, size[arm], None, found.mean, found.interval, found.n))
         took = seconds.get(arm)
         if took is not None and took.mean is not None:
-            around = took.interval and (max(0.0, took.interval[0]) / 60, took.interval[1] / 60)
-            by_time.append(Point(arm, took.mean / 60, around, found.mean, found.interval))
+            around = took.interval and (max(0.0, took.interval[0]) / length, took.interval[1] / length)
+            by_time.append(Point(arm, took.mean / length, around, found.mean, found.interval, found.n))
     gone = tuple(arm for arm, one in lost(results).items() if one.is_whole and arm not in accuracy)
     panels = [
-        replace(_panel("parameters (millions)", by_size), lost=tuple((arm, size[arm]) for arm in gone)),
-        _panel("time of a run (minutes)", by_time),
+        _panel("parameters (millions)", by_size, tuple((arm, size[arm]) for arm in gone)),
+        _panel(f"time of a run ({unit})", by_time),
     ]
     return Scatter(
         arms=tuple(size),
@@ -99,12 +111,25 @@ def _costs(panel: Panel) -> list[float]:
     return [*(point.x for point in panel.points), *(x for _, x in panel.lost)]
 
 
-def _panel(label: str, points: Sequence[Point]) -> Panel:
+def _panel(label: str, points: Sequence[Point], lost: tuple[tuple[str, float], ...] = ()) -> Panel:
     usual = median(100 - point.y for point in points) if points else 0.0
-    ends = {point.arm: [point.y, *(point.y_interval or ())] for point in points}
-    near = [end for point in points if 100 - point.y <= OUTSIDE * usual for end in ends[point.arm]]
-    every = [end for found in ends.values() for end in found]
-    return Panel(label, tuple(points), frame.extent(near, every, 0.0, 100.0))
+    near = frame.extent(_shown([point for point in points if 100 - point.y <= OUTSIDE * usual]), _shown(points), 0, 100)
+    wide = [(*point.x_interval, point.n) for point in points if point.x_interval]
+    costs = [*(point.x for point in points), *(x for _, x in lost)]
+    logarithmic = bool(costs) and min(costs) > 0 and max(costs) > LOGARITHMIC * min(costs)
+    if logarithmic:
+        costs = [log(cost) for cost in costs]
+        wide = [(log(low), log(high), n) for low, high, n in wide if low > 0]
+    shown = frame.reach(costs, wide) or [0.0, 1.0]
+    room = ROOM * (max(shown) - min(shown)) or abs(shown[0]) / 2 or 0.5
+    low, high = min(shown) - room, max(shown) + room
+    across = frame.Extent(exp(low), exp(high)) if logarithmic else frame.Extent(max(0.0, low), high)
+    return Panel(label, tuple(points), near, across, lost, logarithmic)
+
+
+def _shown(points: Sequence[Point]) -> list[float]:
+    """The accuracies that a frame has to show."""
+    return frame.reach([point.y for point in points], [(*one.y_interval, one.n) for one in points if one.y_interval])
 
 
 def draw(scatter: Scatter, *, narrow: bool = False) -> Figure:
@@ -147,25 +172,24 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> None:
         look = looks[point.arm]
         if point.y_interval:
             axes.plot([point.x] * 2, point.y_interval, color=look.colour, linewidth=1.2, alpha=0.7)
-            # An interval by t may reach beyond what an accuracy can be.
             for end in point.y_interval:
                 frame.mark_departures(axes, [point.x], [end], panel.extent, look.colour)
         if point.x_interval:
             axes.plot(point.x_interval, [point.y] * 2, color=look.colour, linewidth=1.2, alpha=0.7)
+            for end in point.x_interval:
+                frame.mark_departures(axes, [point.y], [end], panel.across, look.colour, "x")
         axes.plot([point.x], [point.y], color=look.colour, marker=look.marker, markersize=8, markeredgecolor="white",
                   markeredgewidth=0.5)  # fmt: skip
     for arm, x in panel.lost:
         axes.plot([x], [_floor(panel)], color=looks[arm].colour, zorder=5, **CROSS)
-    costs = _costs(panel)
-    if costs and max(costs) > 8 * min(costs) > 0:
+    if panel.logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.margins(x=0.12)
-    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))  # no cost is below 0
+    axes.set_xlim(panel.across.low, panel.across.high)
     axes.set_xlabel(panel.label)
 
 

@@ -174,7 +174,7 @@ def _panel(found: Mapping[str, Sequence[Band]], split: str, quantity: str, at_on
     near = [value for values in settled.values() if values[-1] <= FAILING * early for value in values]
     every = [value for band in chosen for edge in (band.mean, *ends(band)) for value in edge]
     most = 100.0 if quantity == "error" else TOWERING * max(filter(isfinite, near), default=1.0) or inf
-    shown = frame.extent([0.0, *near], every, 0.0, most)
+    shown = frame.extent(frame.based(near), every, 0.0, most)
     return Panel("", LABELS[split, quantity], chosen, shown, tuple(arm for arm in at_once if arm in found))
 
 
