@@ -53,6 +53,20 @@ def beside(folders: Sequence[str]) -> str:
     return _svg(run_curves.draw(run_curves.data([record for record in records if record.epochs])))
 
 
+def arms(runs: str, label: str, narrow: bool) -> str:
+    """The curves of the arms of a study so far, as SVG. They say no verdict, so that nothing was read is left so."""
+    from residuum.analysis.results import results
+    from residuum.report import tables
+    from residuum.report.figures import study_curves
+    from residuum.studies import plan as plans
+
+    found = results(plans.read(plans.folder_of(Path(runs), label)), Path(runs))
+    view = study_curves.data(found, study_curves.of_arms(found), tables.mark(found.plan))
+    if not any(view.rows):
+        raise InputError("no run has finished an epoch yet")
+    return _svg(study_curves.draw(view, narrow=narrow))
+
+
 def predict(folder: str, content: str) -> dict[str, Any]:
     """The likeliest classes of an image (base64) by the last weights of a run, and what speaks for the first (PNG)."""
     from residuum.registry import Choice
@@ -106,7 +120,9 @@ def _svg(drawn: "Figure") -> str:
     return style.svg(drawn).decode()
 
 
-JOBS: Mapping[str, Callable[..., Any]] = {one.__name__: one for one in (figure, attributions, beside, predict, report)}
+JOBS: Mapping[str, Callable[..., Any]] = {
+    one.__name__: one for one in (figure, attributions, beside, arms, predict, report)
+}
 
 
 def main(descriptor: int) -> None:

@@ -72,7 +72,7 @@ def application(runs: Path, rules: Rules) -> App:
         aside.close()
         reports.cleanup()
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=life)
     _errors(app, rules)
     _pages(app, lab, rules)
     _drawn(app, lab, aside, Path(reports.name))
@@ -150,6 +150,10 @@ def _pages(app: FastAPI, lab: Lab, rules: Rules) -> None:
         kept = {"cache-control": "public, max-age=31536000, immutable"}
         return Response(_static(name), media_type=STATIC[name], headers=kept)
 
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
     @app.get("/")
     def home(find: str = "", status: str = "", page: int = 1) -> Response:
         values = {**_going(lab), **_listed(lab, find, status, page)}
@@ -187,6 +191,13 @@ def _pages(app: FastAPI, lab: Lab, rules: Rules) -> None:
     @app.get("/study/{label}")
     def study(label: str, page: int = 1) -> Response:
         return _shown("study.html.j2", rules, **_of_study(lab, label, page))
+
+    @app.get("/part/study/{label}/curves")
+    def study_curves(label: str, was: str = "") -> Response:
+        stamp = lab.stamp(label)
+        if was == stamp:
+            return Response(status_code=204)
+        return _shown("study_curves.html.j2", rules, title=label, stamp=stamp)
 
     @app.get("/part/study/{label}")
     def study_part(label: str, page: int = 1) -> Response:
@@ -265,8 +276,8 @@ def _of_study(lab: Lab, label: str, page: int) -> dict[str, Any]:
     found = lab.study(label)
     pages = max(1, -(-len(found.runs) // ROWS))
     page = min(max(1, page), pages)
-    return {"title": label, "study": found, "page": page, "pages": pages, "listed": lab.listed(),
-            "runs": found.runs[(page - 1) * ROWS : page * ROWS],
+    return {"title": label, "study": found, "stamp": lab.stamp(label), "page": page, "pages": pages,
+            "listed": lab.listed(), "runs": found.runs[(page - 1) * ROWS : page * ROWS],
             "command": _command_of(lab, rf"^{re.escape(label)}: [\d,]+ runs?"),
             "words": _again(found.plan)}  # fmt: skip
 
@@ -282,7 +293,8 @@ def _started(lab: Lab) -> list[dict[str, Any]]:
     found = []
     for one in detached.commands(lab.runs)[:STARTED]:
         lines = detached.printed(one, lab.runs).strip().split("\n")[-6:]
-        found.append({"one": one, "alive": detached.is_alive(one, lab.runs), "words": shlex.join(["residuum", *one.words]),
+        found.append({"one": one, "alive": detached.is_alive(one, lab.runs),
+                      "words": shlex.join(["residuum", *one.words]),
                       "said": "\n".join(line[:300] for line in lines)})  # fmt: skip
     return found
 
@@ -318,6 +330,10 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
     @app.get("/beside/curves.svg")
     def beside(request: Request) -> Response:
         return svg(aside.call("beside", [str(record.folder) for record in _beside(lab, request)]))
+
+    @app.get("/study/{label}/curves.svg")
+    def arms(label: str, narrow: bool = False) -> Response:
+        return svg(aside.call("arms", str(lab.runs), lab.plan(label).label, narrow))
 
     @app.put("/run/{name}/predict")
     async def predict(name: str, request: Request) -> Response:
