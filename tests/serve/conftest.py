@@ -16,7 +16,7 @@ from residuum.serve.page import application
 from residuum.studies.study import Study
 
 STUDY = {
-    "name": "two", "question": "Does <b>depth</b> matter?", "base": "quick", "seeds": [0], "set": {"train.epochs": 1},
+    "name": "two", "question": "Does <b>depth</b> matter?", "base": "quick", "seeds": [1], "set": {"train.epochs": 1},
     "arms": [{"name": "small", "set": {"model": "resnet8"}}, {"name": "plain", "set": {"model": "plain8"}}],
 }  # fmt: skip
 

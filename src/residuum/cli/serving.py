@@ -15,8 +15,8 @@ from residuum.cli.options import Command, common, store_option
 from residuum.errors import InputError, ResiduumError, StorageError, lacking
 
 PORT = 8091
-AT_ONCE = 64
-"""Connections that are answered at a time; others are told to come again."""
+AT_ONCE = 1000
+"""Connections at a time, of which a browser holds up to six; more are told to come again."""
 ANEW = 30.0
 """Seconds after which what lies in a store is looked at again."""
 
