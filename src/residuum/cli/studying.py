@@ -461,7 +461,7 @@ def _begun(printed: str, runs: Path) -> str:
     """The label of the study that a detached command has begun; empty where its plan is not there yet."""
     from residuum.studies import plan as plans
 
-    found = re.search(r"^(\S+): [\d,]+ runs?, [\d,]+ complete already", printed, re.MULTILINE)
+    found = re.search(r"^(.+): [\d,]+ runs?, [\d,]+ complete already", printed, re.MULTILINE)
     return found[1] if found and (plans.folder_of(runs, found[1]) / plans.PLAN).exists() else ""
 
 
