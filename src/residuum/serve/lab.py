@@ -2,12 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from residuum.analysis import standing
 from residuum.analysis.standing import Standing, StudyStanding
@@ -22,31 +21,52 @@ from residuum.studies.plan import Plan
 
 FRESH = 1.0
 """Seconds for which what was listed is shown again, however many ask."""
+SHARE = 10.0
+"""The same where reading takes long, in times of what it took: thousands of runs must not keep a processor busy."""
 MOST_POINTS = 2000
 """Epochs of a curve that are sent; of more, evenly chosen ones."""
+
+
+T = TypeVar("T")
 
 
 class NotHereError(InputError):
     """There is no such run, study or figure."""
 
 
-@dataclass
+class _Recent(Generic[T]):
+    """A value that is read anew when it is asked for, unless that was done a moment ago."""
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read, self._lock, self._until = read, threading.Lock(), float("-inf")
+        self._value: T
+
+    def __call__(self) -> T:
+        """The value; who asks while it is being read waits for the same one."""
+        with self._lock:
+            began = time.monotonic()
+            if began > self._until:
+                self._value = self._read()
+                took = time.monotonic() - began
+                self._until = began + took + max(FRESH, SHARE * took)
+            return self._value
+
+
 class Lab:
     """The runs and studies under a folder; what was listed a moment ago is kept."""
 
-    runs: Path
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _listed: dict[str, Listed] = field(default_factory=dict)
-    _at: float = float("-inf")
-    _plans: dict[Path, tuple[int, Plan]] = field(default_factory=dict)
-
-    def listed(self) -> Mapping[str, Listed]:
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self._plans: dict[Path, tuple[int, Plan]] = {}
+        self.listed = _Recent(self._list)
         """Every run as the index has it, by the name of its folder."""
-        with self._lock:
-            if time.monotonic() - self._at > FRESH:
-                self._listed = {one.folder.name: one for one in index.listed(self.runs)}
-                self._at = time.monotonic()
-            return self._listed
+        self.studies = _Recent(self._studies)
+        """Every study by its label: how far it is, or why its plan cannot be read."""
+        self.reasons = _Recent(self._reasons)
+        """Why runs of studies failed, by run id."""
+
+    def _list(self) -> Mapping[str, Listed]:
+        return {one.folder.name: one for one in index.listed(self.runs)}
 
     def record(self, name: str) -> RunRecord:
         """The record of the run in the folder of that name.
@@ -88,13 +108,14 @@ class Lab:
         """
         return standing.of_study(self.plan(label), self.runs, datetime.now(UTC), self.listed())
 
-    def studies(self) -> Iterator[tuple[str, StudyStanding | InputError]]:
-        """Every study by its label: how far it is, or why its plan cannot be read."""
+    def _studies(self) -> list[tuple[str, StudyStanding | InputError]]:
+        found: list[tuple[str, StudyStanding | InputError]] = []
         for label in self.labels():
             try:
-                yield label, self.study(label)
+                found.append((label, self.study(label)))
             except InputError as error:
-                yield label, error
+                found.append((label, error))
+        return found
 
     def going(self) -> Iterator[tuple[RunRecord, Standing]]:
         """The runs that somebody works on, in order of name."""
@@ -106,16 +127,11 @@ class Lab:
                     continue
                 yield record, standing.of_run(record, datetime.now(UTC))
 
-    def reasons(self) -> Mapping[str, str]:
-        """Why runs of studies failed, by run id."""
+    def _reasons(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
         for label in self.labels():
             found |= standing.failures(plans.folder_of(self.runs, label))
         return found
-
-    def members(self, label: str) -> set[str]:
-        """The folders of the runs of a study."""
-        return {run.folder for run in self.plan(label).runs}
 
     def stamp(self, label: str) -> str:
         """What changes when something of a study does: by this a report is known to be of now."""

@@ -236,7 +236,7 @@ def _stamp(records: list[RunRecord]) -> str:
 
 
 def _going(lab: Lab) -> dict[str, Any]:
-    return {"going": list(lab.going()), "studies": list(lab.studies())}
+    return {"going": list(lab.going()), "studies": lab.studies()}
 
 
 def _listed(lab: Lab, find: str, status: str, page: int) -> dict[str, Any]:
