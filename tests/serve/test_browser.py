@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from urllib.request import urlopen
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import HTTPCookieProcessor, build_opener, urlopen
 
 import pytest
 from PIL import Image
 from test_page import label_of, name_of
 
-from residuum.records import storage
+from residuum.records import mirror, storage
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
@@ -138,6 +140,29 @@ def test_a_server_that_has_gone_is_said_to_have(browser, made):
     process.wait()
     page.wait_for_selector("#gone", state="visible")
     page.close()
+
+
+def test_runs_of_a_store_are_shown_to_who_has_the_token(made, tmp_path):
+    """They are copies without weights, so that there is nothing to start and no image to try."""
+    url = f"file://{tmp_path}/store"
+    name = name_of(made, "resnet8-digits-seed0")
+    mirror.give(mirror.store_of(url), Path(shutil.copytree(made, tmp_path / "runs")), [name])
+    process = subprocess.Popen([sys.executable, "-m", "residuum", "serve", "--store", url, "--token", "--port", "0"],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    try:
+        address, _, token = process.stdout.readline().strip().partition("?")
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(address)
+        visitor = build_opener(HTTPCookieProcessor())
+        text = visitor.open(f"{address}?{token}").read().decode()
+        assert f'href="/run/{name}"' in text
+        assert 'action="/start' not in text
+        text = visitor.open(f"{address}run/{name}").read().decode()
+        assert "2 of 2" in text
+        assert 'type="file"' not in text
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_flood_and_those_who_leave_or_dawdle_leave_the_page_alive(served):

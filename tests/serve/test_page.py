@@ -121,7 +121,7 @@ def test_what_failed_and_what_is_damaged_says_why(lab):
         assert "result.json is damaged" in client.get("/").text
         answer = client.get(f"/run/{damaged}")
         assert (answer.status_code, "result.json is damaged" in answer.text) == (400, True)
-        assert str(lab) not in client.get("/").text
+        assert str(lab) not in client.get("/").text + answer.text
 
 
 def test_pages_take_nothing_from_elsewhere_and_have_no_script_within(client, made):

@@ -138,7 +138,7 @@ def main(descriptor: int) -> None:
         try:
             answer = [True, JOBS[name](*arguments)]
         except ResiduumError as error:
-            answer = [False, str(error)]
+            answer = [False, error.text if isinstance(error, InputError) else str(error)]
         except Exception as error:  # one figure that cannot be drawn is no reason to end
             answer = [False, f"it failed: {type(error).__name__}: {str(error)[:200]}"]
         channel.send_bytes(json.dumps(answer).encode())

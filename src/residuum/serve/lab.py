@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from residuum.analysis import standing
 from residuum.analysis.standing import Standing, StudyStanding
-from residuum.errors import InputError
+from residuum.errors import InputError, ResiduumError
 from residuum.records import index
 from residuum.records.attributions import FOLDER as ATTRIBUTIONS
 from residuum.records.event import EpochDone
@@ -32,6 +32,13 @@ T = TypeVar("T")
 
 class NotHereError(InputError):
     """There is no such run, study or figure."""
+
+
+def said(error: ResiduumError, runs: Path) -> str:
+    """An error as the page says it: without what helps in Python, and without where on the machine the runs lie."""
+    text = error.text if isinstance(error, InputError) else str(error)
+    text = f"{error.argument}: {text}" if isinstance(error, InputError) and error.argument else text
+    return text.replace(f"{runs}/", "")
 
 
 class _Recent(Generic[T]):
@@ -150,7 +157,7 @@ def row_of(one: Listed, reasons: Mapping[str, str]) -> dict[str, Any]:
         return {
             "name": name,
             "status": "unreadable",
-            "reason": str(row).replace(f"{one.folder}/", ""),
+            "reason": said(row, one.folder),
             "when": one.written,
         }
     why = reasons.get(row.run, "")

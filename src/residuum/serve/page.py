@@ -73,7 +73,7 @@ def application(runs: Path, rules: Rules) -> App:
         reports.cleanup()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=life)
-    _errors(app, rules)
+    _errors(app, lab, rules)
     _pages(app, lab, rules)
     _drawn(app, lab, aside, Path(reports.name))
     if not rules.read_only:
@@ -119,15 +119,16 @@ def _shown(template: str, rules: Rules, status: int = 200, **values: Any) -> HTM
     return HTMLResponse(text, status)
 
 
-def _errors(app: FastAPI, rules: Rules) -> None:
+def _errors(app: FastAPI, lab: Lab, rules: Rules) -> None:
     def said(request: Request, status: int, text: str) -> Response:
         if request.method != "GET" or "/part/" in request.url.path:
             return PlainTextResponse(text, status)
         return _shown("error.html.j2", rules, status, text=text, title="Not shown")
 
     async def of_residuum(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ResiduumError)
         status = 404 if isinstance(error, NotHereError) else 503 if isinstance(error, BusyError) else 400
-        return said(request, status, str(error))
+        return said(request, status, reading.said(error, lab.runs))
 
     async def of_address(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 400
@@ -258,11 +259,17 @@ def _of_run(lab: Lab, name: str) -> dict[str, Any]:
         "rows": [*reversed(record.epochs)][:EPOCHS], "own_code": own,
         "pictures": {key: one for key, one in PICTURES.items() if one.is_there(record)},
         "attributions": [*reading.kept_attributions(record)],
-        "weights": bool(run_folder.checkpoints(record.folder)),
+        "weights": _has_weights(record),
         "stamp": f"{len(record.epochs)}-{record.status}",
         "command": _command_of(lab, rf"^run {re.escape(record.id)} \|"),
         "remarks": _remarks(record),
     }  # fmt: skip
+
+
+def _has_weights(record: RunRecord) -> bool:
+    """Whether its newest state is here whole: copies of runs that lie in a store come without weights."""
+    states = run_folder.checkpoints(record.folder)
+    return bool(states) and (states[-1][1] / "weights.safetensors").exists()
 
 
 def _remarks(record: RunRecord) -> list[str]:
