@@ -100,14 +100,13 @@ def _name(run: PlannedRun) -> str:
 def _line(run: PlannedRun, one: Standing) -> str:
     """A run in one line."""
     parts = [f"{_name(run)}: {one.status}", f"epoch {one.epochs}/{one.asked}"]
-    if one.last is not None:
-        held = one.last.validation or one.last.test
-        parts.append(f"train loss {one.last.train.loss:.3f}")
-        parts += [f"{held.split} error {100 * (1 - held.accuracy):.2f} %"] if held else []
-    if one.status == "running" and one.last is not None:
-        parts.append(f"{one.last.images_per_second:,.0f} images/s")
     if one.seconds_left is not None:
         parts.append(f"about {duration(one.seconds_left)} to go")
+    if one.last is not None:
+        held = one.last.validation or one.last.test
+        parts += [f"{one.last.images_per_second:,.0f} images/s"] if one.status == "running" else []
+        parts.append(f"train loss {one.last.train.loss:.3f}")
+        parts += [f"{held.split} error {100 * (1 - held.accuracy):.2f} %"] if held else []
     return " | ".join([*parts, *([one.reason] if one.reason else [])])
 
 
