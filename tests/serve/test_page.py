@@ -209,13 +209,34 @@ def test_what_others_named_is_text_and_nothing_else(made, lab, payload):
             assert "<script>alert" not in text
 
 
-def test_own_code_is_named_and_never_run(lab):
-    name = name_of(lab, "resnet8-digits-seed0")
-    values = json.loads((lab / name / "config.json").read_text())
-    values["model"]["block"] = {"name": "mine.py:Block"}
-    assert reading.own_code(values) == "mine.py:Block"
-    assert reading.own_code([{"a": [{"name": "package.module:Net"}]}]) == "package.module:Net"
-    assert reading.own_code(read_record(lab / name).config.model_dump(mode="json")) == ""
+def test_own_code_is_found_wherever_it_stands(lab):
+    for values in (
+        {"model": {"name": "cifar_resnet", "block": {"name": "mine.py:Block", "code": "9f2c"}}},
+        {"data": {"augment": [{"name": "flip"}, {"name": "mine.py:Block"}]}},
+        [{"a": ({"name": "mine.py:Block"},)}],
+    ):
+        assert reading.own_code(values) == "mine.py:Block"
+    config = read_record(lab / name_of(lab, "resnet8-digits-seed0")).config
+    assert reading.own_code(config.model_dump(mode="json")) == ""
+
+
+def test_a_run_of_own_code_is_shown_and_its_code_never_run(lab, monkeypatch):
+    """Whoever opens the page has not said whose code he trusts."""
+    monkeypatch.setattr(reading, "own_code", lambda _: "mine.py:Net")
+    monkeypatch.setattr(detached, "begin", lambda *_: pytest.fail("something was begun"))
+    monkeypatch.setattr(page.Aside, "call", lambda *_: pytest.fail("something was computed"))
+    name = name_of(lab, "resnet8-digits-seed7")
+    with client_of(lab) as client:
+        text = client.get(f"/run/{name}").text
+        assert "own code, mine.py:Net" in text
+        assert 'type="file"' not in text
+        assert "go on" not in text
+        for answer in (
+            client.put(f"/run/{name}/predict", content=b"x"),
+            client.post("/start/resume", data={"run": name}),
+            client.post("/start/explain", data={"run": name}),
+        ):
+            assert (answer.status_code, "mine.py:Net is somebody's own code" in answer.text) == (400, True)
 
 
 BAD_FORMS = [

@@ -347,7 +347,7 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
         content = await _body(request)
         record = await run_in_threadpool(lab.record, name)
         if own := reading.own_code(record.config.model_dump(mode="json")):
-            raise InputError(f"{own} is somebody's own code, and this page runs none: `residuum predict` does")
+            raise InputError(f"{own} is somebody's own code: this page runs none; the command line does")
         found = await run_in_threadpool(aside.call, "predict", str(record.folder), b64encode(content).decode())
         text = _environment().get_template("predicted.html.j2").render(**found)
         return HTMLResponse(text)
