@@ -4,15 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
+from pages_over import client_of
 
 from residuum import recipes, training
 from residuum.conduct import conducting, planning
 from residuum.conduct.launchers.launcher import Room
 from residuum.records import run_folder
 from residuum.records.event import EpochDone
-from residuum.serve.guard import Rules
-from residuum.serve.page import application
 from residuum.studies.study import Study
 
 STUDY = {
@@ -43,11 +41,6 @@ def made(tmp_path_factory) -> Path:
 def lab(made, tmp_path) -> Path:
     """A copy of it to act on."""
     return Path(shutil.copytree(made, tmp_path / "runs"))
-
-
-def client_of(runs: Path, **rules) -> TestClient:
-    rules = {"host": "127.0.0.1", "port": 8091, **rules}
-    return TestClient(application(runs, Rules(**rules)), base_url="http://127.0.0.1:8091", follow_redirects=False)
 
 
 @pytest.fixture(scope="session")

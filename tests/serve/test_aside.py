@@ -6,10 +6,9 @@ import signal
 
 import numpy as np
 import pytest
+from pages_over import client_of, label_of, name_of
 from PIL import Image
-from test_page import label_of, name_of
 
-from conftest import client_of
 from residuum.errors import BusyError, InputError
 from residuum.records.record import read_record
 from residuum.run import predict as predicting

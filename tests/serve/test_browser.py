@@ -15,8 +15,8 @@ from urllib.error import HTTPError
 from urllib.request import HTTPCookieProcessor, build_opener, urlopen
 
 import pytest
+from pages_over import label_of, name_of
 from PIL import Image
-from test_page import label_of, name_of
 
 from residuum.records import mirror, storage
 

@@ -14,24 +14,16 @@ from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
+from pages_over import client_of, label_of, name_of
 
-from conftest import client_of
 from residuum.records import run_folder, storage
-from residuum.records.record import find_runs, read_record
+from residuum.records.record import read_record
 from residuum.run import detached
 from residuum.serve import lab as reading
 from residuum.serve import page
 
 PAGES = ("/", "/part/going", "/part/runs", "/run/{run}", "/part/run/{run}", "/study/{study}", "/part/study/{study}",
          "/beside?run={run}&run={other}")  # fmt: skip
-
-
-def name_of(runs, beginning):
-    return next(folder.name for folder in find_runs(runs) if folder.name.startswith(beginning))
-
-
-def label_of(runs):
-    return next(path.name for path in (runs / "studies").iterdir())
 
 
 def places(runs):
