@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 from residuum import training
 from residuum.conduct import planning
@@ -118,6 +119,21 @@ def measured(*words: str) -> str:
     return f"{seconds:6.2f} s ({processor:.2f} s of a processor), {int(done.stderr.split()[-1]) / 1024:.0f} MB"
 
 
+def opened(runs: Path) -> str:
+    """What it takes to start the page over some runs and to open its list, in words."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = [sys.executable, "-m", "residuum", "serve", "--port", "0", "--runs", str(runs)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        with urlopen(process.stdout.readline().strip()) as answer:
+            answer.read()
+        seconds = time.perf_counter() - began
+        process.terminate()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{seconds:6.2f} s ({processor:.2f} s of a processor)"
+
+
 def planned(arms: int, seeds: int, runs: Path) -> None:
     """Measure what is done with a plan before the first of its runs, in microseconds of a processor for each run."""
     asked = study(arms, seeds)
@@ -168,6 +184,7 @@ def main() -> None:
                 *([("study report", report)] if arms * seeds <= asked.report else []),
             ):
                 print(f"{size:>8}: {text:<19} {measured(*words, '--runs', str(runs))}", flush=True)
+            print(f"{size:>8}: {'serve, first page':<19} {opened(runs)}", flush=True)
         if asked.plan:
             planned(*map(int, asked.plan.split("x")), Path(scratch))
 

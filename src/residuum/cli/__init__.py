@@ -22,7 +22,7 @@ from residuum.members import gathered
 SHOWN_FIRST = ("studying", "runs", "import_weights", "listing", "showing", "classes", "explain", "inspecting", "data",
                "models", "surfacing", "exporting")  # fmt: skip
 """The order in which `--help` shows the commands, by their files; all others follow by name."""
-HELPERS = ("hints", "options", "progress", "stores", "surroundings", "terminal")
+HELPERS = ("hints", "options", "progress", "stores", "surroundings", "terminal", "watching")
 """Files without commands, some of which are slow to import."""
 
 
@@ -60,6 +60,7 @@ def _main(words: list[str]) -> int:
         options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
         if rest:
             raise _unexpected(rest[0], options.parser)
+        options.words = words
         run: Callable[[argparse.Namespace], None] = options.run
         with brought(options):
             run(options)

@@ -1,4 +1,4 @@
-"""The progress of a study on the terminal: one display for all its runs, or one line a run in a pipe."""
+"""The progress of a study on the terminal: one display for all its runs, or in a pipe one line an epoch."""
 
 import time
 from collections.abc import Iterable
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from residuum.cli.hints import helped
+from residuum.cli.terminal import epoch_line
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Said
 from residuum.conduct.tuning import TrialDone
 from residuum.records.event import Diverged, EpochDone, Finished, Note, Pruned, Started, StepDone
@@ -98,6 +99,8 @@ def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dic
             name = f"{run.arm}, seed {run.seed}"
             if isinstance(one, JobEvent):
                 line = _note(board, one, name)
+                if isinstance(one.event, EpochDone) and not console.is_terminal:
+                    line = f"{name} | {epoch_line(one.event)}"
                 if line:
                     console.print(line)
             elif isinstance(one, JobRestarted):

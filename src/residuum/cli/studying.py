@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from residuum.cli.options import (
     tracking_of,
 )
 from residuum.cli.surroundings import LEFT, has_left
+from residuum.cli.watching import add_watch
 from residuum.errors import InputError, ResiduumError, duration, tally, unknown
 
 Run = Callable[[argparse.Namespace], None]
@@ -60,6 +62,9 @@ def add(command: Command) -> None:
         help="with --on ray --store: where each machine computes, on its own disk, as $TMPDIR/runs (default: --runs)",
     )  # fmt: skip
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
+    p.add_argument(
+        "--detach", action="store_true", help="go on without this terminal; `residuum study watch` shows how it stands"
+    )
     tracker_option(p)
     p = command("search", search, "Search for settings as a study says, and write the study that judges them.",
                 within=within)  # fmt: skip
@@ -70,6 +75,7 @@ def add(command: Command) -> None:
     _room(p, "default: 1")
     _place(p)
     tracker_option(p)
+    add_watch(command, within)
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
     p.add_argument("name", metavar="STUDY", help="a study that was run here, or the label of its plan")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: beside the plan)")
@@ -394,6 +400,9 @@ def run(options: argparse.Namespace) -> None:
     from residuum.studies import plan as plans
 
     store = _store(options)
+    if options.detach:
+        _detach(options)
+        return
     room, packing, how = _placed(options, measured=options.budget is not None)
     room = replace(room, store=store, scratch=options.scratch or "")
     made = _planned(options, packing)
@@ -425,6 +434,37 @@ def run(options: argparse.Namespace) -> None:
         raise StudyFailedError(
             f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed ({which}); the same command tries again"
         )
+
+
+def _detach(options: argparse.Namespace) -> None:
+    """Begin the same command in a session of its own, and wait until it has begun or said why it cannot."""
+    from residuum.run import detached
+
+    _planned(options, whole=True)  # most of what cannot work is refused here
+    begun = detached.begin([word for word in options.words if word != "--detach"], options.runs, options.name)
+    log, label = detached.log_of(options.runs, begun.name), ""
+    while not label and detached.is_alive(begun, options.runs):
+        time.sleep(0.1)
+        label = _begun(detached.printed(begun, options.runs), options.runs)
+    label = label or _begun(detached.printed(begun, options.runs), options.runs)
+    if not label:
+        said = detached.printed(begun, options.runs).strip().rpartition("\n")[2].removeprefix("residuum: ")
+        raise StudyFailedError(f"it ended at once: {said or 'it said nothing'} ({log})")
+    if options.json:
+        print_json({"label": label, "process": begun.process, "log": str(log)})
+        return
+    where = [] if options.runs == RUNS else ["--runs", str(options.runs)]
+    print(f"process {begun.process} computes {label}; what it says goes to {log}")
+    print(f"`{shlex.join(['residuum', 'study', 'watch', label, *where])}` shows how it stands; "
+          f"`kill {begun.process}` saves and stops it")  # fmt: skip
+
+
+def _begun(printed: str, runs: Path) -> str:
+    """The label of the study that a detached command has begun; empty where its plan is not there yet."""
+    from residuum.studies import plan as plans
+
+    found = re.search(r"^(.+): [\d,]+ runs?, [\d,]+ complete already", printed, re.MULTILINE)
+    return found[1] if found and (plans.folder_of(runs, found[1]) / plans.PLAN).exists() else ""
 
 
 def search(options: argparse.Namespace) -> None:

@@ -58,7 +58,8 @@ def _computed(plan: Plan, runs: Path, room: Room, launch: Launch, looks: Sequenc
     plans.write(plan, runs)
     if room.store:  # before the first run: it is a promise
         mirror.give(mirror.store_of(room.store), runs, [_study(plan)])
-    yield from _launched(plan, plan.runs, runs, room, launch)
+    with storage.attending(plans.folder_of(runs, plan.label)):
+        yield from _launched(plan, plan.runs, runs, room, launch)
 
 
 def _launched(plan: Plan, planned: Sequence[PlannedRun], runs: Path, room: Room, launch: Launch) -> Iterator[Said]:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -283,4 +283,34 @@ def is_locked(folder: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+    return False
+
+
+AT_WORK = ".at_work"
+
+
+@contextmanager
+def attending(folder: Path) -> Iterator[None]:
+    """Be known as one of those at work in a folder, of whom there may be several, until the end or a kill.
+
+    It keeps nobody out. Where a file system has no such locks, nobody is known.
+    """
+    path = folder / AT_WORK
+    with storing(path):
+        file = path.open("a+b")
+    with file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def is_attended(folder: Path) -> bool:
+    """Whether some process is at work in a folder now."""
+    try:
+        with (folder / AT_WORK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
     return False

@@ -1,0 +1,122 @@
+"""Detached: commands that go on without the terminal or the page that began them, and what is known of them.
+
+Each has two files in `logs/` beside the run folders: what it prints, and, under the same name, what it was called with
+and its process. The file that it prints to is locked for as long as it or a process of its own is alive: the kernel
+says so, however it ends.
+"""
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+
+from pydantic import TypeAdapter
+
+from residuum.errors import InputError
+from residuum.records import storage
+
+LOGS = "logs"
+MOST = 50
+"""The latest commands that are told of."""
+TAIL = 64 * 1024
+"""Bytes of what a command printed last that are read."""
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A command: its words after `residuum`, its process, and when it was begun (UTC, ISO 8601)."""
+
+    name: str
+    words: tuple[str, ...]
+    process: int
+    began: str
+
+
+FILE: TypeAdapter[Detached] = TypeAdapter(Detached)
+
+
+def begin(words: Sequence[str], runs: Path, kind: str) -> Detached:
+    """Start a command of residuum in a session of its own; `kind` is the beginning of its files' name.
+
+    Raises:
+        StorageError: its files cannot be written, or it cannot be started.
+    """
+    began = datetime.now(UTC)
+    name = f"{began:%Y%m%d-%H%M%S}-{re.sub(r'[^a-z0-9]+', '-', kind.lower())[:40].strip('-')}-{token_hex(3)}"
+    log = log_of(runs, name)
+    with storage.storing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "residuum", *words],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}, start_new_session=True,
+            )  # fmt: skip
+    found = Detached(name, tuple(words), process.pid, began.isoformat(timespec="seconds"))
+    storage.write_json(log.with_suffix(".json"), asdict(found))
+    return found
+
+
+def log_of(runs: Path, name: str) -> Path:
+    """The file that a command prints to."""
+    return runs / LOGS / f"{name}.log"
+
+
+def commands(runs: Path) -> list[Detached]:
+    """The latest commands, the last one first; one whose file is damaged is left out."""
+    paths = sorted((runs / LOGS).glob("*.json"), reverse=True)[:MOST]
+    found = []
+    for path in paths:
+        with suppress(InputError):
+            one = storage.typed(FILE, storage.read_json(path), path)
+            if one.name == path.stem:
+                found.append(one)
+    return found
+
+
+def is_alive(one: Detached, runs: Path) -> bool:
+    """Whether a command, or a process of its own, is still there. One of our own that has ended is laid to rest."""
+    with suppress(ChildProcessError):
+        os.waitpid(one.process, os.WNOHANG)
+    try:
+        with log_of(runs, one.name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def stop(one: Detached, runs: Path) -> bool:
+    """Ask a command to save its states and end; returns whether it was still there to be asked."""
+    if not is_alive(one, runs):
+        return False
+    try:
+        # It leads the session that it was begun in: a process of the same number that does not is another one.
+        if os.getsid(one.process) != one.process:
+            return False
+        os.kill(one.process, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def printed(one: Detached, runs: Path) -> str:
+    """The end of what a command has printed; empty where that is gone."""
+    path = log_of(runs, one.name)
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            return file.read(TAIL).decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""The web page over run folders: `residuum serve`."""

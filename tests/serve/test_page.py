@@ -1,0 +1,343 @@
+"""What the page answers: runs, studies, curves, and what it refuses, start and stop."""
+
+import fcntl
+import hashlib
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from urllib.parse import quote
+
+import pytest
+from pages_over import client_of, label_of, name_of
+
+from residuum.records import run_folder, storage
+from residuum.records.record import read_record
+from residuum.run import detached
+from residuum.serve import lab as reading
+from residuum.serve import page
+
+PAGES = ("/", "/part/going", "/part/runs", "/run/{run}", "/part/run/{run}", "/study/{study}", "/part/study/{study}",
+         "/beside?run={run}&run={other}")  # fmt: skip
+
+
+def places(runs):
+    names = {"run": name_of(runs, "resnet8-digits-seed0"), "other": name_of(runs, "plain8"), "study": label_of(runs)}
+    return [path.format(**{key: quote(value) for key, value in names.items()}) for path in PAGES]
+
+
+class Elements(HTMLParser):
+    """Every element of a page, with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_a_list_says_how_every_run_stands(client, made):
+    text = client.get("/").text
+    rows = {row["name"]: row for row in page._listed(reading.Lab(made), "", "", 1)["rows"]}
+    assert {(row["seed"], row["status"], row["epochs"], row["asked"]) for row in rows.values()} >= {
+        (0, "finished", 2, 2), (7, "stopped", 1, 3)
+    }  # fmt: skip
+    for name in rows:
+        assert f'href="/run/{name}"' in text
+    assert "2 of 2" in text  # runs of the study
+    assert "Does &lt;b&gt;depth&lt;/b&gt; matter?" in text
+
+
+def test_words_and_a_status_choose_among_runs(client, made):
+    def named(**asked):
+        return set(re.findall(r'href="/run/([^"]+)"', client.get("/part/runs", params=asked).text))
+
+    assert named(find="plain8") == {name_of(made, "plain8")}
+    assert named(status="stopped") == {name_of(made, "resnet8-digits-seed7")}
+    assert named(find="RESNET8 digits", status="stopped") == {name_of(made, "resnet8-digits-seed7")}
+    assert named(find="<script>") == set()
+    assert named(page=10**9) == named()
+
+
+def test_the_curves_are_those_of_the_record(client, made):
+    name = name_of(made, "resnet8-digits-seed0")
+    rows = read_record(made / name).epochs
+    found = client.get(f"/run/{name}/curves").json()
+    assert found["epochs"] == [row.epoch for row in rows]
+    assert found["loss"]["train"] == [row.train.loss for row in rows]
+    assert found["error"]["validation"] == [100 * (1 - row.validation.accuracy) for row in rows]
+    assert found["going"] is False
+
+
+def test_of_many_epochs_the_last_is_among_those_that_are_sent(made):
+    row = read_record(made / name_of(made, "resnet8-digits-seed0")).epochs[0]
+    draw = random.Random(5)
+    for count in [1, 2, reading.MOST_POINTS, reading.MOST_POINTS + 1, *(draw.randrange(3, 9000) for _ in range(6))]:
+        found = reading.curves([replace(row, epoch=epoch) for epoch in range(1, count + 1)])
+        assert found["epochs"][0] == 1
+        assert found["epochs"][-1] == count
+        assert found["epochs"] == sorted({*found["epochs"]})
+        assert len(found["epochs"]) <= reading.MOST_POINTS + 1
+
+
+def test_a_run_that_is_held_is_running(made, lab):
+    name = name_of(lab, "resnet8-digits-seed7")
+    with storage.locked(lab / name), client_of(lab, read_only=True) as client:
+        text = client.get(f"/run/{name}").text
+        assert '<span class="status running">running</span>' in text
+        assert "to go" in text
+        assert f'href="/run/{name}"' in client.get("/part/going").text
+        gone_on = client.get(f"/part/run/{name}", params={"was": "running"})
+        assert "hx-refresh" not in gone_on.headers
+    with client_of(lab, read_only=True) as client:
+        assert client.get(f"/part/run/{name}", params={"was": "running"}).headers["hx-refresh"] == "true"
+
+
+def test_what_failed_and_what_is_damaged_says_why(lab):
+    label, name = label_of(lab), name_of(lab, "plain8")
+    run = json.loads((lab / name / "config.json").read_text())["id"]
+    (lab / name / "result.json").unlink()
+    storage.write_json(lab / "studies" / label / "failed.json", {run: "out of <memory>"})
+    damaged = name_of(lab, "resnet8-digits-seed0")
+    (lab / damaged / "result.json").write_text("{")
+    with client_of(lab) as client:
+        for path in ("/", f"/study/{label}"):
+            assert "out of &lt;memory&gt;" in client.get(path).text
+        assert "result.json is damaged" in client.get("/").text
+        answer = client.get(f"/run/{damaged}")
+        assert (answer.status_code, "result.json is damaged" in answer.text) == (400, True)
+        assert str(lab) not in client.get("/").text + answer.text
+
+
+def test_pages_take_nothing_from_elsewhere_and_have_no_script_within(client, made):
+    for path in places(made):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        for tag, attributes in Elements(answer.text).found:
+            assert not any(name.startswith("on") or name == "style" for name in attributes), (path, tag)
+            assert tag not in ("style", "iframe", "object", "base")
+            if tag == "script":
+                assert attributes["src"].startswith("/static/")
+            for name in ("src", "href", "action", "srcset"):
+                value = attributes.get(name) or "/"
+                assert (value.startswith("/") and not value.startswith("//")) or value == "data:,", (path, value)
+
+
+HASHES = {
+    "htmx.min.js": "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717",
+    "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+}
+"""Of htmx.org 2.0.11 and uplot 1.6.32, as npm has them."""
+
+
+def test_what_is_kept_in_the_package_is_what_was_published():
+    known = {"htmx.min.js": "htmx", "uPlot.iife.min.js": "uPlot", "uPlot.min.css": "uPlot"}
+    for name, project in known.items():
+        assert len(page._static(name)) < 60_000
+        assert hashlib.sha256(page._static(name)).hexdigest() == HASHES[name]
+        assert (page.resources.files("residuum.serve") / "static" / f"{project}.LICENSE").is_file()
+
+
+HOSTILE = [
+    "../..", "..%2f..", "%2e%2e%2f", "..", ".", "studies", "logs", "%00", "a%00b", "x" * 300, "%F0%9F%98%80", "runs/../..",
+    "~root", "/etc/passwd", "%2fetc%2fpasswd", "C:\\windows", "{{7*7}}", "%0d%0aset-cookie:a=b", "*", "?", "-rf",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("before", ["/run/", "/part/run/", "/study/", "/static/", "/beside?run=", "/part/study/"])
+def test_names_lead_nowhere(client, before):
+    draw = random.Random(before)
+    made_up = ["".join(draw.choices("./%2e5c\\ abc\n\x1b", k=draw.randrange(1, 12))) for _ in range(40)]
+    for name in [*HOSTILE, *map(quote, made_up)]:
+        answer = client.get(before + name)
+        assert answer.status_code in (400, 404) or (answer.status_code == 200 and "<h2>Going on</h2>" in answer.text), (
+            name
+        )
+        assert "root:" not in answer.text
+        assert "Traceback" not in answer.text
+
+
+def test_a_figure_is_named_by_the_table_alone(client, made):
+    name = name_of(made, "resnet8-digits-seed0")
+    for which in ("nosuch", "../confusion", "..%2f..%2fconfig", "layers"):  # no histograms were recorded
+        assert client.get(f"/run/{name}/figure/{which}.svg").status_code == 404
+    assert client.get(f"/run/{name}/attributions/..%2f..%2fconfig.svg").status_code == 404
+
+
+PAYLOADS = [
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover='alert(1)", "{{ 7 * 7 }}", "{% raw %}",
+    "javascript:alert(1)", "&lt;b&gt;", "</td></tr></table>", "\x1b[31mred", "\u202egnp.exe", "a\x00b", "\u200bzero",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_what_others_named_is_text_and_nothing_else(made, lab, payload):
+    """A damaged run's error, the question, the arms and the reason of a failure, each with a payload in it."""
+    label, name = label_of(lab), name_of(lab, "plain8")
+    path = lab / "studies" / label / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["study"]["question"] = payload
+    path.write_text(json.dumps(plan))
+    (lab / name / "result.json").unlink()
+    run = json.loads((lab / name / "config.json").read_text())["id"]
+    storage.write_json(lab / "studies" / label / "failed.json", {run: payload})
+    remarks = {"time": payload, "text": payload}
+    (lab / name / "remarks.jsonl").write_text(json.dumps(remarks) + "\n")
+    with client_of(lab) as client:
+        for path in ("/", f"/study/{label}", f"/run/{name}"):
+            text = client.get(path).text
+            assert not re.search(r"[\x00-\x08\x0b-\x1f\u200b\u202a-\u202e]", text)
+            assert all("alert" not in str(value) for tag, found in Elements(text).found for key, value in found.items()
+                       if key.startswith("on") or key in ("src", "href"))  # fmt: skip
+            assert "<script>alert" not in text
+
+
+def test_own_code_is_found_wherever_it_stands(lab):
+    for values in (
+        {"model": {"name": "cifar_resnet", "block": {"name": "mine.py:Block", "code": "9f2c"}}},
+        {"data": {"augment": [{"name": "flip"}, {"name": "mine.py:Block"}]}},
+        [{"a": ({"name": "mine.py:Block"},)}],
+    ):
+        assert reading.own_code(values) == "mine.py:Block"
+    config = read_record(lab / name_of(lab, "resnet8-digits-seed0")).config
+    assert reading.own_code(config.model_dump(mode="json")) == ""
+
+
+def test_a_run_of_own_code_is_shown_and_its_code_never_run(lab, monkeypatch):
+    """Whoever opens the page has not said whose code he trusts."""
+    monkeypatch.setattr(reading, "own_code", lambda _: "mine.py:Net")
+    monkeypatch.setattr(detached, "begin", lambda *_: pytest.fail("something was begun"))
+    monkeypatch.setattr(page.Aside, "call", lambda *_: pytest.fail("something was computed"))
+    name = name_of(lab, "resnet8-digits-seed7")
+    with client_of(lab) as client:
+        text = client.get(f"/run/{name}").text
+        assert "own code, mine.py:Net" in text
+        assert 'type="file"' not in text
+        assert "go on" not in text
+        for answer in (
+            client.put(f"/run/{name}/predict", content=b"x"),
+            client.post("/start/resume", data={"run": name}),
+            client.post("/start/explain", data={"run": name}),
+        ):
+            assert (answer.status_code, "mine.py:Net is somebody's own code" in answer.text) == (400, True)
+
+
+BAD_FORMS = [
+    ("/start/run", {"recipe": "nosuch"}, "unknown recipe"),
+    ("/start/run", {"recipe": "quick", "model": "mine.py:Net"}, "own code"),
+    ("/start/run", {"recipe": "quick", "model": "--help"}, "not a name"),
+    ("/start/run", {"recipe": "quick", "model": "resnet21"}, "resnet"),
+    ("/start/run", {"recipe": "quick", "data": "/etc/passwd"}, "not a name"),
+    ("/start/run", {"recipe": "quick", "data": "../x"}, "not a name"),
+    ("/start/run", {"recipe": "quick", "epochs": "0"}, "epochs"),
+    ("/start/run", {"recipe": "quick", "epochs": "9" * 5000}, "epochs"),
+    ("/start/run", {"recipe": "quick", "seed": "-1"}, "seed"),
+    ("/start/run", {"recipe": "quick", "seed": "1e3"}, "seed"),
+    ("/start/study", {"study": "mine.toml"}, "unknown study"),
+    ("/start/study", {"study": "../../x"}, "unknown study"),
+    ("/start/study", {"study": "quickstart", "scale": "nan"}, "scale"),
+    ("/start/study", {"study": "quickstart", "scale": "0"}, "scale"),
+    ("/start/study", {"study": "quickstart", "seeds": "10001"}, "seeds"),
+    ("/start/study", {"study": "quickstart", "workers": "65"}, "workers"),
+    ("/start/again", {"study": "nosuch@1"}, "no study"),
+    ("/start/resume", {"run": "../x"}, "no run"),
+    ("/stop", {"command": "../../etc"}, "no command"),
+    ("/stop", {"x": "y"}, "no command"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "form", "said"), BAD_FORMS)
+def test_a_form_that_cannot_be_starts_nothing(lab, path, form, said, monkeypatch):
+    monkeypatch.setattr(detached, "begin", lambda *_: pytest.fail("something was begun"))
+    with client_of(lab) as client:
+        answer = client.post(path, data=form)
+        assert answer.status_code in (400, 404)
+        assert said in answer.text
+        assert "\n" not in answer.text
+        assert client.post(path, json=form).status_code == 400
+
+
+def test_a_study_of_its_users_file_is_not_gone_on_with_from_here(lab):
+    with client_of(lab) as client:
+        answer = client.post("/start/again", data={"study": label_of(lab)})
+    assert (answer.status_code, "its user's own file" in answer.text) == (400, True)
+
+
+def test_what_a_form_asks_for_is_one_command(lab, monkeypatch):
+    begun = []
+    monkeypatch.setattr(detached, "begin", lambda words, runs, kind: begun.append(words))
+    with client_of(lab) as client:
+        form = {"recipe": "quick", "model": "resnet8", "epochs": "3", "seed": "4", "data": ""}
+        assert client.post("/start/run", data=form).headers["location"] == "/#started"
+        client.post("/start/study", data={"study": "quickstart", "scale": "0.1", "seeds": "2", "workers": ""})
+        name = name_of(lab, "resnet8-digits-seed7")
+        client.post("/start/resume", data={"run": name})
+    where = ["--runs", str(lab)]
+    assert begun == [
+        ["train", "quick", "--model", "resnet8", "--epochs", "3", "--seed", "4", *where],
+        ["study", "run", "quickstart", "--seeds", "2", "--scale", "0.1", *where],
+        ["resume", str(lab / name), *where],
+    ]
+
+
+def test_a_read_only_page_has_nothing_to_act_with(client, made):
+    for path in places(made):
+        forms = [found for tag, found in Elements(client.get(path).text).found if tag == "form"]
+        assert all(found.get("method") != "post" for found in forms)
+    assert client.post("/stop", data={"command": "x"}).status_code == 403
+
+
+def test_a_run_that_was_started_here_is_stopped_from_here_and_keeps_its_state(lab):
+    """It goes on in a session of its own, says what it says in a log, and saves when it is asked to stop."""
+    with client_of(lab) as client:
+        client.post("/start/run", data={"recipe": "quick", "model": "resnet8", "epochs": "500", "seed": "3"})
+        (one,) = detached.commands(lab)
+        try:
+            until(lambda: "Epoch: 1 " in detached.printed(one, lab))
+            name = name_of(lab, "resnet8-digits-seed3")
+            text = client.get(f"/run/{name}").text
+            assert f'value="{one.name}"' in text
+            assert '<span class="status running">' in text
+            client.post("/stop", data={"command": one.name})
+            until(lambda: not detached.is_alive(one, lab))
+        finally:
+            detached.stop(one, lab)
+        assert read_record(lab / name).status == "stopped"
+        assert run_folder.latest_checkpoint(lab / name)[0] is not None
+        assert "go on" in client.get(f"/run/{name}").text
+        assert not detached.stop(one, lab)
+
+
+def until(so):
+    for _ in range(1200):
+        if so():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come to that")
+
+
+def test_a_process_that_is_another_one_is_not_stopped(tmp_path):
+    """Its number may have gone to somebody else since."""
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        one = detached.Detached("20260101-000000-train-abcdef", ("train",), other.pid, "2026-01-01T00:00:00+00:00")
+        log = detached.log_of(tmp_path, one.name)
+        log.parent.mkdir()
+        log.write_text("")
+        assert not detached.stop(one, tmp_path)  # nobody holds its log
+        with log.open() as held:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            assert not detached.stop(one, tmp_path)  # it leads no session
+        assert other.poll() is None
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
