@@ -14,11 +14,12 @@ from residuum.engine.compute import usual_threads
 from residuum.records.attributions import Attributions
 from residuum.records.record import RUNS, RunRecord, record_of
 from residuum.run import explaining
+from residuum.run import trust as trusting
 from residuum.run.predict import Which
 from residuum.studies import parsing
 from residuum.studies.study import Study
 
-__all__ = ["Study", "explain", "load_run", "load_study", "run_study", "search_study", "train"]
+__all__ = ["Study", "explain", "load_run", "load_study", "run_study", "search_study", "train", "trust"]
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
@@ -63,6 +64,17 @@ def explain(run: RunRecord | Path | str, method: str | Mapping[str, Any] = "grad
     record = record_of(run, Path(runs))
     return explaining.explain(record, method, files=files, numbers=numbers, target=target, which=which, data=data,
                               device=device)  # fmt: skip
+
+
+def trust(run: RunRecord | Path | str, *, runs: Path | str = RUNS) -> list[str]:
+    """Let the own code that is kept with a run be run from now on; read it first, it can do anything.
+
+    Returns the paths of what is trusted.
+
+    Raises:
+        InputError: no such run, or its code is gone or was changed.
+    """
+    return trusting.trust(record_of(run, Path(runs)).folder)
 
 
 def load_study(name: str) -> Study:

@@ -229,7 +229,7 @@ class RunConfig(Part):
             value = settings[path]
             if path == "model" and isinstance(value, str):
                 value = network(value)
-            elif path == "model" and not isinstance(value, Choice | Mapping):
+            elif path == "model" and not isinstance(value, Choice | Mapping) and not callable(value):
                 text = f"model: {value!r} is not a network; {NETWORK_FORMS}"
                 raise InputError(text, remedies=[Remedy("list models")])
             _assign(values, path, value)

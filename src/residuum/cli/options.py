@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from residuum.cli.trusting import trust_option
 from residuum.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def store_option(parser: argparse.ArgumentParser, *reads: str, weights: bool = T
         help="where runs are mirrored, as s3://bucket/runs: they are read from there (by way of a copy in the cache)",
     )  # fmt: skip
     parser.set_defaults(store_reads=reads, store_weights=weights)
+    if reads and weights:
+        trust_option(parser, *reads)
 
 
 def mirror_option(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ from residuum.cli.options import (
     which_option,
 )
 from residuum.cli.surroundings import LEFT, has_left
+from residuum.cli.trusting import trust_option
 from residuum.errors import InputError, unknown
 
 
@@ -60,6 +61,7 @@ def add(command: Command) -> None:
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     device_option(p, "the run's own")
     moved_data_option(p)
+    trust_option(p, "folder")
     tracker_option(p)
     common(p)
     mirror_option(p)

@@ -34,7 +34,7 @@ from residuum.records.event import Event, LayersSeen, Scores
 from residuum.records.facts import DataFacts, Normalized
 from residuum.records.storage import expanded
 from residuum.registry import Choice, Table
-from residuum.run import pretrained
+from residuum.run import pretrained, trust
 
 LOOKED_AT = 128
 """Training images, unaugmented, on which the layers are looked at."""
@@ -104,6 +104,7 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
     Raises:
         InputError: an unknown name or setting, an impossible combination, data that is missing or not that of the run.
     """
+    trust.admit(config)
     dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
     root = str(expanded(config.data.root).absolute()) if config.data.root else ""
     dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
@@ -145,6 +146,7 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
         }
     )
     data = prepare(resolved.data, dataset, config.train.seed)
+    trust.keep(resolved)
     return _with_fingerprint(resolved, data), data
 
 
@@ -269,6 +271,7 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         InputError: settings that do not go together, or a device that is not there.
     """
     o, t = config.optim, config.train
+    has_own = bool(said := trust.admit(config))
     on = compute_of(config.compute)
     batches = TrainingBatches(
         data.dataset.train.images_NCHW,
@@ -282,7 +285,7 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         classes=len(data.dataset.classes),
         device=on.device,
     )
-    if schedules.ROWS[o.schedule.name].watches_loss and not data.held_out:
+    if schedules.row(o.schedule.name).watches_loss and not data.held_out:
         raise InputError(
             f"optim.schedule: {o.schedule.name!r} watches the validation loss; hold images out with data.validation"
         )
@@ -333,9 +336,12 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         whole_every=config.save.steps,
         evaluate={split: scorer(split) for split in wanted},
         observe=_observers(config, network, data, on),
+        seed=t.seed if has_own else None,
     )
-    notes += [*data.dataset.reading.notes, *_unreached(config), *([note] if note else [])]
-    if on.device.type == "cuda" and not has_captured_form(optimizer):
+    notes += [*said, *data.dataset.reading.notes, *_unreached(config), *([note] if note else [])]
+    if on.device.type == "cuda" and has_own:
+        notes.append("updates are made one at a time, which is slow: own code is not captured in a graph")
+    elif on.device.type == "cuda" and not has_captured_form(optimizer):
         notes.append(f"updates are made one at a time, which is slow: this torch captures no {o.optimizer.name}")
     return made, notes
 
