@@ -36,6 +36,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "stride": ("stride",),
 }
 """What people call the arguments that a table gives by name."""
+PATHS = ("root", "weights", "data.root", "pretrained.weights")
+"""Settings that may look like own code and are none."""
 PLAIN = (bool, int, float, str)
 
 _SOURCES: dict[str, str] = {}
@@ -83,7 +85,7 @@ def named(value: Any, folder: Path | None = None) -> Any:
     if isinstance(value, Mapping):
         if "code" in value and is_own(value.get("name")):
             return dict(value)
-        plain = {key: named(inner, folder) for key, inner in value.items()}
+        plain = {key: inner if key in PATHS else named(inner, folder) for key, inner in value.items()}
         name = plain.get("name")
         return {**plain, **name} if isinstance(name, dict) else plain
     if isinstance(value, list | tuple):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from residuum import optim, schedules
-from residuum.config import ComputeConfig, DataConfig, PretrainedConfig, RunConfig
+from residuum.config import FOUND, ComputeConfig, DataConfig, PretrainedConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.batches import TrainingBatches, evaluation_batches, on_device
@@ -105,8 +105,11 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
         InputError: an unknown name or setting, an impossible combination, data that is missing or not that of the run.
     """
     trust.admit(config)
-    dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
     root = str(expanded(config.data.root).absolute()) if config.data.root else ""
+    named = config.data.dataset
+    if named.name == FOUND:
+        named = Choice(name=datasets.find(Path(root)), **named.settings)
+    dataset_choice = datasets.DATASETS.resolve(named, "data.dataset")
     dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
     brought = {} if dataset.validation is None else {"validation": len(dataset.validation)}
     channels, height, width = dataset.train.images_NCHW.shape[1:]
