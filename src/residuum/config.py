@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from residuum import own
 from residuum.errors import InputError, Remedy, unknown
 from residuum.networks import presets
 from residuum.networks.names import NETWORK_FORMS, network
-from residuum.own import is_own
 from residuum.registry import Choice, as_plain, describe, name_of
 
 SCHEMA = 2
@@ -238,10 +238,10 @@ class RunConfig(Part):
         values = self.model_dump(mode="json")
         # Shorter paths first, so that choosing an optimizer and setting its momentum works in either order.
         for path in sorted(settings, key=lambda path: path.count(".")):
-            value = settings[path]
+            value = settings[path] if path in own.PATHS else own.named(settings[path])
             if path == "model" and isinstance(value, str):
                 value = network(value)
-            elif path == "model" and not isinstance(value, Choice | Mapping) and not callable(value):
+            elif path == "model" and not isinstance(value, Choice | Mapping):
                 text = f"model: {value!r} is not a network; {NETWORK_FORMS}"
                 raise InputError(text, remedies=[Remedy("list models")])
             _assign(values, path, value)
@@ -275,7 +275,7 @@ def _data(value: Any) -> dict[str, Any]:
     """The settings that one word for the data stands for, as `--data` does."""
     if isinstance(value, str) and Path(value).expanduser().exists():
         return {"data.dataset": FOUND, "data.root": value}
-    if isinstance(value, str) and not is_own(value) and (Path(value).name != value or "." in value):
+    if isinstance(value, str) and not own.is_own(value) and (Path(value).name != value or "." in value):
         raise InputError(f"data: {value} does not exist")
     if isinstance(value, Mapping):
         return {f"data.{name}": inner for name, inner in value.items()}

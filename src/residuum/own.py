@@ -23,8 +23,9 @@ from typing import Any
 from residuum.errors import InputError, ResiduumError, unknown
 
 NAME = r"[^\W\d]\w*"
-FILE = re.compile(rf"[^:\n]+\.py:{NAME}")
+FILE = re.compile(rf"[^:\x00-\x1f\x7f]+\.py:{NAME}")
 MODULE = re.compile(rf"{NAME}(?:\.{NAME})*:{NAME}")
+HASH = re.compile(r"[0-9a-f]{64}")
 MAX_BYTES = 2**20
 NOTEBOOK = "notebook.py"
 IN_A_NOTEBOOK = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n\n"
@@ -99,7 +100,7 @@ def codes(values: Any) -> dict[str, str]:
     """The own code in plain settings: each SHA-256, with a name under which it stands there."""
     found: dict[str, str] = {}
     if isinstance(values, Mapping):
-        if is_own(values.get("name")) and isinstance(values.get("code"), str):
+        if is_own(values.get("name")) and HASH.fullmatch(str(values.get("code"))):
             found[values["code"]] = values["name"]
         values = list(values.values())
     if isinstance(values, list | tuple):

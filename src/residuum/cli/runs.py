@@ -38,7 +38,7 @@ def add(command: Command) -> None:
     """Add the commands of single runs."""
     p = command("train", train, "Train a network by a recipe; the same command goes on with a stopped run.")
     p.add_argument("recipe", help="a recipe: `residuum list recipes`")
-    p.add_argument("--model", help="a network, as resnet20, plain56, resnet24c, resnet18")
+    p.add_argument("--model", help="a network, as resnet20, plain56, or own code, as mine.py:Net")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--from", dest="start", metavar="RUN|FILE", help="begin with the weights of a run, or of a file")
     p.add_argument(
