@@ -109,6 +109,14 @@ def codes(values: Any) -> dict[str, str]:
     return found
 
 
+def readable(value: Any) -> Any:
+    """Settings as people read them: of the hash of own code its first 12 digits."""
+    if isinstance(value, Mapping):
+        cut = {"code": str(value["code"])[:12]} if "code" in value and is_own(value.get("name")) else {}
+        return {**{key: readable(inner) for key, inner in value.items()}, **cut}
+    return [readable(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def file_of(name: str, digest: str) -> str:
     """What the kept text of own code is called in a run folder."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name.partition(':')[0].removesuffix('.py'))}-{digest[:12]}.py"
