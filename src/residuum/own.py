@@ -109,6 +109,17 @@ def codes(values: Any) -> dict[str, str]:
     return found
 
 
+def without_hash(values: Any) -> list[str]:
+    """The references to own code in plain settings that stand there without a hash, as no run has written them."""
+    if isinstance(values, str):
+        return [values] if is_own(values) else []
+    if isinstance(values, Mapping):
+        hashed = is_own(values.get("name")) and HASH.fullmatch(str(values.get("code")))
+        skipped = (*PATHS, "name") if hashed else PATHS
+        values = [inner for key, inner in values.items() if key not in skipped]
+    return [name for inner in values for name in without_hash(inner)] if isinstance(values, list | tuple) else []
+
+
 def readable(value: Any) -> Any:
     """Settings as people read them: of the hash of own code its first 12 digits."""
     if isinstance(value, Mapping):

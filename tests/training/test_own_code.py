@@ -220,6 +220,45 @@ def test_what_is_not_own_code_has_the_id_it_had(tmp_path):
     assert not own.codes(json.loads(plain))
 
 
+@pytest.mark.parametrize("place", ["model", "block", "activation", "augment", "loss"])
+def test_a_run_folder_cannot_name_a_file_of_the_machine(run, place):
+    """Naming a file trusts it, so only the user may: a folder says which text it means by its hash."""
+    assert run(*QUICK, "--set", "model.depth=8")[0] == 0
+    written("open('ran', 'w')", "evil.py")
+    path = only_run() / "config.json"
+    values = json.loads(path.read_text())
+    if place == "model":
+        values["model"] = {"name": "evil.py:Net"}
+    elif place in ("block", "activation"):
+        values["model"][place] = "evil.py:Net"
+    elif place == "augment":
+        values["data"]["augment"] = ["evil.py:Net"]
+    else:
+        values["optim"]["loss"] = {"name": "evil.py:Net", "code": "none"}
+    path.write_text(json.dumps(values))
+    for command in (["evaluate", only_run()], ["resume", only_run()], ["evaluate", only_run(), "--trust"],
+                    ["train", "quick", "--from", only_run()], ["explain", only_run()]):  # fmt: skip
+        code, _, err = run(*command)
+        assert code == 2
+        assert "names own code without its hash: evil.py:Net" in err
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("digest", ["../../../etc/passwd", "", "0" * 64])
+def test_a_configuration_that_names_a_text_which_is_not_here_runs_nothing(run, digest):
+    written(NET)
+    assert run(*QUICK, "--model", "mine.py:Net")[0] == 0
+    path = only_run() / "config.json"
+    values = json.loads(path.read_text())
+    values["model"]["code"] = digest
+    path.write_text(json.dumps(values))
+    for command in (["evaluate", only_run()], ["evaluate", only_run(), "--trust"]):
+        code, _, err = run(*command)
+        assert code == 2
+        assert "mine.py:Net" in err
+    assert len(list((Path(os.environ["RESIDUUM_CACHE"]) / "code").glob("0*"))) == 0
+
+
 def test_the_cache_holds_each_text_once(run):
     written(NET)
     shutil.rmtree(os.environ["RESIDUUM_CACHE"], ignore_errors=True)

@@ -222,6 +222,8 @@ def test_a_study_file_names_files_beside_it_and_workers_have_their_text(run, mon
     monkeypatch.setattr(own, "_SOURCES", {})
     monkeypatch.setattr(own, "_MODULES", {})
     monkeypatch.setenv("RESIDUUM_CACHE", str(Path("elsewhere").absolute()))
+    assert run("study", "report", "blocks")[0] == 0  # which reads, and runs nothing
+    assert not own._MODULES
     *_, (name, ended) = compute([order], "runs-elsewhere")
     assert (name, ended.how) == ("one", "done")
 

@@ -52,7 +52,10 @@ def admit(config: RunConfig, folder: Path | None = None) -> list[str]:
             own.admit(text)
         elif own.text_of(digest) is None:
             if not _known(digest).is_file():
-                raise InputError(f"{name}: its text (SHA-256 {digest[:12]}…) is not here; name its file again")
+                raise InputError(
+                    f"{name}: its text (SHA-256 {digest[:12]}…) is not known here; name its file again, or trust a run "
+                    "that has it"
+                )
             own.admit(_checked(_known(digest), name, digest))
         lines.append(f"runs own code: {name} (SHA-256 {digest[:12]}…)")
     return lines
