@@ -120,6 +120,11 @@ def without_hash(values: Any) -> list[str]:
     return [name for inner in values for name in without_hash(inner)] if isinstance(values, list | tuple) else []
 
 
+def said(name: str, digest: str) -> str:
+    """The line that says that own code is run."""
+    return f"runs own code: {name} (SHA-256 {digest[:12]}…)"
+
+
 def readable(value: Any) -> Any:
     """Settings as people read them: of the hash of own code its first 12 digits."""
     if isinstance(value, Mapping):

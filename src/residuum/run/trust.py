@@ -57,7 +57,7 @@ def admit(config: RunConfig, folder: Path | None = None) -> list[str]:
                     "that has it"
                 )
             own.admit(_checked(_known(digest), name, digest))
-        lines.append(f"runs own code: {name} (SHA-256 {digest[:12]}…)")
+        lines.append(own.said(name, digest))
     return lines
 
 
