@@ -5,8 +5,8 @@
     run = residuum.train("quick", {"model": "resnet56"})
     residuum.figures.curves(run)
 
-`train`, `load_run`, `explain`, `Study`, `load_study`, `run_study`, `search_study` and the module `figures` are here;
-everything else is in the modules. Nothing is imported before it is used.
+`train`, `load_run`, `explain`, `Study`, `load_study`, `run_study`, `search_study`, `keep_data`, `trust` and the module
+`figures` are here; everything else is in the modules. Nothing is imported before it is used.
 """
 
 from importlib import import_module
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from residuum import figures
-    from residuum.api import Study, explain, load_run, load_study, run_study, search_study, train
+    from residuum.api import Study, explain, keep_data, load_run, load_study, run_study, search_study, train, trust
 
 __version__ = "0.1.0"
-__all__ = ["Study", "__version__", "explain", "figures", "load_run", "load_study", "run_study", "search_study", "train"]
+__all__ = ["Study", "__version__", "explain", "figures", "keep_data", "load_run", "load_study", "run_study",
+           "search_study", "train", "trust"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

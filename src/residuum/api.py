@@ -10,15 +10,17 @@ from residuum.analysis.results import results as read_results
 from residuum.conduct import conducting, planning, tuning
 from residuum.conduct.launchers.launcher import Room
 from residuum.config import RunConfig
+from residuum.data.datasets import objects
 from residuum.engine.compute import usual_threads
 from residuum.records.attributions import Attributions
 from residuum.records.record import RUNS, RunRecord, record_of
 from residuum.run import explaining
+from residuum.run import trust as trusting
 from residuum.run.predict import Which
 from residuum.studies import parsing
 from residuum.studies.study import Study
 
-__all__ = ["Study", "explain", "load_run", "load_study", "run_study", "search_study", "train"]
+__all__ = ["Study", "explain", "keep_data", "load_run", "load_study", "run_study", "search_study", "train", "trust"]
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
@@ -63,6 +65,32 @@ def explain(run: RunRecord | Path | str, method: str | Mapping[str, Any] = "grad
     record = record_of(run, Path(runs))
     return explaining.explain(record, method, files=files, numbers=numbers, target=target, which=which, data=data,
                               device=device)  # fmt: skip
+
+
+def keep_data(data: Any, *, classes: Sequence[str] = (), path: Path | str = "") -> Path:
+    """Keep a data set that is an object of Python in a `.npz` file, which is what `data` then names.
+
+        residuum.train("quick", {"data": str(residuum.keep_data((images, labels)))})
+
+    `data` is a pair of arrays, a `torch.utils.data.Dataset` or a Hugging Face `Dataset` of unnormalised images; or a
+    tuple of such for training and test, or a mapping with such by the names of splits. In one piece, 20 % of each class
+    are the test split. Without a `path`, the file lies in the cache, by the hash of its images.
+
+    Raises:
+        InputError: something else, or images and labels that do not fit; StorageError: it cannot be written.
+    """
+    return objects.keep(data, classes, Path(path) if path else None)
+
+
+def trust(run: RunRecord | Path | str, *, runs: Path | str = RUNS) -> list[str]:
+    """Let the own code that is kept with a run be run from now on; read it first, it can do anything.
+
+    Returns the paths of what is trusted.
+
+    Raises:
+        InputError: no such run, or its code is gone or was changed.
+    """
+    return trusting.trust(record_of(run, Path(runs)).folder)
 
 
 def load_study(name: str) -> Study:

@@ -10,10 +10,12 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date, time
 from hashlib import sha256
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from residuum import own
 from residuum.errors import InputError, Remedy, unknown
 from residuum.networks import presets
 from residuum.networks.names import NETWORK_FORMS, network
@@ -57,6 +59,10 @@ def _named(choice: Choice) -> Choice:
 
 
 Named = Annotated[Choice, AfterValidator(_named)]
+
+
+FOUND = "found"
+"""What a data set is called until it is read: that which lies at `data.root`, told by its content."""
 
 
 class Part(BaseModel):
@@ -213,7 +219,8 @@ class RunConfig(Part):
         """This configuration with dotted settings changed, as in `{"model.depth": 56, "optim.lr": 0.05}`.
 
         A choice may be set whole (`"optim.optimizer": "adam"`, `{"name": "adam", "eps": 1e-7}`) or one of its
-        settings (`"optim.optimizer.eps"`). A new name starts from its builder's defaults. `"model"` also takes
+        settings (`"optim.optimizer.eps"`). `"data"` is a data set's name, or a path whose kind is found by its content
+        when the configuration is checked. A new name starts from its builder's defaults. `"model"` also takes
         the short names of `network`. A preset in `"pretrained.preset"` stands over the network's name, and below every
         other of the settings.
 
@@ -223,10 +230,15 @@ class RunConfig(Part):
         preset = settings.get("pretrained.preset", self.pretrained.preset if "model" in settings else "")
         if preset:
             return self._with_preset(str(preset), settings)
+        if "data" in settings:
+            settings = {
+                **_data(settings["data"]),
+                **{path: value for path, value in settings.items() if path != "data"},
+            }
         values = self.model_dump(mode="json")
         # Shorter paths first, so that choosing an optimizer and setting its momentum works in either order.
         for path in sorted(settings, key=lambda path: path.count(".")):
-            value = settings[path]
+            value = settings[path] if path in own.PATHS else own.named(settings[path])
             if path == "model" and isinstance(value, str):
                 value = network(value)
             elif path == "model" and not isinstance(value, Choice | Mapping):
@@ -257,6 +269,17 @@ class RunConfig(Part):
     def settings(self) -> dict[str, Any]:
         """Every setting by its dotted path (`model.depth`); lists and their members stay whole."""
         return dict(_flat(self.model_dump(mode="json")))
+
+
+def _data(value: Any) -> dict[str, Any]:
+    """The settings that one word for the data stands for, as `--data` does."""
+    if isinstance(value, str) and Path(value).expanduser().exists():
+        return {"data.dataset": FOUND, "data.root": value}
+    if isinstance(value, str) and not own.is_own(value) and (Path(value).name != value or "." in value):
+        raise InputError(f"data: {value} does not exist")
+    if isinstance(value, Mapping):
+        return {f"data.{name}": inner for name, inner in value.items()}
+    return {"data.dataset": value, "data.root": ""}
 
 
 def described_settings(part: type[Part], prefix: str = "") -> list[tuple[str, Any, str]]:

@@ -204,6 +204,8 @@ def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int 
 
 def model_of(title: str, network: Network, choice: Choice, shape: tuple[int, int, int], classes: int) -> Drawing:
     """The architecture of a network that was built of a resolved choice."""
+    if not isinstance(network, Network):
+        raise InputError(f"{choice.name} is own code, of whose stages nothing is known to draw; its layers are listed")
     orderings = in_each_ordering(choice, shape, classes)
     own = choice.settings["ordering"].name
     return Drawing(architecture.draw(architecture.data(title, outline(network, shape), orderings, own)))

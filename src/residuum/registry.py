@@ -16,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from residuum import own
 from residuum.errors import InputError, unknown
 
 T = TypeVar("T")
@@ -30,7 +31,8 @@ class Choice(BaseModel):
     """A name from a table, with the settings that differ from the builder's defaults.
 
     Written as a string (`"relu"`) or as a mapping (`{"name": "leaky_relu", "negative_slope": 0.1}`);
-    always serialised as a flat mapping. The name may be left out where the place has a default choice.
+    always serialised as a flat mapping. The name may be left out where the place has a default choice. Own code
+    (`"mine.py:Net"`) has its hash beside its name, as `code`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -40,17 +42,36 @@ class Choice(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        if isinstance(value, Mapping):
+            name = value.get("name")
+            if "code" in value or not (own.is_own(name) or callable(name)):
+                return value
+            return {**value, **own.named({"name": name})}
+        found = own.named(value)
+        return {"name": found} if isinstance(found, str) else found
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings without the name."""
-        return dict(self.__pydantic_extra__ or {})
+        """The settings without the name, and without the hash of own code."""
+        return {name: value for name, value in self._beside.items() if name != "code" or not own.is_own(self.name)}
+
+    @property
+    def code(self) -> str:
+        """The SHA-256 of own code; empty for a name from a table."""
+        return str(self._beside.get("code", "")) if own.is_own(self.name) else ""
+
+    @property
+    def _beside(self) -> dict[str, Any]:
+        return self.__pydantic_extra__ or {}
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Choice":
+        """The same choice with these settings and no others."""
+        return Choice(name=self.name, **({"code": self.code} if self.code else {}), **settings)
 
     def merged(self, other: "Choice") -> "Choice":
         """This choice changed by another: same or no name keeps the settings, a new name starts from its defaults."""
         if other.name in ("", self.name):
-            return Choice(name=self.name, **{**self.settings, **other.settings})
+            return Choice(name=self.name, **{**self._beside, **other._beside})
         return other
 
     @classmethod
@@ -109,33 +130,41 @@ class Setting:
 
 
 def as_plain(value: Any) -> Any:
-    """What JSON shall write for a value that it does not know: a choice's mapping; nothing else is a setting."""
+    """What JSON shall write for a value that it does not know: a choice's mapping or that of own code, or nothing."""
     if isinstance(value, BaseModel):
         return value.model_dump()
+    if (found := own.named(value)) is not value:
+        return found
     raise InputError(f"{value!r} cannot be a setting")
 
 
 @dataclass(frozen=True)
 class Table(Generic[T]):
-    """Named builders of one kind of thing (`kind` is what messages call it)."""
+    """Named builders of one kind of thing (`kind` is what messages call it); `fit`: what own code of it has to be."""
 
     kind: str
     builders: Mapping[str, Callable[..., T]]
+    fit: own.Fit | None = None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.builders)
 
-    def builder(self, name: str, path: str = "") -> Callable[..., T]:
-        """The builder of that name.
+    def builder(self, name: str | Choice, path: str = "") -> Callable[..., T]:
+        """The builder of that name; of own code, which is run for it.
 
         Raises:
-            InputError: no such name; the message gives the nearest one.
+            InputError: no such name; the message gives the nearest one; or own code that cannot be one.
         """
-        if name not in self.builders:
-            raise unknown(self.kind, name, self.builders, place="" if path == self.kind else path)
-        return self.builders[name]
+        choice = Choice.of(name)
+        if own.is_own(choice.name):
+            if self.fit is None:
+                raise InputError(f"{path or self.kind}: own code cannot be one: known: {', '.join(sorted(self))}")
+            return own.builder(choice.name, choice.code, self.fit)
+        if choice.name not in self.builders:
+            raise unknown(self.kind, choice.name, self.builders, place="" if path == self.kind else path)
+        return self.builders[choice.name]
 
-    def settings(self, name: str, path: str = "") -> dict[str, Setting]:
+    def settings(self, name: str | Choice, path: str = "") -> dict[str, Setting]:
         """The settings of a builder by name, read from its keyword-only arguments."""
         signature = inspect.signature(self.builder(name, path), eval_str=True)
         return {
@@ -154,7 +183,7 @@ class Table(Generic[T]):
         """
         choice = Choice.of(choice)
         path = path or self.kind
-        known = self.settings(choice.name, path)
+        known = self.settings(choice, path)
         for name in choice.settings:
             if name not in known:
                 if not known:
@@ -166,12 +195,12 @@ class Table(Generic[T]):
             if value is inspect.Parameter.empty:
                 raise InputError(f"{path}.{name}: {self.kind} {choice.name!r} needs this setting")
             values[name] = setting.check(value, f"{path}.{name}")
-        return Choice(name=choice.name, **values)
+        return choice.with_settings(values)
 
     def bind(self, choice: Choice | str | Mapping[str, Any]) -> Callable[..., T]:
         """The chosen builder with its settings given; what is left are its positional arguments."""
         resolved = self.resolve(choice)
-        return partial(self.builder(resolved.name), **resolved.settings)
+        return partial(self.builder(resolved), **resolved.settings)
 
     def build(self, choice: Choice | str | Mapping[str, Any], *args: Any) -> T:
         """What the chosen builder makes of the positional arguments."""

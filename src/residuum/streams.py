@@ -7,7 +7,7 @@ resumes from (epoch, step) alone, and two runs with the same seed see the same b
 from hashlib import sha256
 from typing import Literal
 
-Stream = Literal["split", "subset", "statistics", "init", "order", "augment", "mix", "synthetic", "surface"]
+Stream = Literal["split", "subset", "statistics", "init", "order", "augment", "mix", "synthetic", "surface", "own"]
 
 
 def stream_seed(seed: int, stream: Stream, *parts: int | str) -> int:

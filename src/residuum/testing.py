@@ -27,21 +27,25 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from residuum import training
+from residuum import own, training
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Launch, Room, Said
 from residuum.config import RunConfig
+from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset, Split
+from residuum.data.datasets import DATASETS
 from residuum.data.draw import Draw
 from residuum.data.mix import Mix, mix_batch
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError
-from residuum.models import MODELS, Network
+from residuum.models import MODELS, Network, build
+from residuum.models.activations import ACTIVATIONS
 from residuum.models.stem import After, Stem
-from residuum.optim import Factor, Span, parameter_groups, with_warmup
+from residuum.optim import LOSSES, OPTIMIZERS, SCHEDULES, Factor, Span, parameter_groups, with_warmup
 from residuum.records import run_folder
 from residuum.records.event import Finished
 from residuum.records.measures import MEASURES, Measure
 from residuum.records.record import RunRecord, legend
+from residuum.registry import Choice, Table
 from residuum.report import style
 from residuum.run import assemble
 
@@ -61,6 +65,7 @@ __all__ = [
     "check_network",
     "check_normalization",
     "check_optimizer",
+    "check_own",
     "check_penalty",
     "check_pooling",
     "check_recipe",
@@ -154,21 +159,65 @@ def check_network(
             f"the gradient of {name} is not finite",
         )
 
+    _hold_in_evaluation(network, images_NCHW)
+    smallest = network.reduction // 2 + 1
+    with torch.no_grad():
+        small_NK = network(images_NCHW[:, :, :1, :1].expand(-1, -1, smallest, smallest))
+    _hold(
+        small_NK.shape == (4, classes), f"images of {smallest}×{smallest}, which its reduction allows, give no logits"
+    )
+
+
+def _hold_in_evaluation(network: nn.Module, images_NCHW: Tensor) -> None:
+    """Evaluation changes nothing, and an image's logits are its own."""
     network.eval()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     with torch.no_grad():
         expected_NK, alone_NK = network(images_NCHW), network(images_NCHW[1:2])
         layout = torch.channels_last
         laid_out_NK = network.to(memory_format=layout)(images_NCHW.to(memory_format=layout))  # type: ignore[call-overload]
-        smallest = network.reduction // 2 + 1
-        small_NK = network(images_NCHW[:, :, :1, :1].expand(-1, -1, smallest, smallest))
-    _hold(
-        small_NK.shape == (4, classes), f"images of {smallest}×{smallest}, which its reduction allows, give no logits"
-    )
     for name, buffer in network.named_buffers():
         _hold(torch.equal(buffer, before[name]), f"evaluation changes {name}")
     _hold(_close(alone_NK, expected_NK[1:2], 1e-4), "in evaluation the logits of an image depend on its batch")
     _hold(_close(laid_out_NK, expected_NK, 1e-4), "the logits depend on the memory format of the images")
+
+
+@_contract
+def check_own(kind: str, name: Any, **settings: Any) -> None:
+    """The contract of own code, `file.py:Name` or an object: what a built-in part of its kind holds to.
+
+        check_own("activation", "mine.py:Mish2", beta=1.5)
+
+    `kind` is model, block, activation, augmentation, loss, optimizer, schedule or data set. A network of the user's own
+    makes its first values itself; a block is checked in a small network.
+
+    Raises:
+        AssertionError: the first thing that does not hold; also that it cannot be loaded, or has not these settings.
+    """
+    if kind == "block":
+        _check_built(
+            Choice.of({"name": "cifar_resnet", "depth": 8, "block": Choice.of(own.named({"name": name, **settings}))})
+        )
+        return
+    _hold(kind in OWN, f"there is no kind {kind!r}; known: block, {', '.join(OWN)}")
+    table, check = OWN[kind]
+    check(table, table.resolve(Choice.of(own.named({"name": name, **settings}))))
+
+
+def _check_built(choice: Choice) -> None:
+    """The contract of a network that own code has made, or has a part in."""
+    shape, classes = (3, 16, 16), 10
+    network, twin = (build(choice, shape[0], classes, shape[1:], seed=0) for _ in range(2))
+    for (name, value), other in zip(network.state_dict().items(), twin.state_dict().values(), strict=True):
+        _hold(bool(value.isfinite().all()), f"{name} begins with a value that is not finite")
+        _hold(torch.equal(value, other), f"{name} begins with different values for the same seed")
+    images_NCHW = _normal(2, 4, *shape)
+    F.cross_entropy(network(images_NCHW), torch.arange(4) % classes).backward()  # type: ignore[no-untyped-call]
+    for name, parameter in network.named_parameters():
+        _hold(parameter.grad is not None or not parameter.requires_grad, f"{name} takes no part in the logits")
+        finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
+        _hold(finite, f"the gradient of {name} is not finite")
+    _hold_in_evaluation(network, images_NCHW)
 
 
 @_contract
@@ -652,6 +701,18 @@ def check_launcher(launch: Launch) -> None:
             for place in ("whole", "stopped"):
                 same = _bits(run_folder.folder_of(root / place, config)) == alone
                 _hold(same, f"the run {name!r}, {place}, has different bits than alone")
+
+
+OWN: Mapping[str, tuple[Table[Any], Callable[[Table[Any], Choice], None]]] = {
+    "model": (MODELS, lambda _table, choice: _check_built(choice)),
+    "activation": (ACTIVATIONS, lambda table, choice: check_activation(lambda: table.build(choice))),
+    "augmentation": (AUGMENTATIONS, lambda table, choice: check_augmentation(table.bind(choice))),
+    "loss": (LOSSES, lambda table, choice: check_loss(table.bind(choice))),
+    "optimizer": (OPTIMIZERS, lambda table, choice: check_optimizer(table.bind(choice), lr=0.01)),
+    "schedule": (SCHEDULES, lambda table, choice: check_schedule(table.bind(choice))),
+    "data set": (DATASETS, lambda table, choice: check_dataset(table.bind(choice))),
+}
+"""How own code of each kind is checked."""
 
 
 def _passed(module: nn.Module, x_NCHW: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from residuum.records.facts import Start
 from residuum.records.outcome import Kept, Outcome, Scored
 from residuum.records.record import RunRecord, read_config, read_record
 from residuum.records.run_folder import Position, Writer
-from residuum.run import assemble
+from residuum.run import assemble, trust
 
 
 def check(config: RunConfig) -> RunConfig:
@@ -73,6 +73,7 @@ def resume(folder: Path, *, device: str = "auto", data: str = "") -> Generator[E
         raise InputError(f"{folder} holds weights from elsewhere; there is no training to go on with")
     if identity(config, head.schema) != head.id:
         raise InputError(f"{folder / run_folder.CONFIG} was changed: it is not the configuration of run {head.id}")
+    trust.admit(config, folder)
     own = config.compute
     if device == "auto" and own.device not in ("auto", *available_devices()):
         raise InputError(f"{folder} was begun on {own.device}, which is not here", remedies=[Remedy("another device")])

@@ -75,6 +75,7 @@ def archive(tmp_path_factory) -> Path:
 @pytest.mark.timeout(900)
 def test_every_code_block_runs(document, archive, commands, tmp_path, monkeypatch):
     shutil.copy(archive, tmp_path)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     Image.new("L", (8, 8), 128).save(tmp_path / "digit.png")
     monkeypatch.setenv("PATH", f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -89,6 +90,11 @@ def test_every_code_block_runs(document, archive, commands, tmp_path, monkeypatc
             continue
         finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, f"{text}\n{finished.stdout[-2000:]}\n{finished.stderr[-2000:]}"
+
+
+def test_examples_are_shown_as_they_are():
+    shown = [text for language, text in blocks(ROOT / "docs" / "extending.md") if language == "python"]
+    assert shown[:2] == [(ROOT / "examples" / name).read_text() for name in ("net.py", "se.py")]
 
 
 def _runnable(line: str) -> str:

@@ -4,17 +4,16 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from residuum.attribution.method import Method
-from residuum.models import Network
 
 AT_ONCE = 100
 """Images in a forward pass: `steps` points of the path for each image are many."""
 
 
 def integrated_gradients(
-    network: Network,
+    network: nn.Module,
     images_NCHW: Tensor,
     targets_N: Tensor,
     baseline_CHW: Tensor,
@@ -36,7 +35,7 @@ def integrated_gradients(
 
 
 def unshared(
-    network: Network, images_NCHW: Tensor, targets_N: Tensor, baseline_CHW: Tensor, maps_NHW: Tensor
+    network: nn.Module, images_NCHW: Tensor, targets_N: Tensor, baseline_CHW: Tensor, maps_NHW: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How far the sums of the maps miss the completeness axiom, and what they should be: f(x) - f(baseline), both [N].
 

@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from residuum.attribution.method import Method
 from residuum.errors import InputError
-from residuum.models import Network
 
 AT_ONCE = 500
 """Images in a forward pass: several places of the window for few images."""
 
 
 def occlusion(
-    network: Network,
+    network: nn.Module,
     images_NCHW: Tensor,
     targets_N: Tensor,
     baseline_CHW: Tensor,

@@ -1,12 +1,11 @@
 """Saliency: how strongly each pixel moves a class's logit."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from residuum.attribution.method import Method
-from residuum.models import Network
 
 
-def saliency(network: Network, images_NCHW: Tensor, targets_N: Tensor, _baseline_CHW: Tensor) -> dict[str, Tensor]:
+def saliency(network: nn.Module, images_NCHW: Tensor, targets_N: Tensor, _baseline_CHW: Tensor) -> dict[str, Tensor]:
     """The absolute gradient of the logit by each pixel, the largest of its channels.
 
     In units of the logit for one unit of the normalised pixel.

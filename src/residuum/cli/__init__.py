@@ -16,13 +16,14 @@ from residuum import __version__
 from residuum.cli.hints import said
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
+from residuum.cli.trusting import trusted
 from residuum.errors import InputError, ResiduumError, unknown
 from residuum.members import gathered
 
 SHOWN_FIRST = ("studying", "runs", "import_weights", "listing", "showing", "classes", "explain", "inspecting", "data",
                "models", "surfacing", "exporting")  # fmt: skip
 """The order in which `--help` shows the commands, by their files; all others follow by name."""
-HELPERS = ("hints", "options", "progress", "stores", "surroundings", "terminal", "watching")
+HELPERS = ("hints", "options", "progress", "stores", "surroundings", "terminal", "trusting", "watching")
 """Files without commands, some of which are slow to import."""
 
 
@@ -63,6 +64,7 @@ def _main(words: list[str]) -> int:
         options.words = words
         run: Callable[[argparse.Namespace], None] = options.run
         with brought(options):
+            trusted(options)
             run(options)
     except ResiduumError as error:
         if debug:

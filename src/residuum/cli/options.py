@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from residuum.cli.trusting import trust_option
 from residuum.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def store_option(parser: argparse.ArgumentParser, *reads: str, weights: bool = T
         help="where runs are mirrored, as s3://bucket/runs: they are read from there (by way of a copy in the cache)",
     )  # fmt: skip
     parser.set_defaults(store_reads=reads, store_weights=weights)
+    if reads and weights:
+        trust_option(parser, *reads)
 
 
 def mirror_option(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +171,10 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 def data_settings(text: str) -> dict[str, Any]:
     """The settings that `--data` stands for: a data set's name, or a path whose kind is found by its content."""
     from residuum.data.datasets import DATASETS, find
+    from residuum.own import is_own
 
+    if is_own(text) and not Path(text).exists():
+        return {"data.dataset": text, "data.root": ""}
     if text in DATASETS and not Path(text).exists():
         return {"data.dataset": text}
     if not Path(text).exists():

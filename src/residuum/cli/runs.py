@@ -30,6 +30,7 @@ from residuum.cli.options import (
     which_option,
 )
 from residuum.cli.surroundings import LEFT, has_left
+from residuum.cli.trusting import trust_option
 from residuum.errors import InputError, tally, unknown
 
 
@@ -37,7 +38,7 @@ def add(command: Command) -> None:
     """Add the commands of single runs."""
     p = command("train", train, "Train a network by a recipe; the same command goes on with a stopped run.")
     p.add_argument("recipe", help="a recipe: `residuum list recipes`")
-    p.add_argument("--model", help="a network, as resnet20, plain56, resnet24c, resnet18")
+    p.add_argument("--model", help="a network, as resnet20, plain56, or own code, as mine.py:Net")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--from", dest="start", metavar="RUN|FILE", help="begin with the weights of a run, or of a file")
     p.add_argument(
@@ -60,6 +61,7 @@ def add(command: Command) -> None:
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     device_option(p, "the run's own")
     moved_data_option(p)
+    trust_option(p, "folder")
     tracker_option(p)
     common(p)
     mirror_option(p)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from residuum import own
 from residuum.cli.options import (
     Command,
     common,
@@ -77,6 +79,8 @@ def show_model(options: argparse.Namespace) -> None:
     if classes < 1:
         raise InputError(f"--classes: {classes} classes; at least 1")
     model = MODELS.resolve(config.model)
+    for code, digest, _ in own.every(model.model_dump()):
+        print(f"note: {own.said(code, digest)}", file=sys.stderr)
     network = build(model, channels, classes, (height, width), seed=0)
     summary = summarize(network, shape)
     paths = []

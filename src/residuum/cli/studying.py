@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from residuum import own
 from residuum.cli.options import (
     RUNS,
     Command,
@@ -202,7 +203,7 @@ def show(options: argparse.Namespace) -> None:
     print(f"\nbase recipe {study.base}, seeds {', '.join(map(str, study.seeds))}")
     print(_selects(study))
     print("\nArms, and the settings that set them apart")
-    print_table([{"arm": arm.name, **arm.settings} for arm in study.arms()])
+    print_table([{"arm": arm.name, **own.readable(arm.settings)} for arm in study.arms()])
     every = [config.settings() for config in configs.values()]
     shared = {path: value for path, value in every[0].items() if all(one.get(path) == value for one in every)}
     print("Settings that all arms share")

@@ -20,6 +20,7 @@ from torch import Tensor
 from residuum.data.draw import Draw, Purpose
 from residuum.data.normalize import mean_per_image
 from residuum.errors import InputError
+from residuum.own import Fit
 from residuum.registry import Choice, Table
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -177,7 +178,9 @@ ROWS: Mapping[str, Augmentation] = {
 }
 """What is known of each augmentation, by its name."""
 
-AUGMENTATIONS: Table[Tensor] = Table("augmentation", {name: row.apply for name, row in ROWS.items()})
+AUGMENTATIONS: Table[Tensor] = Table(
+    "augmentation", {name: row.apply for name, row in ROWS.items()}, Fit(("images_BCHW", "draw"))
+)
 """Augmentations: `(images_BCHW float32 in [0, 1], draw) -> images_BCHW`."""
 
 
@@ -226,8 +229,24 @@ def check_augmentations(choices: Sequence[Choice], channels: int, height: int, w
     for number, choice in enumerate(choices):
         place = f"data.augment[{number}]"
         settings = AUGMENTATIONS.resolve(choice, place).settings
-        if problem := ROWS[choice.name].problem(settings, (channels, height, width)):
+        if choice.name in ROWS and (problem := ROWS[choice.name].problem(settings, (channels, height, width))):
             raise InputError(f"{place}{problem}")
+    _check_own(choices, (channels, height, width))
+
+
+def _check_own(choices: Sequence[Choice], shape: Shape) -> None:
+    """Refuse own code that does not keep what the images are."""
+    for number, choice in enumerate(choices):
+        if not choice.code:
+            continue
+        images_BCHW = torch.full((2, *shape), 0.5)
+        made = augmentation([choice])(images_BCHW.clone(), Draw.of(0, 0, torch.arange(2)))
+        if not isinstance(made, Tensor) or made.shape != images_BCHW.shape or made.dtype != images_BCHW.dtype:
+            what = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+            raise InputError(
+                f"data.augment[{number}]: {choice.name} makes {what} of float32 {list(images_BCHW.shape)}; it has to "
+                "keep type and shape"
+            )
 
 
 def _per_image(draw: Draw) -> Tensor:

@@ -20,7 +20,7 @@ Pixels = NDArray[np.float32]
 
 def suited(name: str, side: int) -> Choice:
     """An augmentation with its default settings, those in pixels as large for the image as they are for 32 pixels."""
-    setting, share = ROWS[name].pixels or ("", 1)
+    setting, share = (ROWS[name].pixels if name in ROWS else None) or ("", 1)
     return Choice(name=name, **({setting: max(1, side // share)} if setting else {}))
 
 

@@ -42,7 +42,8 @@ class Training:
     half precision, None in every other. The state has to be whole on the host after every `whole_every` updates, and in
     any case at the end of an epoch (0: only there). `evaluate` scores a split with the weights that count: the average
     of the weights where there is one. `observe` looks at the network before the first epoch (0) and after each, and
-    leaves it as it is.
+    leaves it as it is. `seed` is that of a run with own code, which may draw from torch's generator: it is set anew for
+    every update, so that what is drawn depends on nothing before; None where nothing draws.
     """
 
     network: nn.Module
@@ -61,6 +62,7 @@ class Training:
     whole_every: int
     evaluate: Mapping[Literal["validation", "test"], Callable[[], Scores]]
     observe: Sequence[Callable[[int], Event]] = ()
+    seed: int | None = None
 
     @property
     def parameters(self) -> list[Tensor]:

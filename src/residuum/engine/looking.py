@@ -73,6 +73,8 @@ def caught(network: nn.Module) -> Iterator[Caught]:
     last: list[tuple[str, Tensor]] = []  # the output of the latest convolution, which a batch norm may take up
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
+            return  # a layer that own code calls otherwise has no response to look at
         name, values = names[module], inputs[0]
         if isinstance(module, nn.Conv2d | nn.Linear):
             seen.responses[name] = output

@@ -6,7 +6,8 @@ is not finite masks its own update and all that follow.
 """
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from residuum.engine.live import Training
 from residuum.engine.state import Progress
 from residuum.errors import InputError
 from residuum.records.event import Launched, Note
+from residuum.streams import stream_seed
 
 BLOCK = 200
 """Updates at most that a device makes before the host looks at what came out: some tenths of a second of work."""
@@ -55,7 +57,8 @@ Recorder = Callable[[Callable[[], None], Callable[[], None]], Callable[[], objec
 
 def updates(training: Training) -> Callable[[Epoch, Progress], Updates]:
     """How the updates of a run are made: captured on a GPU, one at a time elsewhere."""
-    if training.compute.device.type == "cuda" and has_captured_form(training.optimizer):
+    # Own code may read values back or draw from a generator, which no graph repeats.
+    if training.compute.device.type == "cuda" and training.seed is None and has_captured_form(training.optimizer):
         return Captured(training, graphs).block
     return partial(eager, training)
 
@@ -71,7 +74,8 @@ def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
     number = progress.step
     for group in optimizer.param_groups:
         group["lr"] = table.rates[number] * group.get("lr_share", 1.0)
-    batch = training.batches.batch(table.draws, number, training.batches.sizes[number])
+    with drawing(training, progress, "batch"):
+        batch = training.batches.batch(table.draws, number, training.batches.sizes[number])
     buffers = [buffer.clone() for buffer in network.buffers()]
     loss, correct = yield from gradients(training, batch, progress, buffers)
     found, skipped = torch.zeros(()), False
@@ -84,7 +88,8 @@ def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
         put_back(network.buffers(), buffers)
         return [seen]
     if not skipped:
-        optimizer.step()
+        with drawing(training, progress, "step"):
+            optimizer.step()
         if training.average is not None:
             training.average.update(network, table.moves[number])
     if scale is not None:
@@ -314,12 +319,25 @@ def gradients(
     while True:
         training.optimizer.zero_grad(set_to_none=True)
         try:
-            return forward_backward(training, batch, progress.micro_batch)
+            with drawing(training, progress, "pass"):
+                return forward_backward(training, batch, progress.micro_batch)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
         put_back(training.network.buffers(), buffers)
         yield smaller(training, progress, len(batch.indices_B))
+
+
+@contextmanager
+def drawing(training: Training, progress: Progress, what: str) -> Iterator[None]:
+    """Within it, torch's generators stand where this part of this update always finds them, if own code may draw."""
+    if training.seed is None:
+        yield
+        return
+    device = training.compute.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(stream_seed(training.seed, "own", progress.epoch, progress.step, what))
+        yield
 
 
 def smaller(training: Training, progress: Progress, images: int) -> Note:

@@ -1,33 +1,58 @@
 """Networks: from a model choice to an initialised network."""
 
+from copy import deepcopy
+
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from residuum.errors import InputError
 from residuum.members import gathered
 from residuum.models import families
 from residuum.models.families.resnet import Network
+from residuum.own import Fit, codes
 from residuum.registry import Choice, Table
+from residuum.streams import stream_seed
 
 __all__ = ["MODELS", "Network", "build"]
+
+
+def _no_network(made: object) -> str:
+    return "" if isinstance(made, nn.Module) else f"makes a {type(made).__name__}; a network is a torch.nn.Module"
+
 
 MODELS: Table[Network] = Table(
     "model",
     {name: build for file in gathered(families.__name__, "FAMILIES").values() for name, build in file.items()},
+    Fit(("in_channels", "classes"), by_name=True, wrong=_no_network),
 )
-"""Families: `(in_channels, classes, *, settings) -> Network`, made on the meta device and initialised afterwards."""
+"""Families: `(in_channels, classes, *, settings) -> Network`, made on the meta device and initialised afterwards.
+
+Own code is any `nn.Module` of images_NCHW that gives logits_NK; it brings its own first values.
+"""
 
 
 def build(model: Choice, in_channels: int, classes: int, image_size: tuple[int, int], seed: int) -> Network:
     """The chosen network on the CPU, in fp32 and training mode, initialised from the stream `init` of the seed.
 
-    `image_size` is height and width in pixels. Torch's own random state is neither read nor changed.
+    `image_size` is height and width in pixels. Torch's own random state is neither read nor changed; own code finds it
+    seeded with that stream.
 
     Raises:
-        InputError: settings that do not go together, or images so small that a stride would act on a single pixel.
+        InputError: settings that do not go together, images so small that a stride would act on a single pixel, or own
+            code that gives no logits of such images.
     """
+    if codes(model.model_dump()):
+        return _own(model, in_channels, classes, image_size, seed)
     with torch.device("meta"):  # shapes only: no time and no random numbers are spent on values that are replaced
         network = MODELS.build(model, in_channels, classes)
+    _check_size(network, model, in_channels, image_size)
+    network.to_empty(device="cpu")
+    network.initialize(seed)
+    return network
+
+
+def _check_size(network: Network, model: Choice, in_channels: int, image_size: tuple[int, int]) -> None:
     smallest = network.reduction // 2 + 1
     if min(image_size) < smallest:
         height, width = image_size
@@ -39,9 +64,40 @@ def build(model: Choice, in_channels: int, classes: int, image_size: tuple[int, 
     if with_window and not _fits(network, (2, in_channels, *image_size)):
         raise InputError("model.pooling.window: not one window fits into what the strides leave of "
                          f"{image_size[0]}×{image_size[1]}; 0 takes the mean of all")  # fmt: skip
-    network.to_empty(device="cpu")
-    network.initialize(seed)
-    return network
+
+
+def _own(model: Choice, in_channels: int, classes: int, image_size: tuple[int, int], seed: int) -> Network:
+    """A network that is own code or has parts that are: made with values, since only it knows its first ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "init"))
+        network = MODELS.build(model, in_channels, classes)
+        if isinstance(network, Network):
+            _check_size(network, model, in_channels, image_size)
+            network.initialize(seed)
+        _check_logits(model.name, network, (2, in_channels, *image_size), classes)
+    return network.train()
+
+
+def _check_logits(name: str, network: nn.Module, shape: tuple[int, ...], classes: int) -> None:
+    """Refuse a network that does not make logits of images; the pass leaves no trace in it."""
+    lazy = any(isinstance(parameter, UninitializedParameter) for parameter in network.parameters())
+    what = f"model: {name} on images of {'×'.join(map(str, shape[1:]))}"
+    try:
+        with torch.no_grad():
+            # A lazy layer gets its shape, and its first values, from the first images.
+            made = (network if lazy else deepcopy(network)).eval()(torch.zeros(shape))
+    except Exception as error:
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        raise InputError(f"{what} fails with {type(error).__name__}: {line}") from error
+    if not isinstance(made, torch.Tensor):
+        raise InputError(f"{what} gives a {type(made).__name__}, not logits as a tensor")
+    if tuple(made.shape) != (shape[0], classes):
+        raise InputError(
+            f"{what} gives {list(made.shape)} for {shape[0]} images; logits are [images, classes], "
+            f"{[shape[0], classes]} here"
+        )
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise InputError(f"model: {name} has no parameters that could be trained")
 
 
 def _fits(network: Network, shape: tuple[int, ...]) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from residuum.own import Fit
 from residuum.registry import Table
 
 
@@ -65,6 +66,7 @@ ACTIVATIONS: Table[nn.Module] = Table(
         "sigmoid": nn.Sigmoid,
         "tanh": nn.Tanh,
     },
+    Fit(wrong=lambda made: "" if isinstance(made, nn.Module) else f"makes a {type(made).__name__}, not a module"),
 )
 
 

@@ -1,4 +1,10 @@
-"""Residual blocks: the convolutions of a branch, and the order of batch norm, activation and addition around them."""
+"""Residual blocks: the convolutions of a branch, and the order of batch norm, activation and addition around them.
+
+A builder takes the channels that enter, those of the stage and the stride, and gives the parts of a branch in their
+order: convolutions, around which the ordering puts batch norms and activations, and any other modules that keep the
+shape, as squeeze-and-excitation. A builder of the user's own may give a module instead, which is a whole block, its
+own shortcut included.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from residuum.own import Fit
 from residuum.registry import Table
 
 Operation = Literal["conv", "bn", "act"]
@@ -124,11 +131,34 @@ def _conv(in_channels: int, channels: int, kernel: int, stride: int) -> nn.Conv2
     return nn.Conv2d(in_channels, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
-BLOCKS: Table[tuple[nn.Conv2d, ...]] = Table("block", {"basic": basic, "bottleneck": bottleneck})
+def _no_block(made: object) -> str:
+    if isinstance(made, nn.Module):
+        return ""
+    if not isinstance(made, list | tuple) or not all(isinstance(part, nn.Module) for part in made):
+        return f"makes a {type(made).__name__}; a block is a sequence of modules, or one module"
+    return "" if any(isinstance(part, nn.Conv2d) for part in made) else "makes a branch without a convolution"
+
+
+BLOCKS: Table[Sequence[nn.Module] | nn.Module] = Table(
+    "block",
+    {"basic": basic, "bottleneck": bottleneck},
+    Fit(("in_channels", "channels", "stride"), by_name=True, wrong=_no_block),
+)
+
+
+def convolutions(parts: Sequence[nn.Module] | nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a branch; of a whole block those that are no 1×1, which are its branch in any usual one."""
+    if isinstance(parts, nn.Module):
+        return [one for one in parts.modules() if isinstance(one, nn.Conv2d) and one.kernel_size != (1, 1)]
+    return [part for part in parts if isinstance(part, nn.Conv2d)]
 
 
 class Block(nn.Module):
     """A branch of convolutions, and a shortcut that is added to it.
+
+    Other `parts` than convolutions come after the one that they follow and its batch norm, before what is activated or
+    added; they are called `extra1`, `extra2` and so on.
+
 
     In the pre-activated orderings a projection reads the activated input, as in the networks that the authors
     published, unless its settings say otherwise; an identity shortcut reads the input itself. `activated`: the input
@@ -137,13 +167,14 @@ class Block(nn.Module):
 
     def __init__(
         self,
-        convs: Sequence[nn.Conv2d],
+        parts: Sequence[nn.Module],
         shortcut: Callable[[int, int, int, bool], nn.Module | None],
         activation: Callable[[], nn.Module],
         ordering: Ordering,
         activated: bool,
     ) -> None:
         super().__init__()
+        convs = convolutions(parts)
         lead = len(ordering.before)
         steps = [(op, number) for number in range(1, len(convs) + 1) for op in ordering.round]
         for op, number in steps[lead if activated else 0 :]:
@@ -160,9 +191,24 @@ class Block(nn.Module):
         self.before = () if activated else tuple(names[:lead])
         self.branch = tuple(names[lead:end])
         self.after = tuple(names[end:])
+        self._insert(parts)
         self.in_channels, self.channels = convs[0].in_channels, convs[-1].out_channels
         stride = prod(conv.stride[0] for conv in convs)
         self.shortcut = shortcut(self.in_channels, self.channels, stride, ordering.projection_norm)
+
+    def _insert(self, parts: Sequence[nn.Module]) -> None:
+        """Put what is no convolution into the branch."""
+        branch, number, extras = list(self.branch), 0, 0
+        for part in parts:
+            if isinstance(part, nn.Conv2d):
+                number += 1
+                continue
+            extras += 1
+            self.add_module(f"extra{extras}", part)
+            before = {f"conv{number}", f"bn{number}", f"extra{extras - 1}"}
+            place = max((at for at, name in enumerate(branch, start=1) if name in before), default=0)
+            branch.insert(place, f"extra{extras}")
+        self.branch = tuple(branch)
 
     @property
     def late(self) -> bool:

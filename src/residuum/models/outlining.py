@@ -1,8 +1,10 @@
 """The outline of a network: which layers it computes one after the other, and where shortcuts leave and return."""
 
-from itertools import islice
+from collections import deque
+from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from residuum.models import MODELS, Network
 from residuum.models.blocks import ORDERINGS, Block
@@ -40,12 +42,31 @@ def outline(network: Network, input_shape: Shape) -> Outline:
     )
 
 
-def _block(name: str, block: Block, input_shape: Shape, called: list[Layer]) -> BlockOutline:
+def _block(name: str, block: nn.Module, input_shape: Shape, called: list[Layer]) -> BlockOutline:
     """The outline of a block from its layers in the order of their calls: the shortcut's come after the branch's."""
-    rest = iter(called)
-    before = tuple(islice(rest, len(block.before)))
-    branch = tuple(islice(rest, len(block.branch)))
-    shortcut = tuple(islice(rest, len(called) - len(before) - len(branch) - len(block.after)))
+    if not isinstance(block, Block):  # a whole one of the user's own, within which nothing is known of a shortcut
+        return BlockOutline(name, input_shape, (), tuple(called), None, (), late=False)
+    rest = deque(called)
+
+    def taken(parts: Sequence[str], shape: Shape) -> tuple[Layer, ...]:
+        """The layers of the next parts: one each, and one for a part that has parts, which keeps the shape."""
+        found: list[Layer] = []
+        for part in parts:
+            module, prefix = getattr(block, part), f"{name}.{part}."
+            within = [one for one in rest if one.name.startswith(prefix)]
+            if within:
+                parameters, macs = sum(p.numel() for p in module.parameters()), sum(one.macs for one in within)
+                found.append(Layer(prefix[:-1], type(module).__name__, shape, parameters, macs))
+                for one in within:
+                    rest.remove(one)
+            else:
+                found.append(rest.popleft())
+            shape = found[-1].output_shape
+        return tuple(found)
+
+    before = taken(block.before, input_shape)
+    branch = taken(block.branch, before[-1].output_shape if before else input_shape)
+    shortcut = tuple(rest.popleft() for _ in range(len(rest) - len(block.after)))
     return BlockOutline(
         name,
         input_shape,

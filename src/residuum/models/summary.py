@@ -43,6 +43,8 @@ def calls(network: nn.Module, input_shape: Shape) -> list[tuple[Shape, Layer]]:
     called: list[tuple[Shape, Layer]] = []
 
     def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
+            return  # own code may call a layer otherwise
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
         layer = Layer(name, _kind(module), tuple(output.shape[1:]), parameters, _macs(module, output))
         called.append((tuple(inputs[0].shape[1:]), layer))

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from residuum.errors import InputError, Remedy
+from residuum.own import is_own, short
 from residuum.registry import Choice, name_of
 
 REPORT_C_NETWORKS = {
@@ -34,11 +35,14 @@ def network(name: str) -> dict[str, Any]:
     `resnetN`, `plainN` and `preactN` are the CIFAR networks of depth N = 6n+2 (He et al. 2015, section 4.2; the
     pre-activation form of He et al. 2016), `bottleneckN` those of N = 9n+2. The depths 18, 34, 50, 101 and 152 are
     the networks of He et al. 2015, table 1, with a 3×3 stem, or with the 7×7 stem where `-imagenet` follows. A trailing
-    `c` means report C's networks. A name of the form that families have passes through, for their table to check.
+    `c` means report C's networks. Own code passes through, and a name of the form that families have, for their table
+    to check.
 
     Raises:
         InputError: no network has that name; the message gives the nearest one, or the depths that exist.
     """
+    if is_own(name):
+        return {"name": name}
     if name in REPORT_C_NETWORKS:
         blocks, channels = REPORT_C_NETWORKS[name]
         return {"name": "staged_resnet", "blocks": list(blocks), "channels": list(channels)}
@@ -114,4 +118,4 @@ def folder_name(model: Choice) -> str:
     if model.name == "cifar_resnet":
         kind = "bottleneck" if values.get("block") == "bottleneck" else "resnet"
         return f"{'plain' if names.get('shortcut') == 'none' else kind}{values.get('depth', '')}"
-    return "-".join([model.name, *map(str, values.get("blocks", ()))])
+    return "-".join([short(model.name), *map(str, values.get("blocks", ()))])

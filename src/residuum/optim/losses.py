@@ -1,12 +1,14 @@
 """Training losses by name. Evaluation has its own loss, which is never smoothed."""
 
-from typing import Annotated
+import inspect
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from residuum.own import Fit
 from residuum.registry import Table
 
 
@@ -22,5 +24,35 @@ def cross_entropy(
     return F.cross_entropy(logits_NK, targets, label_smoothing=label_smoothing)
 
 
-LOSSES: Table[Tensor] = Table("loss", {"cross_entropy": cross_entropy})
+def _of_module(found: Any) -> Any:
+    """A loss that is a class of modules, as a function; its arguments are its settings. Any other as it is."""
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        return found
+    made: dict[str, nn.Module] = {}  # once for each choice of settings, not for each update
+
+    def loss(logits_NK: Tensor, targets: Tensor, **settings: Any) -> Any:
+        if repr(settings) not in made:
+            made[repr(settings)] = found(**settings)
+        return made[repr(settings)].to(logits_NK.device)(logits_NK, targets)
+
+    own = inspect.signature(found, eval_str=True).parameters.values()
+    given = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("logits_NK", "targets")]
+    chosen = [one.replace(kind=one.KEYWORD_ONLY) for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
+    loss.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*given, *chosen, *(one for one in own if one.kind is one.KEYWORD_ONLY)]
+    )
+    return loss
+
+
+def _no_loss(made: object) -> str:
+    if isinstance(made, Tensor) and made.ndim == 0:
+        return ""
+    return (
+        f"gives {f'a tensor {list(made.shape)}' if isinstance(made, Tensor) else type(made).__name__}, not one number"
+    )
+
+
+LOSSES: Table[Tensor] = Table(
+    "loss", {"cross_entropy": cross_entropy}, Fit(("logits_NK", "targets"), adapted=_of_module, wrong=_no_loss)
+)
 """Builders `(logits_NK, targets, *, settings) -> loss`; `LOSSES.bind(choice)` is the loss as a function."""

@@ -19,6 +19,7 @@ from torch.optim._muon import muon as muon_update
 from torch.optim.adamw import adamw as adamw_update
 
 from residuum.errors import InputError
+from residuum.own import Fit
 from residuum.registry import Table
 
 Groups = Sequence[dict[str, Any]]
@@ -210,6 +211,12 @@ def _gradient(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
+def _no_optimizer(made: object) -> str:
+    if isinstance(made, torch.optim.Optimizer):
+        return ""
+    return f"makes a {type(made).__name__}; an optimizer is a torch.optim.Optimizer"
+
+
 OPTIMIZERS: Table[torch.optim.Optimizer] = Table(
     "optimizer",
     {
@@ -222,5 +229,7 @@ OPTIMIZERS: Table[torch.optim.Optimizer] = Table(
         "rmsprop": rmsprop,
         "muon": muon,
     },
+    # The engine sets the rate before every update, and decay comes with the groups.
+    Fit(("groups",), withheld={"lr": 1e-3, "weight_decay": 0.0}, wrong=_no_optimizer),
 )
 """Builders `(groups, *, settings) -> optimizer`."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from residuum import own
 from residuum.config import READABLE, RunConfig
 from residuum.errors import InputError, Remedy
 from residuum.networks.names import short_name
@@ -150,6 +151,8 @@ def read_config(folder: Path) -> tuple[RunConfig, Head]:
         known = " and ".join(map(str, READABLE))
         raise InputError(f"{path} has schema version {found}; this residuum reads versions {known}")
     head = Head(values.pop("schema"), str(values.pop("id", "")), str(values.pop("recipe", "")))
+    if lacking := own.without_hash(values):  # no run writes that: naming a file is for the user alone
+        raise InputError(f"{path} names own code without its hash: {lacking[0]}")
     return RunConfig.of(values), head
 
 

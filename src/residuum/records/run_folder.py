@@ -4,6 +4,7 @@
     environment.json   one entry for each time the run was started or resumed
     data.json          classes, image shape, split sizes and the normalisation in use
     groups.json        which parameters decay
+    code/              the text of own code, where the run has any
     metrics.jsonl      one row an epoch          steps.jsonl   one row an update
     test_reads.jsonl   every read of the test set, or of another one, never shortened
     noise.jsonl        the noise of the gradient after each epoch, where it is recorded
@@ -26,6 +27,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple
 
+from residuum import own
 from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
 from residuum.errors import InputError
 from residuum.networks.names import folder_name
@@ -73,6 +75,7 @@ CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
     "environment.json",
     "groups.json",
 )
+CODE = "code"
 METRICS, STEPS, TEST_READS, NOISE = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl", "noise.jsonl"
 REMARKS = "remarks.jsonl"
 REWOUND = (METRICS, STEPS, NOISE)
@@ -86,7 +89,7 @@ def folder_of(runs: Path, config: RunConfig) -> Path:
 
 def name_of(config: RunConfig, id_: str) -> str:
     """The name of a run's folder: a readable label and the run's id."""
-    return f"{folder_name(config.model)}-{config.data.dataset.name}-seed{config.train.seed}-{id_}"
+    return f"{folder_name(config.model)}-{own.short(config.data.dataset.name)}-seed{config.train.seed}-{id_}"
 
 
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
@@ -105,6 +108,8 @@ def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
     with storage.storing(folder):
         for name in ("checkpoints", "predictions"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, digest, text in own.every(wanted):  # first: what has a configuration is a run
+        storage.write_file(folder / CODE / own.file_of(name, digest), text.encode())
     id_ = id_ or identity(config)
     storage.write_json(path, {"schema": SCHEMA, "id": id_, "recipe": recipe, **wanted})
     return id_

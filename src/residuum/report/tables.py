@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from residuum import own
 from residuum.analysis.aggregate import Summary
 from residuum.analysis.estimate import chance
 from residuum.analysis.over_images import SeedsAndImages
@@ -64,7 +65,7 @@ def changes(plan: Plan) -> dict[str, Any]:
 
 def setting(path: str, value: Any) -> str:
     """A setting as a table shows it: `optim.lr = 0.05`, `optim.optimizer = sgd (nesterov = true)`."""
-    return f"{path} = {shown(value)}"
+    return f"{path} = {shown(own.readable(value))}"
 
 
 def shown(value: Any) -> str:

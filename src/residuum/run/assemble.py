@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from residuum import optim, schedules
-from residuum.config import ComputeConfig, DataConfig, PretrainedConfig, RunConfig
+from residuum.config import FOUND, ComputeConfig, DataConfig, PretrainedConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.batches import TrainingBatches, evaluation_batches, on_device
@@ -34,7 +34,7 @@ from residuum.records.event import Event, LayersSeen, Scores
 from residuum.records.facts import DataFacts, Normalized
 from residuum.records.storage import expanded
 from residuum.registry import Choice, Table
-from residuum.run import pretrained
+from residuum.run import pretrained, trust
 
 LOOKED_AT = 128
 """Training images, unaugmented, on which the layers are looked at."""
@@ -104,8 +104,12 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
     Raises:
         InputError: an unknown name or setting, an impossible combination, data that is missing or not that of the run.
     """
-    dataset_choice = datasets.DATASETS.resolve(config.data.dataset, "data.dataset")
+    trust.admit(config)
     root = str(expanded(config.data.root).absolute()) if config.data.root else ""
+    named = config.data.dataset
+    if named.name == FOUND:
+        named = Choice(name=datasets.find(Path(root)), **named.settings)
+    dataset_choice = datasets.DATASETS.resolve(named, "data.dataset")
     dataset = dataset or dataset_of(config.data.model_copy(update={"dataset": dataset_choice, "root": root}))
     brought = {} if dataset.validation is None else {"validation": len(dataset.validation)}
     channels, height, width = dataset.train.images_NCHW.shape[1:]
@@ -145,6 +149,7 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
         }
     )
     data = prepare(resolved.data, dataset, config.train.seed)
+    trust.keep(resolved)
     return _with_fingerprint(resolved, data), data
 
 
@@ -269,6 +274,7 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         InputError: settings that do not go together, or a device that is not there.
     """
     o, t = config.optim, config.train
+    has_own = bool(said := trust.admit(config))
     on = compute_of(config.compute)
     batches = TrainingBatches(
         data.dataset.train.images_NCHW,
@@ -282,7 +288,7 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         classes=len(data.dataset.classes),
         device=on.device,
     )
-    if schedules.ROWS[o.schedule.name].watches_loss and not data.held_out:
+    if schedules.row(o.schedule.name).watches_loss and not data.held_out:
         raise InputError(
             f"optim.schedule: {o.schedule.name!r} watches the validation loss; hold images out with data.validation"
         )
@@ -333,9 +339,12 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
         whole_every=config.save.steps,
         evaluate={split: scorer(split) for split in wanted},
         observe=_observers(config, network, data, on),
+        seed=t.seed if has_own else None,
     )
-    notes += [*data.dataset.reading.notes, *_unreached(config), *([note] if note else [])]
-    if on.device.type == "cuda" and not has_captured_form(optimizer):
+    notes += [*said, *data.dataset.reading.notes, *_unreached(config), *([note] if note else [])]
+    if on.device.type == "cuda" and has_own:
+        notes.append("updates are made one at a time, which is slow: own code is not captured in a graph")
+    elif on.device.type == "cuda" and not has_captured_form(optimizer):
         notes.append(f"updates are made one at a time, which is slow: this torch captures no {o.optimizer.name}")
     return made, notes
 

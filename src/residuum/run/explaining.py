@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from torch import Tensor
+from torch import Tensor, nn
 
 from residuum.analysis import per_class as analysis
 from residuum.attribution import METHODS, ROWS
@@ -20,7 +20,6 @@ from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import state
 from residuum.errors import InputError, Remedy, unknown
-from residuum.models import Network
 from residuum.records import mistakes, run_folder
 from residuum.records.attributions import BY_EPOCH, REPORTED, Attributions, Maps, Similarity, path_of, read, write
 from residuum.records.record import RunRecord, read_record
@@ -336,11 +335,11 @@ def neutral(normalization: Normalization, shape: tuple[int, int, int]) -> Tensor
 
 
 @contextmanager
-def _exactly(trained: Trained) -> Iterator[Network]:
+def _exactly(trained: Trained) -> Iterator[nn.Module]:
     """The network in evaluation mode, computing in fp32 and on a GPU in the same order every time."""
     trained.network.eval()
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        yield cast(Network, trained.network)
+        yield trained.network
 
 
 def _baseline(trained: Trained) -> Tensor:
@@ -352,7 +351,7 @@ def _inputs(trained: Trained, images_NCHW: NDArray[np.uint8]) -> Tensor:
 
 
 def _maps(
-    trained: Trained, network: Network, images_NCHW: NDArray[np.uint8], targets_N: NDArray[np.int64], method: Choice
+    trained: Trained, network: nn.Module, images_NCHW: NDArray[np.uint8], targets_N: NDArray[np.int64], method: Choice
 ) -> Maps:
     baseline_CHW = _baseline(trained)
     parts = []

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from residuum import own
 from residuum.config import RunConfig, identity
 from residuum.data.batches import normalise_for_network
 from residuum.data.dataset import Dataset, Split
@@ -296,7 +297,7 @@ def keep(imported: Imported, runs: Path, reference: Compared | None = None) -> R
     resolved, data = imported.config, imported.data
     weights = state.to_bytes(imported.network.state_dict())
     id_ = sha256(identity(resolved).encode() + weights).hexdigest()[:12]
-    folder = runs / f"{short_name(resolved.model)}-{resolved.data.dataset.name}-imported-{id_}"
+    folder = runs / f"{short_name(resolved.model)}-{own.short(resolved.data.dataset.name)}-imported-{id_}"
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with storage.locked(folder):

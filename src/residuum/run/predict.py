@@ -1,5 +1,6 @@
 """Using trained weights: evaluate on the test set, predict images."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from residuum.data.other_tests import TestSet
 from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
-from residuum.errors import InputError, Remedy, unknown
+from residuum.errors import InputError, Remark, Remedy, unknown
 from residuum.models import build
 from residuum.records import run_folder
 from residuum.records.event import Scores, TestRead
@@ -27,7 +28,7 @@ from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
 from residuum.records.run_folder import Position
 from residuum.records.storage import expanded
-from residuum.run import assemble, pretrained
+from residuum.run import assemble, pretrained, trust
 
 Which = Kept
 
@@ -74,6 +75,8 @@ def load(record: RunRecord, which: Which = "last", device: str = "auto") -> Trai
         if not best:
             raise InputError(f"{record.folder}: validation has selected no epoch", remedies=[Remedy("last")])
         checkpoint = run_folder.read_checkpoint(record.folder, Position(best, 0))
+    for line in trust.admit(record.config, record.folder):
+        warnings.warn(line, Remark, stacklevel=2)
     facts, network = record.facts, untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
     on = assemble.compute_here(record.config.compute, device)
@@ -89,6 +92,7 @@ def load(record: RunRecord, which: Which = "last", device: str = "auto") -> Trai
 
 def untrained(record: RunRecord) -> nn.Module:
     """The network of a run with random weights, on the CPU, as its seed makes it."""
+    trust.admit(record.config, record.folder)
     channels, height, width = record.facts.shape
     return build(record.config.model, channels, len(record.facts.classes), (height, width), record.config.train.seed)
 
@@ -206,6 +210,7 @@ def dataset_of(record: RunRecord, data: str) -> Dataset:
         InputError: it is missing, or not that of the run.
     """
     config = record.config.changed({"data.root": data}) if data else record.config
+    trust.admit(config, record.folder)
     return assemble.dataset_of(config.data)
 
 

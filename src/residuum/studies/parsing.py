@@ -13,8 +13,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from residuum import own
 from residuum.errors import InputError, unknown
 from residuum.studies.study import Study, StudyError
+
+HAVE_SETTINGS = ("set", "axes")
 
 
 def names() -> list[str]:
@@ -36,12 +39,40 @@ def read(name: str) -> Study:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}, {_syntax(text, str(error))}") from error
     values.setdefault("name", Path(where).stem)
+    if _is_file(name):
+        values = _placed(values, Path(name).parent)
     try:
         return Study(**values)
     except StudyError as error:
         line = line_of(text, error.place)
         message = f"{where}, line {line}: {error.text}" if line else f"{where}: {error.text}"
         raise StudyError((), message, error.remedies) from error
+
+
+def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a study file says, with files of own code and of `data` looked for where the study lies."""
+    placed = {key: _settings(value, folder) if key in HAVE_SETTINGS else value for key, value in values.items()}
+    if isinstance(arms := values.get("arms"), list):
+        placed["arms"] = [
+            {**arm, "set": _settings(arm["set"], folder)} if isinstance(arm, dict) and "set" in arm else arm
+            for arm in arms
+        ]
+    return placed
+
+
+def _settings(settings: Any, folder: Path) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    data = settings.get("data")
+    several = [_beside(one, folder) for one in (data if isinstance(data, list) else [data])]
+    return own.named(
+        {**settings, **({"data": several if isinstance(data, list) else several[0]} if data else {})}, folder
+    )
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """A path of data from the study's folder on; anything else as it is."""
+    return str((folder / value).absolute()) if isinstance(value, str) and (folder / value).exists() else value
 
 
 def located(name: str, error: InputError) -> InputError:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from residuum import own
+
 
 class Part(BaseModel):
     """A frozen part of a study that refuses unknown keys."""
@@ -27,7 +29,7 @@ def flat(values: Mapping[str, Any], whole: str = "name", prefix: str = "") -> di
 
 
 def _flat(values: Any) -> Any:
-    return flat(values) if isinstance(values, Mapping) else values
+    return flat(own.named(values)) if isinstance(values, Mapping) else values
 
 
 Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from residuum import recipes
+from residuum import own, recipes
 from residuum.config import Named, RunConfig, identity
 from residuum.errors import InputError, Remedy, unknown
 from residuum.records import shown
@@ -421,8 +421,9 @@ def _label(path: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        rest = [f"{key}={_plain(inner)}" for key, inner in value.items() if key != "name"]
-        return " ".join([str(value.get("name", path)), *rest])
+        hidden = ("name", "code") if own.is_own(value.get("name")) else ("name",)
+        rest = [f"{key}={_plain(inner)}" for key, inner in value.items() if key not in hidden]
+        return " ".join([own.short(str(value.get("name", path))), *rest])
     if isinstance(value, list | tuple) and not value:
         return f"no {path.rpartition('.')[2]}"
     return f"{path.rpartition('.')[2]}={_plain(value)}"

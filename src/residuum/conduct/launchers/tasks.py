@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from residuum import own
 from residuum.conduct import mirrored
 from residuum.conduct.launchers import local
 from residuum.conduct.launchers.ended import Ended, ended
@@ -16,13 +17,14 @@ from residuum.config import RunConfig
 from residuum.records import run_folder, storage
 from residuum.records.event import Event, Finished
 
-Order = tuple[str, dict[str, Any], str, dict[int, float]]
-"""A job in plain values: id, configuration, recipe, and where its run is pruned."""
+Order = tuple[str, dict[str, Any], str, dict[int, float], list[str]]
+"""A job in plain values: id, configuration, recipe, where its run is pruned, and the texts of own code."""
 
 
 def order_of(job: Job) -> Order:
     """A job in plain values."""
-    return job.id, job.config.model_dump(mode="json"), job.recipe, dict(job.prune)
+    values = job.config.model_dump(mode="json")
+    return job.id, values, job.recipe, dict(job.prune), [text for _, _, text in own.every(values)]
 
 
 def compute(
@@ -37,7 +39,9 @@ def compute(
         reason = f"--scratch: {runs} names a variable that {socket.gethostname()} does not have"
         yield from ((name, Ended("impossible", reason)) for name, *_ in orders)
         return
-    for name, values, recipe, prune in orders:
+    for name, values, recipe, prune, texts in orders:
+        for text in texts:
+            own.admit(text)
         config = RunConfig.of(values)
         folders[name], told[name] = run_folder.folder_of(place, config), Thinned()
         said_of = events(Job(name, config, recipe, prune), place, store, session)

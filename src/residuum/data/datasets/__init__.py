@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from residuum.data.dataset import Dataset
+from residuum.data.datasets.objects import as_dataset
 from residuum.data.datasets.source import Entry, told_instead
 from residuum.data.formats.files import reading
 from residuum.errors import InputError
 from residuum.members import gathered
+from residuum.own import Fit
 from residuum.records.storage import expanded, instead_at
 from residuum.registry import Choice, Table
 
 ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in gathered(__name__, "ENTRY").values()}
 """What is known of each data set, by its name."""
 
-DATASETS: Table[Dataset] = Table("data set", {name: entry.load for name, entry in ENTRIES.items()})
+DATASETS: Table[Dataset] = Table(
+    "data set", {name: entry.load for name, entry in ENTRIES.items()}, Fit(("root",), adapted=as_dataset)
+)
 """Data sets: `(root: Path | None) -> Dataset`; without a root, the downloads in the cache or embedded images."""
 
 

@@ -1,6 +1,7 @@
 """Residual networks and their plain twins: one staged network, and the families that describe it by few settings."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from math import prod
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from residuum.errors import InputError
 from residuum.models.activations import ACTIVATIONS
-from residuum.models.blocks import BLOCKS, ORDERINGS, Block
+from residuum.models.blocks import BLOCKS, ORDERINGS, Block, convolutions
 from residuum.models.init import INITS
 from residuum.models.pooling import POOLINGS
 from residuum.models.shortcuts import SHORTCUTS
@@ -68,7 +69,7 @@ class Network(nn.Module):
         conv_bias: bool,
     ) -> None:
         super().__init__()
-        new_convs, new_shortcut = BLOCKS.bind(block), SHORTCUTS.bind(shortcut)
+        new_parts, new_shortcut = BLOCKS.bind(block), SHORTCUTS.bind(shortcut)
         new_activation, order = ACTIVATIONS.bind(activation), ORDERINGS.build(ordering)
         self._init = INITS.bind(init)
 
@@ -84,9 +85,14 @@ class Network(nn.Module):
         for name, count, stage_channels, stride in zip(self.stages, blocks, channels, strides, strict=True):
             stage = nn.Sequential()
             for index in range(count):
-                convs = new_convs(width, round(wide * stage_channels), stride if index == 0 else 1)
-                stage.append(Block(convs, new_shortcut, new_activation, order, activated))
-                width, activated = convs[-1].out_channels, False
+                parts = new_parts(width, round(wide * stage_channels), stride if index == 0 else 1)
+                if isinstance(parts, nn.Module):
+                    stage.append(parts)
+                    width, activated = _channels_of(parts, width), False
+                    continue
+                block_ = Block(parts, new_shortcut, new_activation, order, activated)
+                stage.append(block_)
+                width, activated = block_.channels, False
             self.add_module(name, stage)
 
         # Pre-activated blocks end in an addition: what would begin the next block ends the last stage.
@@ -226,9 +232,29 @@ def staged_resnet(
 
 
 def _convolutions(block: Choice | str) -> int:
-    """How many convolutions a block has."""
+    """How many convolutions a block has, for the depth of a network; a whole block of the user's own one at least."""
     with torch.device("meta"):
-        return len(BLOCKS.build(block, 1, 1, 1))
+        return len(convolutions(BLOCKS.build(block, 64, 64, 1))) or 1
+
+
+def _channels_of(block: nn.Module, in_channels: int) -> int:
+    """The channels that a whole block makes of its input, found by asking.
+
+    Raises:
+        InputError: it does not take, or does not make, images of channels.
+    """
+    parameter = next(block.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            made = deepcopy(block).eval()(torch.empty(2, in_channels, 32, 32, device=parameter.device))
+    except Exception as error:
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        raise InputError(
+            f"model.block: on {in_channels} channels it fails with {type(error).__name__}: {line}"
+        ) from error
+    if not isinstance(made, Tensor) or made.ndim != 4:
+        raise InputError("model.block: it does not make a tensor [images, channels, height, width]")
+    return made.shape[1]
 
 
 FAMILIES = {"cifar_resnet": cifar_resnet, "imagenet_resnet": imagenet_resnet, "staged_resnet": staged_resnet}

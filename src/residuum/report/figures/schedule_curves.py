@@ -44,7 +44,7 @@ def data(
     text = choices.settings(schedule)
     if title != schedule.name:
         text = f"{schedule.name}: {text}" if text else schedule.name
-    watched = tuple(losses) if schedules.ROWS[schedule.name].watches_loss else ()
+    watched = tuple(losses) if schedules.row(schedule.name).watches_loss else ()
     return Rates(title, text, tuple(rates), steps_per_epoch, watched)
 
 

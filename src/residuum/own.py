@@ -1,0 +1,347 @@
+"""Own code: a class or function of the user's, by `file.py:Name` or `package.module:Name`, as text and a hash.
+
+Naming it reads its file and runs nothing: what stands in a configuration from then on is the name with the SHA-256 of
+the text (`{"name": "mine.py:Net", "code": "9f2c…"}`), so a changed line is another run. Only what computes calls
+`load`, which runs the text; what describes and reads never does.
+"""
+
+import inspect
+import linecache
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from hashlib import sha256
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from residuum.errors import InputError, ResiduumError, unknown
+
+NAME = r"[^\W\d]\w*"
+FILE = re.compile(rf"[^:\x00-\x1f\x7f]+\.py:{NAME}")
+MODULE = re.compile(rf"{NAME}(?:\.{NAME})*:{NAME}")
+HASH = re.compile(r"[0-9a-f]{64}")
+MAX_BYTES = 2**20
+NOTEBOOK = "notebook.py"
+IN_A_NOTEBOOK = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n\n"
+"""What a class from a notebook, whose other cells are not kept with it, can rely on."""
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "in_channels": ("in_channels", "in_planes", "inplanes", "input_channels"),
+    "channels": ("channels", "out_channels", "planes"),
+    "classes": ("classes", "num_classes", "n_classes"),
+    "stride": ("stride",),
+}
+"""What people call the arguments that a table gives by name."""
+PATHS = ("root", "weights", "data.root", "pretrained.weights")
+"""Settings that may look like own code and are none."""
+PLAIN = (bool, int, float, str)
+
+_SOURCES: dict[str, str] = {}
+_MODULES: dict[str, ModuleType | None] = {}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How own code stands in a table: what it is given, and what it has to be.
+
+    The table gives the arguments `given`: to the parameters of these names (or `ALIASES`) where `by_name`, so that one
+    that does not care for the stride leaves it out, else to the first ones. All others with a type hint, or a plain
+    default, are settings. `withheld` parameters are no settings: the table decides them; these are their values where
+    they have no default. `adapted` makes of what was found what the table takes; `wrong` says what is wrong with what
+    that made, and is empty where nothing is.
+    """
+
+    given: tuple[str, ...] = ()
+    by_name: bool = False
+    withheld: Mapping[str, Any] | None = None
+    adapted: Callable[[Any], Any] = lambda found: found
+    wrong: Callable[[Any], str] = lambda _made: ""
+
+
+def is_own(name: object) -> bool:
+    """Whether a name means own code, by how it is written."""
+    return isinstance(name, str) and bool(FILE.fullmatch(name) or MODULE.fullmatch(name))
+
+
+def short(name: str) -> str:
+    """What own code is called where people read: `Net` of `mine.py:Net`; any other name as it is."""
+    return name.rpartition(":")[2] if is_own(name) else name
+
+
+def named(value: Any, folder: Path | None = None) -> Any:
+    """Settings in which each reference to own code, and each class or function, is a name with its hash.
+
+    `folder` is where relative files lie (default: the working directory).
+
+    Raises:
+        InputError: no such file or module, or one that cannot be read.
+    """
+    if isinstance(value, str):
+        return _read(value, folder) if is_own(value) else value
+    if isinstance(value, Mapping):
+        if "code" in value and is_own(value.get("name")):
+            return dict(value)
+        plain = {key: inner if key in PATHS else named(inner, folder) for key, inner in value.items()}
+        name = plain.get("name")
+        return {**plain, **name} if isinstance(name, dict) else plain
+    if isinstance(value, list | tuple):
+        return [named(inner, folder) for inner in value]
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return _of_object(value)
+    return value
+
+
+def codes(values: Any) -> dict[str, str]:
+    """The own code in plain settings: each SHA-256, with a name under which it stands there."""
+    found: dict[str, str] = {}
+    if isinstance(values, Mapping):
+        if is_own(values.get("name")) and HASH.fullmatch(str(values.get("code"))):
+            found[values["code"]] = values["name"]
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        for inner in values:
+            found |= codes(inner)
+    return found
+
+
+def without_hash(values: Any) -> list[str]:
+    """The references to own code in plain settings that stand there without a hash, as no run has written them."""
+    if isinstance(values, str):
+        return [values] if is_own(values) else []
+    if isinstance(values, Mapping):
+        hashed = is_own(values.get("name")) and HASH.fullmatch(str(values.get("code")))
+        skipped = (*PATHS, "name") if hashed else PATHS
+        values = [inner for key, inner in values.items() if key not in skipped]
+    return [name for inner in values for name in without_hash(inner)] if isinstance(values, list | tuple) else []
+
+
+def said(name: str, digest: str) -> str:
+    """The line that says that own code is run."""
+    return f"runs own code: {name} (SHA-256 {digest[:12]}…)"
+
+
+def readable(value: Any) -> Any:
+    """Settings as people read them: of the hash of own code its first 12 digits."""
+    if isinstance(value, Mapping):
+        cut = {"code": str(value["code"])[:12]} if "code" in value and is_own(value.get("name")) else {}
+        return {**{key: readable(inner) for key, inner in value.items()}, **cut}
+    return [readable(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def file_of(name: str, digest: str) -> str:
+    """What the kept text of own code is called in a run folder."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name.partition(':')[0].removesuffix('.py'))}-{digest[:12]}.py"
+
+
+def text_of(digest: str) -> str | None:
+    """The text with a hash, as far as it was read in this process."""
+    return _SOURCES.get(digest)
+
+
+def admit(text: str) -> str:
+    """Let a text be loaded by its SHA-256, which is returned. Whether it may be run is for the caller to know."""
+    digest = sha256(text.encode()).hexdigest()
+    _SOURCES[digest] = text
+    return digest
+
+
+def load(name: str, digest: str) -> Any:
+    """What a name means in the text with a hash. The first call for a text runs it.
+
+    Raises:
+        InputError: the text is not here, fails when it is run, or has no such class or function.
+    """
+    where, _, attribute = name.partition(":")
+    if digest not in _SOURCES:
+        raise InputError(f"{name}: its text (SHA-256 {digest[:12]}…) is not here; name its file again")
+    module = _module(where, digest)
+    found = vars(module).get(attribute)
+    if found is None:
+        there = [key for key, one in vars(module).items()
+                 if getattr(one, "__module__", "") == module.__name__ and callable(one)]  # fmt: skip
+        if not there:
+            raise InputError(f"{where} has no class or function {attribute!r}, nor any other")
+        raise unknown("class or function", attribute, there, place=where)
+    if not callable(found):
+        raise InputError(f"{name} is neither a class nor a function")
+    return found
+
+
+def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
+    """A builder as a table has it: what it is given comes first, its settings are keyword-only.
+
+    Raises:
+        InputError: as `load`; or an argument that can be no setting.
+    """
+    found = fit.adapted(load(name, digest))
+    try:
+        parameters = inspect.signature(found, eval_str=True).parameters
+    except Exception as error:
+        raise InputError(f"{name}: {_said(error, name)}") from error
+    places: dict[str, int] = {}
+    settings, constants = [], {}
+    positional = [
+        key for key, one in parameters.items() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    for key, one in parameters.items():
+        by_name = [at for at, given in enumerate(fit.given) if key in ALIASES.get(given, (given,))]
+        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            continue
+        if fit.by_name and by_name:
+            places[key] = by_name[0]
+        elif not fit.by_name and key in positional[: len(fit.given)]:
+            places[key] = positional.index(key)
+        elif key in (fit.withheld or {}):
+            if one.default is one.empty:
+                constants[key] = (fit.withheld or {})[key]
+        elif (setting := _setting(name, one)) is not None:
+            settings.append(setting)
+
+    @wraps(found, updated=())
+    def build(*given: Any, **chosen: Any) -> Any:
+        first = [given[places[key]] for key in positional if key in places and parameters[key].kind
+                 is inspect.Parameter.POSITIONAL_ONLY]  # fmt: skip
+        by_key = {key: given[at] for key, at in places.items() if parameters[key].kind
+                  is not inspect.Parameter.POSITIONAL_ONLY}  # fmt: skip
+        try:
+            made = found(*first, **by_key, **constants, **chosen)
+        except (ResiduumError, MemoryError):
+            raise
+        except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":  # the engine knows what to do
+                raise
+            raise InputError(f"{name} fails with {_said(error, name)}") from error
+        if problem := fit.wrong(made):
+            raise InputError(f"{name} {problem}")
+        return made
+
+    build.__signature__ = inspect.Signature(settings)  # type: ignore[attr-defined]
+    return build
+
+
+def _setting(name: str, one: inspect.Parameter) -> inspect.Parameter | None:
+    """A parameter as a setting; None if it stays at its default, which no file can write."""
+    plain = one.default is None or isinstance(one.default, (*PLAIN, list, tuple, Mapping))
+    if one.default is not one.empty and not plain:
+        return None
+    if one.name in ("name", "code"):
+        raise InputError(f"{name}: an argument {one.name!r} cannot be a setting; call it otherwise")
+    if one.annotation is not one.empty:
+        return one.replace(kind=one.KEYWORD_ONLY)
+    if type(one.default) in PLAIN:
+        return one.replace(kind=one.KEYWORD_ONLY, annotation=type(one.default))
+    if one.default is one.empty:
+        raise InputError(f"{name}: its argument {one.name!r} has no type hint, so it cannot be a setting")
+    return None
+
+
+def _module(where: str, digest: str) -> ModuleType:
+    """The module that a text makes when it is run, once in a process."""
+    module = _MODULES.get(digest)
+    if module is not None:
+        return module
+    if digest in _MODULES:
+        raise InputError(f"{where} uses itself while it is loaded; put what it does below `if __name__ == '__main__':`")
+    text, _MODULES[digest] = _SOURCES[digest], None
+    module = ModuleType(f"residuum_own_{digest[:16]}")
+    if not where.endswith(".py"):
+        module.__package__ = where.rpartition(".")[0]
+    module.__file__ = file = where if where.endswith(".py") else f"{where}.py"
+    sys.modules[module.__name__] = module  # where dataclasses and type hints look
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    try:
+        exec(compile(text, file, "exec"), vars(module))
+    except ResiduumError:
+        del _MODULES[digest]
+        raise
+    except (Exception, SystemExit) as error:
+        del _MODULES[digest]
+        hint = ""
+        if isinstance(error, ImportError):
+            hint = "; own code is one file: what it takes from files beside it has to be in it, or installed"
+        raise InputError(f"{where} cannot be loaded: {_said(error, where)}{hint}") from error
+    _MODULES[digest] = module
+    return module
+
+
+def _said(error: BaseException, name: str) -> str:
+    """An error in a line, with the line of the user's file that it came from."""
+    where = name.partition(":")[0]
+    file = where if where.endswith(".py") else f"{where}.py"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    text = (str(error).strip().splitlines() or ["no message"])[0]
+    place = f" (line {lines[-1]} of {file})" if lines else ""
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def _read(reference: str, folder: Path | None) -> dict[str, str]:
+    """A reference as a name with its hash; its file is read, not run."""
+    where, _, attribute = reference.rpartition(":")
+    if FILE.fullmatch(reference):
+        path = (folder or Path()) / Path(where).expanduser()
+        if not path.is_file():
+            near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
+            hint = f"; there {'is' if len(near) == 1 else 'are'} {', '.join(near[:5])}" if near else ""
+            raise InputError(f"{reference}: there is no file {where}{hint}")
+        return {"name": f"{path.name}:{attribute}", "code": admit(_text(path))}
+    return {"name": reference, "code": admit(_text(_file_of_module(where, folder)))}
+
+
+def _file_of_module(name: str, folder: Path | None) -> Path:
+    """The file of a module by its dotted name; no package is imported to find it."""
+    places: list[str] | None = [str((folder or Path()).absolute()), *sys.path]
+    spec = None
+    for part in name.split("."):
+        spec = PathFinder.find_spec(part, places)
+        if spec is None:
+            raise InputError(f"there is no module {name!r} here; own code is file.py:Name or package.module:Name")
+        places = list(spec.submodule_search_locations or [])
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise InputError(f"module {name!r} is not written in Python, so its text cannot be kept")
+    return Path(spec.origin)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: more than {MAX_BYTES // 2**20} MiB is no file of code")
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8") from error
+
+
+def _of_object(found: Any) -> dict[str, str]:
+    """A class or function as a name with the hash of the file that it stands in, or of its own text in a notebook."""
+    name, home = found.__qualname__, getattr(found, "__module__", "")
+    for digest, module in _MODULES.items():  # own code itself
+        if module is not None and module.__name__ == home:
+            return {"name": f"{Path(str(module.__file__)).name}:{name}", "code": digest}
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"{name} is not at the top of its file, where a run can find it again")
+    try:
+        path = Path(inspect.getsourcefile(found) or "")
+        if path.is_file():
+            where = home if "." in home else path.name
+            return {"name": f"{where}:{name}", "code": admit(_text(path))}
+        text = IN_A_NOTEBOOK + textwrap.dedent(inspect.getsource(found))
+    except (OSError, TypeError) as error:
+        raise InputError(
+            f"the text of {name} cannot be found; write it into a file, and name file.py:{name}"
+        ) from error
+    return {"name": f"{NOTEBOOK}:{name}", "code": admit(text)}
+
+
+def every(values: Any) -> Iterator[tuple[str, str, str]]:
+    """Name, hash and text of the own code in plain settings, as far as its text was read in this process."""
+    for digest, name in codes(values).items():
+        if (text := text_of(digest)) is not None:
+            yield name, digest, text
