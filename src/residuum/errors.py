@@ -12,6 +12,7 @@ from typing import Literal
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
     "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch", "score on", "search", "key",
+    "which key",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -31,6 +32,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "until decided": "go on until it is decided, or ask anew in a study of another name",
     "fetch": "data.download.fetch('{}') downloads it",
     "key": "key='{}' takes the weights without it",
+    "which key": "say which by key, as key='{}'",
     "score on": "run.predict.evaluate_on scores a run on it",
     "search": "residuum.search_study does, and gives the study that judges them",
 }

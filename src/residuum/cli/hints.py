@@ -22,6 +22,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "until decided": "go on with --until-decided, or ask anew in a study of another name",
     "fetch": "`residuum data fetch {}` downloads it",
     "key": "--key {} takes the weights without it",
+    "which key": "say which, as --key {}",
     "score on": "`residuum evaluate RUN --on` scores a run on it",
     "search": "`residuum study search` does, and writes the study that judges them",
 }

@@ -47,7 +47,9 @@ def add(command: Command) -> None:
         "--channels", choices=("rgb", "bgr"), default="rgb", help="their order in training, and that of --normalize"
     )
     p.add_argument(
-        "--key", default="", help="where in the file the weights lie, if it holds several, as state_dict_ema"
+        "--key",
+        default="",
+        help="where in the file the weights lie, if it holds several, as state_dict_ema; a dot: at its top",
     )
     set_option(p, "a setting, as model.channels=[8,8,8]; stands over the preset")
     common(p)

@@ -143,7 +143,7 @@ def read_weights(
     try:
         found = fitted(foreign, network, key)
     except InputError:
-        like = _like(foreign, config, in_channels, len(dataset.classes)) if not chosen else ""
+        like = _like(foreign, config, in_channels, len(dataset.classes), key) if not chosen else ""
         if not like:
             raise
         return read_weights(file, config, dataset, preset=like, key=key, settings=settings, estimates=estimates,
@@ -178,7 +178,7 @@ def read_weights(
     return Imported(file, resolved, data, network.eval(), found, others, preset, channels)
 
 
-def _like(foreign: Foreign, config: RunConfig, in_channels: int, classes: int) -> str:
+def _like(foreign: Foreign, config: RunConfig, in_channels: int, classes: int, key: str) -> str:
     """The one preset whose pre-activated networks have the tensors of a file, as one without a norm after its stem."""
     side, fitting = _first_side(foreign), []
     for name, one in presets.PRESETS.items():
@@ -187,7 +187,8 @@ def _like(foreign: Foreign, config: RunConfig, in_channels: int, classes: int) -
             continue
         with torch.device("meta"):
             expected = MODELS.build(config.changed(settings).model, in_channels, classes).state_dict()
-        if isinstance(fit(foreign.content, expected, ordered=foreign.ordered), Fit):
+        found = fit(foreign.content, expected, ordered=foreign.ordered, key=key)
+        if isinstance(found, Fit) or found.keys:
             fitting.append(name)
     return fitting[0] if len(fitting) == 1 else ""
 
