@@ -43,6 +43,7 @@ def add(command: Command) -> None:
     p.add_argument(
         "--preset", metavar="NAME", help="public code that the file of --from is from: `residuum list presets`"
     )
+    p.add_argument("--key", metavar="KEY", help="where in the file of --from the weights lie, if it holds several sets")
     p.add_argument("--epochs", type=int)
     p.add_argument("--batch-size", type=int)
     p.add_argument("--lr", type=float, help="base learning rate")
@@ -116,10 +117,12 @@ def train(options: argparse.Namespace) -> None:
     if options.start is not None:
         config = config.changed(_beginning(options.start, options.runs))
     settings = settings_of(options)
-    if options.preset is not None:
+    for name in ("preset", "key"):
+        if getattr(options, name) is None:
+            continue
         if options.start is None or not Path(options.start).is_file():
-            raise InputError("it is for a file of weights, which --from names", argument="preset")
-        settings["pretrained.preset"] = options.preset
+            raise InputError("it is for a file of weights, which --from names", argument=name)
+        settings[f"pretrained.{name}"] = getattr(options, name)
     config = config.changed(settings)
     begin = partial(run, config, options.runs, recipe=options.recipe, fresh=options.fresh)
     if options.store is None:
@@ -128,9 +131,10 @@ def train(options: argparse.Namespace) -> None:
     if options.fresh:
         raise InputError("--fresh: the record in a store stays as it is; name another --store, or move it away there")
     from residuum.conduct.mirrored import events_of
-    from residuum.records import run_folder
+    from residuum.records import mirror, run_folder
     from residuum.run.assemble import resolve
 
+    mirror.usable(options.store)
     folder = run_folder.folder_of(options.runs, resolve(config)[0])
     _go(events_of(begin, folder, options.store), options)
 
@@ -158,7 +162,7 @@ def resume(options: argparse.Namespace) -> None:
     from residuum.records import mirror, run_folder
     from residuum.records.record import match
 
-    store = mirror.store_of(options.store)
+    store = mirror.usable(options.store)
     folder = options.runs / match(options.folder, mirror.names(store), store.url)
     if not (folder / run_folder.CONFIG).exists():
         mirror.pull(store, folder.name, folder)

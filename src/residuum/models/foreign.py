@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from residuum.errors import InputError, Remedy, StorageError
 from residuum.models.likeness import likeness
-from residuum.models.mapping import Fit, fit
+from residuum.models.mapping import Fit, Misfit, fit
 from residuum.records import storage
 
 MAX_BYTES = 1 << 30
@@ -88,9 +88,15 @@ def fitted(foreign: Foreign, network: nn.Module, key: str = "") -> Fit:
     found = fit(foreign.content, expected, ordered=foreign.ordered, key=key)
     if isinstance(found, Fit):
         return found
+    if found.keys:
+        raise several(foreign.path, found)
     name = likeness(foreign.content, ordered=foreign.ordered) if found.another else ""
-    text = f"{foreign.path}: {found.text}" + (f"; these look like the weights of {name}" if name else "")
-    raise InputError(text, remedies=[Remedy("which key", one) for one in found.keys[:1]])
+    raise InputError(f"{foreign.path}: {found.text}" + (f"; these look like the weights of {name}" if name else ""))
+
+
+def several(path: Path, found: Misfit) -> InputError:
+    """The error for a file that holds different weights of a network, of which one has to be named."""
+    return InputError(f"{path}: {found.text}", remedies=[Remedy("which key", found.keys[0])])
 
 
 def read_foreign(path: Path) -> Foreign:
