@@ -30,7 +30,7 @@ from residuum.cli.options import (
     which_option,
 )
 from residuum.cli.surroundings import LEFT, has_left
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, tally, unknown
 
 
 def add(command: Command) -> None:
@@ -216,21 +216,21 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"test": scores.plain()})
     else:
-        print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({scores.n:,} images)")
+        print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({tally(scores.n, 'image')})")
 
 
 def _evaluate_on(options: argparse.Namespace) -> None:
     """`residuum evaluate RUN --on OTHER`, or `--without FILE`."""
     from residuum.cli.terminal import loss, print_table
     from residuum.records.record import find_run, read_record
-    from residuum.run.predict import evaluate_on
+    from residuum.run.predict import OtherScores, evaluate_on
 
     if options.on is not None and options.without is not None:
         raise InputError("--on names another test set, --without leaves images out of the run's own; give one of them")
     if "" in (options.on, options.without):
         raise InputError("--on and --without need a name or a path")
     record = read_record(find_run(options.folder, options.runs))
-    found = []
+    found = list[OtherScores]()
     for one in evaluate_on(
         record,
         options.on or "",
@@ -239,9 +239,10 @@ def _evaluate_on(options: argparse.Namespace) -> None:
         without=options.without or "",
         device=options.device,
     ):
+        is_new = one.corruption not in {other.corruption for other in found}
+        if one.severity is not None and not options.json and is_new:  # it takes minutes; figures stand in the table
+            print(f"scoring {one.corruption} …", file=sys.stderr)
         found.append(one)
-        if one.severity is not None and not options.json:
-            print(f"{one.name}: error {100 * one.error:.2f} %", file=sys.stderr)
     mean = sum(one.error for one in found) / len(found)
     if options.json:
         tests = [one.plain() for one in found]
@@ -252,7 +253,7 @@ def _evaluate_on(options: argparse.Namespace) -> None:
             low, high = (100 * end for end in one.interval)
             print(f"{one.name}: test loss {loss(one.scores.loss)} acc {one.scores.accuracy:.4f}, "
                   f"error {100 * one.error:.2f} % (95 % interval {low:.2f} to {high:.2f}; "
-                  f"{one.scores.n:,} images)")  # fmt: skip
+                  f"{tally(one.scores.n, 'image')})")  # fmt: skip
         return
     by_corruption: dict[str, list[float]] = {}
     for one in found:
@@ -264,7 +265,7 @@ def _evaluate_on(options: argparse.Namespace) -> None:
         for name, errors in by_corruption.items()
     ])  # fmt: skip
     widest = max((high - low) / 2 for low, high in (one.interval for one in found))
-    print(f"errors in %, each ± {100 * widest:.2f} points at most (95 %, {found[0].scores.n:,} images); "
+    print(f"errors in %, each ± {100 * widest:.2f} points at most (95 %, {tally(found[0].scores.n, 'image')}); "
           f"mean of all {100 * mean:.2f} %")  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from residuum.config import RunConfig
+from residuum.errors import tally
 from residuum.networks.names import short_name
 from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
@@ -54,9 +55,9 @@ def _paragraphs(record: RunRecord, which: Kept, description: Mapping[str, Any]) 
     said.append(f"Run `{record.id}` of residuum, {how}, {facts.train:,} training, {facts.validation:,} held-out and "
                 f"{facts.test:,} test images; weights of epoch {description['epoch']}.")  # fmt: skip
     if scored and scored.test:
-        said.append(f"Test error {100 * (1 - scored.test.accuracy):.2f} % ({scored.test.n:,} images), loss "
+        said.append(f"Test error {100 * (1 - scored.test.accuracy):.2f} % ({tally(scored.test.n, 'image')}), loss "
                     f"{scored.test.loss:.4f}. One seed: another seed gives another figure. The test set was read "
-                    f"{record.test_reads} times in this run and selected nothing.")  # fmt: skip
+                    f"{tally(record.test_reads, 'time')} in this run and selected nothing.")  # fmt: skip
     else:
         said.append("Its test error is not known: the test set was not read for these weights.")
     settings = "\n".join(f"| `{path}` | `{json.dumps(value)}` |" for path, value in record.config.settings().items()
