@@ -104,6 +104,9 @@ class PretrainedConfig(Part):
         default="",
         description="public code that a file is from, whose settings it takes: a name from `residuum list presets`",
     )
+    key: str = Field(
+        default="", description="where in a file its weights lie, if it holds several sets; a dot: its top"
+    )
 
 
 class OptimConfig(Part):
@@ -324,7 +327,9 @@ def identity(config: RunConfig, schema: int = SCHEMA) -> str:
     1 what is saved and watched counted, and a setting younger than it where it was not the default.
     """
     values = config.model_dump(mode="json")
-    del values["data"]["root"], values["pretrained"]["weights"], values["pretrained"]["preset"]
+    del values["data"]["root"]
+    for told_by_its_hash in ("weights", "preset", "key"):
+        del values["pretrained"][told_by_its_hash]
     if not config.pretrained.fingerprint:  # as before there were such runs
         del values["pretrained"]
     if not config.optim.freeze:

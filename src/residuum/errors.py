@@ -12,7 +12,7 @@ from typing import Literal
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
     "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch", "score on", "search", "key",
-    "trust",
+    "trust", "which key",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -33,6 +33,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "fetch": "data.download.fetch('{}') downloads it",
     "key": "key='{}' takes the weights without it",
     "trust": "residuum.trust(run) lets it run from then on",
+    "which key": "say which by key, as key='{}'",
     "score on": "run.predict.evaluate_on scores a run on it",
     "search": "residuum.search_study does, and gives the study that judges them",
 }

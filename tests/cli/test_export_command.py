@@ -1,7 +1,10 @@
 """`residuum export`: another program gets the network's logits from the file alone, or there is no file."""
 
 import json
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,7 +104,7 @@ def test_what_is_missing_is_one_line(record, tmp_path, capsys, monkeypatch):
     assert read_record(record.folder).status == "finished"
 
 
-def test_a_folder_for_the_hub_says_what_the_record_does(tmp_path, capsys):
+def test_a_folder_for_the_hub_says_what_the_record_does(tmp_path, capsys, monkeypatch):
     record = train(small(), tmp_path / "runs")
     out = tmp_path / "hub"
     assert main(["export", str(record.folder), "--format", "huggingface", "--out", str(out)]) == 0
@@ -116,6 +119,15 @@ def test_a_folder_for_the_hub_says_what_the_record_does(tmp_path, capsys):
     assert f"Test error {100 * (1 - accuracy):.2f} % (20 images)" in text
     assert f"was read {record.test_reads} times" in text
     assert "data.root" not in card
+    (command,) = re.findall(r"^residuum (import-weights .*)$", card, re.MULTILINE)
+    monkeypatch.chdir(out)
+    assert main([*shlex.split(command), "--runs", str(tmp_path / "back"), "--json"]) == 0
+    back = read_record(Path(json.loads(capsys.readouterr().out)["folder"]))
+    assert back.config.model == record.config.model
+    assert back.facts.normalization == record.facts.normalization
+    images = torch.zeros(2, 3, 12, 12, dtype=torch.uint8)
+    loaded = [predict.logits(predict.load(one), images) for one in (record, back)]
+    torch.testing.assert_close(loaded[0], loaded[1], rtol=0, atol=1e-5)
     described = json.loads((out / "config.json").read_text())
     with safe_open(out / "model.safetensors", "pt") as file:
         assert json.loads(file.metadata()["residuum"]) == described
@@ -130,6 +142,18 @@ def test_a_card_of_a_run_that_left_the_test_set_unread_names_no_accuracy(tmp_pat
     card = (tmp_path / "hub" / "README.md").read_text()
     assert "model-index" not in card
     assert "the test set was not read for these weights" in card
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
+def test_a_folder_of_somebody_else_is_left_as_it_is(name, record, tmp_path, capsys):
+    (tmp_path / name).write_text('{"theirs": 1}')
+    words = ["export", str(record.folder), "--format", "huggingface", "--out", str(tmp_path)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert (said.count("\n"), f"{name} is not of an export from here" in said) == (1, True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['{"theirs": 1}']
+    (tmp_path / name).unlink()
+    assert [main(words), main(words)] == [0, 0], "one of ours is written anew"
 
 
 def test_a_file_is_no_place_for_a_folder(record, tmp_path, capsys):

@@ -126,8 +126,19 @@ def test_a_stopped_run_goes_on_from_the_store(run, store, tmp_path, trained):
         assert rows[0] == rows[1]
 
 
-def test_a_store_that_cannot_be_reached_stops_no_training_and_is_told(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", [["train", "quick", "--epochs", "1"], ["study", "run", "quickstart"]])
+def test_a_store_that_is_unusable_from_the_start_is_told_before_anything_is_computed(run, tmp_path, monkeypatch, words):
     monkeypatch.setattr(mirror, "wait", lambda seconds: None)
+    (tmp_path / "file").write_text("")
+    code, out, err = run(*words, "--store", f"file://{tmp_path}/file/store")
+    assert (code, out, len(err.splitlines())) == (74, "", 1), err
+    assert err.startswith(f"residuum: the store file://{tmp_path}/file/store cannot be used: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_store_that_is_lost_stops_no_training_and_is_told(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "wait", lambda seconds: None)
+    monkeypatch.setattr(mirror, "usable", mirror.store_of)  # it was there a moment ago
     (tmp_path / "file").write_text("")
     words = ["train", "quick", "--model", "resnet8", "--epochs", "1", "--store", f"file://{tmp_path}/file/store"]
     code, out, err = run(*words)

@@ -35,7 +35,7 @@ def test_counts_by_hand():
     assert report.train.std == pytest.approx((values.std(),), rel=1e-12)
     assert report.findings == (
         "2 training images repeat earlier ones, 1 with another label",
-        "1 test images repeat earlier ones, 1 with another label",
+        "1 test image repeats an earlier one, 1 with another label",
         "3 test images are among the training images",
     )
 

@@ -1,5 +1,7 @@
 """Folders of image files: two trees or one that is split, sizes, colours, and what is refused."""
 
+import random
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -132,3 +134,26 @@ def test_a_folder_is_needed(tmp_path):
         load("folder")
     with pytest.raises(InputError, match="holds no folder"):
         load("folder", str(tmp_path))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_images_that_cannot_be_read_are_counted_and_the_first_named(seed, tmp_path):
+    """Whichever are broken, the first of all among them or not, and however."""
+    source = random.Random(seed)
+    paths = [tmp_path / split / name / f"{number}.png"
+             for split in ("train", "test") for name in ("a", "b") for number in range(6)]  # fmt: skip
+    for at, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), at, np.uint8)).save(path)
+    broken = source.sample(paths, source.randint(2, 9)) + ([paths[0]] if seed % 2 else [])
+    for path in broken:
+        path.write_bytes(source.choice([b"no image", path.read_bytes()[:40], b"<!doctype html>"]))
+    with pytest.raises(InputError) as refused:
+        load("folder", str(tmp_path))
+    said, count = str(refused.value), len(set(broken))
+    assert said.startswith(f"{count} of 24 images cannot be read: ")
+    assert "\n" not in said
+    named = [path for path in set(broken) if f"{path} is " in said]
+    assert len(named) == min(count, 5)
+    assert (f"; and {count - 5} more" in said) == (count > 5)
+    assert not any(f"{path} " in said for path in set(paths) - set(broken))

@@ -178,7 +178,9 @@ def test_identity_ignores_where_the_data_lies_and_what_is_watched_or_saved_and_n
     }
     for path, value in config.settings().items():
         # The name of a preset is none of it, what it sets is: tests/training/test_pretrained.py.
-        if path in ("data.root", "pretrained.weights", "pretrained.preset") or path.startswith(("monitor.", "save.")):
+        if path in ("data.root", "pretrained.weights", "pretrained.preset", "pretrained.key") or path.startswith(
+            ("monitor.", "save.")
+        ):
             continue
         if path in others:
             other = others[path]

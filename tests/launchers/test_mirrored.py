@@ -455,6 +455,7 @@ def test_launchers_mirror_what_they_compute(tmp_path, monkeypatch, place, room):
     [
         ("/somewhere", "'/somewhere' is no URL of a store, as s3://bucket/runs"),
         ("", "is no URL of a store"),
+        ("nope://bucket/runs", "unknown kind of store 'nope'; as file, s3, gs, abfs, sftp, memory, or another"),
         ("s4://bucket/runs", "unknown kind of store 's4'; did you mean 's3"),
         ("file://", "is no URL of a store"),
         ("zip://a::file:///b", "is no URL of a store"),

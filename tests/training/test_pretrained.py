@@ -111,6 +111,26 @@ def test_the_head_of_a_file_may_have_other_classes(teacher, tmp_path):
     assert pretrained.read(ours, build(teacher.config.model, 3, 7, (12, 12), 0)).classes == teacher.facts.classes
 
 
+def test_of_two_sets_in_a_file_the_key_takes_one_and_is_no_part_of_the_id(teacher, tmp_path):
+    average = {
+        name: tensor + 0.5 if tensor.is_floating_point() else tensor for name, tensor in weights_of(teacher).items()
+    }
+    file = tmp_path / "two.pth"
+    torch.save({"model": weights_of(teacher), "model_ema": average}, file)
+    five = {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 5}
+    for data in ({}, {"data__dataset": five}):  # its own head, and one of other classes
+        with pytest.raises(
+            InputError, match="in model and in model_ema, which differ; say which by key, as key='model'"
+        ):
+            check(tiny(pretrained__weights=str(file), **data))
+    network, _ = begun(tiny(pretrained__weights=str(file), pretrained__key="model_ema"))
+    assert torch.equal(network.state_dict()["conv1.weight"], average["conv1.weight"])
+    one = check(tiny(pretrained__weights=str(file), pretrained__key="model"))
+    assert identity(one) == identity(check(tiny(pretrained__weights=str(teacher.folder)))), "the same weights"
+    with pytest.raises(InputError, match=r"pretrained\.key: it is for a file"):
+        check(tiny(pretrained__key="model"))
+
+
 def test_a_file_of_another_network_is_refused_in_a_line(teacher, tmp_path):
     file = tmp_path / "weights.pth"
     torch.save(weights_of(teacher), file)

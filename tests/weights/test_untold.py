@@ -13,6 +13,7 @@ from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.models.untold import untold, with_tensors
 from residuum.networks.names import network
+from residuum.networks.presets import OTHER_PIXELS, PRESETS
 from residuum.registry import Choice
 from residuum.run import importing
 
@@ -230,3 +231,24 @@ def test_basic_blocks_of_resnet_18_have_their_stride_elsewhere_as_a_staged_netwo
     expected = slow_networks.logits(state, x_NCHW, stride_at="second", **{"shortcut.reads": "activated"})
     torch.testing.assert_close(logits["second"], expected)
     assert not torch.allclose(logits["second"], logits["first"], rtol=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_constants_of_pixels_that_training_scripts_have_are_found_by_logits(seed, tmp_path):
+    source = random.Random(seed)
+    of_presets = [pixels for preset in PRESETS.values() for pixels in preset.pixels.values()]
+    known = [one for one in OTHER_PIXELS.values() if len(one[0]) == 3 and one not in of_presets]
+    mean, std = source.choice(known)
+    name, state, _, _ = case(0)
+    per_channel = [torch.tensor(values).reshape(1, 3, 1, 1) for values in (mean, std)]
+    x_NCHW = (IMAGES.float() / 255 - per_channel[0]) / per_channel[1]
+    with torch.no_grad():
+        logits_NK = slow_networks.logits(state, x_NCHW, **theirs(name, {}))
+    torch.save(state, tmp_path / "w.pt")
+    torch.save({"images": IMAGES, "logits": logits_NK}, tmp_path / "logits.pt")
+    with pytest.raises(InputError, match=r"with --normalize .* they agree") as refused:
+        importing.check_reference(read(name, tmp_path / "w.pt"), tmp_path / "logits.pt")
+    said = re.search(r"--normalize (\S+) (\S+) they", str(refused.value)).groups()
+    assert [[float(value) for value in text.split(",")] for text in said] == [
+        pytest.approx(mean, rel=1e-5), pytest.approx(std, rel=1e-5)
+    ]  # fmt: skip

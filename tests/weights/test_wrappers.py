@@ -168,41 +168,69 @@ def test_what_is_allowed_besides_tensors_is_not_made(zipped, tmp_path):
         load_foreign(tmp_path / "w.pt", net)
 
 
-def test_weights_before_their_average_and_the_other_is_named_and_can_be_chosen(tmp_path):
-    net, average = made(seed=1), made(seed=2)
-    for ours, theirs in (("state_dict", "state_dict_ema"), ("model", "model_ema"), ("net", "teacher")):
-        torch.save({theirs: average.state_dict(), ours: net.state_dict()}, tmp_path / "w.pt")
-        fit = found(tmp_path / "w.pt", net)
-        assert holds(fit, net)
-        assert (fit.place, fit.others) == (ours, (theirs,))
-        assert holds(found(tmp_path / "w.pt", average, key=theirs), average)
-    broken = average.state_dict() | {"bn1.bias": torch.full((4,), torch.nan)}
-    torch.save({"state_dict_ema": broken, "state_dict": net.state_dict()}, tmp_path / "w.pt")
-    assert holds(found(tmp_path / "w.pt", net), net)
-    torch.save({"state_dict_ema": net.state_dict(), "state_dict": broken}, tmp_path / "w.pt")
-    with pytest.raises(InputError, match=r"'bn1\.bias' holds values that are not finite"):
-        load_foreign(tmp_path / "w.pt", net)
-    both = prefixed(net.state_dict(), "model.") | prefixed(average.state_dict(), "ema_model.module.")
-    torch.save({"state_dict": both}, tmp_path / "w.pt")
-    assert holds(found(tmp_path / "w.pt", net), net)
-    assert holds(found(tmp_path / "w.pt", average, key="state_dict.ema_model"), average)
-    copy = net.state_dict() | prefixed(average.state_dict(), "ema.")
-    torch.save(copy, tmp_path / "w.pt")
-    assert holds(found(tmp_path / "w.pt", net), net)
+SEVERAL = ["state_dict_ema", "model_ema", "teacher", "ema_model", "swa", "momentum_encoder", "best", "model", "net",
+           "state_dict", "discriminator", "previous"]  # fmt: skip
+"""Names of which none says that it is what was published: an average may be, and may not."""
+NEVER_MEANT = ["init", "initial_state_dict", "model_init", "untrained", "grads", "momentum_buffer", "exp_avg_sq"]
 
 
-def test_of_different_weights_in_like_places_none_is_taken_unasked(tmp_path):
+@pytest.mark.parametrize("seed", range(12))
+def test_of_several_sets_that_differ_none_is_taken_unasked(seed, tmp_path):
+    """Nobody listed these pairs: under keys or behind prefixes, both are named, and each key takes its own."""
+    source = random.Random(seed)
     one, other = made(seed=1), made(seed=2)
-    torch.save({"first": one.state_dict(), "second": other.state_dict()}, tmp_path / "w.pt")
-    with pytest.raises(
-        InputError, match="holds weights of this network in first and in second, which differ; --key says"
-    ):
+    names = source.sample(SEVERAL, 2)
+    if source.random() < 0.5:
+        content = {key: net.state_dict() for key, net in zip(names, (one, other), strict=True)}
+    else:
+        both = prefixed(one.state_dict(), f"{names[0]}.") | prefixed(other.state_dict(), f"{names[1]}.module.")
+        content = {"epoch": 3, "state_dict": both}
+    torch.save({**content, "lr": 0.1}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"network in .* and in .*, which differ; say which") as asked:
         load_foreign(tmp_path / "w.pt", one)
-    assert holds(found(tmp_path / "w.pt", other, key="second"), other)
-    with pytest.raises(InputError, match="nothing under 'third' is the weights of this network"):
+    assert all(re.search(rf"\b{name}\b", str(asked.value)) for name in names)
+    places = re.search("network in (.*) and in (.*), which", str(asked.value)).groups()
+    for key, net in zip(places, (one, other), strict=True):
+        assert holds(found(tmp_path / "w.pt", net, key=key), net)
+    with pytest.raises(InputError, match=f"nothing under 'third' .*; they lie in {places[0]} and in {places[1]}$"):
         found(tmp_path / "w.pt", one, key="third")
-    torch.save({"first": one.state_dict(), "second": one.state_dict()}, tmp_path / "w.pt")
-    assert holds(found(tmp_path / "w.pt", one), one)
+    wrong = build(Choice(**network("resnet26")), 3, 10, (32, 32), 0)
+    with pytest.raises(InputError, match="these look like the weights of resnet20"):
+        load_foreign(tmp_path / "w.pt", wrong)
+
+
+@pytest.mark.parametrize("name", NEVER_MEANT)
+def test_weights_before_training_and_what_an_optimizer_keeps_are_passed_over_and_named(name, tmp_path):
+    net, before = made(seed=1), made(seed=2)
+    torch.save({name: before.state_dict(), "model": net.state_dict()}, tmp_path / "w.pt")
+    fit = found(tmp_path / "w.pt", net)
+    assert (holds(fit, net), fit.place, fit.others) == (True, "model", (name,))
+    assert holds(found(tmp_path / "w.pt", before, key=name), before)
+    torch.save({name: net.state_dict()}, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", net), net), "where there are no others"
+
+
+def test_a_copy_within_is_told_from_the_weights_around_it(tmp_path):
+    net, average = made(seed=1), made(seed=2)
+    torch.save(net.state_dict() | prefixed(average.state_dict(), "ema."), tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"in the top level and in ema, which differ; say which by key, as key='\.'"):
+        load_foreign(tmp_path / "w.pt", net)
+    assert holds(found(tmp_path / "w.pt", net, key="."), net)
+    assert holds(found(tmp_path / "w.pt", average, key="ema"), average)
+    torch.save({"net": net.state_dict() | prefixed(average.state_dict(), "ema.")}, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", net, key="net"), net), "the key itself, not what lies within"
+
+
+def test_sets_that_are_equal_are_one_and_a_broken_one_is_no_reason_to_take_the_other(tmp_path):
+    net = made(seed=1)
+    torch.save({"first": net.state_dict(), "second": net.state_dict()}, tmp_path / "w.pt")
+    assert holds(found(tmp_path / "w.pt", net), net)
+    broken = made(seed=2).state_dict() | {"bn1.bias": torch.full((4,), torch.nan)}
+    torch.save({"state_dict_ema": net.state_dict(), "state_dict": broken}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match="which differ"):
+        load_foreign(tmp_path / "w.pt", net)
+    with pytest.raises(InputError, match=r"'bn1\.bias' holds values that are not finite"):
+        found(tmp_path / "w.pt", net, key="state_dict")
 
 
 def test_what_belongs_to_the_network_is_never_passed_over(tmp_path):
@@ -283,6 +311,29 @@ def test_other_files_of_weights_are_called_by_their_kind(tmp_path):
             load_foreign(tmp_path / name, made())
 
 
+WRITERS = {
+    "torch": lambda state, path: torch.save(state, path),
+    "torch before 1.6": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
+    "safetensors": lambda state, path: save_file(dict(state), path),
+    "npz": lambda state, path: np.savez(path.open("wb"), **{name: tensor.numpy() for name, tensor in state.items()}),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_that_broke_off_anywhere_is_called_so(kind, tmp_path):
+    """Cut where nobody said, it is neither a zip nor a pickle to its reader, but what it was and that it ends early."""
+    state, path = made().state_dict(), tmp_path / "w.bin"
+    WRITERS[kind](state, path)
+    whole = path.read_bytes()
+    source = random.Random(kind)
+    said = {"npz": "a zip archive", "safetensors": "safetensors"}.get(kind, "a file of torch.save")
+    for cut in [len(whole) - 1, *(source.randrange(200, len(whole)) for _ in range(12))]:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(InputError, match=rf"w\.bin: {said}\b.* ends too early") as refused:
+            load_foreign(path, made())
+        assert "\n" not in str(refused.value)
+
+
 class Other(nn.Module):
     """The layers of a network of ours, under names and in an order of somebody else."""
 
@@ -337,8 +388,8 @@ def test_layers_with_other_names_are_matched_by_their_order(seed, tmp_path):
     assert holds(fit, net)
     assert fit.matched
     save_file(prefixed(state, ""), tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match="not the weights of this network"):
-        load_foreign(tmp_path / "w.safetensors", net)  # which does not keep the order
+    with pytest.raises(InputError, match="names are unknown here, and safetensors does not keep the order of layers"):
+        load_foreign(tmp_path / "w.safetensors", net)
 
 
 def test_blocks_that_do_not_come_out_as_blocks_are_not_matched(tmp_path):
@@ -420,3 +471,46 @@ def test_values_of_python_beside_weights_are_passed_over(tmp_path):
     beside_them = {"seen": {1, 2}, "kept": frozenset("ab"), "root": complex(0, 1), "of": slice(1, 2)}
     torch.save({"state_dict": net.state_dict(), **beside_them}, tmp_path / "w.pth")
     assert holds(found(tmp_path / "w.pth", net), net)
+
+
+def widened(state, source):
+    """One layer with another shape, its name, and what its shape is now."""
+    name = source.choice([name for name, tensor in state.items() if tensor.ndim == 4])
+    shape = (*state[name].shape[:2], 5, 5)
+    return {**state, name: torch.zeros(shape)}, [f"'{name.removesuffix('.weight')}'", "×".join(map(str, shape))]
+
+
+def biased(state, source):
+    name = source.choice([name for name, tensor in state.items() if tensor.ndim == 4])
+    layer = name.removesuffix("weight")
+    at = list(state).index(name) + 1
+    rows = list(state.items())
+    return dict([*rows[:at], (f"{layer}bias", torch.zeros(len(state[name]))), *rows[at:]]), [
+        f"'{layer.rstrip('.')}'",
+        "is with a bias where",
+        "is without a bias",
+    ]
+
+
+def shortened(state, source):
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("s3.2.")}
+    lost = sum(tensor.ndim == 4 for tensor in state.values()) - sum(tensor.ndim == 4 for tensor in kept.values())
+    convs = sum(tensor.ndim == 4 for tensor in state.values())
+    return kept, [f"by order {convs - lost} of the kind convolution stand for {convs}"]
+
+
+def strange(state, source):
+    return {**state, "gate.alpha": torch.rand(3, 3)}, ["'gate' is no convolution, batch norm or linear layer"]
+
+
+@pytest.mark.parametrize("change", [widened, biased, shortened, strange])
+def test_why_layers_do_not_match_by_their_order_is_said(change, tmp_path):
+    net, state = foreign_names(20)
+    changed, said = change(state, random.Random(3))
+    torch.save({"epoch": 1, "weights": changed}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="not the weights of this network: names are unknown here, and") as refused:
+        found(tmp_path / "w.pth", net)
+    line = str(refused.value)
+    assert "\n" not in line
+    for words in said:
+        assert words in line, line

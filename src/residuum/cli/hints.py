@@ -23,6 +23,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "fetch": "`residuum data fetch {}` downloads it",
     "key": "--key {} takes the weights without it",
     "trust": "--trust lets it run from then on",
+    "which key": "say which, as --key {}",
     "score on": "`residuum evaluate RUN --on` scores a run on it",
     "search": "`residuum study search` does, and writes the study that judges them",
 }

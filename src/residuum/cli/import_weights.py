@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.options import Command, common, data_settings, print_json, set_option, summary
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 
 if TYPE_CHECKING:
     from residuum.data.dataset import Dataset
@@ -47,7 +47,9 @@ def add(command: Command) -> None:
         "--channels", choices=("rgb", "bgr"), default="rgb", help="their order in training, and that of --normalize"
     )
     p.add_argument(
-        "--key", default="", help="where in the file the weights lie, if it holds several, as state_dict_ema"
+        "--key",
+        default="",
+        help="where in the file the weights lie, if it holds several, as state_dict_ema; a dot: at its top",
     )
     set_option(p, "a setting, as model.channels=[8,8,8]; stands over the preset")
     common(p)
@@ -118,15 +120,18 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
            for a, b in zip(one, other[::turned], strict=False)):  # fmt: skip
         said_own = " and ".join(",".join(f"{value:.4g}" for value in values) for values in own)
         lines.append(f"the file has another mean and deviation of its own, {said_own}, which are not used")
-    assumed = [f"{path}={_text(value)}" for path, value in imported.assumed.items()]
+    given = [path for path in imported.assumed if imported.preset and path in imported.given]
+    assumed = [f"{path}={_text(value)}" for path, value in imported.assumed.items() if path not in given]
+    yours = [f"{path}={_text(imported.assumed[path])}" for path in given]
     if compared:
         lines.append(
-            f"the {compared.of} of {compared.images} images ({compared.source}) are those of the reference, "
+            f"the {compared.of} of {tally(compared.images, 'image')} ({compared.source}) are those of the reference, "
             f"to {compared.difference:.1g}{'' if compared.pixels else '; pixels are still assumed: ' + pixels}"
         )
     elif assumed:
         as_in = f" as in {PRESETS[imported.preset].code}" if imported.preset else ""
-        lines.append(f"not told by the tensors, so assumed{as_in}: {', '.join(assumed)}, {pixels}; "
+        besides = f"; and, as you say, {', '.join(yours)}" if yours else ""
+        lines.append(f"not told by the tensors, so assumed{as_in}: {', '.join(assumed)}, {pixels}{besides}; "
                      "--reference LOGITS or --data shows whether it is so")  # fmt: skip
     return lines
 
@@ -146,12 +151,14 @@ def _score(record: RunRecord, imported: Imported, options: argparse.Namespace) -
 
     scores = evaluate(record)
     if not options.json:
-        print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({scores.n:,} images)")
+        print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({tally(scores.n, 'image')})")
     chance = _chance(imported.data.dataset)
     if near_chance(scores.accuracy, chance, scores.n):
         better = better_than_chance(imported)
-        hint = f"; {better}" if better else ": settings, pixels or order of classes are not those it was trained with"
-        print(f"warning: an accuracy of {scores.accuracy:.4f} is near chance ({chance:.2f}){hint}", file=sys.stderr)
+        hint = better or ("no other setting or constants that were tried give more on training images, so classes may "
+                          "stand in another order, or these weights are of another data set or untrained")  # fmt: skip
+        print(f"warning: an accuracy of {scores.accuracy:.4f} is about what naming the most frequent class gives "
+              f"({chance:.4f}): {hint}", file=sys.stderr)  # fmt: skip
     return scores.plain()
 
 

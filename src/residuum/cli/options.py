@@ -199,7 +199,7 @@ def _finite(values: Any) -> Any:
 
 def summary(record: RunRecord) -> dict[str, Any]:
     """A run as JSON: id, folder, status and result."""
-    result = record.result.plain() if record.result else {}
+    result = record.result.plain() | {"test_reads": record.test_reads} if record.result else {}
     return {"run": record.id, "folder": str(record.folder), "status": record.status, "result": result}
 
 

@@ -44,6 +44,7 @@ def add(command: Command) -> None:
     p.add_argument(
         "--preset", metavar="NAME", help="public code that the file of --from is from: `residuum list presets`"
     )
+    p.add_argument("--key", metavar="KEY", help="where in the file of --from the weights lie, if it holds several sets")
     p.add_argument("--epochs", type=int)
     p.add_argument("--batch-size", type=int)
     p.add_argument("--lr", type=float, help="base learning rate")
@@ -121,10 +122,12 @@ def train(options: argparse.Namespace) -> None:
     if options.start is not None:
         config = config.changed(_beginning(options.start, options.runs))
     settings = settings_of(options)
-    if options.preset is not None:
+    for name in ("preset", "key"):
+        if getattr(options, name) is None:
+            continue
         if options.start is None or not Path(options.start).is_file():
-            raise InputError("it is for a file of weights, which --from names", argument="preset")
-        settings["pretrained.preset"] = options.preset
+            raise InputError("it is for a file of weights, which --from names", argument=name)
+        settings[f"pretrained.{name}"] = getattr(options, name)
     config = config.changed(settings)
     begin = partial(run, config, options.runs, recipe=options.recipe, fresh=options.fresh)
     if options.store is None:
@@ -133,9 +136,10 @@ def train(options: argparse.Namespace) -> None:
     if options.fresh:
         raise InputError("--fresh: the record in a store stays as it is; name another --store, or move it away there")
     from residuum.conduct.mirrored import events_of
-    from residuum.records import run_folder
+    from residuum.records import mirror, run_folder
     from residuum.run.assemble import resolve
 
+    mirror.usable(options.store)
     folder = run_folder.folder_of(options.runs, resolve(config)[0])
     _go(events_of(begin, folder, options.store), options)
 
@@ -163,7 +167,7 @@ def resume(options: argparse.Namespace) -> None:
     from residuum.records import mirror, run_folder
     from residuum.records.record import match
 
-    store = mirror.store_of(options.store)
+    store = mirror.usable(options.store)
     folder = options.runs / match(options.folder, mirror.names(store), store.url)
     if not (folder / run_folder.CONFIG).exists():
         mirror.pull(store, folder.name, folder)
@@ -217,21 +221,21 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"test": scores.plain()})
     else:
-        print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({scores.n:,} images)")
+        print(f"test loss {loss(scores.loss)} acc {scores.accuracy:.4f} ({tally(scores.n, 'image')})")
 
 
 def _evaluate_on(options: argparse.Namespace) -> None:
     """`residuum evaluate RUN --on OTHER`, or `--without FILE`."""
     from residuum.cli.terminal import loss, print_table
     from residuum.records.record import find_run, read_record
-    from residuum.run.predict import evaluate_on
+    from residuum.run.predict import OtherScores, evaluate_on
 
     if options.on is not None and options.without is not None:
         raise InputError("--on names another test set, --without leaves images out of the run's own; give one of them")
     if "" in (options.on, options.without):
         raise InputError("--on and --without need a name or a path")
     record = read_record(find_run(options.folder, options.runs))
-    found = []
+    found = list[OtherScores]()
     for one in evaluate_on(
         record,
         options.on or "",
@@ -240,9 +244,10 @@ def _evaluate_on(options: argparse.Namespace) -> None:
         without=options.without or "",
         device=options.device,
     ):
+        is_new = one.corruption not in {other.corruption for other in found}
+        if one.severity is not None and not options.json and is_new:  # it takes minutes; figures stand in the table
+            print(f"scoring {one.corruption} …", file=sys.stderr)
         found.append(one)
-        if one.severity is not None and not options.json:
-            print(f"{one.name}: error {100 * one.error:.2f} %", file=sys.stderr)
     mean = sum(one.error for one in found) / len(found)
     if options.json:
         tests = [one.plain() for one in found]
@@ -253,7 +258,7 @@ def _evaluate_on(options: argparse.Namespace) -> None:
             low, high = (100 * end for end in one.interval)
             print(f"{one.name}: test loss {loss(one.scores.loss)} acc {one.scores.accuracy:.4f}, "
                   f"error {100 * one.error:.2f} % (95 % interval {low:.2f} to {high:.2f}; "
-                  f"{one.scores.n:,} images)")  # fmt: skip
+                  f"{tally(one.scores.n, 'image')})")  # fmt: skip
         return
     by_corruption: dict[str, list[float]] = {}
     for one in found:
@@ -265,7 +270,7 @@ def _evaluate_on(options: argparse.Namespace) -> None:
         for name, errors in by_corruption.items()
     ])  # fmt: skip
     widest = max((high - low) / 2 for low, high in (one.interval for one in found))
-    print(f"errors in %, each ± {100 * widest:.2f} points at most (95 %, {found[0].scores.n:,} images); "
+    print(f"errors in %, each ± {100 * widest:.2f} points at most (95 %, {tally(found[0].scores.n, 'image')}); "
           f"mean of all {100 * mean:.2f} %")  # fmt: skip
 
 

@@ -527,6 +527,7 @@ def _store(options: argparse.Namespace) -> str:
         raise InputError("--store: jobs of Slurm see the folder of the runs; leave it out")
     if mirror.store_of(options.store).url.startswith("memory:") and place != "here":
         raise InputError("--store: what lies in memory is seen by one process alone: --on here")
+    mirror.usable(options.store)
     return str(options.store)
 
 

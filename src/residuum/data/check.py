@@ -9,6 +9,7 @@ import numpy as np
 from residuum.data.dataset import Dataset, Reading, Split
 from residuum.data.datasets import ENTRIES
 from residuum.data.normalize import channel_statistics
+from residuum.errors import tally
 
 NAMED = 5
 """Classes without images, of which so many are named."""
@@ -123,7 +124,7 @@ def _findings(
     published = dict(zip(("training", "test"), (entry and entry.published) or (), strict=False))
     for which, split in reports.items():
         if split.images != published.get(which, split.images):
-            yield f"{split.images:,} {which} images, not the published {published[which]:,}"
+            yield f"{tally(split.images, f'{which} image')}, not the published {published[which]:,}"
         largest, smallest = (pick(range(len(split.per_class)), key=split.per_class.__getitem__) for pick in (max, min))
         if none := [name for name, count in zip(dataset.classes, split.per_class, strict=True) if not count]:
             more = f" and {len(none) - NAMED} more" if len(none) > NAMED else ""
@@ -136,11 +137,12 @@ def _findings(
             yield f"the brightest {which} pixel is {split.maximum} of 255"
         if split.duplicates:
             otherwise = f"{split.contradictions:,} with another label"
-            yield f"{split.duplicates:,} {which} images repeat earlier ones, {otherwise}"
+            repeat = "image repeats an earlier one" if split.duplicates == 1 else "images repeat earlier ones"
+            yield f"{split.duplicates:,} {which} {repeat}, {otherwise}"
     first: dict[str, str] = {}
     for name in dataset.classes:
         if (other := first.setdefault(name.casefold(), name)) != name:
             yield f"the classes {other!r} and {name!r}, which differ in case alone, are taken for two"
     for some, others, count in shared:
         if count:
-            yield f"{count:,} {some} images are among the {others} images"
+            yield f"{tally(count, f'{some} image')} {'is' if count == 1 else 'are'} among the {others} images"

@@ -16,7 +16,7 @@ from residuum.data.datasets import DATASETS, ENTRIES, arrays, cifar10, cifar100
 from residuum.data.datasets.source import TestImages, told_instead
 from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import ANY, Bounds, is_archive, member_names, read_members, read_whole, reading
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, tally, unknown
 from residuum.records.storage import expanded, instead_at
 from residuum.registry import Choice
 
@@ -192,7 +192,7 @@ def read_index(path: Path, count: int) -> NDArray[np.int64]:
             raise InputError(f"{path} names image {value}; there are images 0 to {count - 1:,}")
     found_N = np.unique(np.array(values, np.int64))
     if len(found_N) != len(values):
-        raise InputError(f"{path} names {len(values) - len(found_N):,} images twice")
+        raise InputError(f"{path} names {tally(len(values) - len(found_N), 'image')} twice")
     return found_N
 
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from residuum.errors import InputError, StorageError
+from residuum.errors import InputError, Remedy, StorageError
 from residuum.models.likeness import likeness
-from residuum.models.mapping import Fit, fit
+from residuum.models.mapping import Fit, Misfit, fit
 from residuum.records import storage
 
 MAX_BYTES = 1 << 30
@@ -39,6 +39,11 @@ OTHERS = {
     b"\x1f\x8b": "gzipped; unpack it",
 }
 """Other files of weights, by how they begin."""
+BROKEN_OFF = "ends too early, as a download or a copy that broke off leaves it; fetch it anew"
+LONGEST_HEADER = 1 << 24
+"""Bytes of the header of safetensors, a line of JSON for each tensor, that are looked at."""
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How `torch.save` began before torch 1.6: a number of its own, pickled."""
 
 
 class Unread:
@@ -83,8 +88,15 @@ def fitted(foreign: Foreign, network: nn.Module, key: str = "") -> Fit:
     found = fit(foreign.content, expected, ordered=foreign.ordered, key=key)
     if isinstance(found, Fit):
         return found
+    if found.keys:
+        raise several(foreign.path, found)
     name = likeness(foreign.content, ordered=foreign.ordered) if found.another else ""
     raise InputError(f"{foreign.path}: {found.text}" + (f"; these look like the weights of {name}" if name else ""))
+
+
+def several(path: Path, found: Misfit) -> InputError:
+    """The error for a file that holds different weights of a network, of which one has to be named."""
+    return InputError(f"{path}: {found.text}", remedies=[Remedy("which key", found.keys[0])])
 
 
 def read_foreign(path: Path) -> Foreign:
@@ -118,8 +130,29 @@ def read_foreign(path: Path) -> Foreign:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged or hostile file provokes in a reader
+        if said := _torn(path, head, size):
+            raise InputError(f"{path}: {said}") from error
         other = next((f"; it is {said}" for start, said in OTHERS.items() if head.startswith(start)), "")
         raise InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged{other}") from error
+
+
+def _torn(path: Path, head: bytes, size: int) -> str:
+    """Of which kind a file began, and that it ends too early or is damaged within; empty where neither can be told."""
+    if head.startswith(b"PK\x03\x04"):
+        whole = zipfile.is_zipfile(path)  # whether it has the list of members, which stands at its end
+        member = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        if member.endswith(b"/data.pkl"):  # what torch writes first
+            return "a file of torch.save that is damaged" if whole else f"a file of torch.save that {BROKEN_OFF}"
+        return "" if whole else f"a zip archive that {BROKEN_OFF}"
+    if head.startswith(LEGACY):
+        return f"a file of torch.save, as it was before torch 1.6, that is damaged or {BROKEN_OFF}"
+    if head[8:9] == b"{":
+        end = 8 + int.from_bytes(head[:8], "little")
+        with path.open("rb") as file:
+            header = file.read(min(end, LONGEST_HEADER))
+        last = max(map(int, re.findall(rb'"data_offsets":\s*\[\s*\d{1,15}\s*,\s*(\d{1,15})', header)), default=0)
+        return f"safetensors that {BROKEN_OFF}" if end + last > size else ""
+    return ""
 
 
 def _check_pickles(path: Path, zipped: bool) -> None:

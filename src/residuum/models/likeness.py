@@ -45,7 +45,8 @@ def likeness(content: Any, *, ordered: bool) -> str:
                 expected = _state(choice, guess.in_channels, guess.classes)
             except InputError:
                 continue
-            if isinstance(fit(content, expected, ordered=ordered), Fit):
+            found = fit(content, expected, ordered=ordered)
+            if isinstance(found, Fit) or found.keys:
                 preset = [f"preset {name}"] if name else []
                 facts = [*guess.facts, *preset, f"{guess.in_channels} input channels", f"{guess.classes} classes"]
                 facts += ["model.shortcut=identity"] if guess.model.get("shortcut") == "identity" else []

@@ -13,10 +13,11 @@ State = Mapping[str, Tensor]
 MAX_DEPTH, MAX_CONTAINERS = 8, 10_000
 """How deep containers within containers are looked into, and how many: a pickle may hold one that holds itself."""
 
-PLACES = ("state_dict", "model_state_dict", "model", "net")
-"""Where most training scripts keep their weights, in the order in which they are taken where several would fit."""
-AVERAGED = re.compile(r"ema|avg|averag|swa|teacher|target|momentum|shadow", re.IGNORECASE)
-"""What copies of the weights are called that are taken only where nothing else would fit."""
+NOT_TRAINED = re.compile(
+    r"(?<![a-z])(init(ial|ialization|ialized)?|untrained|grads?|gradients?|momentum_buffers?|exp_avg(_sq)?)(?![a-z])",
+    re.IGNORECASE,
+)
+"""What tensors of a network's shapes are called that are not what its training came to."""
 WITHIN = re.compile(r"(?<![^.])(_orig_mod|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
 """What compiling, sharding and data parallelism put into the names of a network, wherever a part of it was wrapped."""
 HEAD = re.compile(r"(?<![^.])fc\.(?=(weight|bias)$)")
@@ -52,10 +53,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class Misfit:
-    """Why no tensors of a file are the weights of a network; `another`: they may be those of another network."""
+    """Why no tensors of a file are taken as the weights of a network.
+
+    `another`: they may be those of another network. `keys`: they are this one's in several of these places, and differ.
+    """
 
     text: str
     another: bool = False
+    keys: tuple[str, ...] = ()
 
 
 class Container(NamedTuple):
@@ -65,7 +70,7 @@ class Container(NamedTuple):
     tensors: State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """Tensors that may be the weights of a network: their names in the file by the names that the network has."""
 
@@ -84,10 +89,9 @@ class Candidate:
         return ".".join((*self.container.keys, self.prefix)).strip(".")
 
     @property
-    def rank(self) -> tuple[bool, int]:
-        """What is taken first where several fit: weights before their averages, known places before others."""
-        last = self.container.keys[-1] if self.container.keys else ""
-        return bool(AVERAGED.search(self.place)), PLACES.index(last) if last in PLACES else len(PLACES)
+    def key(self) -> str:
+        """The place as a key names it: a dot for the top."""
+        return self.place or "."
 
 
 def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit | Misfit:
@@ -97,7 +101,8 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
     compilation. Names are ours or those of the common public ResNets (`fc` for `linear`, `downsample` for `shortcut`).
     Where no names fit and the file keeps the order of its layers (`ordered`), convolutions, batch norms and linear
     layers are matched by order and shape, if that goes in one way only and blocks come out as blocks. `key` says where
-    they lie, for files that hold several.
+    they lie. Of several that differ none is taken without it, whatever they are called: an average of the weights may
+    be what was published, or not. Only weights before training, gradients and an optimizer's averages are never meant.
     """
     places = list(containers(content))
     if not places:
@@ -108,21 +113,27 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
     if not fits and ordered:
         fits = [one for container in places for one in _by_order(container, expected)]
     if key:
-        fits = [one for one in fits if f"{one.place}.".startswith(f"{key.strip('.')}.")]
-        if not fits:
-            return Misfit(f"nothing under {key!r} is the weights of this network")
+        under = [one for one in fits if f"{one.place}.".startswith(f"{key.strip('.')}.")]
+        exact = [one for one in under if one.place == key.strip(".")]
+        if fits and not under:
+            said = " and in ".join(dict.fromkeys(map(_at, fits)))
+            return Misfit(f"nothing under {key!r} is the weights of this network; they lie in {said}")
+        fits = exact or under
     if not fits:
-        return Misfit(f"not the weights of this network: {_first_problem(places, near, expected)}", another=True)
-    chosen, *rest = sorted(fits, key=lambda one: one.rank)
+        problem = _first_problem(places, near, expected, ordered)
+        return Misfit(f"not the weights of this network: {problem}", another=True)
+    meant = [one for one in fits if not NOT_TRAINED.search(one.place)] or fits
+    chosen = meant[0]
+    differing = [one for one in fits if _unusable(one, expected) or not _equal(one, chosen, expected)]
+    if any(one is not chosen and one in meant for one in differing):
+        several = {one.key: _at(one) for one in meant if one is chosen or one in differing}
+        if len(several) == 1:
+            return Misfit("its tensors have other names, and fit this network by their order in more than one way")
+        return Misfit(f"holds weights of this network in {' and in '.join(several.values())}, which differ",
+                      keys=tuple(several))  # fmt: skip
     problem = _unusable(chosen, expected)
     if problem:
         return Misfit(problem)
-    others = [one for one in rest if _unusable(one, expected) or not _equal(one, chosen, expected)]
-    said = list(dict.fromkeys(one.place or "the top level" for one in (chosen, *others)))
-    if others and others[0].rank == chosen.rank:
-        if len(said) == 1:
-            return Misfit("its tensors have other names, and fit this network by their order in more than one way")
-        return Misfit(f"holds weights of this network in {' and in '.join(said)}, which differ; --key says which")
     return Fit(
         {
             name: torch.empty_like(like, device="cpu").copy_(chosen[name])
@@ -135,9 +146,14 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
         chosen.head,
         tuple(_passed_over(places, chosen, expected)),
         tuple(_on_logits(chosen, expected)),
-        tuple(said[1:]),
+        tuple(dict.fromkeys(one.key for one in differing)),
         _pixels(chosen),
     )
+
+
+def _at(one: Candidate) -> str:
+    """Where weights lie, as a phrase."""
+    return one.place or "the top level"
 
 
 def containers(content: Any) -> Iterator[Container]:
@@ -239,13 +255,17 @@ def _left_over(one: Candidate, expected: State, fits: Sequence[Candidate] = ()) 
     ]
 
 
-def _first_problem(containers: Sequence[Container], near: Sequence[Candidate], expected: State) -> str:
-    """Why the tensors that come nearest to the network are not its weights."""
+def _first_problem(containers: Sequence[Container], near: Sequence[Candidate], expected: State, ordered: bool) -> str:
+    """Why the tensors that come nearest to the network are not its weights; by their order where names tell nothing."""
     if near:
         best = max(near, key=lambda one: len(one.raw.keys() & expected.keys()))
     else:
         largest = max(containers, key=lambda container: len(container.tensors))
         best = Candidate(largest, "", {_renamed(name): name for name in largest.tensors})
+    if 2 * len(best.raw.keys() & expected.keys()) < len(best.raw):
+        by_order = _order_problem(best.container, expected, ordered)
+        if by_order:
+            return f"names are unknown here, and {by_order}"
     problem, unexpected = _difference(best, expected), _left_over(best, expected)
     if unexpected and "missing" not in problem:
         return f"tensor {unexpected[0]!r} is unexpected"
@@ -340,11 +360,16 @@ class Layer(NamedTuple):
 
 def _layers(state: State) -> list[Layer]:
     """The layers of a state dict in its order; none where it holds others than convolutions, batch norms and linear."""
+    layers = list(_modules(state))
+    return [layer for layer in layers if layer.form[0]] if all(layer.form[0] for layer in layers) else []
+
+
+def _modules(state: State) -> Iterator[Layer]:
+    """What has weights in a state dict, in its order; of no kind where it is none of the three."""
     parts = defaultdict[str, dict[str, str]](dict)
     for name in state:
         module, _, part = name.rpartition(".")
         parts[module][part] = name
-    layers = []
     for module, names in parts.items():
         if all(_changes_nothing(name, state[name]) for name in names.values()):
             continue
@@ -352,10 +377,9 @@ def _layers(state: State) -> list[Layer]:
         kind = "" if weight is None else {1: "bn", 2: "linear", 4: "conv"}.get(weight.ndim, "")
         statistics = {"running_mean", "running_var"}
         known = {"weight", "bias", *(statistics if kind == "bn" else ()), "num_batches_tracked"}
-        if weight is None or not kind or not names.keys() <= known or (kind == "bn" and not names.keys() >= statistics):
-            return []
-        layers.append(Layer(module, (kind, tuple(weight.shape), "bias" in names), names))
-    return layers
+        if weight is None or not names.keys() <= known or (kind == "bn" and not names.keys() >= statistics):
+            kind = ""
+        yield Layer(module, (kind, tuple(weight.shape) if weight is not None else (), "bias" in names), names)
 
 
 def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
@@ -367,10 +391,8 @@ def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
     ours = _layers(expected)
     if not ours or not any(BLOCK.match(layer.name) for layer in ours):
         return
-    within = Counter(name[:end] for name in container.tensors for end in _ends(name))
-    least = len(expected) - 2 - sum(map(_is_counter, expected))  # without a head, which may lie elsewhere
-    for prefix in [prefix for prefix, count in sorted(within.items()) if count >= least]:
-        theirs = _layers({name: tensor for name, tensor in container.tensors.items() if name.startswith(prefix)})
+    for prefix in _prefixes(container, expected):
+        theirs = _layers(_behind(prefix, container))
         if len(theirs) not in (len(ours), len(ours) - 1) or not _count_up([layer.name for layer in theirs]):
             continue
         found: list[dict[str, str]] = []
@@ -381,6 +403,54 @@ def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
                 found.append(raw)
         for raw in found:
             yield Candidate(container, prefix, raw, matched=theirs[0].name)
+
+
+def _prefixes(container: Container, expected: State) -> list[str]:
+    """The prefixes behind which a container has as many tensors as a network, shorter ones first."""
+    within = Counter(name[:end] for name in container.tensors for end in _ends(name))
+    least = len(expected) - 2 - sum(map(_is_counter, expected))  # without a head, which may lie elsewhere
+    return [prefix for prefix, count in sorted(within.items()) if count >= least]
+
+
+def _behind(prefix: str, container: Container) -> State:
+    return {name: tensor for name, tensor in container.tensors.items() if name.startswith(prefix)}
+
+
+KINDS = {"conv": "convolution", "bn": "batch norm", "linear": "linear layer"}
+
+
+def _order_problem(container: Container, expected: State, ordered: bool) -> str:
+    """Why layers with names of somebody else's are not those of a network by their order, as a phrase."""
+    ours = _layers(expected)
+    if not any(BLOCK.match(layer.name) for layer in ours):
+        return ""
+    if not ordered:
+        return "safetensors does not keep the order of layers, by which torch.save's files are matched"
+    theirs = list(_modules(_behind(["", *_prefixes(container, expected)][-1], container)))
+    if not any(layer.form[0] == "conv" for layer in theirs):
+        return ""
+    odd = next((layer.name for layer in theirs if not layer.form[0]), "")
+    if odd:
+        return f"{odd!r} is no convolution, batch norm or linear layer, which alone are matched by order"
+    if not _count_up([layer.name for layer in theirs]):
+        return "stand in the order of text, 10 before 2, so that their order tells nothing"
+    found = [_first_apart(order, theirs) for order in (ours, _shortcuts_first(ours))]
+    return max(found, key=lambda one: one[0])[1]  # the one that goes farther
+
+
+def _first_apart(ours: Sequence[Layer], theirs: Sequence[Layer]) -> tuple[int, str]:
+    """After how many layers of a kind two networks part, and how, as a phrase."""
+    for kind, called in KINDS.items():
+        mine, other = ([layer for layer in layers if layer.form[0] == kind] for layers in (ours, theirs))
+        for at, (one, two) in enumerate(zip(mine, other, strict=False)):
+            if one.form != two.form:
+                has, wants = ("×".join(map(str, form[1])) for form in (two.form, one.form))
+                if has == wants:
+                    has, wants = (f"with{'' if form[2] else 'out'} a bias" for form in (two.form, one.form))
+                return at, f"by order {called} {at + 1}, {two.name!r}, is {has} where {one.name!r} is {wants}"
+        if len(mine) != len(other) and (kind != "linear" or other):
+            return len(mine), f"by order {len(other)} of the kind {called} stand for {len(mine)}"
+    return len(ours), "by order the layers of a block would lie in several, or fit in more than one way"
 
 
 def _count_up(names: Sequence[str]) -> bool:

@@ -19,6 +19,24 @@ WEIAICUNZAI: Pixels = (
     (0.2673342858792401, 0.2564384629170883, 0.27615047132568404),
 )
 
+OTHER_PIXELS: Mapping[str, Pixels] = {
+    "CIFAR-10, of all its pixels": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "CIFAR-100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "ImageNet": IMAGENET,
+    "SVHN": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "STL-10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
+    "CIFAR-10, mean alone": ((0.4914, 0.4822, 0.4465), (1.0, 1.0, 1.0)),
+    "from -1 to 1": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "from 0 to 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "from 0 to 255": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+    "MNIST": ((0.1307,), (0.3081,)),
+    "Fashion-MNIST": ((0.2860,), (0.3530,)),
+    "grey from -1 to 1": ((0.5,), (0.5,)),
+    "grey from 0 to 1": ((0.0,), (1.0,)),
+    "grey from 0 to 255": ((0.0,), (1 / 255,)),
+}
+"""Constants that training scripts have besides those of presets, for whatever data they read, by what they are of."""
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -20,13 +20,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from hashlib import sha256
 from itertools import groupby, takewhile
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar
 
-from residuum.errors import BusyError, InputError, StorageError, unknown
+from residuum.errors import BusyError, InputError, StorageError
 from residuum.records import run_folder, storage
 from residuum.records.run_folder import CONFIG, RESULT, Position
 
@@ -211,6 +212,10 @@ def _time(facts: Mapping[str, Any]) -> float:
     return 0.0
 
 
+USUAL = ("file", "s3", "gs", "abfs", "sftp", "memory")
+"""Kinds of store that are named where none is like the one that was asked for."""
+
+
 def store_of(url: str) -> Store:
     """The store behind a URL; nothing is asked of it yet.
 
@@ -223,7 +228,13 @@ def store_of(url: str) -> Store:
     if not separator or "::" in url or not rest.strip("/"):
         raise InputError(f"{url!r} is no URL of a store, as s3://bucket/runs or file:///archive/runs", argument="store")
     if protocol not in fsspec.available_protocols():
-        raise unknown("kind of store", protocol, fsspec.available_protocols(), argument="store")
+        near = get_close_matches(protocol, fsspec.available_protocols(), n=3, cutoff=0.5)
+        said = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"as {', '.join(USUAL)}, or another that fsspec knows"
+        )
+        raise InputError(f"unknown kind of store {protocol!r}; {said}", argument="store")
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except ImportError as error:
@@ -232,6 +243,20 @@ def store_of(url: str) -> Store:
         line = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{url} is no store: {line}", argument="store") from error
     return Store(url.rstrip("/"), fs, str(root).rstrip("/"))
+
+
+def usable(url: str) -> Store:
+    """The store behind a URL in which something can be written: it is tried, so that no run finds out at its end.
+
+    Raises:
+        InputError: as `store_of`.
+        StorageError: the store cannot be reached, or refuses.
+    """
+    store = store_of(url)
+    name = f".probe-{token_hex(4)}"
+    store.put(b"", name)
+    store.remove(name)
+    return store
 
 
 def folders(store: Store, names: Iterable[str] | None = None) -> dict[str, Listed]:

@@ -161,15 +161,17 @@ def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
     """
     weights, known = config.pretrained.weights, config.pretrained.fingerprint
     if not weights:
-        if config.pretrained.preset:
-            raise InputError("pretrained.preset: it is for a file of weights, which pretrained.weights names")
+        for name in ("preset", "key"):
+            if getattr(config.pretrained, name):
+                text = f"pretrained.{name}: it is for a file of weights, which pretrained.weights names"
+                raise InputError(text)
         return config.model_copy(update={"pretrained": PretrainedConfig()})
     path = expanded(weights).absolute()
     if not path.exists():
         if known:  # a run that was begun has all it needs
             return config
         raise InputError(f"pretrained.weights: {weights} does not exist; name a run's folder or a file of weights")
-    found = pretrained.read(path, network_of(config, data)).fingerprint
+    found = pretrained.read(path, network_of(config, data), config.pretrained.key).fingerprint
     if known and known != found:
         raise InputError(f"pretrained.weights: {weights} holds others than this run began with: {found}, not {known}")
     update = {"weights": str(path), "fingerprint": found}
@@ -264,7 +266,8 @@ def begun(config: RunConfig, data: Data) -> tuple[nn.Module, list[str]]:
         return network, []
     if not Path(weights).exists():
         raise InputError(f"pretrained.weights: {weights} does not exist")
-    return network, [pretrained.put(pretrained.read(Path(weights), network), network, tuple(data.dataset.classes))]
+    found = pretrained.read(Path(weights), network, config.pretrained.key)
+    return network, [pretrained.put(found, network, tuple(data.dataset.classes))]
 
 
 def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[Training, list[str]]:

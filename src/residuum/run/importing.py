@@ -18,7 +18,7 @@ from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets import cifar10, cifar100
 from residuum.engine import state
 from residuum.engine.state import Progress
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remedy, tally
 from residuum.models import MODELS, build
 from residuum.models.foreign import Foreign, fitted, read_foreign
 from residuum.models.mapping import Fit, containers, fit
@@ -53,6 +53,7 @@ class Imported:
     """Weights from elsewhere in a network of ours, before anything is written: what they came to, and from where.
 
     `config` is resolved. `untold` are the settings that the tensors do not tell, each with other values that they fit.
+    `given` are the paths of settings that stand over a preset.
     """
 
     file: Path
@@ -63,6 +64,7 @@ class Imported:
     untold: Untold
     preset: str
     channels: Channels
+    given: frozenset[str] = frozenset()
 
     @property
     def assumed(self) -> dict[str, Any]:
@@ -135,6 +137,7 @@ def read_weights(
         config = config.changed({"compute.precision": "fp32"})
     config = config.changed(settings)
     if chosen:
+        _check_shortcuts(chosen, preset, config.model, settings)
         config = config.changed(presets.settings_of(chosen, config.model, _first_side(foreign))).changed(settings)
     _check_constants(config.data.normalize)
     dataset = dataset or assemble.dataset_of(config.data)
@@ -144,7 +147,7 @@ def read_weights(
     try:
         found = fitted(foreign, network, key)
     except InputError:
-        like = _like(foreign, config, in_channels, len(dataset.classes)) if not chosen else ""
+        like = _like(foreign, config, in_channels, len(dataset.classes), key) if not chosen else ""
         if not like:
             raise
         return read_weights(file, config, dataset, preset=like, key=key, settings=settings, estimates=estimates,
@@ -176,10 +179,10 @@ def read_weights(
     network.load_state_dict(found.state)
     resolved, data = assemble.resolve(config, dataset)
     others = untold(model, in_channels, len(dataset.classes), (height, width))
-    return Imported(file, resolved, data, network.eval(), found, others, preset, channels)
+    return Imported(file, resolved, data, network.eval(), found, others, preset, channels, frozenset(settings))
 
 
-def _like(foreign: Foreign, config: RunConfig, in_channels: int, classes: int) -> str:
+def _like(foreign: Foreign, config: RunConfig, in_channels: int, classes: int, key: str) -> str:
     """The one preset whose pre-activated networks have the tensors of a file, as one without a norm after its stem."""
     side, fitting = _first_side(foreign), []
     for name, one in presets.PRESETS.items():
@@ -188,9 +191,23 @@ def _like(foreign: Foreign, config: RunConfig, in_channels: int, classes: int) -
             continue
         with torch.device("meta"):
             expected = MODELS.build(config.changed(settings).model, in_channels, classes).state_dict()
-        if isinstance(fit(foreign.content, expected, ordered=foreign.ordered), Fit):
+        found = fit(foreign.content, expected, ordered=foreign.ordered, key=key)
+        if isinstance(found, Fit) or found.keys:
             fitting.append(name)
     return fitting[0] if len(fitting) == 1 else ""
+
+
+def _check_shortcuts(chosen: presets.Preset, preset: str, model: Choice, settings: Mapping[str, Any]) -> None:
+    """Refuse a plain network for the weights of public code that has residual ones alone, unless it was asked for.
+
+    Raises:
+        InputError: option A has no tensors, so that its weights would load into the plain network without a word.
+    """
+    plain = name_of(model.settings.get("shortcut")) == "none"
+    if plain and "model.shortcut" not in settings:
+        own = name_of(chosen.model["shortcut"])
+        text = f"the networks of {chosen.code} have shortcuts ({own}), and {short_name(model)} has none; name another"
+        raise InputError(f"preset {preset!r}: {text} network, or say model.shortcut=none if yours has none")
 
 
 def _first_side(foreign: Foreign) -> int:
@@ -243,7 +260,7 @@ def check_reference(
     text = (
         f"the {found.of} differ from those in {logits} by up to {found.difference:.3g}, and the class is the same for "
     )
-    text += f"{found.agreeing} of {found.images} images; nothing was written"
+    text += f"{found.agreeing} of {tally(found.images, 'image')}; nothing was written"
     why = "; that may be TF32 or half precision: fp32 logits tell" if found.rough else ""
     raise InputError(f"{text}; with {words} they agree" if nearness < 0 else f"{text}{why}", argument="reference")
 
@@ -280,7 +297,7 @@ def better_than_chance(imported: Imported) -> str:
     least, words = nearest(same, _changes(imported, same), len(labels_N), error, enough=0.0)
     best = 1 - min(least, 1.0)
     chance = int(torch.bincount(labels_N).max()) / len(labels_N)
-    found = f"{words} gives {best:.2f} on {len(labels_N)} training images"
+    found = f"{words} gives {best:.2f} on {tally(len(labels_N), 'training image')}"
     return "" if near_chance(best, chance, len(labels_N)) else found
 
 

@@ -1,13 +1,18 @@
 """The model card of a run: what its network is, how it was trained and how good it is, all of it from the record."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from residuum.config import RunConfig
+from residuum.errors import tally
 from residuum.networks.names import short_name
 from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
 
+WITHOUT_IMAGES = ("cifar10", "cifar100")
+"""Data sets whose classes and shape `import-weights` knows without any of their images."""
 DATASETS = {"cifar10": "cifar10", "cifar100": "cifar100", "mnist": "mnist", "fashion_mnist": "fashion_mnist"}
 """Names that the Hugging Face hub has for data sets of ours."""
 
@@ -50,9 +55,9 @@ def _paragraphs(record: RunRecord, which: Kept, description: Mapping[str, Any]) 
     said.append(f"Run `{record.id}` of residuum, {how}, {facts.train:,} training, {facts.validation:,} held-out and "
                 f"{facts.test:,} test images; weights of epoch {description['epoch']}.")  # fmt: skip
     if scored and scored.test:
-        said.append(f"Test error {100 * (1 - scored.test.accuracy):.2f} % ({scored.test.n:,} images), loss "
+        said.append(f"Test error {100 * (1 - scored.test.accuracy):.2f} % ({tally(scored.test.n, 'image')}), loss "
                     f"{scored.test.loss:.4f}. One seed: another seed gives another figure. The test set was read "
-                    f"{record.test_reads} times in this run and selected nothing.")  # fmt: skip
+                    f"{tally(record.test_reads, 'time')} in this run and selected nothing.")  # fmt: skip
     else:
         said.append("Its test error is not known: the test set was not read for these weights.")
     settings = "\n".join(f"| `{path}` | `{json.dumps(value)}` |" for path, value in record.config.settings().items()
@@ -61,6 +66,36 @@ def _paragraphs(record: RunRecord, which: Kept, description: Mapping[str, Any]) 
     said.append("## How it was trained\n\n| setting | value |\n|---|---|\n" + settings)
     said.append("## How to use it\n\n`model.safetensors` has the weights by the names of common ResNets for CIFAR, "
                 "`config.json` the network, its classes and the normalisation of pixels in [0, 1]. In residuum:\n\n"
-                f"```\nresiduum import-weights model.safetensors --model {short_name(record.config.model)} "
-                f"--normalize MEAN STD\n```")  # fmt: skip
+                f"```\n{shlex.join(_command(record))}\n```")  # fmt: skip
     return said
+
+
+def _command(record: RunRecord) -> list[str]:
+    """The command that brings the exported weights back, with every setting that its network's name does not say."""
+    name, facts = short_name(record.config.model), record.facts
+    said = RunConfig().changed({"model": name}).model.model_dump(mode="json")
+    model = record.config.model.model_dump(mode="json")
+    words = ["residuum", "import-weights", "model.safetensors", "--model", name]
+    constants = facts.normalization
+    dataset = record.config.data.dataset
+    if dataset.name != "cifar10":
+        words += ["--set", f"data.dataset={_toml(dataset.model_dump(mode='json'))}"]
+    if record.config.data.root and dataset.name not in WITHOUT_IMAGES:
+        words += ["--set", "data.root=IMAGES"]  # where they lie there
+    if constants.kind == "affine":
+        words += ["--normalize", *(",".join(map(repr, values)) for values in (constants.mean, constants.std))]
+    else:
+        words += ["--set", f"data.normalize={record.config.data.normalize.name}"]
+    for setting, value in model.items():
+        if value != said.get(setting):
+            words += ["--set", f"model.{setting}={_toml(value)}"]
+    return words
+
+
+def _toml(value: object) -> str:
+    """A setting's value as `--set` reads it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)

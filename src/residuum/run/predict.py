@@ -105,7 +105,7 @@ def beginning(record: RunRecord) -> nn.Module:
     """
     network, weights = untrained(record), record.config.pretrained.weights
     if weights:
-        found = pretrained.read(Path(weights), network)
+        found = pretrained.read(Path(weights), network, record.config.pretrained.key)
         if found.fingerprint != record.config.pretrained.fingerprint:
             raise InputError(f"{weights} holds others than run {record.id} began with")
         pretrained.put(found, network, record.facts.classes)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from residuum.engine import state
 from residuum.errors import InputError
-from residuum.models.foreign import fitted, read_foreign
+from residuum.models.foreign import fitted, read_foreign, several
 from residuum.models.mapping import Fit, Misfit, containers, fit
 from residuum.records import run_folder
 from residuum.records.record import RunRecord, read_record
@@ -41,14 +41,16 @@ class Pretrained:
         return found.hexdigest()[:16]
 
 
-def read(path: Path, network: nn.Module) -> Pretrained:
+def read(path: Path, network: nn.Module, key: str = "") -> Pretrained:
     """The weights of a run in its folder (the averaged ones where there are any), or of a file that fits a network.
+
+    `key` says where in a file they lie, if it holds several.
 
     Raises:
         InputError: there are none, or they are damaged, or a file is not of this network.
     """
     if not path.is_dir():
-        return _of_file(path, network)
+        return _of_file(path, network, key)
     record = read_record(path)
     checkpoint, problems = run_folder.latest_checkpoint(path)
     if problems or checkpoint is None:
@@ -57,10 +59,10 @@ def read(path: Path, network: nn.Module) -> Pretrained:
     return Pretrained(f"run {record.id}", tensors, record.facts.classes)
 
 
-def _of_file(path: Path, network: nn.Module) -> Pretrained:
+def _of_file(path: Path, network: nn.Module, key: str) -> Pretrained:
     """The weights of a file, whose head may have another number of classes than the network's."""
     foreign, expected = read_foreign(path), network.state_dict()
-    found = fit(foreign.content, expected, ordered=foreign.ordered)
+    found = fit(foreign.content, expected, ordered=foreign.ordered, key=key)
     for name in _head(network) if isinstance(found, Misfit) and found.another else ():
         weight = expected[f"{name}.weight"]
         given = (tensor.shape for one in containers(foreign.content) for tensor in one.tensors.values())
@@ -70,9 +72,11 @@ def _of_file(path: Path, network: nn.Module) -> Pretrained:
                 f"{name}.bias": weight.new_empty(count),
             }
             if isinstance(found, Misfit):
-                found = fit(foreign.content, expected | other, ordered=foreign.ordered)
+                found = fit(foreign.content, expected | other, ordered=foreign.ordered, key=key)
+    if isinstance(found, Misfit) and found.keys:
+        raise several(path, found)
     if isinstance(found, Misfit):
-        found = fitted(foreign, network)  # which says what does not fit
+        found = fitted(foreign, network, key)  # which says what does not fit
     classes = _classes(path) if not foreign.ordered else ()
     return Pretrained(path.name, found.state, classes, () if classes else _said(found))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from residuum.data.dataset import Split
 from residuum.data.normalize import Normalization
-from residuum.errors import InputError, StorageError
+from residuum.errors import InputError, StorageError, tally
 from residuum.models.foreign import MAX_BYTES, read_foreign
 from residuum.records import storage
 
@@ -47,8 +47,8 @@ class Compared:
     """How far a network's logits are from others: the largest difference, and of how many images the class agrees.
 
     `of` is what was compared: logits, or what networks that end in a softmax give, probabilities or their logarithms.
-    `unlikeness` is 1 less their correlation, from 0 to 2. `rough`: they are as near as TF32 and half precision are to
-    fp32. `pixels`: the normalisation of pixels was compared too. `source` is where the images are from.
+    `unlikeness` is 1 less their correlation, from 0 to 2. `rough`: they do not agree, and are as near as TF32 and half
+    precision are to fp32. `pixels`: the normalisation of pixels was compared too. `source` is where images are from.
     """
 
     difference: float
@@ -74,7 +74,8 @@ def compare(network: nn.Module, normalization: Normalization, reference: Referen
     difference = float((logits_NK - expected_NK).abs().max())
     agreeing = int((logits_NK.argmax(1) == expected_NK.argmax(1)).sum())
     largest = float(expected_NK.abs().max())
-    agrees, rough = difference <= RELATIVE * largest + ABSOLUTE, difference <= ROUGH * largest
+    agrees = difference <= RELATIVE * largest + ABSOLUTE
+    rough = not agrees and difference <= ROUGH * largest
     return Compared(difference, agreeing, len(images_NCHW), agrees, rough, reference.pixels, reference.source,
                     of, _unlikeness(logits_NK, expected_NK))  # fmt: skip
 
@@ -130,7 +131,7 @@ def read_reference(
         raise InputError(f"{source}: holds no images N×C×H×W", argument="images")
     images_NCHW = _in_order(found, shape, source)
     if len(images_NCHW) != len(logits_NK):
-        text = f"{source}: {len(images_NCHW)} images for {len(logits_NK)} rows of logits"
+        text = f"{source}: {tally(len(images_NCHW), 'image')} for {tally(len(logits_NK), 'row')} of logits"
         raise InputError(text, argument="reference")
     values_NCHW, pixels = _values(images_NCHW)
     return Reference(logits_NK.float(), values_NCHW, pixels, source.name)

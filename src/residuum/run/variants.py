@@ -12,7 +12,7 @@ from residuum.config import RunConfig
 from residuum.data.normalize import Normalization
 from residuum.models.summary import summarize
 from residuum.models.untold import Untold, with_tensors
-from residuum.networks.presets import PRESETS, Pixels, pixels_of, settings_of
+from residuum.networks.presets import OTHER_PIXELS, PRESETS, Pixels, pixels_of, settings_of
 from residuum.registry import Choice
 
 MULTIPLY_ADDS, MOST = 1e12, 500
@@ -121,6 +121,8 @@ def changes(same: Same, found: Untold, dataset: str, channels: str, *, pixels: b
         for mean, std in _constants(dataset, same.shape[0]):
             if given((mean, std)) != same.normalization:
                 made.append(Change(f"--normalize {_listed(mean)} {_listed(std)}", {}, given((mean, std))))
+        if same.normalization.kind != "per_image":
+            made.append(Change("--set data.normalize=per_image", {}, Normalization("per_image")))
     if same.shape[0] == 3:
         made.append(Change(f"--channels {'rgb' if channels == 'bgr' else 'bgr'}", {}, turned=True))
     return made
@@ -177,7 +179,8 @@ def nearest(
 def _constants(dataset: str, channels: int) -> list[Pixels]:
     """The different constants of pixels that public code has."""
     known = [pixels for preset in PRESETS.values() if (pixels := pixels_of(preset, dataset))]
-    known += [((0.5,) * channels, (0.5,) * channels), ((0.0,) * channels, (1.0,) * channels)]
+    known += [pixels for preset in PRESETS.values() for pixels in preset.pixels.values()]
+    known += OTHER_PIXELS.values()
     return [pixels for pixels in dict.fromkeys(known) if len(pixels[0]) == channels]
 
 

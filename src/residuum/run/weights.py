@@ -90,6 +90,7 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
             raise InputError(f"the exported graph is off by {difference:.2g} in a logit, more than {TOLERANCE:g}; "
                              "it was not written")  # fmt: skip
     if form == "huggingface":
+        _check_ours(path)
         with storage.storing(path):
             path.mkdir(parents=True, exist_ok=True)
         storage.write_json(path / "config.json", describe(record, trained))
@@ -100,6 +101,22 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_file(path, content)
     return Exported(path, form, difference, 0 if difference is None else len(images_NCHW))
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse to write over files that another export for the hub did not write.
+
+    Raises:
+        InputError: one is there.
+    """
+    there = [name for name in ("README.md", "config.json", "model.safetensors") if (folder / name).exists()]
+    try:
+        ours = {"model", "classes", "run"} <= json.loads((folder / "config.json").read_bytes()).keys()
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if there and not ours:
+        text = f"{folder / there[0]} is not of an export from here, and is not written over; name another --out"
+        raise InputError(text)
 
 
 def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:

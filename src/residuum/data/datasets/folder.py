@@ -14,7 +14,7 @@ from residuum.data.formats.trees import Tree, suffix, tree
 from residuum.data.images import FORMATS, decode_fitted, decode_image, encoding_of
 from residuum.data.layout import Labelled, understand
 from residuum.data.split import share_said, test_share
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 
 MAX_DECODED_BYTES = 8 * 2**30
 BRING = (
@@ -106,8 +106,7 @@ def _shape(found: Tree, parts: Mapping[str, Labelled], size: int, channels: int)
     """The shape of every image: as set, or that of the first; refused if all of them would not fit into memory."""
     height, width = size, size
     if not size:
-        ((first, content),) = found.read([parts["train"][0][0]])
-        height, width = decode_image(content, str(found.root / first), channels).shape[1:]
+        height, width = _first_size(found, parts["train"], channels)
     needed = sum(map(len, parts.values())) * channels * height * width
     if needed > MAX_DECODED_BYTES:
         raise InputError(
@@ -116,21 +115,49 @@ def _shape(found: Tree, parts: Mapping[str, Labelled], size: int, channels: int)
     return channels, height, width
 
 
+LOOKED_AT = 100
+"""Images that are tried for the size of all of them."""
+NAMED = 5
+"""Images that cannot be read which a message names; the rest is counted."""
+
+
+def _first_size(found: Tree, train: Labelled, channels: int) -> tuple[int, int]:
+    """Height and width of the first of the training images that can be read: others are told together."""
+    for at, (path, _) in enumerate(train):
+        ((_, content),) = found.read([path])
+        try:
+            height, width = decode_image(content, str(found.root / path), channels).shape[1:]
+        except InputError:
+            if at + 1 == min(len(train), LOOKED_AT):
+                raise
+            continue
+        return height, width
+    raise AssertionError("a split has images")
+
+
 def _decode(
     found: Tree, parts: Mapping[str, Labelled], shape: tuple[int, int, int], fit: bool
 ) -> tuple[dict[str, Split], set[str]]:
     """The images of each split, read in whichever order they come, and the formats in which they are stored."""
     places = {path: (which, index) for which, part in parts.items() for index, (path, _) in enumerate(part)}
     pixels = {which: np.empty((len(part), *shape), np.uint8) for which, part in parts.items()}
-    encodings = set()
+    encodings, problems = set(), list[str]()
     for path, content in found.read(list(places)):
         encodings.add(encoding_of(content))
         place = found.root / path
-        image = decode_fitted(content, str(place), shape)
+        try:
+            image = decode_fitted(content, str(place), shape)
+        except InputError as error:  # the next may be broken too, and all are told at once
+            problems.append(error.text)
+            continue
         if image.resized and not fit:
             raise InputError(f"{place} is not {shape[2]}×{shape[1]} pixels as the first image; set data.dataset.size")
         which, index = places[path]
         pixels[which][index] = image.pixels_CHW
+    if problems:
+        more = f"; and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
+        count = f"{len(problems):,} of {tally(len(places), 'image')} cannot be read: " if len(problems) > 1 else ""
+        raise InputError(f"{count}{'; '.join(sorted(problems)[:NAMED])}{more}")
     splits = {
         which: Split(pixels[which], np.array([label for _, label in part], np.int64)) for which, part in parts.items()
     }
