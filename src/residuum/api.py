@@ -1,5 +1,7 @@
 """What `import residuum` gives: to train, to ask a study, to read a run and to explain it, in a few words each."""
 
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,14 @@ from typing import Any
 from residuum import recipes, training
 from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
-from residuum.conduct import conducting, planning, tuning
+from residuum.conduct import conducting, following, planning, tuning
 from residuum.conduct.launchers.launcher import Room
 from residuum.config import RunConfig
 from residuum.data.datasets import objects
 from residuum.engine.compute import usual_threads
+from residuum.errors import InputError, Remark, tally
 from residuum.records.attributions import Attributions
+from residuum.records.event import Finished
 from residuum.records.record import RUNS, RunRecord, record_of
 from residuum.run import explaining
 from residuum.run import trust as trusting
@@ -24,18 +28,31 @@ __all__ = ["Study", "explain", "keep_data", "load_run", "load_study", "run_study
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
-          runs: Path | str = RUNS) -> RunRecord:  # fmt: skip
+          runs: Path | str = RUNS, progress: bool = False) -> RunRecord:  # fmt: skip
     """Train one network by a recipe with dotted settings changed, or go on with it, or read it if it is complete.
 
         residuum.train("quick", {"model": "resnet56", "train.seed": 1})
 
-    `runs` is the folder that holds run folders.
+    `runs` is the folder that holds run folders. With `progress` each epoch is a line on standard error.
 
     Raises:
         InputError: anything that the run would stumble over; BusyError, StorageError as `training.train`.
     """
-    config = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
-    return training.train(config.changed(settings or {}), Path(runs))
+    config = (recipes.recipe(recipe) if isinstance(recipe, str) else recipe).changed(settings or {})
+    if not progress:
+        return training.train(config, Path(runs))
+    folder = None
+    for event in training.run(config, Path(runs)):
+        _tell(following.of_run(event, config.train.epochs))
+        if isinstance(event, Finished):
+            folder = event.folder
+    assert folder is not None, "a run that raises nothing ends in Finished"
+    return load_run(folder)
+
+
+def _tell(line: str) -> None:
+    if line:
+        print(line, file=sys.stderr, flush=True)
 
 
 def load_run(name: Path | str, *, runs: Path | str = RUNS) -> RunRecord:
@@ -104,7 +121,8 @@ def load_study(name: str) -> Study:
 
 def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
               arms: Sequence[str] | None = None, seeds: int | Sequence[int] | None = None, runs: Path | str = RUNS,
-              workers: int = 1, threads: int = 0, lanes: int = 1, on: str = "processes") -> Results:  # fmt: skip
+              workers: int = 1, threads: int = 0, lanes: int = 1, on: str = "processes",
+              progress: bool = False) -> Results:  # fmt: skip
     """Compute the runs of a study that are not there yet, and judge them all.
 
     `settings` are changed in every arm, `scale` shortens every run and keeps its schedule's shape, `arms` are those to
@@ -112,9 +130,10 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     that there are, shared out) and `lanes` runs side by side in each, which pays on a GPU; `on` is
     `processes`, or `here`: one after the other, in this process, or a cluster, `ray[:ADDRESS]` or
     `slurm[:PARTITION]`, where 0 `workers` are as many as there is room for. Whatever stops it, the same call goes on.
+    With `progress` each run that ends is a line on standard error. Runs that fail are named in a warning (`Remark`).
 
     Raises:
-        InputError: something in the study that cannot be.
+        InputError: something in the study that cannot be, or not one of its runs could be computed.
     """
     found = load_study(study) if isinstance(study, str) else study
     if arms is not None:
@@ -123,13 +142,28 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
     plan = planning.plan(found, settings or {}, scale=scale)
     threads = threads or max(1, usual_threads() // max(1, workers))
-    for _ in conducting.run(plan, Path(runs), Room(workers, threads, lanes), on):
-        pass
+    said = conducting.run(plan, Path(runs), Room(workers, threads, lanes), on)
+    for line in following.of_study(said, plan, Path(runs)):
+        if progress:
+            _tell(line)
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass
     read = read_results(plan, Path(runs))
+    _say_failed(read)
     note_reading(read, Path(runs))
     return read
+
+
+def _say_failed(found: Results) -> None:
+    """Warn of runs that failed, each with its reason; an error where there is nothing else."""
+    names = {run.id: f"{run.arm}, seed {run.seed}" for run in found.plan.runs}
+    reasons = [f"{names[id_]}: {' '.join(reason.split())}" for id_, reason in found.failed.items() if id_ in names]
+    if not reasons:
+        return
+    text = f"{len(reasons)} of {tally(len(found.plan.runs), 'run')} of {found.plan.label} failed"
+    if not any(record.result for record in found.records.values()):
+        raise InputError(f"{text}: {reasons[0]}")
+    warnings.warn(f"{text}; the same call tries them again: {'; '.join(reasons)}", Remark, stacklevel=3)
 
 
 def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,

@@ -26,6 +26,7 @@ from residuum.errors import InputError, unknown
 from residuum.models import MODELS, Network, build
 from residuum.models.activations import ACTIVATIONS, curve
 from residuum.models.outlining import in_each_ordering, outline
+from residuum.networks.names import short_name
 from residuum.optim import SCHEDULES, Span, rates
 from residuum.records import surfaces
 from residuum.records.attributions import Attributions
@@ -33,7 +34,7 @@ from residuum.records.outcome import Kept
 from residuum.records.record import RUNS, RunRecord, labels, record_of
 from residuum.records.storage import storing
 from residuum.registry import Choice
-from residuum.report import style, tables
+from residuum.report import style, tables, topics
 from residuum.report.figures import activation_curves as activation_figure
 from residuum.report.figures import (
     architecture,
@@ -41,6 +42,7 @@ from residuum.report.figures import (
     attribution,
     batch_size,
     differences,
+    four_curves,
     gradient_flow,
     run_curves,
     scatter,
@@ -129,12 +131,16 @@ def _predictions(runs: Sequence[Run], which: Kept) -> dict[str, per_class.Predic
     return _named(records, [per_class.read(record, which) for record in records])
 
 
-def mistakes(run: Run, count: int = 18, data: str = "", which: Kept = "last") -> Drawing:
-    """The most confident mistakes of a run; the reading of the test images is counted. `data`: where they lie now."""
+def mistakes(run: Run, count: int = 18, data: str = "", which: Kept = "last", *, close: bool = False) -> Drawing:
+    """The most confident mistakes of a run; the reading of the test images is counted. `data`: where they lie now.
+
+    `close`: those that were nearly none instead, whose true class came nearest to the predicted one.
+    """
     if not isinstance(count, int) or count < 1:
         raise InputError(f"count: {count!r} mistakes; a number from 1")
     records = _records([run])
-    found = _named(records, [per_class.mistakes(per_class.read(records[0], which), count)])
+    chosen = per_class.close_calls if close else per_class.mistakes
+    found = _named(records, [chosen(per_class.read(records[0], which), count)])
     images = predict.test_images(records[0], "classes", per_class.epoch_of(records[0], which), data, None).images_NCHW
     return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named(records, [images]))))
 
@@ -352,3 +358,72 @@ def study_batch_size(results: Results) -> Drawing:
     """Times and noise scale of the arms of a study against the batch size."""
     _check_results(results)
     return Drawing(batch_size.draw(batch_size.data(results, tables.mark(results.plan))))
+
+
+def study_topic(results: Results, title: str, part: int = 1) -> Drawing:
+    """Training and validation, loss and accuracy of the arms of one topic of a study, at most five arms in a frame.
+
+    `title` is one of `residuum.report.topics.topics`; `part` counts the frames of a topic with more arms, from 1.
+
+    Raises:
+        InputError: the study has no such topic, or the topic no such part.
+    """
+    parts = topic_of(results, title).parts
+    if part not in range(1, len(parts) + 1):
+        raise InputError(f"part: {part!r} of the {len(parts)} that {title!r} has; a number from 1")
+    bands, mark = study_curves.of_arms(results), tables.mark(results.plan)
+    return Drawing(study_curves.draw(four_curves.data(results, bands, parts[part - 1], mark)))
+
+
+def topic_of(results: Results, title: str) -> topics.Topic:
+    """The topic of a study by its title."""
+    _check_results(results)
+    found = {topic.title: topic for topic in topics.topics(results)}
+    if title not in found:
+        raise unknown("topic", title, found)
+    return found[title]
+
+
+def topic_picture(results: Results, title: str, data: str = "") -> Drawing | None:
+    """What a topic is about, as a picture: images before and after augmentation and normalisation, rates, activations.
+
+    None of a topic that has no picture. `data`: where the data set lies now.
+
+    Raises:
+        InputError: the study has no such topic; the data set is not there, or another one.
+    """
+    topic = topic_of(results, title)
+    configs = list(topic.configs.values())
+    if {"data.augment", "data.normalize", "data.mix"} & {*topic.paths}:
+        place = {"data.root": data} if data else {}
+        _, made = assemble.resolve(configs[0].changed(place))
+        chains = _different([config.data.augment for config in configs if config.data.augment])
+        normalizers = _different([config.data.normalize for config in configs])
+        mixes = _different([config.data.mix for config in configs if config.data.mix.name != "none"])
+        return _augmentations(
+            made,
+            chains if "data.augment" in topic.paths else [],
+            normalizers if "data.normalize" in topic.paths else [],
+            mixes if "data.mix" in topic.paths else [],
+            seed=configs[0].train.seed,
+        )
+    if {"optim.schedule", "optim.lr", "optim.warmup", "optim.warmup_start"} & {*topic.paths}:
+        return schedules_of(topic.configs)
+    if "model.activation" in topic.paths:
+        chosen = _different([Choice.of(config.model.settings["activation"]) for config in configs])
+        drawn = [(choice, curve(ACTIVATIONS.build(choice), activation_figure.POINTS)) for choice in chosen]
+        return Drawing(activation_figure.draw([activation_figure.data(one, *values) for one, values in drawn]))
+    return None
+
+
+def _different(values: Sequence[Value]) -> list[Value]:
+    """The values in their order, equal ones once."""
+    return [value for at, value in enumerate(values) if value not in values[:at]]
+
+
+def network_of(run: Run) -> Drawing:
+    """The architecture of the network of a run, for its images and classes."""
+    (record,) = _records([run])
+    choice, facts = MODELS.resolve(record.config.model), record.facts
+    network = build(choice, facts.shape[0], len(facts.classes), facts.shape[1:], seed=0)
+    return model_of(short_name(choice), network, choice, facts.shape, len(facts.classes))

@@ -263,8 +263,18 @@ class Mistake:
 
 def mistakes(predictions: Predictions, most: int) -> tuple[Mistake, ...]:
     """The most confident mistakes, at most so many, the most confident first."""
+    return _wrong(predictions, -predictions.confidence_N, most)
+
+
+def close_calls(predictions: Predictions, most: int) -> tuple[Mistake, ...]:
+    """The mistakes that were nearly none: those whose true class came nearest to the predicted one, nearest first."""
+    own_N = predictions.probabilities_NK[np.arange(len(predictions)), predictions.labels_N]
+    return _wrong(predictions, predictions.confidence_N - own_N, most)
+
+
+def _wrong(predictions: Predictions, rank_N: NDArray[np.float64], most: int) -> tuple[Mistake, ...]:
     wrong_N = np.flatnonzero(~predictions.right_N)
-    order_N = wrong_N[np.argsort(-predictions.confidence_N[wrong_N], kind="stable")][:most]
+    order_N = wrong_N[np.argsort(rank_N[wrong_N], kind="stable")][:most]
     return tuple(
         Mistake(
             index=int(n),

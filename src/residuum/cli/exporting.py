@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from residuum.cli.options import (
@@ -23,8 +24,9 @@ def add(command: Command) -> None:
     p = command("export", export, "Write a run's network, with classes and normalisation, for other programs.")
     p.add_argument("folder", metavar="RUN", help="a run folder, or the beginning of a run's id")
     p.add_argument(
-        "--format", choices=("safetensors", "onnx", "huggingface"), required=True,
-        help="weights alone, a graph that runs as it is, or a folder for the Hugging Face hub, with a model card",
+        "--format", choices=("safetensors", "onnx", "huggingface", "python"), required=True,
+        help="weights alone, a graph that runs as it is, a folder for the Hugging Face hub with a model card, or a "
+        "file of plain PyTorch with its weights beside it",
     )  # fmt: skip
     which_option(p)
     p.add_argument("--out", type=Path, metavar="PLACE", help="file or folder to write (default: in export/ of the run)")
@@ -42,11 +44,15 @@ def add(command: Command) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """`residuum export RUN --format ...`."""
+    from residuum.networks.names import short_name
     from residuum.records.record import find_run, read_record
     from residuum.run import weights
 
     record = read_record(find_run(options.folder, options.runs))
-    name = f"{options.which}-huggingface" if options.format == "huggingface" else f"{options.which}.{options.format}"
+    network = re.sub(r"\W", "_", short_name(record.config.model))
+    name = {"huggingface": f"{options.which}-huggingface", "python": f"{network}.py"}.get(
+        options.format, f"{options.which}.{options.format}"
+    )
     place = output_folder if options.format == "huggingface" else output_file
     path = place(str(options.out)) if options.out else record.folder / "export" / name
     done = weights.export(record, options.format, path, which=options.which, data=options.data or "")

@@ -1,4 +1,4 @@
-"""The commands of studies: list, show, plan, run, report, power."""
+"""The commands of studies: list, show, plan, run, report, hand in, power."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum import own
+from residuum.cli import handing_in
 from residuum.cli.options import (
     RUNS,
     Command,
@@ -82,6 +83,7 @@ def add(command: Command) -> None:
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: beside the plan)")
     common(p)
     store_option(p, weights=False)
+    handing_in.within(within, command)
     p = command("power", power, "How many seeds it takes to see a difference.", within=within)
     _study(p)
     _size(p)

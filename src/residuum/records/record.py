@@ -243,8 +243,8 @@ def _told_apart(names: Sequence[str], records: Sequence[RunRecord]) -> list[str]
         paths = dict.fromkeys(path for one in settings.values() for path in one)
         differing = [path for path in paths if len({str(one.get(path)) for one in settings.values()}) > 1]
         usual = [path for path in differing if not path.startswith(BESIDE)]
-        for at, own in settings.items():
-            found[at] = ", ".join([name, *(_in_words(path, own[path]) for path in usual or differing if path in own)])
+        for at, mine in settings.items():
+            found[at] = ", ".join([name, *(_in_words(path, mine[path]) for path in usual or differing if path in mine)])
     # What is left are runs of other own code, or of data that has changed since.
     seen, numbers = Counter[str](), Counter(found)
     for at, name in enumerate(found):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,16 +19,17 @@ from torch import Tensor, nn
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError, Remedy, lacking
+from residuum.networks.names import short_name
 from residuum.records import storage
 from residuum.records.record import RunRecord
-from residuum.run import predict
+from residuum.run import predict, pytorch_source
 from residuum.run.importing import cifar10_without_images, import_weights
 from residuum.run.model_card import card
 from residuum.run.predict import Trained, Which
 
 __all__ = ["Deployed", "Exported", "cifar10_without_images", "describe", "export", "import_weights"]
 
-Format = Literal["safetensors", "onnx", "huggingface"]
+Format = Literal["safetensors", "onnx", "huggingface", "python"]
 TOLERANCE = 1e-4
 """Largest difference of a logit that an exported graph may show."""
 CHECKED = 256
@@ -69,6 +71,7 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     [N, C, H, W] to `logits` [N, K], the same JSON in its metadata; before it is written, its logits are compared with
     the network's on training images, for which the data set must be at hand (`data`: where it lies now). `huggingface`
     is a folder with `model.safetensors`, `config.json` with the same JSON, and a model card of what the record says.
+    `python` is a file of plain PyTorch that builds the network, with its weights beside it.
 
     Raises:
         InputError: as `predict.load`; a package for ONNX is missing; or the graph gives other logits than the network.
@@ -78,7 +81,12 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     trained.network.to("cpu", torch.float32).eval()
     description = json.dumps(describe(record, trained), sort_keys=True)
     difference = None
-    if form in ("safetensors", "huggingface"):
+    if form == "python":
+        module = re.sub(r"\W", "_", path.stem)
+        title = f"{short_name(record.config.model)}, run {record.id}"
+        normalization = trained.normalization
+        text = pytorch_source.source(trained.network, normalization, trained.classes, trained.shape, title, module)
+    if form in ("safetensors", "huggingface", "python"):
         tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
         asked = {"format": "pt"} if form == "huggingface" else {}  # what the hub looks for
         content = safetensors.torch.save(tensors, {**asked, "residuum": description})
@@ -99,6 +107,9 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         return Exported(path, form, None, 0)
     with storage.storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "python":
+        storage.write_file(path.with_suffix(".safetensors"), content)
+        content = text.encode()
     storage.write_file(path, content)
     return Exported(path, form, difference, 0 if difference is None else len(images_NCHW))
 

@@ -1,0 +1,391 @@
+"""A trained network as Python that needs nothing but torch and safetensors: one file to read, change and hand in.
+
+The text is made of the built network, module by module, so every setting of the families is in it; before it is given
+away it is run, and must give the network's logits.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from residuum.data.batches import normalise_for_network
+from residuum.data.normalize import Normalization
+from residuum.errors import InputError
+from residuum.models import Network
+from residuum.models.activations import Swish
+from residuum.models.blocks import Block
+from residuum.models.shortcuts import Projection, Subsample
+
+TOLERANCE = 1e-5
+"""Largest difference of a logit from the network's, relative to the largest logit."""
+WIDTH = 100
+
+
+def source(network: nn.Module, normalization: Normalization, classes: Sequence[str], shape: Sequence[int],
+           title: str, module: str) -> str:  # fmt: skip
+    """The text of a file that builds a network on the CPU, loads its weights from beside it, and takes uint8 images.
+
+    `title` says of what it is, `module` is the name that it is imported by.
+
+    Raises:
+        InputError: something in the network has no plain form, or the text gives other logits than the network.
+    """
+    if not isinstance(network, Network):
+        raise InputError(
+            f"a network of the class {type(network).__name__} cannot be written as Python; its weights can"
+        )
+    text = _file(network, normalization, classes, shape, title, module)
+    _check(text, network, normalization, shape)
+    return text
+
+
+def _check(text: str, network: Network, normalization: Normalization, shape: Sequence[int]) -> None:
+    made: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(text, "<exported>", "exec"), made)  # our own text: of a user's it holds names of classes, as literals
+    other = made["ResNet"]()
+    other.load_state_dict(network.state_dict())
+    images_NCHW = torch.randint(0, 256, (4, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.no_grad():
+        expected_NK: Tensor = network.eval()(normalise_for_network(images_NCHW, normalization))
+        logits_NK: Tensor = other.eval()(made["prepare"](images_NCHW))
+    off = float((logits_NK - expected_NK).abs().max())
+    if not off <= TOLERANCE * max(1.0, float(expected_NK.abs().max())):
+        raise InputError(f"the network as Python is off by {off:.2g} in a logit; it was not written")
+
+
+def _file(network: Network, normalization: Normalization, classes: Sequence[str], shape: Sequence[int], title: str,
+          module: str) -> str:  # fmt: skip
+    blocks = [block for stage in network.stages for block in getattr(network, stage)]
+    shortcuts = [block.shortcut for block in blocks]
+    swish = [one for one in network.modules() if isinstance(one, Swish)]
+    parts = [
+        _head(normalization, classes, shape, title, module),
+        _SWISH if swish else "",
+        _subsample([one for one in shortcuts if isinstance(one, Subsample)]),
+        _projection([one for one in shortcuts if isinstance(one, Projection)]),
+        _block(blocks),
+        _network(network, shape, len(classes)),
+        _LOAD.replace("MODULE", module),
+    ]
+    text = "\n\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+    return text if "F." in text else text.replace("import torch.nn.functional as F\n", "")
+
+
+def _head(normalization: Normalization, classes: Sequence[str], shape: Sequence[int], title: str, module: str) -> str:
+    names = _tuple([ascii(name) for name in classes])
+    size = ", ".join(map(str, shape))
+    lines = [
+        f'"""{title}: the network in plain PyTorch.',
+        "",
+        f"    from {module} import load, prepare",
+        "    logits = load()(prepare(images))",
+        "",
+        f"Images are uint8 [N, {size}], logits are [N, {len(classes)}]; the weights lie beside this file.",
+        '"""',
+        "",
+        "from pathlib import Path",
+        "",
+        "import torch",
+        "import torch.nn.functional as F",
+        "from safetensors.torch import load_file",
+        "from torch import nn",
+        "",
+        f"CLASSES = {names}",
+    ]
+    if normalization.kind == "per_image":
+        least = f"1 / ({255**2} * x[0].numel())"
+        prepare = [
+            "    x = images.float() / 255",
+            "    x = x - x.mean(dim=(1, 2, 3), keepdim=True)",
+            "    variance = x.square().mean(dim=(1, 2, 3), keepdim=True)",
+            f"    return x / variance.clamp(min={least}).sqrt()",
+        ]
+    else:
+        for name, values in (("MEAN", normalization.mean), ("STD", normalization.std)):
+            lines.append(f"{name} = torch.tensor({list(values)!r}).view(-1, 1, 1)")
+        prepare = ["    return (images.float() / 255 - MEAN) / STD"]
+    lines += ["", "", "def prepare(images):", '    """What the network takes, of uint8 images."""', *prepare]
+    return "\n".join(lines)
+
+
+def _tuple(texts: Sequence[str]) -> str:
+    whole = f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+    if len(whole) <= WIDTH - 10:
+        return whole
+    lines, line = [], "   "
+    for text in texts:
+        if len(line) + len(text) + 2 > WIDTH:
+            lines.append(line)
+            line = "   "
+        line += f" {text},"
+    return "\n".join(["(", *lines, line, ")"])
+
+
+def _activation(module: nn.Module) -> str:
+    """The expression that makes an activation, or nothing in its place."""
+    if isinstance(module, Swish):
+        return f"Swish({module.beta})"
+    if not type(module).__module__.startswith("torch.nn."):
+        raise InputError(f"the activation {type(module).__name__} cannot be written as Python without its own code")
+    return f"nn.{module!r}"
+
+
+def _norm(channels: str, module: nn.BatchNorm2d) -> str:
+    given = [f"{name}={value!r}" for name, value, usual in
+             (("eps", module.eps, 1e-5), ("momentum", module.momentum, 0.1)) if value != usual]  # fmt: skip
+    return f"nn.BatchNorm2d({', '.join([channels, *given])})"
+
+
+def _conv(into: str, out: str, conv: nn.Conv2d, stride: str) -> str:
+    kernel, padding = conv.kernel_size[0], conv.padding[0]
+    given = [into, out, str(kernel), *([f"stride={stride}"] if stride != "1" else []),
+             *([f"padding={padding}"] if padding else []), *(["bias=False"] if conv.bias is None else [])]  # fmt: skip
+    return f"nn.Conv2d({', '.join(given)})"
+
+
+_SWISH = '''
+class Swish(nn.Module):
+    """x · sigmoid(beta x)."""
+
+    def __init__(self, beta):
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.beta * x)
+'''
+
+
+ZEROS: Mapping[str, Callable[[int], int]] = {
+    "missing // 2": lambda missing: missing // 2, "missing": lambda missing: missing, "0": lambda _: 0,
+}  # fmt: skip
+"""How many of the channels of zeros come first, as Python and as what it gives."""
+
+
+def _subsample(every: Sequence[Subsample]) -> str:
+    if not every:
+        return ""
+    smaller = {
+        "slice": "x[:, :, :: self.stride, :: self.stride]",
+        "average": "F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)",
+        "max": "F.max_pool2d(x, self.stride, ceil_mode=True)",
+    }[every[0].subsample]
+    zeros = next(text for text, of in ZEROS.items() if all(of(sum(one.zeros)) == one.zeros[0] for one in every))
+    return f'''
+class Subsample(nn.Module):
+    """A shortcut without parameters: a smaller image, with channels of zeros for those that are missing."""
+
+    def __init__(self, in_channels, channels, stride):
+        super().__init__()
+        missing = channels - in_channels
+        self.stride, self.before = stride, {zeros}
+        self.after = missing - self.before
+
+    def forward(self, x):
+        if self.stride != 1:
+            x = {smaller}
+        return F.pad(x, (0, 0, 0, 0, self.before, self.after))
+'''
+
+
+def _projection(every: Sequence[Projection]) -> str:
+    if not every:
+        return ""
+    conv, *norms = every[0]
+    averages = any(one.mean_over != 1 for one in every)  # those without a stride average over single pixels
+    assert isinstance(conv, nn.Conv2d), "a projection begins with its convolution"
+    strided = "1" if averages else "stride"
+    layers = [_conv("in_channels", "channels", conv, strided)]
+    layers += [_norm("channels", norm) for norm in norms if isinstance(norm, nn.BatchNorm2d)]
+    lines = [
+        "class Projection(nn.Sequential):",
+        '    """A shortcut by a 1×1 convolution."""',
+        "",
+        "    def __init__(self, in_channels, channels, stride):",
+        "        super().__init__(",
+        *(f"            {layer}," for layer in layers),
+        "        )",
+    ]
+    if averages:
+        lines += [
+            "        self.stride = stride",
+            "",
+            "    def forward(self, x):",
+            "        x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)",
+            "        return super().forward(x)",
+        ]
+    return "\n".join(lines)
+
+
+def _convs(block: Block) -> list[nn.Conv2d]:
+    return [module for name, module in block.named_children() if re.fullmatch(r"conv\d+", name)
+            and isinstance(module, nn.Conv2d)]  # fmt: skip
+
+
+def _stride_of(block: Block) -> int:
+    stride = 1
+    for conv in _convs(block):
+        stride *= conv.stride[0]
+    return stride
+
+
+def _block(blocks: Sequence[Block]) -> str:
+    """The class of all blocks: the first that begins with everything is its pattern, and strides are where one has."""
+    usual = next((block for block in blocks if block.before), blocks[-1])
+    convs = _convs(usual)
+    strided = next((block for block in blocks if _stride_of(block) != 1), None)
+    place = 0 if strided is None else next(n for n, conv in enumerate(_convs(strided)) if conv.stride[0] != 1)
+    expansion = convs[-1].out_channels // convs[0].out_channels
+    out = "channels" if expansion == 1 else f"{expansion} * channels"
+    widths = ["in_channels", *["channels"] * (len(convs) - 1), out]
+    skips = bool(usual.before) and any(not block.before for block in blocks)
+    lines = [
+        "class Block(nn.Module):",
+        f'    """{_words(usual)}"""',
+        "",
+        f"    def __init__(self, in_channels, channels, stride=1{', activated=False' * skips}):",
+        "        super().__init__()",
+    ]
+    for number, (into, to) in enumerate(pairwise(widths)):
+        lines.append(
+            f"        self.conv{number + 1} = {_conv(into, to, convs[number], 'stride' if number == place else '1')}"
+        )
+        norm = getattr(usual, f"bn{number + 1}", None)
+        if norm is not None:
+            leads = f"bn{number + 1}" in usual.before
+            width = into if norm.num_features == convs[number].in_channels and "bn1" in usual.before else to
+            made = _norm(width, norm)
+            lines.append(
+                f"        self.bn{number + 1} = {'nn.Identity() if activated else ' * (skips and leads)}{made}"
+            )
+    lines.append(f"        self.act = {_activation(usual.act)}")
+    if skips:
+        lines.append("        self.activated = activated")
+    kinds = {type(block.shortcut) for block in blocks}
+    late = any(block.late for block in blocks)
+    if usual.shortcut is not None:
+        changing = next((kind for kind in (Projection, Subsample) if kind in kinds), None)
+        if changing is None:
+            lines.append("        self.shortcut = nn.Identity()")
+        else:
+            made = f"{changing.__name__}(in_channels, {out}, stride)"
+            if nn.Identity in kinds:
+                lines += [f"        changes = (in_channels, stride) != ({out}, 1)",
+                          f"        self.shortcut = {made} if changes else nn.Identity()"]  # fmt: skip
+            else:
+                lines.append(f"        self.shortcut = {made}")
+            if late and nn.Identity in kinds:
+                lines.append("        self.changes = changes")
+    lines += ["", "    def forward(self, x):"]
+    start = "x"
+    if usual.before:
+        started = _applied(usual.before, "x")
+        lines.append(f"        start = {f'x if self.activated else {started}' if skips else started}")
+        start = "start"
+    lines += _branch(usual.branch, start)
+    if usual.shortcut is not None:
+        reads = "x"
+        if late:
+            reads = "start if self.changes else x" if nn.Identity in kinds else "start"
+        lines.append(f"        y = y + self.shortcut({reads})")
+    lines.append(f"        return {_applied(usual.after, 'y')}")
+    if not usual.after:
+        lines[-2:] = [lines[-2].replace("y = ", "return ", 1)]
+    return "\n".join(lines)
+
+
+def _words(block: Block) -> str:
+    convs = ", ".join(f"{conv.kernel_size[0]}×{conv.kernel_size[0]}" for conv in _convs(block))
+    return f"Convolutions of {convs}" + (", and a shortcut around them." if block.shortcut is not None else ".")
+
+
+def _applied(names: Sequence[str], to: str) -> str:
+    for name in names:
+        to = f"self.{name}({to})"
+    return to
+
+
+def _branch(names: Sequence[str], start: str) -> list[str]:
+    """The lines of a branch, one for each convolution with what belongs to it."""
+    groups: list[list[str]] = []
+    for name in names:
+        if not groups or name.startswith("conv"):
+            groups.append([])
+        groups[-1].append(name)
+    lines, value = [], start
+    for group in groups:
+        lines.append(f"        y = {_applied(group, value)}")
+        value = "y"
+    return lines
+
+
+def _network(network: Network, shape: Sequence[int], classes: int) -> str:
+    stem = network.conv1
+    init = [f"        self.conv1 = {_conv(str(shape[0]), str(stem.out_channels), stem, str(stem.stride[0]))}"]
+    ahead = ["conv1"]
+    for name in ("bn1", "act", "maxpool"):
+        module = getattr(network, name)
+        if not isinstance(module, nn.Identity):
+            made_of = (_norm(str(stem.out_channels), module) if isinstance(module, nn.BatchNorm2d)
+                    else f"nn.MaxPool2d({module.kernel_size}, stride={module.stride}, padding={module.padding})"
+                    if isinstance(module, nn.MaxPool2d) else _activation(module))  # fmt: skip
+            init.append(f"        self.{name} = {made_of}")
+            ahead.append(name)
+    forward = [f"        x = {_applied(ahead, 'x')}"]
+    for name in network.stages:
+        blocks = list(getattr(network, name))
+        made = [_block_call(block, network) for block in blocks]
+        alike = len(set(made[1:])) == 1 and len(made) > 2
+        inner = [made[0], f"*({made[1]} for _ in range({len(made) - 1}))"] if alike else made
+        one_line = f"        self.{name} = nn.Sequential({', '.join(inner)})"
+        init += [one_line] if len(one_line) <= WIDTH else [f"        self.{name} = nn.Sequential(",
+                 *(f"            {call}," for call in inner), "        )"]  # fmt: skip
+        forward.append(f"        x = self.{name}(x)")
+    behind = []
+    for name in ("bn", "last_act"):
+        module = getattr(network, name)
+        if not isinstance(module, nn.Identity):
+            made_of = (_norm(str(network.linear.in_features), module) if isinstance(module, nn.BatchNorm2d)
+                       else _activation(module))  # fmt: skip
+            init.append(f"        self.{name} = {made_of}")
+            behind.append(name)
+    if behind:
+        forward.append(f"        x = {_applied(behind, 'x')}")
+    pool = network.avgpool
+    if not isinstance(pool, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d | nn.AvgPool2d):
+        raise InputError(f"the pooling {type(pool).__name__} cannot be written as Python without its own code")
+    of = pool.kernel_size if isinstance(pool, nn.AvgPool2d) else pool.output_size
+    init += [f"        self.pool = nn.{type(pool).__name__}({of})",
+             f"        self.linear = nn.Linear({network.linear.in_features}, {classes})"]  # fmt: skip
+    forward.append("        return self.linear(self.pool(x).flatten(1))")
+    return "\n".join([
+        "class ResNet(nn.Module):", '    """Logits of prepared images."""', "", "    def __init__(self):",
+        "        super().__init__()", *init, "", "    def forward(self, x):", *forward,
+    ])  # fmt: skip
+
+
+def _block_call(block: Block, network: Network) -> str:
+    convs = _convs(block)
+    stride = _stride_of(block)
+    given = [str(convs[0].in_channels), str(convs[0].out_channels), *([f"stride={stride}"] if stride != 1 else [])]
+    leading = any(other.before for stage in network.stages for other in getattr(network, stage))
+    if leading and not block.before:
+        given.append("activated=True")
+    return f"Block({', '.join(given)})"
+
+
+_LOAD = '''
+def load(path=Path(__file__).with_suffix(".safetensors") if "__file__" in globals() else "MODULE.safetensors"):
+    """The trained network, ready to predict."""
+    network = ResNet()
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+if __name__ == "__main__":
+    print(sum(parameter.numel() for parameter in load().parameters()), "parameters")
+'''

@@ -1,0 +1,139 @@
+"""`residuum export --format python`: the file alone gives the network's logits, whatever the network's settings."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from residuum.cli import main
+from residuum.config import RunConfig
+from residuum.data.batches import normalise_for_network
+from residuum.data.normalize import Normalization
+from residuum.errors import InputError
+from residuum.models import MODELS, build
+from residuum.models.activations import ACTIVATIONS
+from residuum.models.blocks import ORDERINGS
+from residuum.models.shortcuts import SHORTCUTS
+from residuum.run import predict
+from residuum.run.pytorch_source import source
+from residuum.training import train
+
+SMALL = {
+    "cifar_resnet": {"depth": 20, "channels": [4, 6, 8]},
+    "imagenet_resnet": {"depth": 50, "channels": [4, 4, 6, 6]},
+    "staged_resnet": {"blocks": [1, 3, 2], "channels": [4, 8, 8], "strides": [1, 2, 1]},
+}
+NORMS = (
+    Normalization("affine", (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)), Normalization("per_image"),
+    Normalization("affine", (0.0,) * 3, (1 / 255,) * 3),
+)  # fmt: skip
+
+
+def drawn(draw: random.Random) -> dict:
+    """A network with any family and any settings that it takes."""
+    family = draw.choice(list(SMALL))
+    shortcut = {"name": draw.choice(list(SHORTCUTS))}
+    if shortcut["name"] == "identity":
+        shortcut |= {"zeros": draw.choice(["around", "before", "after"]), "reads": draw.choice(["input", "activated"]),
+                     "subsample": draw.choice(["slice", "average", "max"])}  # fmt: skip
+    elif shortcut["name"] != "none":
+        shortcut |= {"reads": draw.choice(["input", "activated"]), "subsample": draw.choice(["stride", "average"])}
+    ordering = {"name": draw.choice(list(ORDERINGS))}
+    if ordering["name"].endswith("preactivation"):
+        ordering |= {"repeats": draw.random() < 0.5, "ended": draw.random() < 0.5}
+    elif ordering["name"] == "original":
+        ordering |= {"act_after": draw.random() < 0.7}
+    model = {
+        "name": family, **SMALL[family], "shortcut": shortcut, "ordering": ordering,
+        "wide": draw.choice([1.0, 1.5]), "activation": draw.choice([*ACTIVATIONS, {"name": "swish", "beta": 1.7}]),
+        "stem": {"name": draw.choice(["3x3", "7x7"]), "stride": draw.choice([1, 2]), "pool": draw.choice(["max", "none"]),
+                 "after": draw.choice(["bn_act", "bn", "act", "none"])},
+        "pooling": draw.choice(["average", "max"]),
+        "bn_eps": draw.choice([1e-5, 1e-3]), "conv_bias": draw.random() < 0.3,
+    }  # fmt: skip
+    if family == "staged_resnet":
+        model["block"] = draw.choice([{"name": "basic", "stride_at": draw.choice(["first", "second"])},
+                                      {"name": "bottleneck", "expansion": 2}])  # fmt: skip
+    if family == "imagenet_resnet":
+        model |= {"depth": draw.choice([18, 50]), "stride_at": draw.choice(["1x1", "3x3"])}
+    if family == "cifar_resnet" and draw.random() < 0.3:
+        model |= {"depth": 20, "block": {"name": "bottleneck", "expansion": 4}}
+    if draw.random() < 0.3:  # a window that fits once into the 8×8, 4×4 and 16×16 that the strides leave
+        model["stem"] |= {"stride": 1, "pool": "none"}
+        window = {"cifar_resnet": 8, "imagenet_resnet": 3, "staged_resnet": 9}[family]
+        model["pooling"] = {"name": "average", "window": window}
+    return model
+
+
+def made(model: dict, seed: int) -> torch.nn.Module:
+    choice = MODELS.resolve(RunConfig().changed({"model": model}).model)
+    network = build(choice, 3, 5, (32, 32), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():  # as after training: statistics and scales that are not 0 and 1
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.bias.data):
+                tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+            for tensor in (module.running_var, module.weight.data):
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+    return network.eval()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_network_gives_equal_logits_as_plain_pytorch(seed, tmp_path):
+    draw = random.Random(seed)
+    network, norm = made(drawn(draw), seed), NORMS[seed % 3]
+    classes = ("a", "b</b>", '"""', "王\n", "\\x")
+    text = source(network, norm, classes, (3, 32, 32), "some network", "mine")
+    assert "residuum" not in text
+    assert max(map(len, text.splitlines())) <= 120
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    space = {"__name__": "mine", "__file__": str(tmp_path / "mine.py")}
+    exec(text, space)
+    assert space["CLASSES"] == classes
+    images = torch.randint(0, 256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(9), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network(normalise_for_network(images, norm))
+        torch.testing.assert_close(space["load"]()(space["prepare"](images)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_has_no_plain_form_is_refused_in_a_line(monkeypatch):
+    class Own(torch.nn.Module):
+        def forward(self, x):
+            return x.relu()
+
+    with pytest.raises(InputError, match="class Linear cannot be written"):
+        source(torch.nn.Linear(3, 2), NORMS[0], ("a", "b"), (3, 8, 8), "t", "m")
+    network = made({"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]}, 0)
+    for block in network.layer2:
+        block.act = Own()
+    for block in (*network.layer1, *network.layer3):
+        block.act = Own()
+    with pytest.raises(InputError, match="activation Own cannot be written"):
+        source(network, NORMS[0], ("a", "b", "c", "d", "e"), (3, 32, 32), "t", "m")
+
+
+def test_the_file_of_a_run_stands_by_itself(tmp_path, capsys):
+    config = RunConfig().changed({
+        "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4}, "data.validation": 12,
+        "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]}, "train.epochs": 1, "optim.lr": 0.02,
+        "compute.precision": "fp32", "compute.threads": 1,
+    })  # fmt: skip
+    record = train(config, tmp_path / "runs")
+    out = tmp_path / "resnet8.py"
+    assert main(["export", str(record.folder), "--format", "python", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    code = (
+        "import sys, json, torch, resnet8; n = resnet8.load(); assert 'residuum' not in sys.modules;"
+        "x = torch.arange(2 * 3 * 12 * 12).reshape(2, 3, 12, 12).remainder(256).to(torch.uint8);"
+        "print(json.dumps(n(resnet8.prepare(x)).tolist()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+                          env={"PATH": "/usr/bin:/bin"})  # fmt: skip
+    images = torch.arange(2 * 3 * 12 * 12).reshape(2, 3, 12, 12).remainder(256).to(torch.uint8)
+    expected = predict.logits(predict.load(record), images)
+    torch.testing.assert_close(torch.tensor(eval(done.stdout)), expected, rtol=1e-5, atol=1e-5)
+    assert main(["export", str(record.folder), "--format", "python"]) == 0
+    assert capsys.readouterr().out.strip().endswith("resnet8.py")

@@ -1,0 +1,296 @@
+"""The hand-in: what it says of each topic, that it says no more than the verdicts, and that texts of users are inert."""
+
+import json
+import random
+import re
+import shutil
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from report_runs import finished, leave, planned, read
+
+from residuum import figures
+from residuum.analysis.results import Results
+from residuum.cli import handing_in, main
+from residuum.errors import InputError
+from residuum.records.record import read_record
+from residuum.report import handin, tables, topics
+from residuum.report.content import Items, Paragraph, Picture, Tabular
+from residuum.report.figures import four_curves, study_curves
+from residuum.report.handin import ToWrite
+from residuum.studies.study import Study
+
+ARMS = {
+    "baseline": {}, "raw": {"data.normalize": "none"}, "none": {"data.augment": []},
+    "turned": {"data.augment": [{"name": "rotation", "degrees": 15}]}, "slow": {"optim.lr": 0.001},
+    "constant": {"optim.schedule": {"name": "constant"}}, "large": {"train.batch_size": 512},
+    "both": {"train.batch_size": 512, "optim.lr": 0.4},
+}  # fmt: skip
+
+
+def lab(**changes) -> Study:
+    arms = [{"name": name, "set": settings} for name, settings in ARMS.items()]
+    return Study(**{
+        "name": "lab", "question": "Which choice matters?", "base": "report_e", "seeds": 3, "arms": arms,
+        "compare": {"baseline": "baseline"},
+        "claims": [{"text": "Raw pixels are worse.", "expect": "raw > baseline"},
+                   {"text": "A large batch is worse than a low rate.", "expect": "large > slow"}],
+        **changes,
+    })  # fmt: skip
+
+
+ERRORS = dict(zip(ARMS, (8.0, 30.0, 8.1, 9.0, 20.0, 8.0, 12.0, 13.0), strict=True))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def results(runs) -> Results:
+    return finished(planned(lab()), runs, ERRORS)
+
+
+@pytest.fixture(scope="module")
+def made(results) -> handin.Document:
+    return handin.document(results, "T", "A", {}, None)
+
+
+def one_topic(**changes) -> Study:
+    """A study whose document has few figures to be drawn."""
+    return lab(arms=[{"name": name, "set": ARMS[name]} for name in ("baseline", "raw")], **{
+        "claims": [{"text": "Raw pixels are worse.", "expect": "raw > baseline"}], **changes})  # fmt: skip
+
+
+def texts(blocks) -> str:
+    said = [block.text for block in blocks if isinstance(block, Paragraph | ToWrite)]
+    return "\n".join([*said, *(text for block in blocks if isinstance(block, Items) for text in block.texts)])
+
+
+def test_a_topic_is_the_arms_that_differ_from_the_baseline_in_the_same_thing(results):
+    found = {topic.title: topic.arms for topic in topics.topics(results)}
+    assert found == {
+        "Normalisation of the input": ("baseline", "raw"), "Augmentation": ("baseline", "none", "turned"),
+        "Learning rate": ("baseline", "slow", "constant"), "Batch size": ("baseline", "large"),
+        "Learning rate and batch size": ("baseline", "both"),
+    }  # fmt: skip
+
+
+def test_every_arm_is_in_a_frame_of_at_most_five_with_its_baseline(tmp_path):
+    """Of studies of any number of arms, with a baseline or without: none is lost, none stands twice, all fit."""
+    random_ = random.Random(7)
+    for number in range(6):
+        rates = random_.sample(range(1, 60), random_.randint(1, 14))
+        arms = [{"name": f"rate {rate}", "set": {"optim.lr": rate / 100}} for rate in rates]
+        baseline = random_.choice(["", arms[0]["name"]])
+        study = Study(name="rates", question="?", base="report_e", seeds=1, arms=arms, compare={"baseline": baseline})
+        found = topics.topics(read(planned(study, epochs=1), tmp_path / str(number)))
+        parts = [part for topic in found for part in topic.parts]
+        assert all(len(part) <= topics.MOST for part in parts)
+        assert all(part[0] == baseline for part in parts if baseline)
+        shown = [arm for part in parts for arm in part if arm != baseline]
+        assert sorted(shown) == sorted(arm["name"] for arm in arms if arm["name"] != baseline)
+
+
+def test_families_are_topics_where_a_study_has_named_arms_and_axes(tmp_path):
+    study = lab(arms=[{"name": "plain", "set": {"model.shortcut": "none"}}, {"name": "residual"}], claims=[],
+                axes={"optim.lr": [0.1, 0.2]}, compare={"baseline": {"optim.lr": 0.1}})  # fmt: skip
+    found = topics.topics(read(planned(study, epochs=1), tmp_path))
+    assert [(topic.title, topic.paths) for topic in found] == [("plain", ("optim.lr",)), ("residual", ("optim.lr",))]
+
+
+def test_what_was_changed_is_told_with_a_sentence_from_where_it_is_defined(results):
+    (topic,) = (one for one in topics.topics(results) if one.title == "Augmentation")
+    assert topics.changed(topic)[1:] == ["none: data.augment = []", "turned: data.augment = [rotation]"]
+    told = topics.meaning(topic)
+    assert "data.augment: augmentations of the training images, in order." in told
+    assert any(line.startswith("rotation: Images turned about their centre") and "`" not in line for line in told)
+
+
+def test_sentences_say_a_difference_only_where_its_corrected_p_is_below_five_percent(tmp_path):
+    """For studies of many random differences: the wording follows from p, never from the sign or the size alone."""
+    random_, seen = random.Random(3), set()
+    for number in range(4):
+        study = lab(seeds=4)
+        plan, root = planned(study, epochs=1), tmp_path / str(number)
+        for run in plan.runs:
+            leave(root, run, ERRORS[run.arm] + random_.uniform(0, 6 if number % 2 else 0.4))
+        results = read(plan, root)
+        for one in results.comparisons:
+            text = topics.compared(one)
+            is_told = one.p_holm is not None and one.p_holm < 0.05
+            assert ("do not tell" in text) is not is_told
+            assert (" above " in text or " below " in text) is is_told
+            assert ("no claim was made of it" in text) is (one.family == "exploratory")
+            seen.add(is_told)
+    assert seen == {True, False}
+
+
+def test_a_verdict_keeps_its_word_and_every_claim_is_told_once(results, made):
+    whole = "\n".join(texts(part.blocks) for part in made.parts)
+    words = {"supported": "support it", "contradicted": "contradict it", "undecided": "do not decide it"}
+    for verdict in results.verdicts:
+        assert whole.count(f"“{verdict.claim.text}”") == 1
+        (line,) = (line for line in whole.splitlines() if f"“{verdict.claim.text}”" in line)
+        assert [word for word, said in words.items() if said in line] == [verdict.verdict]
+    (between,) = (part for part in made.parts if part.title == "Further claims")
+    assert "A large batch is worse than a low rate." in texts(between.blocks)
+
+
+def test_without_intervals_no_difference_is_claimed(tmp_path):
+    results = finished(planned(one_topic(seeds=1)), tmp_path, ERRORS)
+    made = handin.document(results, "T", "A", {}, None)
+    assert "With one seed there are no intervals and no verdicts" in texts(made.parts[0].blocks)
+    assert all("do not tell" in topics.compared(one) for one in results.comparisons)
+
+
+def test_each_topic_has_its_frame_its_table_and_a_place_for_its_author(results, made):
+    for topic in topics.topics(results):
+        (part,) = (part for part in made.parts if part.title == topic.title)
+        (table,) = (block.table for block in part.blocks if isinstance(block, Tabular))
+        assert table.columns[:4] == ("arm", "test loss (nats)", "test accuracy (%)", "n")
+        assert tuple(row[0] for row in table.rows) == topic.arms
+        assert [isinstance(block, Picture) for block in part.blocks].count(True) == 1
+        assert isinstance(part.blocks[-1], ToWrite)
+
+
+def test_the_four_frames_have_the_values_of_the_runs(results):
+    found = four_curves.data(results, study_curves.of_arms(results), ("baseline", "raw"))
+    labels = [[panel.label for panel in row] for row in found.rows]
+    assert labels == [["training loss (nats)", "validation loss (nats)"],
+                      ["training accuracy (%)", "validation accuracy (%)"]]  # fmt: skip
+    runs = [results.records[run.id] for run in results.plan.runs_of["raw"]]
+    expected = sum(100 * run.epochs[4].validation.accuracy for run in runs) / len(runs)
+    assert found.rows[1][1].bands[1].mean[4] == pytest.approx(expected)
+    assert found.rows[0][0].extent == found.rows[0][1].extent
+
+
+def test_what_diverged_failed_or_is_missing_is_said(tmp_path):
+    plan = planned(lab(), epochs=2)
+    for run in plan.runs:
+        if run.arm == "raw":
+            leave(tmp_path, run, 50, status="diverged", upto=1)
+        elif run.arm != "slow":
+            leave(tmp_path, run, 8)
+    results = read(plan, tmp_path)
+    found = {topic.title: list(topics.troubles(results, topic)) for topic in topics.topics(results)}
+    assert found["Normalisation of the input"][0].startswith("3 of 3 runs of raw diverged")
+    assert found["Learning rate"] == ["3 of 3 runs of slow were not computed."]
+    few = read(planned(one_topic(), epochs=2), tmp_path / "none")
+    assert "The runs that are missing may change every" in texts(
+        handin.document(few, "T", "A", {}, None).parts[0].blocks
+    )
+
+
+HOSTILE = '#panic("x") $x^2$ *b* <b>&amp; \\ "q" @ref // 王 \x1b[31m\u202e\x00 `raw` _u_ [l](http://e) ' + "x" * 90
+
+
+def pages(pdf: bytes) -> int:
+    """Pages of a PDF, counted in its objects, those in compressed streams included."""
+    whole = pdf
+    for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL):
+        try:
+            whole += zlib.decompress(stream)
+        except zlib.error:
+            continue
+    return len(re.findall(rb"/Type\s*/Page\b", whole))
+
+
+def test_texts_of_users_are_inert_in_every_form(tmp_path):
+    pytest.importorskip("typst")
+    told = HOSTILE.replace("\x00", "")
+    study = one_topic(question=told, claims=[{"text": told, "expect": "raw > baseline"}])
+    results = finished(planned(study, epochs=2), tmp_path / "runs", ERRORS)
+    made = handin.document(results, HOSTILE, HOSTILE, {}, None)
+    made = replace(made, parts=(*made.parts, handin.Part(HOSTILE, (
+        Paragraph(HOSTILE), ToWrite(HOSTILE), Items((HOSTILE,)), handin.Commands((HOSTILE,)),
+        Tabular(tables.Table(("arm", HOSTILE), ((HOSTILE, HOSTILE),)), HOSTILE),
+    ))))  # fmt: skip
+    pdf = handin.write(made, tmp_path / "out" / "h.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-")
+    assert pages(pdf) >= 3
+    assert b"panicked" not in pdf
+    text = handin.write(made, tmp_path / "out" / "h.md").read_text()
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    read_as_markup = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    assert not re.search(r"(?<!\\)<b>|(?<!\\)\*b\*|(?<!\\)\]\(http", read_as_markup)
+    names = re.findall(r"\]\((h-figures/[\w-]+\.png)\)", text)
+    assert names
+    assert all((tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_the_same_document_gives_the_same_bytes(made, tmp_path):
+    pytest.importorskip("typst")
+    one, other = (handin.write(made, tmp_path / f"{name}.pdf").read_bytes() for name in "ab")
+    assert one == other
+
+
+def test_a_docx_is_made_by_pandoc_from_markdown(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="pandoc, which is not here"):
+        handin.write(made, tmp_path / "h.docx")
+    program = tmp_path / "pandoc"
+    program.write_text("#!/bin/sh\n/bin/cat handin.md > handin.docx\n")
+    program.chmod(0o755)
+    assert handin.write(made, tmp_path / "h.docx").read_text().startswith("# T\n")
+    program.write_text("#!/bin/sh\necho no such form >&2\nexit 3\n")
+    with pytest.raises(InputError, match=r"pandoc could not make the \.docx: no such form"):
+        handin.write(made, tmp_path / "other.docx")
+    assert not (tmp_path / "other.docx").exists()
+
+
+def test_another_ending_an_empty_title_and_an_unknown_study_are_refused_before_work(results, runs, tmp_path, capsys):
+    for words, said in (
+        (["lab", "--title", "T", "--author", "A", "--out", str(tmp_path / "h.odt")], ".pdf, .docx or .md"),
+        (["lab", "--title", " \x00", "--author", "A"], "title: it is empty"),
+        (["lib", "--title", "T", "--author", "A"], "lab"),
+    ):
+        assert main(["study", "handin", *words, "--runs", str(runs)]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not [*tmp_path.rglob("h*.*"), *runs.rglob("handin*")]
+
+
+def test_the_command_writes_it_of_runs_that_were_trained(tmp_path, capsys):
+    """With its pictures: the gallery, the network, the mistakes; of what cannot be drawn it is said."""
+    pytest.importorskip("typst")
+    file = tmp_path / "small.toml"
+    file.write_text(
+        'question = "?"\nbase = "quick"\nseeds = 1\n'
+        "[set]\nmodel = { name = 'cifar_resnet', depth = 8, channels = [4, 4, 8] }\ntrain.epochs = 1\n"
+        "data.subset = 150\n"
+        '[[arms]]\nname = "plain"\nset = { data.augment = [] }\n'
+        '[[arms]]\nname = "moved"\nset = { data.augment = [{ name = "pad_crop", padding = 1 }] }\n'
+        '[compare]\nbaseline = "plain"\n'
+    )
+    runs = tmp_path / "runs"
+    assert main(["study", "run", str(file), "--on", "here", "--runs", str(runs)]) == 0
+    capsys.readouterr()
+    words = ["study", "handin", "small", "--title", "T", "--author", "A", "--runs", str(runs)]
+    assert main([*words, "--out", str(tmp_path / "h.md"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"handin": str(tmp_path / "h.md"), "to_write": 4}
+    drawn = {path.stem for path in (tmp_path / "h-figures").iterdir()}
+    assert drawn == {"topic-1", "curves-1-1", "network", "mistakes", "close-calls"}
+    text = (tmp_path / "h.md").read_text()
+    assert "| together |" in text
+    assert "--runs RUNS" in text.replace("\\", "")
+    assert str(tmp_path) not in text
+    folder = next(path for path in runs.iterdir() if (path / "predictions").is_dir())
+    shutil.rmtree(folder / "predictions")
+    (said,) = handing_in._mistakes(read_record(folder), "plain", "")
+    assert "cannot be shown here" in said.text
+    assert str(tmp_path) not in said.text
+
+
+def test_figures_name_the_nearest_topic(results):
+    assert figures.study_topic(results, "Batch size").figure.axes
+    with pytest.raises(InputError, match="did you mean 'Batch size'"):
+        figures.study_topic(results, "Batch sizes")
+    with pytest.raises(InputError, match="part: 2 of the 1"):
+        figures.study_topic(results, "Batch size", 2)
+    assert figures.topic_picture(results, "Batch size") is None
