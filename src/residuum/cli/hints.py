@@ -20,6 +20,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "limits": "give --max-params, --max-macs or --max-memory",
     "seeds": "--seeds gives them",
     "until decided": "go on with --until-decided, or ask anew in a study of another name",
+    "data here": "--data says where it lies",
     "fetch": "`residuum data fetch {}` downloads it",
     "key": "--key {} takes the weights without it",
     "score on": "`residuum evaluate RUN --on` scores a run on it",

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ def add(command: Command) -> None:
     _size(p)
     _room(p, "without either, one run at a time is assumed")
     store_option(p, weights=False)
+    p.set_defaults(rehearsed=True)
     p.add_argument("--until-decided", action="store_true", help="what can be shown if seeds are added in groups")
     p = command("run", run, "Compute a study; the same command goes on with a stopped one.", within=within)
     _study(p)
@@ -65,7 +66,7 @@ def add(command: Command) -> None:
                 within=within)  # fmt: skip
     _study(p)
     p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
-    p.set_defaults(budget=None)
+    p.set_defaults(budget=None, rehearsed=False)
     p.add_argument("--trials", type=int, help="how many settings are tried for each arm (default: what the study says)")
     _room(p, "default: 1")
     _place(p)
@@ -79,6 +80,7 @@ def add(command: Command) -> None:
     _study(p)
     _size(p)
     store_option(p, weights=False)
+    p.set_defaults(rehearsed=True)
     p.add_argument(
         "--difference", type=float, required=True, help="the difference to be seen, in points of the measure"
     )
@@ -97,6 +99,7 @@ def _study(p: argparse.ArgumentParser) -> None:
 def _size(p: argparse.ArgumentParser) -> None:
     p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
     p.add_argument("--budget", help="a time, as 30m or 2h: scale and seeds are chosen to fit")
+    p.set_defaults(rehearsed=False)
 
 
 def _room(p: argparse.ArgumentParser, default: str) -> None:
@@ -234,8 +237,10 @@ def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = 
         raise InputError("--budget chooses the scale; give one of the two")
     try:
         if options.budget is not None and not whole:
-            return cost.within(study, settings, seconds(options.budget), options.runs, packing)
-        return planning.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
+            budget = seconds(options.budget)
+            return cost.within(study, settings, budget, options.runs, packing, rehearsed=options.rehearsed)
+        scale = 1.0 if options.scale is None else options.scale
+        return planning.plan(study, settings, scale=scale, rehearsed=options.rehearsed)
     except InputError as error:
         raise parsing.located(options.name, error) from error
 
@@ -258,7 +263,7 @@ def plan(options: argparse.Namespace) -> None:
         rows.append({
             "arm": arm.name, "parameters": f"{arm.parameters:,}", "multiply-adds": f"{arm.macs:,}",
             "epochs": arm.epochs, "updates": f"{arm.epochs * arm.steps_per_epoch:,}",
-            "runs complete": f"{sum(one.id in done for one in mine)} of {len(mine)}",
+            "runs complete": f"{'?' if made.missing else sum(one.id in done for one in mine)} of {len(mine)}",
             "a run takes": duration(spent.run[arm.name]),
         })  # fmt: skip
     searching = _searching(made, spent)
@@ -270,7 +275,8 @@ def plan(options: argparse.Namespace) -> None:
             "arms": [
                 {**vars(arm), "settings": dict(arm.settings), "seconds": spent.run[arm.name]} for arm in made.arms
             ],
-            "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
+            "missing_data": list(made.missing),
+            "runs": [{"arm": one.arm, "seed": one.seed, **_state(one, done, made)} for one in made.runs],
             "seconds": spent.total, "seconds_left": spent.remaining, "seconds_of_start": spent.start,
             "error": spent.spread, "seconds_measured": spent.measured,
             "networks": spent.networks, "networks_scaled": spent.scaled,
@@ -290,6 +296,8 @@ def plan(options: argparse.Namespace) -> None:
     print_table(rows)
     for line in made.gave_up:
         print(f"the budget cost {line}")
+    for name in made.missing:
+        print(_missing(name))
     if made.scale != 1:
         print(
             f"scale {made.scale:.3g}: shorter runs with the same shape of schedule; their results are marked as scaled"
@@ -311,6 +319,26 @@ def plan(options: argparse.Namespace) -> None:
         print(f"the machine is busy: load {spent.load:.1f} on {spent.cores} cores; the estimate is too high")
     if not made.study.search:
         _print_promises(promised, len(made.study.seeds), options.until_decided)
+
+
+def _state(run: Any, done: Collection[str], plan_: Any) -> dict[str, Any]:
+    """The id of a planned run, and whether it is complete; both None where its images are not here."""
+    return {"id": None, "complete": None} if plan_.missing else {"id": run.id, "complete": run.id in done}
+
+
+def _missing(name: str) -> str:
+    """That others stand in for the images of a data set, and how to bring these."""
+    from residuum.cli.hints import said
+    from residuum.data import datasets
+
+    try:
+        datasets.load(name)
+    except InputError as error:
+        return (
+            "this plan is of noise in the number and shape of the published images, so which runs are complete is not "
+            f"known; to run it: {said(error)}"
+        )
+    return f"{name} has come while this was planned: plan again"
 
 
 def _searching(made: Any, spent: Any) -> dict[str, Any] | None:

@@ -121,7 +121,13 @@ def _pace(size: _Size, paces: Mapping[_Size, Pace]) -> Pace:
 
 
 def within(
-    study: Study, settings: Mapping[str, Any], budget: float, runs: Path, packing: Packing | None = None
+    study: Study,
+    settings: Mapping[str, Any],
+    budget: float,
+    runs: Path,
+    packing: Packing | None = None,
+    *,
+    rehearsed: bool = False,
 ) -> Plan:
     """The plan that fits into `budget` seconds: all seeds at the largest scale that fits, then fewer seeds.
 
@@ -130,7 +136,7 @@ def within(
     Raises:
         InputError: not even one epoch of one seed fits.
     """
-    whole = plan(study, settings)
+    whole = plan(study, settings, rehearsed=rehearsed)
     cost = estimate(whole, runs, packing=packing)
     seeds, longest = whole.study.seeds, max(arm.epochs for arm in whole.arms)
     least = 0.0
@@ -149,7 +155,8 @@ def within(
                     gave_up.append(f"length: {epochs} of {longest} epochs in the longest arm (scale {scale:.3g})")
                 if count < len(seeds):
                     gave_up.append(f"seeds: {count} of {len(seeds)}")
-                return plan(study.changed({}, seeds[:count]), settings, scale=scale, gave_up=gave_up)
+                fewer = study.changed({}, seeds[:count])
+                return plan(fewer, settings, scale=scale, gave_up=gave_up, rehearsed=rehearsed)
     raise InputError(
         f"one epoch of every arm and one seed take about {duration(least)} here, more than "
         f"{duration(budget)}; fewer images (data.subset=0.1) or a smaller network make it fit",

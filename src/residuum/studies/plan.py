@@ -59,7 +59,10 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study made concrete. `settings` are the user's own changes; `gave_up` says what a budget cost."""
+    """A study made concrete. `settings` are the user's own changes; `gave_up` says what a budget cost.
+
+    `missing` are data sets whose images are not here, but for others that stand in: then the ids are those of no runs.
+    """
 
     study: Study
     label: str
@@ -68,6 +71,7 @@ class Plan:
     gave_up: tuple[str, ...]
     arms: tuple[PlannedArm, ...]
     runs: tuple[PlannedRun, ...]
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def runs_of(self) -> Mapping[str, tuple[PlannedRun, ...]]:
@@ -129,7 +133,7 @@ def write(plan: Plan, runs: Path) -> Path:
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     configs = {arm: runs[0].config for arm, runs in plan.runs_of.items() if runs}
-    values = asdict(replace(plan, runs=())) | {
+    values = {key: value for key, value in asdict(replace(plan, runs=())).items() if key != "missing"} | {
         "study": plan.study.model_dump(mode="json"),
         # Once for each arm: the runs of thousands of seeds would be a file of hundreds of megabytes.
         "configs": {arm: config.model_dump(mode="json") for arm, config in configs.items()},
