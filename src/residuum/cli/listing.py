@@ -21,7 +21,7 @@ def add(command: Command) -> None:
     """Add `list`."""
     p = command("list", list_things, "Names that settings and commands take.")
     p.add_argument(
-        "kind", metavar="KIND", nargs="?", default="", help="recipes, models, datasets, runs …; without: the kinds"
+        "kind", metavar="KIND", nargs="?", default="", help="recipes, models, studies, runs …; without: the kinds"
     )
     p.add_argument("--study", default="", metavar="STUDY", help="runs of a study alone, by its name or label")
     p.add_argument("--status", default="", help=f"runs of one status alone: {', '.join(STATUS)}")
@@ -101,6 +101,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
     return {
         "recipes": _recipe_rows,
         "models": _model_rows,
+        "studies": _study_rows,
         "presets": _preset_rows,
         "settings": _setting_rows,
         "measures": _measure_rows,
@@ -135,6 +136,12 @@ def _recipe_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
     from residuum.recipes import RECIPES
 
     return [{"name": name, "text": _first_paragraph(build)} for name, build in RECIPES.items()]
+
+
+def _study_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.cli.studying import rows
+
+    return rows()
 
 
 def _model_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -121,16 +121,22 @@ def _place(p: argparse.ArgumentParser) -> None:
 def show_all(options: argparse.Namespace) -> None:
     """`residuum study list`."""
     from residuum.cli.terminal import print_table
+
+    if options.json:
+        print_json(rows())
+    else:
+        print_table(rows())
+
+
+def rows() -> list[dict[str, Any]]:
+    """The studies that come with the package, as a list shows them."""
     from residuum.studies import parsing
 
-    rows = []
-    for name in parsing.names():
-        study = parsing.read(name)
-        rows.append({"study": name, "arms": len(study.arms()), "seeds": len(study.seeds), "question": study.question})
-    if options.json:
-        print_json(rows)
-    else:
-        print_table(rows)
+    studies = [parsing.read(name) for name in parsing.names()]
+    return [
+        {"study": one.name, "arms": len(one.arms()), "seeds": len(one.seeds), "question": one.question}
+        for one in studies
+    ]
 
 
 def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
