@@ -91,6 +91,7 @@ def _study(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", metavar="STUDY", help="a study by name (`residuum study list`), or a file.toml")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--arms", metavar="ARM,…", help="only these arms; claims on others are left out")
+    p.add_argument("--topic", help="only the arms of one topic: a named arm on all axes, or a setting that arms vary")
     p.add_argument("--seeds", help="a count, or a list as 0,1,2")
     set_option(p, "a setting of every arm")
     common(p)
@@ -98,7 +99,7 @@ def _study(p: argparse.ArgumentParser) -> None:
 
 def _size(p: argparse.ArgumentParser) -> None:
     p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
-    p.add_argument("--budget", help="a time, as 30m or 2h: scale and seeds are chosen to fit")
+    p.add_argument("--budget", help="a time, as 30m or 2h: epochs, images, width and seeds are chosen to fit")
     p.set_defaults(rehearsed=False)
 
 
@@ -144,6 +145,13 @@ def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from residuum.studies import parsing
 
     study = parsing.read(options.name)
+    if options.topic is not None:
+        if options.arms is not None:
+            raise InputError("--topic is a choice of arms, and so is --arms; give one of the two")
+        topics = study.topics()
+        if options.topic not in topics:
+            raise unknown("topic", options.topic, topics, argument="topic")
+        study = study.restricted(topics[options.topic])
     if options.arms is not None:
         study = study.restricted(_arms(options.arms, [arm.name for arm in study.arms()]))
     if options.seeds is not None:
@@ -164,9 +172,9 @@ def _arms(text: str, known: Sequence[str]) -> list[str]:
 
 
 def _seeds(text: str) -> Sequence[int]:
-    if not re.fullmatch(r"\d+(,\d+)*", text) or text == "0":
+    if not re.fullmatch(r"\d+(,\d+)*,?", text) or text == "0":
         raise InputError(f"--seeds: {text!r} is neither a count nor a list as 0,1,2")
-    return [int(part) for part in text.split(",")] if "," in text else range(int(text))
+    return [int(part) for part in text.rstrip(",").split(",")] if "," in text else range(int(text))
 
 
 def seconds(text: str) -> float:
@@ -277,6 +285,7 @@ def plan(options: argparse.Namespace) -> None:
         print_json({
             "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
             "search": searching,
+            "command": shlex.join(_command(options, made)),
             "select": made.study.select,
             "arms": [
                 {**vars(arm), "settings": dict(arm.settings), "seconds": spent.run[arm.name]} for arm in made.arms
@@ -302,6 +311,8 @@ def plan(options: argparse.Namespace) -> None:
     print_table(rows)
     for line in made.gave_up:
         print(f"the budget cost {line}")
+    if options.budget is not None:
+        print(f"`{shlex.join(_command(options, made))}` runs it")
     for name in made.missing:
         print(_missing(name))
     if made.scale != 1:
@@ -325,6 +336,26 @@ def plan(options: argparse.Namespace) -> None:
         print(f"the machine is busy: load {spent.load:.1f} on {spent.cores} cores; the estimate is too high")
     if not made.study.search:
         _print_promises(promised, len(made.study.seeds), options.until_decided)
+
+
+def _command(options: argparse.Namespace, plan_: Any) -> list[str]:
+    """The command that computes a plan, whatever budget it was made for."""
+    own = settings_of(options)
+    words = ["residuum", "study", "run", options.name]
+    words += [
+        word for name in ("data", "arms", "topic") if (value := getattr(options, name)) for word in (f"--{name}", value)
+    ]
+    words += [word for setting in options.set for word in ("--set", setting)]
+    words += [word for path, value in plan_.settings.items() if path not in own
+              for word in ("--set", f"{path}={json.dumps(value)}")]  # fmt: skip
+    words += ["--scale", f"{plan_.scale!r}"] if plan_.scale != 1 else []
+    if options.seeds is not None or any(line.startswith("seeds:") for line in plan_.gave_up):
+        seeds = list(plan_.study.seeds)
+        words += ["--seeds", str(len(seeds)) if seeds == [*range(len(seeds))] else "".join(f"{one}," for one in seeds)]
+    words += [
+        word for name in ("workers", "lanes") if (value := getattr(options, name)) for word in (f"--{name}", str(value))
+    ]
+    return [*words, *(["--runs", str(options.runs)] if options.runs != RUNS else [])]
 
 
 def _state(run: Any, done: Collection[str], plan_: Any) -> dict[str, Any]:
