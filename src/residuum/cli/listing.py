@@ -39,15 +39,15 @@ def list_things(options: argparse.Namespace) -> None:
     """`residuum list KIND`."""
     from residuum.cli.terminal import print_table
 
-    kinds = _kinds()
+    known = kinds()
     if options.kind != "runs" and (options.study or options.status or options.last is not None):
         raise InputError("--study, --status and --last choose among runs: `residuum list runs`")
     if not options.kind:
-        rows: list[dict[str, Any]] = [{"kind": name} for name in kinds]
-    elif options.kind in kinds:
-        rows = kinds[options.kind](options)
+        rows: list[dict[str, Any]] = [{"kind": name} for name in known]
+    elif options.kind in known:
+        rows = known[options.kind](options)
     else:
-        raise unknown("kind", options.kind, kinds)
+        raise unknown("kind", options.kind, known)
     if options.json:
         print_json(rows)
     else:
@@ -87,7 +87,7 @@ def _sets(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
+def kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
     """What `residuum list` lists, by its name on the command line."""
     tables = {
         "datasets": ("data.datasets", "DATASETS"),
