@@ -99,7 +99,7 @@ def training(
         for images, labels in ((x.to(device), y.to(device)) for x, y in train_loader):
             optimizer.zero_grad()
             loss = F.cross_entropy(network(images), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         network.eval()
         correct = 0
