@@ -5,20 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from residuum import recipes, training
+from residuum.analysis import frames
 from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
 from residuum.conduct import conducting, planning, tuning
-from residuum.conduct.launchers.launcher import Room
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
 from residuum.records.attributions import Attributions
+from residuum.records.event import Scores
 from residuum.records.record import RUNS, RunRecord, record_of
 from residuum.run import explaining
-from residuum.run.predict import Which
+from residuum.run import predict as predicting
+from residuum.run.logged import LOG, tell
+from residuum.run.predict import Prediction, Which
 from residuum.studies import parsing
 from residuum.studies.study import Study
 
-__all__ = ["Study", "explain", "load_run", "load_study", "run_study", "search_study", "train"]
+__all__ = ["RunConfig", "RunRecord", "Study", "evaluate", "explain", "load_run", "load_study", "predict", "results",
+           "run_study", "search_study", "train"]  # fmt: skip
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
@@ -95,8 +100,11 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
     plan = planning.plan(found, settings or {}, scale=scale)
     threads = threads or max(1, usual_threads() // max(1, workers))
-    for _ in conducting.run(plan, Path(runs), Room(workers, threads, lanes), on):
-        pass
+    for said in conducting.run(plan, Path(runs), Room(workers, threads, lanes), on):
+        if isinstance(said, JobEvent):
+            tell(said.event, said.id)
+        elif isinstance(said, JobFailed):
+            LOG.error("run %s failed: %s", said.id, said.reason)
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass
     read = read_results(plan, Path(runs))
@@ -123,3 +131,41 @@ def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, 
     for _ in tuning.search(plan, Path(runs), Room(workers, threads), on):
         pass
     return tuning.tuned(plan, Path(runs))
+
+
+def evaluate(run: RunRecord | Path | str, *, which: Which = "last", data: str = "", device: str = "auto",
+             runs: Path | str = RUNS) -> Scores:  # fmt: skip
+    """Loss and accuracy of a run's weights on its test set; the reading of it is counted in the record.
+
+    `which`, `data`, `device`: as `residuum evaluate`.
+
+    Raises:
+        InputError: no such run, no weights, or the data is missing, or not that of the run.
+    """
+    return predicting.evaluate(record_of(run, Path(runs)), which, data, device)
+
+
+def predict(run: RunRecord | Path | str, images: Sequence[Path | str], *, which: Which = "last", device: str = "auto",
+            runs: Path | str = RUNS) -> list[Prediction]:  # fmt: skip
+    """Probabilities of the classes for image files, prepared as in training; the likeliest class is the first.
+
+    Raises:
+        InputError: no such run, no weights, or a file is missing, damaged or not an image.
+    """
+    trained = predicting.load(record_of(run, Path(runs)), which, device)
+    return predicting.predict(trained, [Path(path) for path in images])
+
+
+def results(study: str = "", *, of: frames.Of = "runs", library: frames.Library = "auto",
+            runs: Path | str = RUNS) -> Any:  # fmt: skip
+    """A DataFrame of runs with their measures, of their epochs, or of the arms of studies with mean and interval.
+
+        residuum.results(of="epochs").query("arm == 'resnet20'")
+
+    `study` keeps those of one study, by its name or label. `library` is pandas or polars (extra `frames`), by default
+    whichever is installed, or `none` for a list of mappings.
+
+    Raises:
+        InputError: as `frames.table`.
+    """
+    return frames.table(of, Path(runs), study, library)
