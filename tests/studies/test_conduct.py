@@ -23,6 +23,7 @@ from residuum.conduct.launchers import LAUNCHERS
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room
 from residuum.conduct.packing import Pace, Packing
 from residuum.config import RunConfig, identity
+from residuum.data import datasets
 from residuum.errors import InputError
 from residuum.records.event import EpochDone, Finished
 from residuum.records.record import read_record
@@ -591,8 +592,8 @@ def test_a_claim_between_arms_that_resolve_to_one_run_is_refused_before_anything
 
 def test_a_study_is_shown_with_its_data_read_once(monkeypatch):
     loads = []
-    load = planning.datasets.load
-    monkeypatch.setattr(planning.datasets, "load", lambda *which: loads.append(which) or load(*which))
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda *which: loads.append(which) or load(*which))
     shown = planning.resolved(tiny())
     assert len(loads) == 1
     assert {config.data.fingerprint for config in shown.values()} != {""}
