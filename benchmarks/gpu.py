@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from residuum.config import RunConfig
 from residuum.engine.step import graphs
 from residuum.records.event import EpochDone, Note, StepDone
 from residuum.run import assemble
-from residuum.run.bench import operations, peak
+from residuum.run.bench import PLAIN_SCRIPT, operations, peak
 
 HERE = Path(__file__).parent
 TINY = {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]}
@@ -149,12 +149,12 @@ def measure(size: Size, data: Path, network: str, form: str, lanes: int = 1, **s
     return Measured(network, form, lanes, seconds, first, float(np.median(shares)), tuple(notes))
 
 
-def script(size: Size, clock: Clock, name: str, *words: object) -> float | None:
+def script(size: Size, clock: Clock, start: Sequence[object], *words: object) -> float | None:
     """Seconds of the fastest epoch of another script but its first; None where it failed, which is said."""
-    done = run(clock, HERE / name, "--images", size.images, "--device", size.device, "--epochs", 3, *words)
+    done = run(clock, *start, "--images", size.images, "--device", size.device, "--epochs", 3, *words)
     times = [float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines()[1:]]
     if done.returncode or not times:
-        clock.say(f"{name} failed: {last_line(done.stderr)}")
+        clock.say(f"{start[-1]} failed: {last_line(done.stderr)}")
         return None
     return min(times)
 
@@ -303,11 +303,11 @@ def main() -> int:
     found["peak_gflops"] = peak(dtype, size.device, 8192 if size is CARD else 64)
     clock.say(f"product of two large matrices: {found['peak_gflops'] / 1000:,.1f} TFLOP/s")
     if wanted("the plain script") and clock.has(40, "the plain script"):
-        found["plain_script"] = script(size, clock, "plain_script.py", "--workers", size.workers)
+        found["plain_script"] = script(size, clock, ("-m", PLAIN_SCRIPT), "--workers", size.workers)
         clock.say(f"plain script, {size.workers} workers: {found['plain_script'] or math.nan:.3f} s an epoch")
 
     if wanted("the strong script") and clock.has(80, "the strong script"):
-        found["strong_script"] = script(size, clock, "strong_script.py")
+        found["strong_script"] = script(size, clock, [HERE / "strong_script.py"])
         clock.say(f"strong script: {found['strong_script'] or math.nan:.3f} s an epoch")
 
     with tempfile.TemporaryDirectory() as folder:

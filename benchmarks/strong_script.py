@@ -1,8 +1,8 @@
 """A training script as a good engineer writes it, as the second yardstick of `benchmarks/gpu.py`.
 
-The network, optimizer and batch of `plain_script.py`, with everything that is known to help within a plain loop: the
-images lie on the device as bytes and are cropped and flipped there, channels last, bf16 autocast, `torch.compile`, the
-fused optimizer, and figures that are read once an epoch.
+The network, optimizer and batch of `residuum.run.plain_script`, with everything that is known to help within a plain
+loop: the images lie on the device as bytes and are cropped and flipped there, channels last, bf16 autocast,
+`torch.compile`, the fused optimizer, and figures that are read once an epoch.
 
     python benchmarks/strong_script.py --images 50000 --epochs 3 --device cuda
 """
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plain_script import MEAN, STD, resnet20
+from residuum.run.plain_script import MEAN, STD, resnet20
 
 
 def augmented(images_BCHW: Tensor, mean_C11: Tensor, std_C11: Tensor) -> Tensor:

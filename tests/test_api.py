@@ -5,11 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import residuum
 from residuum import figures
 from residuum.conduct.launchers import LAUNCHERS
-from residuum.conduct.launchers.launcher import Room
+from residuum.conduct.launchers.launcher import JobFailed, Room
 from residuum.errors import InputError
 from residuum.figures import Drawing
 
@@ -126,15 +127,14 @@ def test_an_explanation_shows_itself_and_is_drawn(runs, tmp_path):
     assert paths[0].read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_may_be_given_by_folder_or_name(runs, monkeypatch):
+def test_a_run_may_be_given_by_folder_or_name(runs):
     root, first, _ = runs
     by_record = residuum.explain(first, "saliency", numbers=[5])
     for name, where in ((first.folder, "elsewhere"), (str(first.folder), "elsewhere"), (first.id, root)):
         found = residuum.explain(name, "saliency", numbers=[5], runs=where)
         np.testing.assert_array_equal(found.maps["input"], by_record.maps["input"])
     assert figures.curves(first.folder)._repr_png_() == figures.curves(first)._repr_png_()
-    monkeypatch.setattr(figures, "RUNS", root)
-    assert figures.curves(first.id)._repr_png_() == figures.curves(first)._repr_png_()
+    assert figures.curves(first.id, runs=root)._repr_png_() == figures.curves(first)._repr_png_()
 
 
 def test_an_explanation_is_followed_over_the_epochs_and_set_beside_another(runs):
@@ -184,3 +184,73 @@ def test_what_cannot_be_drawn_is_said(runs, tmp_path):
     blind = residuum.train("quick", SMALL | {"train.epochs": 1}, runs=tmp_path)
     with pytest.raises(InputError, match=r"monitor\.histograms"):
         figures.histograms(blind)
+
+
+def test_values_errors_and_events_are_at_hand_and_figures_find_runs_anywhere(runs, tmp_path):
+    root, first, second = runs
+    assert {"RunConfig", "RunRecord", "errors", "events", "evaluate", "predict", "results"} <= {*dir(residuum)}
+    assert residuum.errors.InputError is InputError
+    assert isinstance(first, residuum.RunRecord)
+    assert isinstance(first.epochs[0], residuum.events.EpochDone)
+    assert residuum.RunConfig().train.epochs == 10
+    scores = residuum.evaluate(first.id, runs=root)
+    assert (scores.loss, scores.n) == (first.result.last.test.loss, first.result.last.test.n)
+    Image.fromarray(np.full((8, 8), 90, np.uint8)).save(tmp_path / "grey.png")
+    (found,) = residuum.predict(second.id, [tmp_path / "grey.png"], runs=root)
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    for draw in (figures.curves, figures.gradients, figures.confusion, figures.reliability):
+        assert draw(first.id, second.id, runs=root).figure.axes
+    assert figures.histograms(first.id, runs=root).figure.axes
+    with pytest.raises(InputError, match=r"no run .* holds no runs"):
+        figures.curves(first.id, runs=tmp_path)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "none"])
+def test_runs_epochs_and_arms_are_frames(tmp_path, library):
+    if library != "none":
+        pytest.importorskip(library)
+    study = residuum.Study(name="rates", question="?", base="quick", seeds=2, set=SMALL, axes={"optim.lr": [0.1, 0.01]},
+                           compare={"baseline": "lr=0.1"})  # fmt: skip
+    residuum.run_study(study, runs=tmp_path, on="here")
+    alone = residuum.train("quick", SMALL | {"train.seed": 7}, runs=tmp_path)
+
+    def rows(of, name=""):
+        found = residuum.results(name, of=of, library=library, runs=tmp_path)
+        return found if library == "none" else found.to_dicts() if library == "polars" else found.to_dict("records")
+
+    of_runs = {row["run"]: row for row in rows("runs")}
+    assert len(of_runs) == 5
+    assert of_runs[alone.id]["test_error"] == pytest.approx(100 * (1 - alone.result.last.test.accuracy))
+    assert {(row["arm"], row["seed"]) for row in rows("runs", "rates")} == {
+        ("lr=0.1", 0), ("lr=0.1", 1), ("lr=0.01", 0), ("lr=0.01", 1)}  # fmt: skip
+    epochs = [row for row in rows("epochs") if row["run"] == alone.id]
+    assert [row["train_loss"] for row in epochs] == [row.train.loss for row in alone.epochs]
+    arms = {row["arm"]: row for row in rows("arms") if row["measure"] == "test_error"}
+    for name, arm in arms.items():
+        own = [row["test_error"] for row in of_runs.values() if row["arm"] == name]
+        assert (arm["n"], arm["mean"]) == (2, pytest.approx(np.mean(own)))
+    with pytest.raises(InputError, match="did you mean 'epochs'"):
+        residuum.results(of="epoch", runs=tmp_path)
+
+
+def test_without_a_library_for_frames_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for library in ("auto", "pandas", "polars"):
+        with pytest.raises(InputError, match=r"pip install 'residuum\[frames\]'"):
+            residuum.results(library=library, runs=tmp_path)
+    assert residuum.results(library="none", runs=tmp_path) == []
+
+
+def test_what_a_run_says_is_logged_and_what_failed_is_an_error(tmp_path, caplog, monkeypatch):
+    with caplog.at_level("INFO", logger="residuum"):
+        run = residuum.train("quick", SMALL, runs=tmp_path)
+    said = [record.getMessage() for record in caplog.records if record.name == "residuum"]
+    assert next(line for line in said if "epoch 2" in line).startswith(f"run {run.id}: epoch 2, training loss ")
+    assert said[-1] == f"run {run.id}: complete"
+    caplog.clear()
+    study = residuum.Study(name="x", question="?", base="quick", seeds=1, set=SMALL, axes={"optim.lr": [0.1, 0.2]})
+    failed = [JobFailed("abc", "it cannot work")]
+    monkeypatch.setattr("residuum.api.conducting.run", lambda *_: iter(failed))
+    residuum.run_study(study, runs=tmp_path / "none")
+    assert [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "residuum"] == [
+        ("ERROR", "run abc failed: it cannot work")]  # fmt: skip

@@ -6,7 +6,8 @@
     residuum.figures.curves(run)
 
 `train`, `load_run`, `explain`, `Study`, `load_study`, `run_study`, `search_study`, `keep_data`, `trust` and the module
-`figures` are here; everything else is in the modules. Nothing is imported before it is used.
+`figures` are here; everything else is in the modules. So are `evaluate`, `predict`, `results`, the values `RunConfig` and
+`RunRecord`, and the modules `errors` and `events`. Nothing is imported before it is used.
 """
 
 from importlib import import_module
@@ -21,9 +22,19 @@ __all__ = ["Study", "__version__", "explain", "figures", "keep_data", "load_run"
            "search_study", "train", "trust"]  # fmt: skip
 
 
+if TYPE_CHECKING:
+    from residuum import errors
+    from residuum.api import RunConfig, RunRecord, evaluate, predict, results
+    from residuum.records import event as events
+
+__all__ += ["RunConfig", "RunRecord", "errors", "evaluate", "events", "predict", "results"]
+MODULES = {"figures": "residuum.figures", "errors": "residuum.errors", "events": "residuum.records.event"}
+"""Modules that are here by a short name."""
+
+
 def __getattr__(name: str) -> Any:
-    if name == "figures":
-        return import_module("residuum.figures")
+    if name in MODULES:
+        return import_module(MODULES[name])
     if name in __all__:
         return getattr(import_module("residuum.api"), name)
     raise AttributeError(f"module 'residuum' has no attribute {name!r}")

@@ -2,29 +2,34 @@
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from residuum import recipes, training
+from residuum.analysis import frames
 from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
 from residuum.conduct import conducting, following, planning, tuning
-from residuum.conduct.launchers.launcher import Room
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room, Said
 from residuum.config import RunConfig
 from residuum.data.datasets import objects
 from residuum.engine.compute import usual_threads
 from residuum.errors import InputError, Remark, tally
 from residuum.records.attributions import Attributions
-from residuum.records.event import Finished
+from residuum.records.event import Finished, Scores
 from residuum.records.record import RUNS, RunRecord, record_of
 from residuum.run import explaining
+from residuum.run import predict as predicting
 from residuum.run import trust as trusting
-from residuum.run.predict import Which
+from residuum.run.logged import LOG, tell
+from residuum.run.predict import Prediction, Which
 from residuum.studies import parsing
+from residuum.studies.plan import Plan
 from residuum.studies.study import Study
 
-__all__ = ["Study", "explain", "keep_data", "load_run", "load_study", "run_study", "search_study", "train", "trust"]
+__all__ = ["RunConfig", "RunRecord", "Study", "evaluate", "explain", "keep_data", "load_run", "load_study", "predict",
+           "results", "run_study", "search_study", "train", "trust"]  # fmt: skip
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
@@ -143,7 +148,7 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     plan = planning.plan(found, settings or {}, scale=scale)
     threads = threads or max(1, usual_threads() // max(1, workers))
     said = conducting.run(plan, Path(runs), Room(workers, threads, lanes), on)
-    for line in following.of_study(said, plan, Path(runs)):
+    for line in following.of_study(_logged(said), plan, Path(runs)):
         if progress:
             _tell(line)
     for _ in explaining.explain_arms(plan, Path(runs)):
@@ -152,6 +157,16 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     _say_failed(read)
     note_reading(read, Path(runs))
     return read
+
+
+def _logged(said: Iterable[Said | Plan]) -> Iterator[Said | Plan]:
+    """The same, and each event told to Python's logging on its way."""
+    for one in said:
+        if isinstance(one, JobEvent):
+            tell(one.event, one.id)
+        elif isinstance(one, JobFailed):
+            LOG.error("run %s failed: %s", one.id, one.reason)
+        yield one
 
 
 def _say_failed(found: Results) -> None:
@@ -185,3 +200,41 @@ def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, 
     for _ in tuning.search(plan, Path(runs), Room(workers, threads), on):
         pass
     return tuning.tuned(plan, Path(runs))
+
+
+def evaluate(run: RunRecord | Path | str, *, which: Which = "last", data: str = "", device: str = "auto",
+             runs: Path | str = RUNS) -> Scores:  # fmt: skip
+    """Loss and accuracy of a run's weights on its test set; the reading of it is counted in the record.
+
+    `which`, `data`, `device`: as `residuum evaluate`.
+
+    Raises:
+        InputError: no such run, no weights, or the data is missing, or not that of the run.
+    """
+    return predicting.evaluate(record_of(run, Path(runs)), which, data, device)
+
+
+def predict(run: RunRecord | Path | str, images: Sequence[Path | str], *, which: Which = "last", device: str = "auto",
+            runs: Path | str = RUNS) -> list[Prediction]:  # fmt: skip
+    """Probabilities of the classes for image files, prepared as in training; the likeliest class is the first.
+
+    Raises:
+        InputError: no such run, no weights, or a file is missing, damaged or not an image.
+    """
+    trained = predicting.load(record_of(run, Path(runs)), which, device)
+    return predicting.predict(trained, [Path(path) for path in images])
+
+
+def results(study: str = "", *, of: frames.Of = "runs", library: frames.Library = "auto",
+            runs: Path | str = RUNS) -> Any:  # fmt: skip
+    """A DataFrame of runs with their measures, of their epochs, or of the arms of studies with mean and interval.
+
+        residuum.results(of="epochs").query("arm == 'resnet20'")
+
+    `study` keeps those of one study, by its name or label. `library` is pandas or polars (extra `frames`), by default
+    whichever is installed, or `none` for a list of mappings.
+
+    Raises:
+        InputError: as `frames.table`.
+    """
+    return frames.table(of, Path(runs), study, library)

@@ -399,5 +399,8 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> InputError:
         for name in where[:-1]:
             part = part.model_fields[name].annotation
         prefix = "".join(f"{name}." for name in where[:-1])
+        called = [known for known, _, _ in described_settings(RunConfig) if known.endswith(f".{where[-1]}")]
+        if not prefix and called:
+            return InputError(f"unknown setting {path!r}; did you mean {' or '.join(map(repr, called))}?")
         return unknown("setting", path, [prefix + name for name in part.model_fields])
     return InputError(f"{path}: {describe(problem)}")

@@ -11,8 +11,8 @@ from typing import Literal
 
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
-    "moved data", "another device", "images", "limits", "seeds", "until decided", "fetch", "score on", "search", "key",
-    "trust", "which key",
+    "moved data", "another device", "images", "limits", "seeds", "until decided", "data here", "fetch", "score on",
+    "search", "key", "trust", "which key",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -30,6 +30,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "limits": "give parameters, macs or memory",
     "seeds": "the study's own seeds give them",
     "until decided": "go on until it is decided, or ask anew in a study of another name",
+    "data here": "data.root says where it lies",
     "fetch": "data.download.fetch('{}') downloads it",
     "key": "key='{}' takes the weights without it",
     "trust": "residuum.trust(run) lets it run from then on",
@@ -104,6 +105,14 @@ def lacking(what: str, package: str, extra: str) -> InputError:
 def tally(number: int, what: str) -> str:
     """So many of something, as a message says it: `1 run`, `1,437 images`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def volume(number: int) -> str:
+    """A size as people say it: 29 kB, 170 MB, 2.6 GB."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= unit:
+            return f"{number / unit:.{int(number < 10 * unit)}f} {name}"
+    return tally(number, "byte")
 
 
 def duration(seconds: float) -> str:

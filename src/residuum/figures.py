@@ -93,13 +93,13 @@ IMAGES, SAMPLE, PAIRS = 10, 500, 4
 
 
 Run = RunRecord | Path | str
-"""A record, the folder of a run, or the beginning of the name or id of one in the folder `runs`."""
+"""A record, the folder of a run, or the beginning of the name or id of one in the folder that `runs` names."""
 
 
-def _records(runs: Sequence[Run]) -> list[RunRecord]:
-    if not runs:
+def _records(those: Sequence[Run], runs: Path | str = RUNS) -> list[RunRecord]:
+    if not those:
         raise InputError("there is no run to draw; name one")
-    records = [record_of(run, RUNS) for run in runs]
+    records = [record_of(run, Path(runs)) for run in those]
     labels(records)  # refuses a run that is named twice before anything is computed
     return records
 
@@ -108,68 +108,70 @@ def _named(records: Sequence[RunRecord], values: Sequence[Value]) -> dict[str, V
     return dict(zip(labels(records), values, strict=True))
 
 
-def curves(*runs: Run) -> Drawing:
+def curves(*those: Run, runs: Path | str = RUNS) -> Drawing:
     """Learning curves of a run, or of several in one frame."""
-    records = _records(runs)
+    records = _records(those, runs)
     if len(records) == 1:
         return Drawing(curves_figure.draw(curves_figure.data(records[0])))
     return Drawing(run_curves.draw(run_curves.data(records)))
 
 
-def confusion(*runs: Run, which: Kept = "last") -> Drawing:
+def confusion(*those: Run, which: Kept = "last", runs: Path | str = RUNS) -> Drawing:
     """The confusion matrix of a run, or of two side by side with their difference."""
-    return Drawing(confusion_figure.draw(confusion_figure.data(_predictions(runs, which))))
+    return Drawing(confusion_figure.draw(confusion_figure.data(_predictions(those, which, runs))))
 
 
-def reliability(*runs: Run, which: Kept = "last") -> Drawing:
+def reliability(*those: Run, which: Kept = "last", runs: Path | str = RUNS) -> Drawing:
     """Reliability diagrams: how often a network is right when it is this sure."""
-    return Drawing(reliability_figure.draw(reliability_figure.data(_predictions(runs, which))))
+    return Drawing(reliability_figure.draw(reliability_figure.data(_predictions(those, which, runs))))
 
 
-def _predictions(runs: Sequence[Run], which: Kept) -> dict[str, per_class.Predictions]:
-    records = _records(runs)
+def _predictions(those: Sequence[Run], which: Kept, runs: Path | str) -> dict[str, per_class.Predictions]:
+    records = _records(those, runs)
     return _named(records, [per_class.read(record, which) for record in records])
 
 
-def mistakes(run: Run, count: int = 18, data: str = "", which: Kept = "last", *, close: bool = False) -> Drawing:
+def mistakes(run: Run, count: int = 18, data: str = "", which: Kept = "last", *, close: bool = False,
+             runs: Path | str = RUNS) -> Drawing:  # fmt: skip
     """The most confident mistakes of a run; the reading of the test images is counted. `data`: where they lie now.
 
     `close`: those that were nearly none instead, whose true class came nearest to the predicted one.
     """
     if not isinstance(count, int) or count < 1:
         raise InputError(f"count: {count!r} mistakes; a number from 1")
-    records = _records([run])
+    records = _records([run], runs)
     chosen = per_class.close_calls if close else per_class.mistakes
     found = _named(records, [chosen(per_class.read(records[0], which), count)])
     images = predict.test_images(records[0], "classes", per_class.epoch_of(records[0], which), data, None).images_NCHW
     return Drawing(mistakes_figure.draw(mistakes_figure.data(found, _named(records, [images]))))
 
 
-def histograms(run: Run, of: histograms_figure.Of = "parameters", names: Sequence[str] = ()) -> Drawing:
+def histograms(run: Run, of: histograms_figure.Of = "parameters", names: Sequence[str] = (), *,
+               runs: Path | str = RUNS) -> Drawing:  # fmt: skip
     """Histograms of a run's layers, epoch by epoch; the run has to record them (`monitor.histograms`)."""
     if of not in get_args(histograms_figure.Of):
         raise unknown("kind of histogram", str(of), get_args(histograms_figure.Of))
     names = [names] if isinstance(names, str) else names
-    records = _records([run])
+    records = _records([run], runs)
     (label,) = labels(records)
     return Drawing(histograms_figure.draw(histograms_figure.data(label, records[0].layers(), of, names)))
 
 
-def gradients(*runs: Run) -> Drawing:
+def gradients(*those: Run, runs: Path | str = RUNS) -> Drawing:
     """Gradients, responses and dead channels over the depth of runs that record them (`monitor.histograms`)."""
-    records = _records(runs)
+    records = _records(those, runs)
     return Drawing(gradient_flow.draw(gradient_flow.data(_named(records, [record.layers() for record in records]))))
 
 
-def noise(*runs: Run) -> Drawing:
+def noise(*those: Run, runs: Path | str = RUNS) -> Drawing:
     """The gradient noise scale of runs that measure it (`monitor.noise`), epoch by epoch."""
-    return Drawing(noise_figure.draw(noise_figure.data(_records(runs))))
+    return Drawing(noise_figure.draw(noise_figure.data(_records(those, runs))))
 
 
-def surface(*runs: Run, dimensions: int = 1, points: int = 21, span: float = 1.0, images: int = 300,
-            seed: int = 0, data: str = "") -> Drawing:  # fmt: skip
+def surface(*those: Run, dimensions: int = 1, points: int = 21, span: float = 1.0, images: int = 300,
+            seed: int = 0, data: str = "", runs: Path | str = RUNS) -> Drawing:  # fmt: skip
     """The training loss around the weights of runs along one random direction, or contours over two."""
-    found, records = [], _records(runs)
+    found, records = [], _records(those, runs)
     for record in records:
         settings: dict[str, Any] = {"dimensions": dimensions, "points": points, "span": span, "images": images}
         *_, (_, grid) = surfacing.evaluate(record, **settings, seed=seed, data=data)
@@ -195,9 +197,9 @@ def _check_attributions(found: Sequence[Any]) -> None:
             raise InputError(f"attributions are what residuum.explain gives; this is a {type(one).__name__}")
 
 
-def attributions_by_epoch(run: Run, found: Attributions) -> list[Drawing]:
+def attributions_by_epoch(run: Run, found: Attributions, *, runs: Path | str = RUNS) -> list[Drawing]:
     """The first images of what `residuum.explain` found, each by the weights of every epoch that was kept."""
-    (record,) = _records([run])
+    (record,) = _records([run], runs)
     _check_attributions([found])
     return [Drawing(attribution.draw(attribution.over_epochs(one))) for one in explaining.over_epochs(record, found)]
 

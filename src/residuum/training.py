@@ -27,6 +27,7 @@ from residuum.records.outcome import Kept, Outcome, Scored
 from residuum.records.record import RunRecord, read_config, read_record
 from residuum.records.run_folder import Position, Writer
 from residuum.run import assemble, trust
+from residuum.run.logged import logged
 
 
 def check(config: RunConfig) -> RunConfig:
@@ -51,7 +52,7 @@ def train(config: RunConfig, runs: Path = Path("runs")) -> RunRecord:
         StorageError: a file could not be written.
     """
     folder = None
-    for event in run(config, runs):
+    for event in logged(run(config, runs)):
         if isinstance(event, Finished):
             folder = event.folder
     assert folder is not None, "a run that raises nothing ends in Finished"

@@ -298,7 +298,6 @@ MISTAKES = [
         ["import-weights", "no.pt", "--model", "resnet20", "--normalize", "0.5", "x", "--data", "digits"],
         "'x' is not a number",
     ),
-    ([], "the following arguments are required: command"),
 ]
 
 

@@ -62,7 +62,7 @@ COMMANDS: dict[str, list[str]] = {
     "study report": ["study", "report", "quickstart"],
     "study power": ["study", "power", "quickstart", "--difference", "2", "--sd", "1"],
 }  # fmt: skip
-LEFT_OUT = {"data fetch": "it needs the network", "bench": "it measures for minutes",
+LEFT_OUT = {"completion": "it prints a script: tests/cli/test_completion.py", "data fetch": "it needs the network", "bench": "it measures for minutes",
             "study search": "tests/studies/test_searching.py",
             **dict.fromkeys(["cluster up", "cluster status", "cluster down"], "tests/launchers/test_ray.py")}  # fmt: skip
 

@@ -77,6 +77,8 @@ def test_every_code_block_runs(document, archive, commands, tmp_path, monkeypatc
     shutil.copy(archive, tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     Image.new("L", (8, 8), 128).save(tmp_path / "digit.png")
+    (tmp_path / "docs" / "pictures").mkdir(parents=True)
+    shutil.copy(ROOT / "docs" / "pictures" / "digit.png", tmp_path / "docs" / "pictures")
     monkeypatch.setenv("PATH", f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for language, text in blocks(document):
@@ -134,6 +136,18 @@ def test_links_and_pictures_exist():
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             if not target.startswith("http"):
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_file_that_a_command_of_the_readme_reads_is_there_or_fetched():
+    """A fresh clone has it, or the README says which command brings it."""
+    text = (ROOT / "README.md").read_text()
+    commands = [line.partition("#")[0] for language, block in blocks(ROOT / "README.md") if language == "bash"
+                for line in block.splitlines()]  # fmt: skip
+    named = {word for line in commands for word in line.split() if re.search(r"\.(png|gz|toml|npz|py|pt|zip)$", word)}
+    assert "docs/pictures/digit.png" in named
+    for name in named - {"cifar-10-python.tar.gz"}:
+        assert (ROOT / name).is_file(), name
+    assert "`residuum data fetch cifar10`" in text
 
 
 def test_the_repository_names_no_place_of_the_machine_it_was_made_on():

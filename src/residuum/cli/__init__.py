@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from residuum import __version__
-from residuum.cli.hints import said
+from residuum.cli.hints import FIRST, said, unexpected
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
 from residuum.cli.trusting import trusted
@@ -56,11 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     debug = "--debug" in words
+    if not words:
+        print(FIRST, end="")
+        return 0
     try:
         parser, _ = build_parser()
         options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
         if rest:
-            raise _unexpected(rest[0], options.parser)
+            raise _unexpected(rest[0], words, options.parser)
         options.words = words
         run: Callable[[argparse.Namespace], None] = options.run
         with brought(options):
@@ -76,13 +78,10 @@ def _main(words: list[str]) -> int:
     return 0
 
 
-def _unexpected(word: str, parser: Parser) -> InputError:
-    if not word.startswith("-"):
-        return InputError(f"unexpected {word!r}; `{parser.prog} --help` shows what there is")
-    near = get_close_matches(word.partition("=")[0], parser.known_options(), n=1, cutoff=0.4)
-    return InputError(
-        f"unknown option {word!r}; " + (f"did you mean {near[0]!r}?" if near else f"see `{parser.prog} --help`")
-    )
+def _unexpected(word: str, words: Sequence[str], parser: Parser) -> InputError:
+    after = words[words.index(word) + 1 :]
+    text = unexpected(word, after[0] if after else None, parser.known_options())
+    return InputError(text if "; " in text else f"{text}; `{parser.prog} --help` shows what there is")
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:

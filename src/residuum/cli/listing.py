@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.hints import said
@@ -15,13 +16,14 @@ from residuum.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from residuum.records.index import Listed
+    from residuum.studies.plan import Place
 
 
 def add(command: Command) -> None:
     """Add `list`."""
     p = command("list", list_things, "Names that settings and commands take.")
     p.add_argument(
-        "kind", metavar="KIND", nargs="?", default="", help="recipes, models, datasets, runs …; without: the kinds"
+        "kind", metavar="KIND", nargs="?", default="", help="recipes, models, studies, runs …; without: the kinds"
     )
     p.add_argument("--study", default="", metavar="STUDY", help="runs of a study alone, by its name or label")
     p.add_argument("--status", default="", help=f"runs of one status alone: {', '.join(STATUS)}")
@@ -37,19 +39,23 @@ def list_things(options: argparse.Namespace) -> None:
     """`residuum list KIND`."""
     from residuum.cli.terminal import print_table
 
-    kinds = _kinds()
+    known = kinds()
     if options.kind != "runs" and (options.study or options.status or options.last is not None):
         raise InputError("--study, --status and --last choose among runs: `residuum list runs`")
     if not options.kind:
-        rows: list[dict[str, Any]] = [{"kind": name} for name in kinds]
-    elif options.kind in kinds:
-        rows = kinds[options.kind](options)
+        rows: list[dict[str, Any]] = [{"kind": name} for name in known]
+    elif options.kind in known:
+        rows = known[options.kind](options)
     else:
-        raise unknown("kind", options.kind, kinds)
+        raise unknown("kind", options.kind, known)
     if options.json:
         print_json(rows)
     else:
-        print_table([_row_for_people(row) for row in rows])
+        print_table([_row_for_people(row) for row in rows], go=GO if options.kind == "runs" else ())
+
+
+GO = ("text", "recipe", "data", "differs", "epochs", "seed", "model", "arm", "study", "test_accuracy")
+"""Columns of a list of runs that go where a terminal is too narrow, the first of them first; ids and status stay."""
 
 
 def _row_for_people(row: dict[str, Any]) -> dict[str, Any]:
@@ -58,10 +64,15 @@ def _row_for_people(row: dict[str, Any]) -> dict[str, Any]:
         sets = [_sets(row["model"]), f"bottlenecks: stride_at={row['bottleneck stride']}"]
         sets += [f"pre-activated: {_sets(row['pre-activated'])}"] if row["pre-activated"] else []
         return {"name": row["name"], "code": row["code"], "sets": "; ".join([*sets, f"pixels: {row['data']}"])}
-    if "epochs_asked" not in row:
+    if "studies" not in row:
         return row
-    shown = {key: value for key, value in row.items() if key != "epochs_asked"}
-    return shown if row["epochs"] is None else shown | {"epochs": f"{row['epochs']}/{row['epochs_asked']}"}
+    from residuum.records.record import told
+
+    where = {key: ", ".join(dict.fromkeys(one[key] for one in row["studies"])) for key in ("study", "arm")}
+    shown = {"run": row["run"], **where, **row, "differs": told(row.get("differs", {}))}
+    if row.get("epochs") is not None:
+        shown["epochs"] = f"{row['epochs']}/{row['epochs_asked']}"
+    return {key: value for key, value in shown.items() if key not in ("studies", "epochs_asked")}
 
 
 def _sets(settings: Mapping[str, Any]) -> str:
@@ -76,7 +87,7 @@ def _sets(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
+def kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
     """What `residuum list` lists, by its name on the command line."""
     tables = {
         "datasets": ("data.datasets", "DATASETS"),
@@ -101,6 +112,7 @@ def _kinds() -> dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]]:
     return {
         "recipes": _recipe_rows,
         "models": _model_rows,
+        "studies": _study_rows,
         "presets": _preset_rows,
         "settings": _setting_rows,
         "measures": _measure_rows,
@@ -135,6 +147,12 @@ def _recipe_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
     from residuum.recipes import RECIPES
 
     return [{"name": name, "text": _first_paragraph(build)} for name, build in RECIPES.items()]
+
+
+def _study_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
+    from residuum.cli.studying import rows
+
+    return rows()
 
 
 def _model_rows(_options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -203,19 +221,42 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     found = [one for one in index.listed(options.runs, among) if options.status in ("", _status(one))]
     if options.last is not None:
         found = sorted(found, key=lambda one: one.written)[-options.last :]
-    return [_run_row(one) for one in found]
+    places = plans.places(options.runs)
+    apart = _apart([one for one in found if one.folder.name not in places])
+    return [_run_row(one, places.get(one.folder.name, ()), apart.get(one.folder.name, {})) for one in found]
+
+
+MANY = 500
+"""Runs without a study of which nobody reads what sets each apart, and which take a second to compare."""
+
+
+def _apart(found: Sequence[Listed]) -> dict[str, dict[str, Any]]:
+    """What sets runs without a study apart from those that a list shows alike, by the names of their folders."""
+    from residuum.records.record import differing
+
+    alike: dict[tuple[Any, ...], list[Path]] = {}
+    for one in found[-MANY:]:
+        if not isinstance(row := one.row, InputError):
+            alike.setdefault((row.model, row.data, row.recipe, row.asked), []).append(one.folder)
+    return {
+        folder.name: settings
+        for folders in alike.values()
+        for folder, settings in zip(folders, differing(folders) if len(folders) > 1 else [{}], strict=True)
+    }
 
 
 def _status(one: Listed) -> str:
     return "unreadable" if isinstance(one.row, InputError) else one.row.status
 
 
-def _run_row(one: Listed) -> dict[str, Any]:
+def _run_row(one: Listed, places: Sequence[Place], apart: Mapping[str, Any]) -> dict[str, Any]:
     row = one.row
+    studies = [{"study": place.study, "arm": place.arm} for place in places]
     if isinstance(row, InputError):
-        return {"run": one.folder.name, "status": "unreadable", "text": said(row)}
+        return {"run": one.folder.name, "status": "unreadable", "studies": studies, "text": said(row)}
     return {
         "run": row.run, "status": row.status, "recipe": row.recipe, "model": row.model, "data": row.data,
         "seed": row.seed, "epochs": row.epochs, "epochs_asked": row.asked, "test_accuracy": row.test_accuracy,
+        "studies": studies, "differs": dict(places[0].settings if places else apart),
         **({"text": row.text} if row.text else {}),
     }  # fmt: skip

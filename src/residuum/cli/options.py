@@ -55,7 +55,21 @@ def mirror_option(parser: argparse.ArgumentParser) -> None:
 
 def set_option(parser: argparse.ArgumentParser, what: str = "any setting: `residuum list settings`") -> None:
     """The option that changes settings, as often as it is given."""
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help=what)
+    parser.add_argument("--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", help=what)
+
+
+def _setting(text: str) -> str:
+    """The text of a setting; of one that is called by its last name alone, the error that says the whole."""
+    from residuum.config import RunConfig
+
+    path, equals, value = text.partition("=")
+    if equals and path and "." not in path and path not in RunConfig.model_fields:
+        from residuum.cli.hints import settings_called
+
+        if found := settings_called(path):
+            whole = " or ".join(f"--set {one}={value}" for one in found)
+            raise InputError(f"unknown setting {path!r}; use {whole}")
+    return text
 
 
 def which_option(parser: argparse.ArgumentParser) -> None:

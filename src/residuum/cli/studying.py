@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def add(command: Command) -> None:
     _size(p)
     _room(p, "without either, one run at a time is assumed")
     store_option(p, weights=False)
+    p.set_defaults(rehearsed=True)
     p.add_argument("--until-decided", action="store_true", help="what can be shown if seeds are added in groups")
     p = command("run", run, "Compute a study; the same command goes on with a stopped one.", within=within)
     _study(p)
@@ -72,7 +73,7 @@ def add(command: Command) -> None:
                 within=within)  # fmt: skip
     _study(p)
     p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
-    p.set_defaults(budget=None)
+    p.set_defaults(budget=None, rehearsed=False)
     p.add_argument("--trials", type=int, help="how many settings are tried for each arm (default: what the study says)")
     _room(p, "default: 1")
     _place(p)
@@ -88,6 +89,7 @@ def add(command: Command) -> None:
     _study(p)
     _size(p)
     store_option(p, weights=False)
+    p.set_defaults(rehearsed=True)
     p.add_argument(
         "--difference", type=float, required=True, help="the difference to be seen, in points of the measure"
     )
@@ -98,6 +100,7 @@ def _study(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", metavar="STUDY", help="a study by name (`residuum study list`), or a file.toml")
     p.add_argument("--data", help="a data set's name, or a file or folder that holds one")
     p.add_argument("--arms", metavar="ARM,…", help="only these arms; claims on others are left out")
+    p.add_argument("--topic", help="only the arms of one topic: a named arm on all axes, or a setting that arms vary")
     p.add_argument("--seeds", help="a count, or a list as 0,1,2")
     set_option(p, "a setting of every arm")
     common(p)
@@ -105,7 +108,8 @@ def _study(p: argparse.ArgumentParser) -> None:
 
 def _size(p: argparse.ArgumentParser) -> None:
     p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
-    p.add_argument("--budget", help="a time, as 30m or 2h: scale and seeds are chosen to fit")
+    p.add_argument("--budget", help="a time, as 30m or 2h: epochs, images, width and seeds are chosen to fit")
+    p.set_defaults(rehearsed=False)
 
 
 def _room(p: argparse.ArgumentParser, default: str) -> None:
@@ -127,16 +131,22 @@ def _place(p: argparse.ArgumentParser) -> None:
 def show_all(options: argparse.Namespace) -> None:
     """`residuum study list`."""
     from residuum.cli.terminal import print_table
+
+    if options.json:
+        print_json(rows())
+    else:
+        print_table(rows())
+
+
+def rows() -> list[dict[str, Any]]:
+    """The studies that come with the package, as a list shows them."""
     from residuum.studies import parsing
 
-    rows = []
-    for name in parsing.names():
-        study = parsing.read(name)
-        rows.append({"study": name, "arms": len(study.arms()), "seeds": len(study.seeds), "question": study.question})
-    if options.json:
-        print_json(rows)
-    else:
-        print_table(rows)
+    studies = [parsing.read(name) for name in parsing.names()]
+    return [
+        {"study": one.name, "arms": len(one.arms()), "seeds": len(one.seeds), "question": one.question}
+        for one in studies
+    ]
 
 
 def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -144,6 +154,13 @@ def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from residuum.studies import parsing
 
     study = parsing.read(options.name)
+    if options.topic is not None:
+        if options.arms is not None:
+            raise InputError("--topic is a choice of arms, and so is --arms; give one of the two")
+        topics = study.topics()
+        if options.topic not in topics:
+            raise unknown("topic", options.topic, topics, argument="topic")
+        study = study.restricted(topics[options.topic])
     if options.arms is not None:
         study = study.restricted(_arms(options.arms, [arm.name for arm in study.arms()]))
     if options.seeds is not None:
@@ -164,9 +181,9 @@ def _arms(text: str, known: Sequence[str]) -> list[str]:
 
 
 def _seeds(text: str) -> Sequence[int]:
-    if not re.fullmatch(r"\d+(,\d+)*", text) or text == "0":
+    if not re.fullmatch(r"\d+(,\d+)*,?", text) or text == "0":
         raise InputError(f"--seeds: {text!r} is neither a count nor a list as 0,1,2")
-    return [int(part) for part in text.split(",")] if "," in text else range(int(text))
+    return [int(part) for part in text.rstrip(",").split(",")] if "," in text else range(int(text))
 
 
 def seconds(text: str) -> float:
@@ -243,8 +260,10 @@ def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = 
         raise InputError("--budget chooses the scale; give one of the two")
     try:
         if options.budget is not None and not whole:
-            return cost.within(study, settings, seconds(options.budget), options.runs, packing)
-        return planning.plan(study, settings, scale=1.0 if options.scale is None else options.scale)
+            budget = seconds(options.budget)
+            return cost.within(study, settings, budget, options.runs, packing, rehearsed=options.rehearsed)
+        scale = 1.0 if options.scale is None else options.scale
+        return planning.plan(study, settings, scale=scale, rehearsed=options.rehearsed)
     except InputError as error:
         raise parsing.located(options.name, error) from error
 
@@ -267,7 +286,7 @@ def plan(options: argparse.Namespace) -> None:
         rows.append({
             "arm": arm.name, "parameters": f"{arm.parameters:,}", "multiply-adds": f"{arm.macs:,}",
             "epochs": arm.epochs, "updates": f"{arm.epochs * arm.steps_per_epoch:,}",
-            "runs complete": f"{sum(one.id in done for one in mine)} of {len(mine)}",
+            "runs complete": f"{'?' if made.missing else sum(one.id in done for one in mine)} of {len(mine)}",
             "a run takes": duration(spent.run[arm.name]),
         })  # fmt: skip
     searching = _searching(made, spent)
@@ -275,11 +294,13 @@ def plan(options: argparse.Namespace) -> None:
         print_json({
             "label": made.label, "scale": made.scale, "seeds": list(made.study.seeds), "gave_up": list(made.gave_up),
             "search": searching,
+            "command": shlex.join(_command(options, made)),
             "select": made.study.select,
             "arms": [
                 {**vars(arm), "settings": dict(arm.settings), "seconds": spent.run[arm.name]} for arm in made.arms
             ],
-            "runs": [{"arm": one.arm, "seed": one.seed, "id": one.id, "complete": one.id in done} for one in made.runs],
+            "missing_data": list(made.missing),
+            "runs": [{"arm": one.arm, "seed": one.seed, **_state(one, done, made)} for one in made.runs],
             "seconds": spent.total, "seconds_left": spent.remaining, "seconds_of_start": spent.start,
             "error": spent.spread, "seconds_measured": spent.measured,
             "networks": spent.networks, "networks_scaled": spent.scaled,
@@ -299,6 +320,10 @@ def plan(options: argparse.Namespace) -> None:
     print_table(rows)
     for line in made.gave_up:
         print(f"the budget cost {line}")
+    if options.budget is not None:
+        print(f"`{shlex.join(_command(options, made))}` runs it")
+    for name in made.missing:
+        print(_missing(name))
     if made.scale != 1:
         print(
             f"scale {made.scale:.3g}: shorter runs with the same shape of schedule; their results are marked as scaled"
@@ -322,6 +347,46 @@ def plan(options: argparse.Namespace) -> None:
         print(f"the machine is busy: load {spent.load:.1f} on {spent.cores} cores; the estimate is too high")
     if not made.study.search:
         _print_promises(promised, len(made.study.seeds), options.until_decided)
+
+
+def _command(options: argparse.Namespace, plan_: Any) -> list[str]:
+    """The command that computes a plan, whatever budget it was made for."""
+    own = settings_of(options)
+    words = ["residuum", "study", "run", options.name]
+    words += [
+        word for name in ("data", "arms", "topic") if (value := getattr(options, name)) for word in (f"--{name}", value)
+    ]
+    words += [word for setting in options.set for word in ("--set", setting)]
+    words += [word for path, value in plan_.settings.items() if path not in own
+              for word in ("--set", f"{path}={json.dumps(value)}")]  # fmt: skip
+    words += ["--scale", f"{plan_.scale!r}"] if plan_.scale != 1 else []
+    if options.seeds is not None or any(line.startswith("seeds:") for line in plan_.gave_up):
+        seeds = list(plan_.study.seeds)
+        words += ["--seeds", str(len(seeds)) if seeds == [*range(len(seeds))] else "".join(f"{one}," for one in seeds)]
+    words += [
+        word for name in ("workers", "lanes") if (value := getattr(options, name)) for word in (f"--{name}", str(value))
+    ]
+    return [*words, *(["--runs", str(options.runs)] if options.runs != RUNS else [])]
+
+
+def _state(run: Any, done: Collection[str], plan_: Any) -> dict[str, Any]:
+    """The id of a planned run, and whether it is complete; both None where its images are not here."""
+    return {"id": None, "complete": None} if plan_.missing else {"id": run.id, "complete": run.id in done}
+
+
+def _missing(name: str) -> str:
+    """That others stand in for the images of a data set, and how to bring these."""
+    from residuum.cli.hints import said
+    from residuum.data import datasets
+
+    try:
+        datasets.load(name)
+    except InputError as error:
+        return (
+            "this plan is of noise in the number and shape of the published images, so which runs are complete is not "
+            f"known; to run it: {said(error)}"
+        )
+    return f"{name} has come while this was planned: plan again"
 
 
 def _searching(made: Any, spent: Any) -> dict[str, Any] | None:

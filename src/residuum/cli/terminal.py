@@ -1,5 +1,6 @@
 """A run on the terminal: a live progress bar where there is one, plain lines in a pipe."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import IO, Any, Protocol
@@ -176,25 +177,55 @@ MANY = 200
 """Rows from which on a table is aligned here: Rich takes milliseconds for each."""
 
 
-def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as an aligned table; a column for every key."""
+WHOLE = ("run", "id")
+"""Columns of names that people copy: they are never wrapped."""
+FOLDED = 20
+"""Cells that a column of text may be folded to."""
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = ()) -> None:
+    """Print rows as an aligned table; a column for every key that says anything.
+
+    Where a terminal is too narrow, the columns that may `go` are left out, the first of them first, which standard
+    error tells.
+    """
     if not rows:
         print("nothing here yet")
         return
-    columns = dict.fromkeys(key for row in rows for key in row)
+    columns = [
+        key
+        for key in dict.fromkeys(key for row in rows for key in row)
+        if key not in go or any(row.get(key) not in ("", None) for row in rows)
+    ]
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:  # a pipe has no width: there, lines are as long as they need to be
+        console = Console(width=240, highlight=False, markup=False, emoji=False)
+    least = {column: _least(column, [cell(row.get(column)) for row in rows], may_go=bool(go)) for column in columns}
+    for column in go if console.is_terminal else ():
+        if sum(least.values()) + 3 * len(least) - 1 <= console.width:
+            break
+        least.pop(column, None)
+    gone = [column for column in columns if column not in least]
+    if gone:
+        print(f"{console.width} columns are too few for {', '.join(gone)}; --json has them", file=sys.stderr)
+        columns = [*least]
     numeric = [all(isinstance(row.get(column), int | float) for row in rows) for column in columns]
     cells = [[cell(row.get(column)) for column in columns] for row in rows]
     if len(rows) >= MANY:
-        _print_aligned([*columns], cells, numeric)
+        _print_aligned(columns, cells, numeric)
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column, right in zip(columns, numeric, strict=True):
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", min_width=least[column])
     for row in cells:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False, emoji=False)
-    # A pipe has no width: there, lines are as long as they need to be.
-    (console if console.is_terminal else Console(width=240, highlight=False, markup=False, emoji=False)).print(table)
+    console.print(table)
+
+
+def _least(column: str, texts: Sequence[str], *, may_go: bool) -> int:
+    """The width that a column keeps: of names that people copy all of it, and of others little where some may go."""
+    widest = max(map(cell_len, texts))
+    return max(cell_len(column), widest if column in WHOLE else min(widest, FOLDED)) if may_go or column in WHOLE else 1
 
 
 def _print_aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> None:

@@ -51,6 +51,8 @@ def run(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> Iter
 
 def _computed(plan: Plan, runs: Path, room: Room, launch: Launch, looks: Sequence[int] = ()) -> Iterator[Said | Plan]:
     """Compute what is missing of a plan; what it promises, `looks` among it, is recorded before its first run."""
+    if plan.missing:
+        raise InputError(f"the images of {' and '.join(plan.missing)} are not here", remedies=[Remedy("data here")])
     if plan.study.search:
         raise InputError(f"study {plan.study.name!r} searches for settings", remedies=[Remedy("search")])
     yield plan

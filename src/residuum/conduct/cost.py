@@ -4,8 +4,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,7 +14,7 @@ from residuum.conduct.packing import Pace, Packing, least_seconds, start_seconds
 from residuum.conduct.planning import arm_configs, plan
 from residuum.config import RunConfig
 from residuum.engine.compute import usual_threads
-from residuum.errors import InputError, duration
+from residuum.errors import InputError, duration, tally
 from residuum.records import run_folder
 from residuum.records.measures import measure
 from residuum.records.record import read_record
@@ -31,8 +31,8 @@ class Estimate:
     which took `measured` seconds, can see it. `run` assumes one run at a time, on all cores; in the sums the runs are
     packed, which makes them `gain` times as fast, but never faster than the longest of them alone. `load` is the load
     of the machine in the minute before: above `cores`, those of this process, others had a part of them, and the
-    estimate is too high. `scaled` of the `networks` (with their batch) were not measured but scaled by multiply-adds
-    from others.
+    estimate is too high. `setup` is the part of `run` that does not grow with its epochs. `scaled` of the `networks`
+    (with their batch) were not measured but scaled by multiply-adds from others.
     """
 
     run: Mapping[str, float]
@@ -46,13 +46,27 @@ class Estimate:
     networks: int
     scaled: int
     gain: float = 1.0
+    setup: Mapping[str, float] = field(default_factory=dict)
+
+    def shorter(self, arm: PlannedArm, epochs: int) -> float:
+        """Seconds of a run of an arm if it had so many epochs."""
+        setup = self.setup.get(arm.name, 0.0)
+        return setup + (self.run[arm.name] - setup) * epochs / arm.epochs
 
 
-def estimate(plan: Plan, runs: Path, *, seconds: float = 20.0, packing: Packing | None = None) -> Estimate:
+def estimate(
+    plan: Plan,
+    runs: Path,
+    *,
+    seconds: float = 20.0,
+    packing: Packing | None = None,
+    paces: dict["_Size", Pace] | None = None,
+) -> Estimate:
     """What a plan takes here, from a calibration of about `seconds` in all, at most 3 for each network and batch.
 
     Nothing is measured where all runs are there: it is what they took. Networks are measured from the smallest on; what
     would not fit any more is scaled from the nearest one that was. Without a packing one run at a time is assumed.
+    `paces` are those that were measured before, and take up what is measured.
     """
     if all(run_folder.is_complete(runs / run.folder) for run in plan.runs):
         return _taken(plan, runs)
@@ -60,16 +74,18 @@ def estimate(plan: Plan, runs: Path, *, seconds: float = 20.0, packing: Packing 
     configs = arm_configs(plan)
     size_of = {arm.name: _size(arm, configs[arm.name]) for arm in plan.arms}
     sizes = {size: configs[name] for name, size in size_of.items()}
-    paces: dict[_Size, Pace] = {}
-    for size in sorted(sizes, key=lambda size: size.work):
+    paces = {} if paces is None else paces
+    todo_sizes = sorted(sizes.keys() - paces.keys(), key=lambda size: size.work)
+    for number, size in enumerate(todo_sizes):
         left = seconds - (time.monotonic() - began)
         if paces and least_seconds(_pace(size, paces)) > left:
             break
-        paces[size] = step_seconds(sizes[size], usual_threads(), min(3.0, left / (len(sizes) - len(paces))))
-    each = {}
+        paces[size] = step_seconds(sizes[size], usual_threads(), min(3.0, left / (len(todo_sizes) - number)))
+    each, setup = {}, {}
     for arm in plan.arms:
         pace = _pace(size_of[arm.name], paces)
         epoch = arm.steps_per_epoch * pace.step + arm.evaluated * pace.evaluation
+        setup[arm.name] = pace.setup
         each[arm.name] = pace.setup + arm.epochs * epoch
     start = start_seconds(usual_threads())
     gain = packing.gain if packing else 1.0
@@ -84,8 +100,9 @@ def estimate(plan: Plan, runs: Path, *, seconds: float = 20.0, packing: Packing 
         load=load,
         cores=usable_cores(),
         networks=len(sizes),
-        scaled=len(sizes) - len(paces),
+        scaled=sum(size not in paces for size in sizes),
         gain=gain,
+        setup=setup,
     )
 
 
@@ -137,38 +154,156 @@ def _pace(size: _Size, paces: Mapping[_Size, Pace]) -> Pace:
     return replace(pace, step=pace.step * size.work / nearest.work, evaluation=evaluation)
 
 
-def within(
-    study: Study, settings: Mapping[str, Any], budget: float, runs: Path, packing: Packing | None = None
-) -> Plan:
-    """The plan that fits into `budget` seconds: all seeds at the largest scale that fits, then fewer seeds.
+CURVE = 10
+"""Epochs below which nobody can read a curve: no run is cut to fewer, unless all that is asked is known before it."""
+SMALLER = ((1.0, False), (0.5, False), (0.25, False), (0.25, True), (0.1, True))
+"""Share of the training images, and whether networks have half their channels, in the order in which they are tried."""
 
-    Seeds come before length: without them a longer run has no interval. Without a packing one run at a time is assumed.
+
+@dataclass(frozen=True)
+class _Level:
+    """A study at one size: the settings that make it so, its plan and what that takes; `lost` says what it gives up."""
+
+    settings: Mapping[str, Any]
+    plan: Plan
+    cost: Estimate
+    lost: tuple[str, ...]
+
+    @property
+    def longest(self) -> int:
+        return max(arm.epochs for arm in self.plan.arms)
+
+    def lengths(self, epochs: int) -> dict[str, int]:
+        """The epochs of every arm where the longest has so many."""
+        return {arm.name: max(1, round(arm.epochs * epochs / self.longest)) for arm in self.plan.arms}
+
+    def shortest(self) -> int:
+        """The fewest epochs of the longest arm with which every arm has a curve that can be read."""
+        curve = 1 if self.plan.study.is_initial else CURVE
+        fits = (epochs for epochs in range(1, self.longest)
+                if all(self.lengths(epochs)[arm.name] >= min(curve, arm.epochs) for arm in self.plan.arms))  # fmt: skip
+        return next(fits, self.longest)
+
+    def seconds(self, seeds: int, epochs: int, arms: Sequence[PlannedArm] = ()) -> float:
+        """What so many seeds of some arms, or of all, take at that length."""
+        lengths = self.lengths(epochs)
+        each = [self.cost.shorter(arm, lengths[arm.name]) for arm in arms or self.plan.arms]
+        return self.cost.start + max(seeds * sum(each) / self.cost.gain, *each)
+
+
+def within(
+    study: Study,
+    settings: Mapping[str, Any],
+    budget: float,
+    runs: Path,
+    packing: Packing | None = None,
+    *,
+    rehearsed: bool = False,
+) -> Plan:
+    """The plan that fits into `budget` seconds: as long as it can be at the largest size that fits.
+
+    Given up are, in this order: epochs, down to ten, below which a curve says little; training images, down to a tenth;
+    half of the channels; and seeds, without which no arm has an interval. What the user or the study itself says of
+    images and channels stays as it is. Without a packing one run at a time is assumed.
 
     Raises:
-        InputError: not even one epoch of one seed fits.
+        InputError: not even the least of these fits; it says what does.
     """
-    whole = plan(study, settings)
-    cost = estimate(whole, runs, packing=packing)
-    seeds, longest = whole.study.seeds, max(arm.epochs for arm in whole.arms)
-    least = 0.0
-    lengths = {
-        epochs: [cost.run[arm.name] * max(1, round(arm.epochs * epochs / longest)) / arm.epochs for arm in whole.arms]
-        for epochs in range(longest, 0, -1)
-    }
-    sizes = {epochs: (sum(runs), max(runs)) for epochs, runs in lengths.items()}
-    for count in range(len(seeds), 0, -1):
-        for epochs, (every, slowest) in sizes.items():
-            scale = epochs / longest
-            least = cost.start + max(count * every / cost.gain, slowest)
-            if least <= budget:
-                gave_up = []
-                if scale < 1:
-                    gave_up.append(f"length: {epochs} of {longest} epochs in the longest arm (scale {scale:.3g})")
-                if count < len(seeds):
-                    gave_up.append(f"seeds: {count} of {len(seeds)}")
-                return plan(study.changed({}, seeds[:count]), settings, scale=scale, gave_up=gave_up)
-    raise InputError(
-        f"one epoch of every arm and one seed take about {duration(least)} here, more than "
-        f"{duration(budget)}; fewer images (data.subset=0.1) or a smaller network make it fit",
-        argument="budget",
-    )
+    tried: list[_Level] = []
+    for level in _levels(study, settings, runs, packing, rehearsed=rehearsed):
+        tried.append(level)
+        if epochs := _epochs(level, len(study.seeds), budget):
+            return _cut(study, settings, level, len(study.seeds), epochs, rehearsed=rehearsed)
+    for count in range(len(study.seeds) - 1, 0, -1):
+        for level in tried:
+            if epochs := _epochs(level, count, budget):
+                return _cut(study, settings, level, count, epochs, rehearsed=rehearsed)
+    raise _impossible(tried[-1], budget)
+
+
+def _levels(
+    study: Study, settings: Mapping[str, Any], runs: Path, packing: Packing | None, *, rehearsed: bool
+) -> Iterator[_Level]:
+    """A study at smaller and smaller sizes; what was measured for one is not measured for the next."""
+    paces: dict[_Size, Pace] = {}
+    whole = plan(study, settings, rehearsed=rehearsed)
+    said = _said([study.settings, study.axes, settings, *(one.settings for one in study.named)])
+    halves = None if said & {"model.channels", "model.wide"} else _halves(whole)
+    seen: list[dict[str, Any]] = []
+    for share, halved in SMALLER:
+        smaller: dict[str, Any] = {"data.subset": share} if share < 1 and "data.subset" not in said else {}
+        lost = [f"images: {100 * share:.0f} % of those that train (data.subset={share:g})"] if smaller else []
+        if halved and halves is not None:
+            smaller["model.channels"] = halves
+            lost.append(f"width: half of the channels (model.channels={json.dumps(halves)})")
+        if smaller in seen:
+            continue
+        seen.append(smaller)
+        try:
+            made = plan(study, {**settings, **smaller}, rehearsed=rehearsed) if smaller else whole
+        except InputError:  # the study varies it, or a network cannot be so
+            continue
+        yield _Level(smaller, made, estimate(made, runs, packing=packing, paces=paces), tuple(lost))
+
+
+def _said(settings: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The dotted paths of all that is set, within a network that is set as a whole too."""
+    found = {path for some in settings for path in some}
+    networks = [some["model"] for some in settings if isinstance(some.get("model"), Mapping)]
+    return found | {f"model.{name}" for network in networks for name in network}
+
+
+def _halves(whole: Plan) -> list[int] | None:
+    """Half the channels of a study's networks; None where they differ, or where what is asked depends on them."""
+    study = whole.study
+    asked = [study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)]
+    found = [config.model.settings.get("channels") for config in arm_configs(whole).values()]
+    if not found[0] or any(one != found[0] for one in found) or any(measure(name).initial for name in asked):
+        return None
+    return [max(1, count // 2) for count in found[0]]
+
+
+def _epochs(level: _Level, seeds: int, budget: float) -> int:
+    """The most epochs of the longest arm with which so many seeds fit; 0 if there are none."""
+    lengths = range(level.longest, level.shortest() - 1, -1)
+    return next((epochs for epochs in lengths if level.seconds(seeds, epochs) <= budget), 0)
+
+
+def _cut(study: Study, settings: Mapping[str, Any], level: _Level, seeds: int, epochs: int, *, rehearsed: bool) -> Plan:
+    """The plan of so many seeds at that length and size."""
+    lengths, longest = level.lengths(epochs), level.longest
+    texts = [f"{epochs / longest:.{digits}g}" for digits in range(2, 17)]
+    fits = (found for found in map(float, texts) if found <= 1
+            and all(max(1, round(arm.epochs * found)) == lengths[arm.name] for arm in level.plan.arms))  # fmt: skip
+    scale = next(fits, epochs / longest)
+    lost = [f"length: {epochs} of {longest} epochs in the longest arm (scale {scale:g})"] if epochs < longest else []
+    lost += level.lost
+    if seeds < len(study.seeds):
+        lost.append(f"seeds: {seeds} of {len(study.seeds)}")
+    fewer = study.changed({}, study.seeds[:seeds])
+    return plan(fewer, {**settings, **level.settings}, scale=scale, gave_up=lost, rehearsed=rehearsed)
+
+
+def _impossible(least: _Level, budget: float) -> InputError:
+    """The error for a budget into which nothing fits, with the smallest one that would do, and arms that would."""
+    shortest, arms = least.shortest(), least.plan.arms
+    needed = least.seconds(1, shortest)
+    size = "".join(f", {text.partition(': ')[2]}" for text in least.lost)
+    what = f"{tally(shortest, 'epoch')}{size} and one seed of {tally(len(arms), 'arm')}"
+    text = f"{what} take about {duration(needed)} here, more than {duration(budget)}; {as_budget(needed)} would do"
+    baseline = least.plan.study.compare.baseline
+    ordered = sorted(arms, key=lambda arm: (arm.name != baseline, arm.work))
+    for count in range(len(arms) - 1, 1, -1):
+        some = ordered[:count]
+        if (takes := least.seconds(1, shortest, some)) <= budget:
+            names = ", ".join(arm.name for arm in some)
+            return InputError(f"{text}, and so would these arms alone: {names} ({duration(takes)})", argument="budget")
+    return InputError(text, argument="budget")
+
+
+def as_budget(seconds: float) -> str:
+    """A time that is a little more than so many seconds, as it is given: 50s, 12m, 5h30m."""
+    if seconds < 60:
+        return f"{math.ceil(1.05 * seconds)}s"
+    hours, minutes = divmod(math.ceil(1.05 * seconds / 60), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")

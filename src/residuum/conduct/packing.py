@@ -148,7 +148,7 @@ def measured(config: RunConfig, workers: int, threads: int, lanes: int) -> Packi
 
 def _checked(config: RunConfig) -> RunConfig:
     """The resolved configuration of a run that could begin."""
-    resolved, data = assemble.resolve(config)
+    resolved, data = assemble.rehearsed(config)
     assemble.training(resolved, data)
     return resolved
 
@@ -210,7 +210,7 @@ def _measure(channel: Channel) -> None:
     it saw and what share of a GPU's memory it took.
     """
     config, lanes = channel.recv()
-    resolved, data = assemble.resolve(config)
+    resolved, data = assemble.rehearsed(config)
     crew: list[Lane] = []
     for _ in range(lanes):
         place = own_place(config.compute.device)
@@ -308,7 +308,7 @@ def step_seconds(config: RunConfig, threads: int, seconds: float = 3.0) -> Pace:
 
 def _pace(config: RunConfig, seconds: float) -> Pace:
     began = time.perf_counter()
-    resolved, data = assemble.resolve(config)
+    resolved, data = assemble.rehearsed(config)
     training, _ = assemble.training(resolved, data)
     lane, first = Lane(_endless(training)), 0
     while not first:

@@ -9,7 +9,6 @@ from typing import Any
 
 from residuum import optim
 from residuum.config import UNCOUNTED, RunConfig, identity
-from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset
 from residuum.data.normalize import NORMALIZERS
@@ -27,11 +26,19 @@ PROTOCOL_TABLES: Mapping[str, Table[Any]] = {
 """The tables from which protocols of published numbers choose."""
 
 
-def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_up: Sequence[str] = ()) -> Plan:
+def plan(
+    study: Study,
+    settings: Mapping[str, Any],
+    *,
+    scale: float = 1.0,
+    gave_up: Sequence[str] = (),
+    rehearsed: bool = False,
+) -> Plan:
     """A study made concrete: every arm resolved and checked, every run with its id.
 
     `settings` are the user's changes for all arms. `scale` shortens every run to that share of its epochs and keeps
-    the schedule's shape.
+    the schedule's shape. `rehearsed`: where images are not here, others of the same number and shape stand in for them;
+    such a plan names them as `missing`, says what it costs, and cannot be run.
 
     Raises:
         InputError: anything that a run of any arm would stumble over.
@@ -45,7 +52,7 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
     loaded: dict[str, Dataset] = {}
     for arm in changed.arms():
         try:
-            whole[arm.name], data = _resolved(arm.config, loaded)
+            whole[arm.name], data = _resolved(arm.config, loaded, rehearsed=rehearsed)
             config = shortened(whole[arm.name], scale)
             training, _ = assemble.training(config, data)
         except InputError as error:
@@ -71,7 +78,9 @@ def plan(study: Study, settings: Mapping[str, Any], *, scale: float = 1.0, gave_
     # What every arm has anyway is no change, and no report calls it one.
     usual = study.arms()
     own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != usual}
-    return Plan(changed, _label(study, changed, scale), scale, own, tuple(gave_up), tuple(arms), tuple(runs))
+    missing = sorted({one.name for one in loaded.values() if not one.fingerprint})
+    label = _label(study, changed, scale)
+    return Plan(changed, label, scale, own, tuple(gave_up), tuple(arms), tuple(runs), tuple(missing))
 
 
 def checked(config: RunConfig, scale: float, loaded: dict[str, Dataset]) -> RunConfig:
@@ -114,10 +123,15 @@ def with_seeds(plan_: Plan, more: int) -> Plan:
     return replace(plan_, study=plan_.study.changed({}, [*old, *new]), runs=tuple(runs))
 
 
-def _resolved(config: RunConfig, loaded: dict[str, Dataset]) -> tuple[RunConfig, assemble.Data]:
+def _resolved(
+    config: RunConfig, loaded: dict[str, Dataset], *, rehearsed: bool = False
+) -> tuple[RunConfig, assemble.Data]:
     """The resolved configuration and its data; a data set that several arms share is read once."""
     key = _source(config)
-    resolved, data = assemble.resolve(config, loaded.get(key))
+    if key in loaded:
+        resolved, data = assemble.resolve(config, loaded[key])
+    else:
+        resolved, data = assemble.rehearsed(config) if rehearsed else assemble.resolve(config)
     loaded[key] = data.dataset
     return resolved, data
 
@@ -172,7 +186,7 @@ def _label(study: Study, changed: Study, scale: float) -> str:
 
 
 def resolved(study: Study) -> dict[str, RunConfig]:
-    """Every arm's configuration with all defaults written out, checked on the data, or without it on a stand-in.
+    """Every arm's configuration with all defaults written out, checked on the data, or on what stands in for it.
 
     Raises:
         InputError: a name or setting that cannot be.
@@ -180,24 +194,11 @@ def resolved(study: Study) -> dict[str, RunConfig]:
     check_protocols(study)
     found: dict[str, RunConfig] = {}
     loaded: dict[str, Dataset] = {}
-    missing: set[str] = set()
     for arm in study.arms():
-        data, source = arm.config.data, _source(arm.config)
         try:
-            if source not in loaded:
-                loaded[source] = datasets.load(datasets.DATASETS.resolve(data.dataset, "data.dataset"), data.root)
-        except InputError:
-            if data.root:
-                raise
-            # Not fetched yet: names and settings can be checked without the images.
-            stand_in = datasets.DATASETS.resolve({"name": "synthetic", "train": 1000, "test": 10})
-            loaded[source] = datasets.load(stand_in, "")
-            missing.add(source)
-        try:
-            config, _ = _resolved(arm.config, loaded)
+            found[arm.name], _ = _resolved(arm.config, loaded, rehearsed=True)
         except InputError as error:
             raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
-        found[arm.name] = config.changed({"data.fingerprint": ""}) if source in missing else config
     check_claims(study, found)
     return found
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from residuum import own
-from residuum.config import READABLE, RunConfig
+from residuum.config import READABLE, UNCOUNTED, RunConfig
 from residuum.errors import InputError, Remedy
 from residuum.networks.names import short_name
 from residuum.records import mirror, outcome, run_folder, shown, storage
@@ -279,7 +280,19 @@ def find_run(name: str, runs: Path) -> Path:
         raise InputError("an empty name names no run", remedies=[Remedy("list runs")])
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
-    return runs / match(name, [run.name for run in find_runs(runs)], str(runs))
+    there = [run.name for run in find_runs(runs)]
+    found = matching(name, there)
+    if len(found) > 1:
+        few = found[:4]
+        raise _ambiguous(name, found, str(runs), map(told, differing([runs / one for one in few])))
+    return runs / match(name, there, str(runs))
+
+
+def matching(name: str, there: Sequence[str]) -> list[str]:
+    """The names of run folders that a name, an id, or the beginning of either may mean."""
+    return [run for run in there if run == name] or [
+        run for run in there if run.startswith(name) or run.rpartition("-")[2].startswith(name)
+    ]
 
 
 def match(name: str, there: Sequence[str], place: str) -> str:
@@ -288,14 +301,11 @@ def match(name: str, there: Sequence[str], place: str) -> str:
     Raises:
         InputError: none, or several.
     """
-    found = [run for run in there if run == name] or [
-        run for run in there if run.startswith(name) or run.rpartition("-")[2].startswith(name)
-    ]
+    found = matching(name, there)
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-        raise InputError(f"run {name!r} is ambiguous in {place}: {names}", remedies=[Remedy("list runs")])
+        raise _ambiguous(name, found, place)
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
     if not there:
@@ -304,6 +314,62 @@ def match(name: str, there: Sequence[str], place: str) -> str:
     if near:
         raise InputError(f"no run {name!r} in {place}; the nearest is {near[0]!r}")
     raise InputError(f"no run {name!r} in {place}", remedies=[Remedy("list runs")])
+
+
+def _ambiguous(name: str, found: Sequence[str], place: str, apart: Iterable[str] = ()) -> InputError:
+    """The error for a name that several runs have; `apart` says of the first of them what sets each apart."""
+    few = [f"{run} ({text})" if text else run for run, text in zip_longest(found[:4], apart, fillvalue="")]
+    names = ", ".join(few) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    return InputError(f"run {name!r} is ambiguous in {place}: {names}", remedies=[Remedy("list runs")])
+
+
+UNTOLD = ("data.root", "data.fingerprint", "pretrained.weights", "train.seed", "model.name")
+"""Settings that say nothing to a person, or that the name of a run's folder says."""
+
+
+def differing(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Of each run folder those settings, by dotted path, in which not all agree; none of one that cannot be read."""
+    every = [_settings(folder) for folder in folders]
+    known = [one for one in every if one]
+    paths = dict.fromkeys(path for one in known for path in one)
+    apart = [path for path in paths if _disagree(path, known)]
+    for choice in [path.removesuffix("name") for path in apart if path.endswith(".name")]:
+        # What one choice has and another has not goes without saying.
+        alike: dict[Any, list[dict[str, Any]]] = {}
+        for one in known:
+            alike.setdefault(one.get(f"{choice}name"), []).append(one)
+        apart = [path for path in apart if not path.startswith(choice) or path == f"{choice}name"
+                 or any(_disagree(path, some) for some in alike.values())]  # fmt: skip
+    return [{path.removesuffix(".name"): one[path] for path in apart if path in one} for one in every]
+
+
+def _disagree(path: str, every: Sequence[Mapping[str, Any]]) -> bool:
+    return any(one.get(path) != every[0].get(path) for one in every)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings = read_config(folder)[0].settings()
+    except InputError:
+        return {}
+    return {path: value for path, value in settings.items()
+            if path not in UNTOLD and path.partition(".")[0] not in UNCOUNTED}  # fmt: skip
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Settings as people write them, one after the other: `optim.lr=0.05, data.augment=flip+pad_crop padding=4`."""
+    return ", ".join(f"{path}={_told(value)}" for path, value in settings.items())
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        rest = [f"{key}={_told(inner)}" for key, inner in value.items() if key != "name"]
+        return " ".join([str(value.get("name", "")), *rest]).strip()
+    if isinstance(value, list | tuple):
+        return "+".join(map(_told, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def record_of(run: RunRecord | Path | str, runs: Path) -> RunRecord:

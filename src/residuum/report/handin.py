@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib as mpl
 
+from residuum.analysis.estimate import chance
 from residuum.analysis.results import Results
 from residuum.errors import InputError, lacking, tally
 from residuum.networks.outlines import Layer, Outline
@@ -135,12 +136,13 @@ def _came_out(results: Results) -> Iterator[Block]:
                     "tell, which is not evidence of no difference.")  # fmt: skip
     rows = []
     for one in judged:
-        places = tables.digits(one.claim.measure)
-        mean, around = tables.difference(one.difference, one.low, one.high, places, in_percent=one.in_percent)
+        mean, around = tables.difference(
+            one.claim.measure, one.difference, one.low, one.high, in_percent=one.in_percent
+        )
         unit = "" if one.in_percent or mean == tables.NOTHING else f" {topics.unit_of(one.claim.measure)}".rstrip()
         word = tables.WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory)
         rows.append((one.claim.text, measure(one.claim.measure).shown, f"{mean}{unit}", around,
-                     tables.chance(one.p_holm), word))  # fmt: skip
+                     chance(one.p_holm), word))  # fmt: skip
     columns = ("claim", "measure", "difference", "95 % interval", "p (Holm)", "verdict")
     kinds = tuple(words)
     caption = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from residuum.analysis.claims import Verdict
 from residuum.analysis.compare import Comparison
-from residuum.analysis.estimate import LEVEL
+from residuum.analysis.estimate import LEVEL, p_is
 from residuum.analysis.results import Results
 from residuum.config import RunConfig, described_settings
 from residuum.data.augment import AUGMENTATIONS
@@ -215,9 +215,12 @@ def compared(one: Comparison) -> str:
     size, signed = tables.number(abs(one.mean), places), tables.number(one.mean, places, "+")
     rest = f"{tally(one.n, 'pair')} of the same seed" if one.paired else f"n = {one.n}"
     if one.low is not None and one.high is not None:
-        rest = f"95 % interval {tables.interval(one.low, one.high, places, '+')}; {rest}"
+        low, high = one.low, one.high
+        if not one.in_percent:
+            low, high = measure(one.measure).possible(low, high, of_difference=True)
+        rest = f"95 % interval {tables.interval(low, high, places, '+')}; {rest}"
     if one.p_holm is not None:
-        rest += f"; p = {tables.chance(one.p_holm)}".replace("= <", "<") + " after correction"
+        rest += f"; {p_is(one.p_holm)} after correction"
     if one.family == "exploratory":
         rest += "; exploratory: no claim was made of it"
     if one.p_holm is not None and one.p_holm < 1 - LEVEL:

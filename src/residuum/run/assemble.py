@@ -153,6 +153,20 @@ def resolve(config: RunConfig, dataset: Dataset | None = None) -> tuple[RunConfi
     return _with_fingerprint(resolved, data), data
 
 
+def rehearsed(config: RunConfig) -> tuple[RunConfig, Data]:
+    """As `resolve`, to see what a run costs: for published images that are not here, others stand in.
+
+    Then the configuration has no fingerprint of data, and its run is not one that anybody asked for.
+
+    Raises:
+        InputError: as `resolve`.
+    """
+    try:
+        return resolve(config)
+    except datasets.MissingError:
+        return resolve(config, datasets.stand_in(config.data.dataset))
+
+
 def _with_fingerprint(config: RunConfig, data: Data) -> RunConfig:
     """The configuration with the hash of the weights that it begins with.
 

@@ -59,7 +59,10 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study made concrete. `settings` are the user's own changes; `gave_up` says what a budget cost."""
+    """A study made concrete. `settings` are the user's own changes; `gave_up` says what a budget cost.
+
+    `missing` are data sets whose images are not here, but for others that stand in: then the ids are those of no runs.
+    """
 
     study: Study
     label: str
@@ -68,6 +71,7 @@ class Plan:
     gave_up: tuple[str, ...]
     arms: tuple[PlannedArm, ...]
     runs: tuple[PlannedRun, ...]
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def runs_of(self) -> Mapping[str, tuple[PlannedRun, ...]]:
@@ -129,7 +133,7 @@ def write(plan: Plan, runs: Path) -> Path:
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     configs = {arm: runs[0].config for arm, runs in plan.runs_of.items() if runs}
-    values = asdict(replace(plan, runs=())) | {
+    values = {key: value for key, value in asdict(replace(plan, runs=())).items() if key != "missing"} | {
         "study": plan.study.model_dump(mode="json"),
         # Once for each arm: the runs of thousands of seeds would be a file of hundreds of megabytes.
         "configs": {arm: config.model_dump(mode="json") for arm, config in configs.items()},
@@ -191,6 +195,34 @@ def plans(runs: Path) -> Iterator[Path]:
     """The folders of plans under `runs`, the one last written first."""
     found = list((runs / PLANS).glob(f"*/{PLAN}"))
     yield from (path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a study: its label, the arm, and the settings that the user or the arm changed in it."""
+
+    study: str
+    arm: str
+    settings: Mapping[str, Any]
+
+
+def places(runs: Path) -> dict[str, list[Place]]:
+    """Where each run that was asked for stands, by its folder's name; the study last written first.
+
+    Plans are not checked: of one that is damaged, no run is told. Thousands of runs take milliseconds.
+    """
+    found: dict[str, list[Place]] = {}
+    for folder in plans(runs):
+        try:
+            values = storage.read_json(folder / PLAN)
+            settings = {arm["name"]: {**values["settings"], **arm["settings"]} for arm in values["arms"]}
+            mine = {run["folder"]: Place(str(values["label"]), run["arm"], settings[run["arm"]])
+                    for run in values["runs"]}  # fmt: skip
+        except (InputError, KeyError, TypeError):
+            continue
+        for name, place in mine.items():
+            found.setdefault(name, []).append(place)
+    return found
 
 
 def find(name: str, runs: Path) -> Path:

@@ -384,6 +384,21 @@ class Study(Part):
             _check_still_apart(self.arms(), changed.arms(), settings)
         return changed
 
+    def topics(self) -> dict[str, tuple[str, ...]]:
+        """Arms that belong together, by what they are about: the named arm they come from, or a setting that they vary.
+
+        A setting is called by its last name (`augment`); the baseline is among its arms.
+        """
+        arms, found = self.arms(), dict[str, list[str]]()
+        for arm in arms:
+            words = [arm.family] if arm.family else [path.rpartition(".")[2] for path in arm.settings]
+            for word in dict.fromkeys(words):
+                found.setdefault(word, []).append(arm.name)
+        baseline = "" if any(arm.family for arm in arms) else self.compare.baseline
+        return {
+            word: tuple(arm.name for arm in arms if arm.name in (*names, baseline)) for word, names in found.items()
+        }
+
     def restricted(self, arms: Sequence[str]) -> Self:
         """This study with only some of its arms, and without the claims and published numbers that need the others."""
         known = [arm.name for arm in self.arms()]

@@ -6,9 +6,11 @@ A data set is a file beside this one whose `ENTRY` says all that is known of it;
 from collections.abc import Mapping
 from pathlib import Path
 
-from residuum.data.dataset import Dataset
+import numpy as np
+
+from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.objects import as_dataset
-from residuum.data.datasets.source import Entry, told_instead
+from residuum.data.datasets.source import Entry, MissingError, told_instead, told_where
 from residuum.data.formats.files import reading
 from residuum.errors import InputError
 from residuum.members import gathered
@@ -29,10 +31,37 @@ def load(dataset: Choice | str, root: str = "") -> Dataset:
     """The chosen data set from the file or folder `root`; if empty, from the downloads, or what is embedded.
 
     Raises:
+        MissingError: it is published, and neither among the downloads nor named by a root.
         InputError: unknown name or setting; the files are missing, not whole or damaged.
         StorageError: they cannot be read, or the cache cannot be written.
     """
-    return DATASETS.build(dataset, expanded(root) if root else None)
+    entry = ENTRIES.get(Choice.of(dataset).name)
+    with told_where(entry.remotes if entry else ()):
+        return DATASETS.build(dataset, expanded(root) if root else None)
+
+
+def stand_in(dataset: Choice | str) -> Dataset:
+    """Noise in the number, shape and classes of a published data set: it costs as much as its images, and is not they.
+
+    It has no fingerprint, so that no run of the data set itself can be taken for one of these.
+
+    Raises:
+        InputError: the data set is not published with a count.
+    """
+    choice = DATASETS.resolve(dataset, "data.dataset")
+    entry = ENTRIES[choice.name]
+    if entry.published is None or entry.shape is None:
+        raise InputError(f"{choice.name} has no published number of images that others could stand in for")
+    classes = tuple(entry.classes(**choice.settings))
+    generator = np.random.default_rng(0)
+    train, test = (
+        Split(generator.integers(0, 256, (count, *entry.shape), dtype=np.uint8), np.arange(count) % len(classes))
+        for count in entry.published
+    )
+    return Dataset(choice.name, classes, train, test, fingerprint="")
+
+
+__all__ = ["DATASETS", "ENTRIES", "MissingError", "find", "load", "stand_in"]
 
 
 def find(path: Path) -> str:

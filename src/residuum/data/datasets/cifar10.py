@@ -46,6 +46,8 @@ ENTRY = Entry(
     cifar10,
     remotes=(Remote.at("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a", *cifar.PLACES),),
     published=(50_000, 10_000),
+    shape=cifar.SHAPE,
+    classes=lambda: LAYOUT.classes,
     spread={"test_error": SPREAD, "test_accuracy": SPREAD},
     lies_at=lambda path: found_by(locate)(path) and cifar.looks_like_it(LAYOUT, path),
     test_at=partial(cifar.images_at, LAYOUT),

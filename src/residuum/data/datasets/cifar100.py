@@ -63,6 +63,8 @@ ENTRY = Entry(
     cifar100,
     remotes=(Remote.at("cifar-100-python.tar.gz", 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85", *cifar.PLACES),),
     published=(50_000, 10_000),
+    shape=cifar.SHAPE,
+    classes=lambda labels="fine": layout(labels).classes,
     lies_at=lambda path: found_by(locate)(path) and cifar.looks_like_it(layout("fine"), path),
     test_at=partial(cifar.images_at, layout("fine")),
 )

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from residuum.data.dataset import Dataset
-from residuum.data.datasets.mnist import BRING, locate_idx, recognise
+from residuum.data.datasets.mnist import BRING, SIZE, locate_idx, recognise
 from residuum.data.datasets.source import Entry, Remote, load_files
 
 PLACES = (
@@ -46,5 +46,7 @@ ENTRY = Entry(
         Remote.at("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310", *PLACES),
     ),
     published=(60_000, 10_000),
+    shape=(1, SIZE, SIZE),
+    classes=lambda: CLASSES,
     lies_at=lambda path: recognise(path) == "fashion-mnist",
 )

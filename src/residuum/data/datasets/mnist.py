@@ -12,6 +12,7 @@ from residuum.data.formats.idx import read_idx
 from residuum.errors import InputError
 
 SIZE = 28
+CLASSES = tuple("0123456789")
 MAX_IMAGES = 100_000
 PLACES = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 BRING = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or .gz"
@@ -27,7 +28,7 @@ def mnist(root: Path | None) -> Dataset:
         InputError: it is not there, not whole, or damaged.
         StorageError: it cannot be read, or the cache cannot be written.
     """
-    locate = partial(locate_idx, "mnist", tuple("0123456789"))
+    locate = partial(locate_idx, "mnist", CLASSES)
     return load_files("mnist", root, locate, BRING)
 
 
@@ -104,5 +105,7 @@ ENTRY = Entry(
         Remote.at("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c", *PLACES),
     ),
     published=(60_000, 10_000),
+    shape=(1, SIZE, SIZE),
+    classes=lambda: CLASSES,
     lies_at=lambda path: recognise(path) == "mnist",
 )

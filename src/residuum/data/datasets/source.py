@@ -1,6 +1,6 @@
 """What is known of a data set besides its images: its name, its files and where they are found or published."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, Self
 from residuum.data import cache
 from residuum.data.dataset import AS_USUAL, Dataset, Reading, Split
 from residuum.data.formats.files import reading
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remedy, volume
 from residuum.records.storage import instead_at
 
 
@@ -55,10 +55,11 @@ class Entry:
     """A row of the table of data sets: all that is known of one, `ENTRY` in its file.
 
     `load(root, *, settings)` reads it. Either `remotes` are its published files, or `no_download` says why there are
-    none. `published` are the counts of training and test images with which it is published. `spread` is what is known
-    of the spread of measures over seeds before there are runs. `lies_at(path)` tells whether it
-    lies there, by content; data sets that any files of a kind may be are `general` and are asked last, the higher the
-    later. `test_at(path, shape)` gives the test images that lie at a path, for a network that takes images of a shape
+    none. `published` are the counts of training and test images with which it is published, `shape` is their form
+    (C, H, W), and `classes(*, settings)` gives the names of their classes. `spread` is what is known of the spread of
+    measures over seeds before there are runs. `lies_at(path)` tells whether it lies there, by content; data sets that
+    any files of a kind may be are `general` and are asked last, the higher the later. `test_at(path, shape)` gives the
+    test images that lie at a path, for a network that takes images of a shape
     (C, H, W), also where no training images lie beside them; None if there is no trace of any.
     """
 
@@ -67,10 +68,28 @@ class Entry:
     remotes: tuple[Remote, ...] = ()
     no_download: str = ""
     published: tuple[int, int] | None = None
+    shape: tuple[int, int, int] | None = None
+    classes: Callable[..., Sequence[str]] = tuple
     spread: Mapping[str, Spread] = field(default_factory=dict)
     lies_at: Callable[[Path], bool] = lambda _path: False
     general: int = 0
     test_at: Callable[[Path, tuple[int, int, int]], TestImages | None] = lambda _path, _shape: None
+
+
+class MissingError(InputError):
+    """A published data set whose files are not here."""
+
+
+@contextmanager
+def told_where(remotes: Sequence[Remote]) -> Iterator[None]:
+    """Say of a data set that is not here where it is published."""
+    try:
+        yield
+    except MissingError as error:
+        size = volume(sum(one.size for one in remotes))
+        places = [one.urls[0] for one in remotes]
+        at = places[0] if len(places) == 1 else places[0].rpartition("/")[0]
+        raise MissingError(f"{error.text}; it is published at {at} ({size})", remedies=error.remedies) from error
 
 
 @dataclass(frozen=True)
@@ -126,6 +145,7 @@ def load_files(
     `bring` says in words which files hold it; `settings` are those that change what is decoded.
 
     Raises:
+        MissingError: no root is given, and it is not among the downloads.
         InputError: it is not there, not whole, or damaged.
         StorageError: it cannot be read, or the cache cannot be written.
     """
@@ -139,8 +159,8 @@ def load_files(
             raise InputError(said)
         if root is not None:
             raise InputError(f"{root} holds no {name}: bring {bring}")
-        text = f"{name} is not here: bring {bring} to {place}, or set data.root"
-        raise InputError(text, remedies=[Remedy("fetch", name)])
+        text = f"{name} is not here: bring {bring} to {place}"
+        raise MissingError(text, remedies=[Remedy("data here"), Remedy("fetch", name)])
     with told_instead(place):
         dataset = cache.cached(name, settings or {}, source.files, source.decode)
     return replace(dataset, reading=source.reading)

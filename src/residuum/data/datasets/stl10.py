@@ -101,5 +101,7 @@ ENTRY = Entry(
                   "http://ai.stanford.edu/~acoates/stl10", "https://cs.stanford.edu/~acoates/stl10"),
     ),
     published=(5_000, 8_000),
+    shape=(3, SIDE, SIDE),
+    classes=lambda: CLASSES,
     lies_at=found_by(locate),
 )  # fmt: skip

@@ -68,6 +68,8 @@ ENTRY = Entry(
         Remote.at(TEST, 64_275_384, "eb5a983be6a315427106f1b164d9cef3", PLACE),
     ),
     published=(73_257, 26_032),
+    shape=SHAPE,
+    classes=lambda: CLASSES,
     lies_at=found_by(locate),
     test_at=images_at,
 )

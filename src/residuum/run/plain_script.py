@@ -4,7 +4,7 @@ ResNet-20 on CIFAR-shaped images: a `Dataset` that opens each image with PIL, pa
 into a tensor and normalises it; a `DataLoader` with two workers; fp32; eager; the same network, optimizer and batch as
 the recipe `he2015`. It is written for clarity, the way tutorials do it, and is not slowed down on purpose.
 
-    python benchmarks/plain_script.py --images 4096 --epochs 3
+    python -m residuum.run.plain_script --images 4096 --epochs 3
 """
 
 import argparse
@@ -58,6 +58,7 @@ class Block(nn.Module):
         self.stride, self.more = stride, channels - channels_in
 
     def forward(self, x: Tensor) -> Tensor:
+        """The activated sum of the convolutions and the shortcut."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.more or self.stride != 1:
@@ -66,6 +67,7 @@ class Block(nn.Module):
 
 
 def resnet20() -> nn.Module:
+    """ResNet-20 of He et al. 2015, section 4.2."""
     layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     channels_in = 16
     for channels in (16, 32, 64):
@@ -97,7 +99,7 @@ def training(
         for images, labels in ((x.to(device), y.to(device)) for x, y in train_loader):
             optimizer.zero_grad()
             loss = F.cross_entropy(network(images), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         network.eval()
         correct = 0
@@ -108,6 +110,7 @@ def training(
 
 
 def main() -> None:
+    """Measure on random images of the size of CIFAR's."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--epochs", type=int, default=3)
