@@ -5,29 +5,38 @@
     run = residuum.train("quick", {"model": "resnet56"})
     residuum.figures.curves(run)
 
-`train`, `load_run`, `explain`, `Study`, `load_study`, `run_study`, `search_study`, `keep_data`, `trust` and the module
-`figures` are here; everything else is in the modules. So are `evaluate`, `predict`, `results`, the values `RunConfig` and
-`RunRecord`, and the modules `errors` and `events`. Nothing is imported before it is used.
+`train`, `load_run`, `explain`, `evaluate`, `predict`, `results`, `Study`, `load_study`, `run_study`, `search_study`,
+`keep_data`, `trust`, the values `RunConfig` and `RunRecord` and the modules `figures`, `errors` and `events` are here;
+everything else is in the modules. Nothing is imported before it is used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from residuum import figures
-    from residuum.api import Study, explain, keep_data, load_run, load_study, run_study, search_study, train, trust
-
-__version__ = "0.1.0"
-__all__ = ["Study", "__version__", "explain", "figures", "keep_data", "load_run", "load_study", "run_study",
-           "search_study", "train", "trust"]  # fmt: skip
-
-
-if TYPE_CHECKING:
-    from residuum import errors
-    from residuum.api import RunConfig, RunRecord, evaluate, predict, results
+    from residuum import errors, figures
+    from residuum.api import (
+        RunConfig,
+        RunRecord,
+        Study,
+        evaluate,
+        explain,
+        keep_data,
+        load_run,
+        load_study,
+        predict,
+        results,
+        run_study,
+        search_study,
+        train,
+        trust,
+    )
     from residuum.records import event as events
 
-__all__ += ["RunConfig", "RunRecord", "errors", "evaluate", "events", "predict", "results"]
+__version__ = "0.1.0"
+__all__ = ["RunConfig", "RunRecord", "Study", "__version__", "errors", "evaluate", "events", "explain", "figures",
+           "keep_data", "load_run", "load_study", "predict", "results", "run_study", "search_study", "train",
+           "trust"]  # fmt: skip
 MODULES = {"figures": "residuum.figures", "errors": "residuum.errors", "events": "residuum.records.event"}
 """Modules that are here by a short name."""
 
