@@ -6,8 +6,8 @@
     residuum.figures.curves(run)
 
 `train`, `load_run`, `explain`, `evaluate`, `predict`, `results`, `Study`, `load_study`, `run_study`, `search_study`,
-`keep_data`, `trust`, the values `RunConfig` and `RunRecord` and the modules `figures`, `errors` and `events` are here;
-everything else is in the modules. Nothing is imported before it is used.
+`load_results`, `keep_data`, `trust`, the values `RunConfig` and `RunRecord` and the modules `figures`, `errors` and
+`events` are here; everything else is in the modules. Nothing is imported before it is used.
 """
 
 from importlib import import_module
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         evaluate,
         explain,
         keep_data,
+        load_results,
         load_run,
         load_study,
         predict,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["RunConfig", "RunRecord", "Study", "__version__", "errors", "evaluate", "events", "explain", "figures",
-           "keep_data", "load_run", "load_study", "predict", "results", "run_study", "search_study", "train",
-           "trust"]  # fmt: skip
+           "keep_data", "load_results", "load_run", "load_study", "predict", "results", "run_study", "search_study",
+           "train", "trust"]  # fmt: skip
 MODULES = {"figures": "residuum.figures", "errors": "residuum.errors", "events": "residuum.records.event"}
 """Modules that are here by a short name."""
 

@@ -25,11 +25,12 @@ from residuum.run import trust as trusting
 from residuum.run.logged import LOG, tell
 from residuum.run.predict import Prediction, Which
 from residuum.studies import parsing
+from residuum.studies import plan as plans
 from residuum.studies.plan import Plan
 from residuum.studies.study import Study
 
-__all__ = ["RunConfig", "RunRecord", "Study", "evaluate", "explain", "keep_data", "load_run", "load_study", "predict",
-           "results", "run_study", "search_study", "train", "trust"]  # fmt: skip
+__all__ = ["RunConfig", "RunRecord", "Study", "evaluate", "explain", "keep_data", "load_results", "load_run",
+           "load_study", "predict", "results", "run_study", "search_study", "train", "trust"]  # fmt: skip
 
 
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
@@ -122,6 +123,17 @@ def load_study(name: str) -> Study:
         InputError: there is none, or something in it is not right; with line and key.
     """
     return parsing.read(name)
+
+
+def load_results(label: str, *, runs: Path | str = RUNS) -> Results:
+    """What a study that was run came to, by its label or its name; nothing is computed. The reading is recorded.
+
+    Raises:
+        InputError: no study of that name was run in `runs`, or its plan is damaged.
+    """
+    found = read_results(plans.read(plans.find(label, Path(runs))), Path(runs))
+    note_reading(found, Path(runs))
+    return found
 
 
 def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,

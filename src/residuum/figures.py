@@ -423,9 +423,9 @@ def _different(values: Sequence[Value]) -> list[Value]:
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
-def network_of(run: Run) -> Drawing:
+def network_of(run: Run, *, runs: Path | str = RUNS) -> Drawing:
     """The architecture of the network of a run, for its images and classes."""
-    (record,) = _records([run])
+    (record,) = _records([run], runs)
     choice, facts = MODELS.resolve(record.config.model), record.facts
     network = build(choice, facts.shape[0], len(facts.classes), facts.shape[1:], seed=0)
     return model_of(short_name(choice), network, choice, facts.shape, len(facts.classes))

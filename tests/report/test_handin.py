@@ -259,6 +259,7 @@ def test_another_ending_an_empty_title_and_an_unknown_study_are_refused_before_w
 def test_the_command_writes_it_of_runs_that_were_trained(tmp_path, capsys):
     """With its pictures: the gallery, the network, the mistakes; of what cannot be drawn it is said."""
     pytest.importorskip("typst")
+    nbformat = pytest.importorskip("nbformat")
     file = tmp_path / "small.toml"
     file.write_text(
         'question = "?"\nbase = "quick"\nseeds = 1\n'
@@ -272,14 +273,24 @@ def test_the_command_writes_it_of_runs_that_were_trained(tmp_path, capsys):
     assert main(["study", "run", str(file), "--on", "here", "--runs", str(runs)]) == 0
     capsys.readouterr()
     words = ["study", "handin", "small", "--title", "T", "--author", "A", "--runs", str(runs)]
-    assert main([*words, "--out", str(tmp_path / "h.md"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"handin": str(tmp_path / "h.md"), "to_write": 4}
+    assert main([*words, "--out", str(tmp_path / "h.md"), "--notebook", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"handin": str(tmp_path / "h.md"), "to_write": 4, "notebook": str(tmp_path / "h.ipynb")}
     drawn = {path.stem for path in (tmp_path / "h-figures").iterdir()}
     assert drawn == {"topic-1", "curves-1-1", "network", "mistakes", "close-calls"}
     text = (tmp_path / "h.md").read_text()
     assert "| together |" in text
     assert "--runs RUNS" in text.replace("\\", "")
     assert str(tmp_path) not in text
+    cells = nbformat.read(tmp_path / "h.ipynb", as_version=4).cells
+    calls = [cell for cell in cells if cell.cell_type == "code"]
+    assert len(calls) == 1 + len(drawn)
+    assert "text/html" in calls[0].outputs[-1].data
+    assert all(cell.source.startswith("figures.") and "image/png" in cell.outputs[-1].data for cell in calls[1:])
+    prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert set(re.findall(r"^#.*|^> .*", text, re.MULTILINE)) == set(re.findall(r"^#.*|^> .*", prose, re.MULTILINE))
+    assert "| together |" in prose
+    assert str(tmp_path) not in str(cells)
     folder = next(path for path in runs.iterdir() if (path / "predictions").is_dir())
     shutil.rmtree(folder / "predictions")
     (said,) = handing_in._mistakes(read_record(folder), "plain", "")

@@ -29,6 +29,10 @@ def within(group: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
         "--out", type=output_file, metavar="FILE",
         help="file to write, as .pdf, .docx or .md (default: handin.pdf beside the plan)",
     )  # fmt: skip
+    p.add_argument(
+        "--notebook", action="store_true",
+        help="write a notebook beside it, too: the same text, and the calls that made each figure, run",
+    )  # fmt: skip
     moved_data_option(p, ", for its pictures")
     common(p)
     store_option(p, weights=False)
@@ -38,6 +42,7 @@ def handin(options: argparse.Namespace) -> None:
     """`residuum study handin STUDY --title T --author A`."""
     from residuum.analysis.results import note_reading, results
     from residuum.report import handin as report
+    from residuum.report import notebook
     from residuum.studies import plan as plans
 
     for name in ("title", "author"):
@@ -46,16 +51,23 @@ def handin(options: argparse.Namespace) -> None:
     folder = plans.find(options.name, options.runs)
     out = options.out or folder / "handin.pdf"
     report.check(out)
+    if options.notebook:
+        notebook.check()
     found = results(plans.read(folder), options.runs)
     drawn, outline = drawings(found, options.data or "")
     made = report.document(found, options.title, options.author, drawn, outline, elsewhere=options.runs != RUNS)
     report.write(made, out)
+    beside = out.with_suffix(".ipynb")
+    if options.notebook:
+        notebook.write(made, folder.name, options.runs, beside, options.data or "")
     note_reading(found, options.runs)
     empty = sum(isinstance(block, report.ToWrite) for part in made.parts for block in part.blocks)
     if options.json:
-        print_json({"handin": str(out), "to_write": empty})
+        print_json({"handin": str(out), "to_write": empty} | ({"notebook": str(beside)} if options.notebook else {}))
     else:
         print(f"hand-in: {out}; {tally(empty, 'place')} in it {'is' if empty == 1 else 'are'} yours to write")
+        if options.notebook:
+            print(f"notebook: {beside}")
 
 
 def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline | None]:
@@ -71,7 +83,8 @@ def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline
         try:
             if drawn := figures.topic_picture(found, topic.title, data):
                 text = "What the arms of this topic do, as it is computed in training."
-                made[topic.title] = [picture(f"topic-{number}", text, drawn.figure)]
+                call = f"figures.topic_picture(results, {topic.title!r}, data)"
+                made[topic.title] = [picture(f"topic-{number}", text, drawn.figure, call=call)]
         except InputError as error:
             made[topic.title] = [Paragraph(f"There is no picture of it here: {error.text}.")]
     record = looked_into(found)
@@ -81,7 +94,8 @@ def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline
     arm = next(run.arm for run in found.plan.runs if run.id == record.id)
     seed = record.config.train.seed
     text = f"The network of {arm}, from the input to the logits, and one of its blocks in each order of operations."
-    made["network"] = [picture("network", text, figures.network_of(record).figure)]
+    call = f"figures.network_of({record.folder.name!r}, runs=runs)"
+    made["network"] = [picture("network", text, figures.network_of(record).figure, call=call)]
     made["mistakes"] = [*_mistakes(record, arm, data)]
     facts = record.facts
     network = build(record.config.model, facts.shape[0], len(facts.classes), facts.shape[1:], seed=seed)
@@ -119,9 +133,9 @@ def _mistakes(record: RunRecord, arm: str, data: str) -> list[Block]:
         sheets = []
         for name, (close, text) in kinds.items():
             drawn = figures.mistakes(record, min(MISTAKES, wrong), data, close=close)
-            sheets.append(
-                picture(name, f"{text} True → predicted, its probability, number of the image.", drawn.figure)
-            )
+            caption = f"{text} True → predicted, its probability, number of the image."
+            call = f"figures.mistakes({record.folder.name!r}, {min(MISTAKES, wrong)}, data, close={close}, runs=runs)"
+            sheets.append(picture(name, caption, drawn.figure, call=call))
         return [Paragraph(said), *sheets]
     except InputError as error:
         return [Paragraph(f"The mistakes of {arm} cannot be shown here: {Path(record.folder).name}: "

@@ -41,13 +41,17 @@ class Tabular:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure by the name of its files, drawn once in each form; `narrow` is the SVG for a phone, if there is one."""
+    """A figure by the name of its files, drawn once in each form; `narrow` is the SVG for a phone, if there is one.
+
+    `call` is the call in Python that draws it, by the names `figures`, `results`, `runs` and `data`, in a hand-in.
+    """
 
     name: str
     caption: str
     png: bytes
     svg: bytes
     narrow: bytes = b""
+    call: str = ""
 
 
 Block = Paragraph | Items | Commands | Tabular | Picture
@@ -62,15 +66,13 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def picture(name: str, caption: str, figure: Figure, narrow: Figure | None = None, *, mark: str = "") -> Picture:
-    """A figure in both forms; it is laid out once, so the second form has the places of the first.
+def picture(
+    name: str, caption: str, figure: Figure, narrow: Figure | None = None, *, mark: str = "", call: str = ""
+) -> Picture:
+    """A figure in both forms, with the same places in both.
 
     `mark` is that of a scaled or changed study, where the figure does not have it already.
     """
     if mark:
         frame.stamp(figure, mark)
-    for one in (figure, *([narrow] if narrow else [])):
-        if one.get_layout_engine():
-            one.draw_without_rendering()
-            one.set_layout_engine("none")
-    return Picture(name, caption, style.png(figure), style.svg(figure), style.svg(narrow) if narrow else b"")
+    return Picture(name, caption, style.png(figure), style.svg(figure), style.svg(narrow) if narrow else b"", call)

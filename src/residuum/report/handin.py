@@ -172,7 +172,8 @@ def _topic(
                 "Lines are means over seeds; bands are pointwise 95 % t intervals, drawn from three runs on. Training "
                 "values are measured while training, on augmented images."
             )
-            yield picture(f"curves-{number}-{at}", text, study_curves.draw(found))
+            call = f"figures.study_topic(results, {topic.title!r}, part={at})"
+            yield picture(f"curves-{number}-{at}", text, study_curves.draw(found), call=call)
     table = topics.numbers(results, topic)
     on = "test images" if results.selection is None else "validation images"
     caption = f"What the arms came to after the last epoch, on {on}: mean over seeds ± half the 95 % interval; n: runs."
@@ -245,6 +246,12 @@ def _again(results: Results, elsewhere: bool) -> Iterator[Block]:
 def plain(text: str) -> str:
     """A text on one line, without letters that control a screen, turn the direction of writing or cannot be written."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def plain_table(table: Table) -> Table:
+    """A table with every text plain."""
+    rows = tuple(tuple(map(plain, row)) for row in table.rows)
+    return Table(tuple(map(plain, table.columns)), rows, tuple(map(plain, table.numeric)))
 
 
 def _in_cell(text: str) -> str:
@@ -386,9 +393,7 @@ def markdown(made: Document, figures: str) -> str:
                 case Picture():
                     lines += [f"![{md(block.name)}]({figures}/{block.name}.png)", md(plain(block.caption))]
                 case Tabular(table, caption):
-                    rows = tuple(tuple(map(plain, row)) for row in table.rows)
-                    told = Table(tuple(map(plain, table.columns)), rows, tuple(map(plain, table.numeric)))
-                    lines += [md(plain(caption)), tables.as_markdown(told)]
+                    lines += [md(plain(caption)), tables.as_markdown(plain_table(table))]
     return "\n\n".join(lines) + "\n"
 
 
