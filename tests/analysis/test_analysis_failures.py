@@ -173,7 +173,7 @@ def test_no_interval_is_printed_of_runs_that_did_not_train_or_do_not_vary():
         assert runs("a", numbers).interval is None
     found = compare(runs("a", [7.0, 7.1, STUCK]), runs("b", [7.0, 7.2, 7.3]), paired=True)
     assert (found.low, found.p_t, found.p) == (None, None, found.p_ranks)
-    assert found.note == "1 of 3 runs of 'a' and 0 of 3 of 'b' did not train: compared by worst-rank test, p 1"
+    assert found.note == "1 of 3 runs of 'a' and 0 of 3 of 'b' did not train: compared by worst-rank test, p = 1.000"
 
 
 def decided(stuck, n, shift, studies, seed=0, both=True):

@@ -163,7 +163,7 @@ def test_later_pickle_protocols_are_no_way_around(net, tmp_path, zipped, protoco
     """From protocol 4 on, a file names what it calls by another instruction."""
     content = {"conv1.weight": Hostile(tmp_path / "owned")}
     torch.save(content, tmp_path / "w.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-    refused(tmp_path / "w.pt", net, "holds|neither")
+    refused(tmp_path / "w.pt", net, "holds|neither|another pickle protocol")
     assert not (tmp_path / "owned").exists()
     assert not recwarn, "one line is all that a user sees"
 
@@ -199,7 +199,7 @@ def test_damaged_files_are_refused(net, tmp_path, kind):
     whole = path.read_bytes()
     for length in (0, 1, 8, 9, 30, 1000, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        refused(path, net, "neither a state dict" if length else "is empty")
+        refused(path, net, ("neither a state dict" if length < 1000 else "ends too early") if length else "is empty")
     path.write_text("hello, this is no state dict")
     refused(path, net, "neither a state dict")
 

@@ -142,7 +142,8 @@ def _torn(path: Path, head: bytes, size: int) -> str:
         whole = zipfile.is_zipfile(path)  # whether it has the list of members, which stands at its end
         member = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if member.endswith(b"/data.pkl"):  # what torch writes first
-            return "a file of torch.save that is damaged" if whole else f"a file of torch.save that {BROKEN_OFF}"
+            damaged = "is damaged, or was saved with another pickle protocol than torch's own"
+            return f"a file of torch.save that {damaged if whole else BROKEN_OFF}"
         return "" if whole else f"a zip archive that {BROKEN_OFF}"
     if head.startswith(LEGACY):
         return f"a file of torch.save, as it was before torch 1.6, that is damaged or {BROKEN_OFF}"
