@@ -44,7 +44,7 @@ def test_runs_side_by_side(runs, tmp_path, capsys):
     assert sorted({path.stem for path in out.iterdir()}) == stems
     assert sorted(found["figures"]) == sorted(map(str, out.iterdir()))
     assert {row["label"] for row in found["epochs"]} == {
-        "resnet20 on cifar10, seed 0", "resnet20 on cifar10, seed 0, sigmoid",
+        "resnet20 on cifar10, seed 0", "resnet20 on cifar10, seed 0, activation sigmoid",
     }  # fmt: skip
     first, last = found["epochs"][0], found["epochs"][-1]
     assert (first["epoch"], first["first gradient"], first["last gradient"]) == (0, 0.0, pytest.approx(1))

@@ -60,10 +60,13 @@ COMMANDS: dict[str, list[str]] = {
     "study plan": ["study", "plan", "quickstart", *STUDY],
     "study run": ["study", "run", "quickstart", *STUDY],
     "study report": ["study", "report", "quickstart"],
+    "study handin": ["study", "handin", "quickstart", "--title", "T", "--author", "A", "--out", "h.md"],
+    "study watch": ["study", "watch", "quickstart", "--once"],
     "study power": ["study", "power", "quickstart", "--difference", "2", "--sd", "1"],
 }  # fmt: skip
-LEFT_OUT = {"completion": "it prints a script: tests/cli/test_completion.py", "data fetch": "it needs the network", "bench": "it measures for minutes",
-            "study search": "tests/studies/test_searching.py",
+LEFT_OUT = {"completion": "it prints a script: tests/cli/test_completion.py",
+            "data fetch": "it needs the network", "bench": "it measures for minutes",
+            "serve": "it answers until it is stopped: tests/serve", "study search": "tests/studies/test_searching.py",
             **dict.fromkeys(["cluster up", "cluster status", "cluster down"], "tests/launchers/test_ray.py")}  # fmt: skip
 
 EACH = """

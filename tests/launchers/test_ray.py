@@ -270,8 +270,8 @@ TIMED = ("seconds", "seconds_per_epoch", "milliseconds_per_update")
 WHEN = [
     (r"hash [0-9a-f]{12}", "hash"),  # that of the promise, which has its time in it
     (r'<section id="cost">.*?</section>', ""),  # accuracy against time
-    (r'(\| |<td class="n">)\d+( |</td>)(?=\| [0-9a-f]{12} |<td class="code">[0-9a-f]{12}<)', ""),  # a run's seconds
-    (r'(\| |<td class="n">)\d+( |</td>)(?=\| 20\d\d-|<td[^>]*>20\d\d-)', ""),  # starts on a machine
+    (r'<td data-head="(seconds|starts)" class="n">\d+</td>', ""),  # of a run; on a machine
+    (r"\| \d+ (?=\| [0-9a-f]{12} |\| 20\d\d-)", ""),  # the same two
 ]
 """What of a report is a time, or how often runs were begun on a machine."""
 

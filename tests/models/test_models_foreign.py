@@ -199,7 +199,7 @@ def test_damaged_files_are_refused(net, tmp_path, kind):
     whole = path.read_bytes()
     for length in (0, 1, 8, 9, 30, 1000, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        refused(path, net, ("neither a state dict" if length < 1000 else "ends too early") if length else "is empty")
+        refused(path, net, "neither a state dict|ends too early" if length else "is empty")
     path.write_text("hello, this is no state dict")
     refused(path, net, "neither a state dict")
 

@@ -63,7 +63,7 @@ def _main(words: list[str]) -> int:
         options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
         if rest:
             raise _unexpected(rest[0], words, options.parser)
-        options.words = words
+        options.given = words
         run: Callable[[argparse.Namespace], None] = options.run
         with brought(options):
             trusted(options)

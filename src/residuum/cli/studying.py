@@ -509,7 +509,7 @@ def _detach(options: argparse.Namespace) -> None:
     from residuum.run import detached
 
     _planned(options, whole=True)  # most of what cannot work is refused here
-    begun = detached.begin([word for word in options.words if word != "--detach"], options.runs, options.name)
+    begun = detached.begin([word for word in options.given if word != "--detach"], options.runs, options.name)
     log, label = detached.log_of(options.runs, begun.name), ""
     while not label and detached.is_alive(begun, options.runs):
         time.sleep(0.1)
