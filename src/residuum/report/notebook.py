@@ -52,6 +52,8 @@ def write(made: Document, label: str, runs: Path, path: Path, data: str = "") ->
         notebook.cells.append(new(text, id=f"cell-{number}"))
     client = NotebookClient(notebook, timeout=MOST_SECONDS, kernel_name="python3",
                             resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
+    # Sockets that are files: what goes to a kernel over TCP can be read by every user of the machine.
+    client.create_kernel_manager().transport = "ipc"
     try:
         client.execute()
     except CellExecutionError as error:
