@@ -249,8 +249,13 @@ def test_what_a_run_says_is_logged_and_what_failed_is_an_error(tmp_path, caplog,
     assert said[-1] == f"run {run.id}: complete"
     caplog.clear()
     study = residuum.Study(name="x", question="?", base="quick", seeds=1, set=SMALL, axes={"optim.lr": [0.1, 0.2]})
-    failed = [JobFailed("abc", "it cannot work")]
-    monkeypatch.setattr("residuum.api.conducting.run", lambda *_: iter(failed))
+    failed = []
+
+    def run_of(plan, *_):
+        failed.append(plan.runs[0].id)
+        return iter([JobFailed(failed[0], "it cannot work")])
+
+    monkeypatch.setattr("residuum.api.conducting.run", run_of)
     residuum.run_study(study, runs=tmp_path / "none")
     assert [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "residuum"] == [
-        ("ERROR", "run abc failed: it cannot work")]  # fmt: skip
+        ("ERROR", f"run {failed[0]} failed: it cannot work")]  # fmt: skip
