@@ -29,7 +29,8 @@ SHORTER = {
     "residuum study plan depth.toml --scale 0.1": "residuum study plan depth.toml --scale 0.1 --arms plain20,resnet20",
     "residuum study run quickstart --scale 0.1 --seeds 2": "residuum study run quickstart --scale 0.1 --seeds 2 "
     "--arms plain20,resnet56",
-    "residuum study run quickstart --scale 0.1": "residuum study run quickstart --scale 0.1 --arms plain20,resnet56",
+    "residuum study run quickstart --scale 0.1": "residuum study run quickstart --scale 0.1 --arms plain20,resnet56 "
+    "--seeds 2",
     "residuum study run quickstart --scale 0.1 --seeds 2 --workers 2": "residuum study run quickstart --scale 0.1 "
     "--seeds 2 --workers 2 --arms plain20,resnet56",
     "residuum study run gradient-flow": "residuum study run gradient-flow --seeds 1 --arms 'ReLU with BN / plain20'",
@@ -103,6 +104,7 @@ def _runnable(line: str) -> str:
     """A line of a block as it is run here: `make` only looked up, long commands shortened, two epochs where none are said."""
     command, _, _ = line.partition("  #")
     command = SHORTER.get(command.strip(), command).strip()
+    command = command.replace("--epochs 12", "--epochs 2")
     if command.startswith("residuum train") and "--epochs" not in command:
         command += " --epochs 2"
     if command.startswith("make "):

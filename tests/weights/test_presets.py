@@ -106,7 +106,10 @@ def test_a_preset_leaves_a_plain_network_plain_and_settings_stand_over_it(tmp_pa
     images = importing.without_images("cifar10")
     widths = {"model.channels": [8, 16, 32]}
     plain = RunConfig().changed({"model": "plain20", "data.validation": 0, **widths})
-    kept = importing.read_weights(tmp_path / "w.pth", plain, images, preset="kuangliu").config.model
+    with pytest.raises(InputError, match=r"plain20 has none; .* say model\.shortcut=none"):
+        importing.read_weights(tmp_path / "w.pth", plain, images, preset="kuangliu")
+    said = {"model.shortcut": "none"}
+    kept = importing.read_weights(tmp_path / "w.pth", plain, images, preset="kuangliu", settings=said).config.model
     assert Choice.of(kept.shortcut).name == "none"
     own = {"model.shortcut.zeros": "after", "model.bn_eps": 1e-3, "compute.precision": "auto"}
     imported = importing.read_weights(tmp_path / "w.pth", config("resnet20"), images, preset="akamaster", settings=own)

@@ -71,6 +71,7 @@ def serve(options: argparse.Namespace) -> None:
         print("Ctrl-C ends the page; what it started goes on", file=sys.stderr, flush=True)
         with _refreshed(options):
             uvicorn.Server(config).run(sockets=[listening])
+        raise KeyboardInterrupt  # a signal ends it; a process that was begun in the background ignores the usual one
 
 
 @contextmanager
