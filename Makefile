@@ -12,8 +12,9 @@ quickstart: $(VENV)/installed
 	$(BIN)/residuum study run quickstart --workers auto
 	$(BIN)/residuum study report quickstart
 
+# Three processes on two cores: tests of launchers wait for others most of their time.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One thread a process: the suite runs two processes side by side, and bits depend on the number of threads."""
+"""One thread a process: the suite runs several processes side by side, and bits depend on the number of threads."""
 
 import os
 from pathlib import Path
