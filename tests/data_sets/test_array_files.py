@@ -201,7 +201,7 @@ def bad(**change):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (bad(x_train=TRAIN[:5]), r"5 images \(x_train\) have 20 labels"),
+        (bad(x_train=TRAIN[:5]), r"5 images \(x_train\) and 20 labels"),
         (bad(x_train=TRAIN[..., :2]), "has neither 1 nor 3 channels"),
         (bad(x_train=TRAIN[:, :3]), "could have its channels in front or behind"),
         (bad(x_train=TRAIN[:, :, :, :, None]), r"images are \[N, H, W, C\]"),

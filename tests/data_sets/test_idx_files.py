@@ -72,7 +72,7 @@ def test_unknown_idx_files_have_to_be_named(tmp_path):
         (NAMES[0], bytes((0, 0, 8, 3)) + b"\xff" * 12, "damaged"),
         (NAMES[0], bytes((0, 0, 9, 3)) + make.idx(IMAGES["train"])[4:], "not an IDX file"),
         (NAMES[0], make.idx(IMAGES["train"][:0]), "images have to be"),
-        (NAMES[0], make.idx(IMAGES["train"][:11]), "11 images have 12 labels"),
+        (NAMES[0], make.idx(IMAGES["train"][:11]), "11 images and 12 labels"),
         (NAMES[3], make.idx(np.array([0, 1, 2, 3, 10], np.uint8)), "test label 10 is not among the 10 classes"),
         (NAMES[3], bytes(200_000), "too large"),
         (NAMES[0], make.gzipped(make.idx(IMAGES["train"]))[:-20], "damaged"),

@@ -124,7 +124,7 @@ def test_tiny_imagenet_as_published(tmp_path):
     assert (len(dataset.train) + len(dataset.test), len(dataset.validation)) == (8, 6)
     notes = dataset.reading.notes
     assert "the labels of val/images are those of val/val_annotations.txt" in notes
-    assert "test/images holds 6 images without labels, which are not used" in notes
+    assert "test/images holds 6 images without labels, not used" in notes
     said = check(dataset).splits
     assert said == ("test is drawn, 20 % of the images of each class (data.dataset.test=0.2, data.dataset.split_seed=0); "
                     "the others train; validation is the data's own")  # fmt: skip

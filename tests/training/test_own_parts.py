@@ -308,7 +308,7 @@ def test_the_same_images_are_the_same_data_in_every_form(tmp_path, seed):
 
 @pytest.mark.parametrize(("value", "said"), [
     ({"train": ([], []), "other": ([], [])}, "the parts train, other"),
-    ((np.zeros((4, 8, 8)), np.zeros(3)), "4 images have 3 labels"),
+    ((np.zeros((4, 8, 8)), np.zeros(3)), "4 images and 3 labels"),
     ((np.random.default_rng(0).normal(size=(4, 8, 8)), np.arange(4)), "pixels are 0 to 255, or 0 to 1"),
     (([np.zeros((8, 8)), np.zeros((8, 9))], [0, 1]), "several sizes"),
     (7, "is a int; give arrays"),

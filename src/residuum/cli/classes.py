@@ -21,7 +21,7 @@ from residuum.cli.options import (
     store_option,
     which_option,
 )
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remedy, tally
 
 if TYPE_CHECKING:
     from residuum.analysis.per_class import Findings, Mistake, Predictions
@@ -121,4 +121,4 @@ def _print_classes(found: Sequence[Findings]) -> None:
     for number, one in zip(numbers, found, strict=True):
         print(f"Most confused{number}: true → predicted" + ("" if one.most_confused else ", none"))
         for kind in one.most_confused:
-            print(f"   {kind.true} → {kind.predicted}: {kind.count:,} images, {kind.share:.1%} of {kind.true}")
+            print(f"   {kind.true} → {kind.predicted}: {tally(kind.count, 'image')}, {kind.share:.1%} of {kind.true}")

@@ -422,7 +422,7 @@ def _print_promises(promised: Sequence[Any], n: int, grown: bool) -> None:
         else:
             rows.append({**row, "beyond its margin by": _points(one, one.alone),
                          "if all claims are": _points(one, one.together)})  # fmt: skip
-    how = f"{n} to {conducting.GROUPS * n} seeds over {conducting.GROUPS} looks" if grown else f"{n} seeds"
+    how = f"{n} to {conducting.GROUPS * n} seeds over {conducting.GROUPS} looks" if grown else tally(n, "seed")
     print(f"\nWhat {how} show with a probability of 80 %, after Holm's correction for {len(promised)} claims")
     print_table(rows)
     for source in dict.fromkeys(one.source for one in promised if not one.by_counts):

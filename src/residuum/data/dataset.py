@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Split:
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise InputError(f"labels have to be int64 [N], not {labels.dtype} {list(labels.shape)}")
         if len(images) != len(labels):
-            raise InputError(f"{len(images)} images have {len(labels)} labels")
+            raise InputError(f"{tally(len(images), 'image')} and {tally(len(labels), 'label')}")
 
     def __len__(self) -> int:
         return len(self.labels_N)

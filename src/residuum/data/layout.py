@@ -24,7 +24,7 @@ from residuum.data.formats.label_tables import Labels, images_in, labels_of, rea
 from residuum.data.formats.trees import MAX_TABLE_BYTES, Folder, Tree, is_rubbish, suffix
 from residuum.data.formats.trees import tree as tree_of
 from residuum.data.images import SUFFIXES, UNREAD_SUFFIXES
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 
 Labelled = list[tuple[str, int]]
 """Paths of images and their labels."""
@@ -205,7 +205,7 @@ def _of_splits(tree: Tree, top: Folder, splits: Mapping[str, Folder], tables: _T
         elif which == "train" and not alone:
             raise _unlabelled(tree, folder, tables)
         elif folder.below:
-            notes.append(f"{folder.path} holds {folder.below:,} images without labels, which are not used")
+            notes.append(f"{folder.path} holds {tally(folder.below, 'image')} without labels, not used")
     in_folders = any(one.below for one in splits["train"].open_folders) if "train" in splits else False
     if "test" not in splits and in_folders and not alone:
         instead = f"; is {splits['validation'].name} it? Then call it test" if "validation" in splits else ""
@@ -225,7 +225,7 @@ def _of_splits(tree: Tree, top: Folder, splits: Mapping[str, Folder], tables: _T
 
 def brought(name: str, images: int) -> str:
     """The line that says that a data set brings its validation split."""
-    return f"{name} is the validation split ({images:,} images): none is drawn from the training images"
+    return f"{name} is the validation split ({tally(images, 'image')}): none is drawn from the training images"
 
 
 def _classes(tree: Tree, splits: Mapping[str, Folder], parts: Mapping[str, _Part]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from residuum.config import RunConfig
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.models import MODELS
 from residuum.models.families.resnet import IMAGENET_BLOCKS
 from residuum.models.mapping import Fit, State, containers, fit, named
@@ -48,7 +48,7 @@ def likeness(content: Any, *, ordered: bool) -> str:
             found = fit(content, expected, ordered=ordered)
             if isinstance(found, Fit) or found.keys:
                 preset = [f"preset {name}"] if name else []
-                facts = [*guess.facts, *preset, f"{guess.in_channels} input channels", f"{guess.classes} classes"]
+                facts = [*guess.facts, *preset, tally(guess.in_channels, "input channel"), f"{guess.classes} classes"]
                 facts += ["model.shortcut=identity"] if guess.model.get("shortcut") == "identity" else []
                 usual = choice.merged(Choice.of({"shortcut": "identity"}))  # what it has instead is among the facts
                 return f"{short_name(usual)} ({', '.join(facts)})"

@@ -6,7 +6,7 @@ from typing import Any
 from residuum.analysis import per_class
 from residuum.analysis.per_class import Findings
 from residuum.analysis.results import Results
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.records import attributions, surfaces
 from residuum.records import mistakes as kept
 from residuum.records.record import RunRecord
@@ -70,7 +70,7 @@ def _classes(number: int, label: str, record: RunRecord, mark: str) -> Iterator[
     yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})), mark=mark)
     text = "Precision: how much of what was called a class is of it. Recall: how much of a class was called so."
     yield Tabular(_scores(found), f"Each class alone. {text}", "Every class" if len(found.classes) > 20 else "")
-    pairs = [f"{one.true} → {one.predicted}: {one.count:,} images, {one.share:.1%} of {one.true}"
+    pairs = [f"{one.true} → {one.predicted}: {tally(one.count, 'image')}, {one.share:.1%} of {one.true}"
              for one in found.most_confused]  # fmt: skip
     if pairs:
         yield Paragraph("The commonest mistakes, true → predicted:")

@@ -18,7 +18,7 @@ from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import read_whole
 from residuum.data.layout import WORD, beside, brought, split_in, words_of
 from residuum.data.split import share_said, test_share
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remedy, tally
 
 BRING = (
     "a .npz file with x_train, y_train, x_test and y_test (or train_images …, or images and labels), or .npy files of "
@@ -235,9 +235,9 @@ def _decode(found: Arrays, pairs: Mapping[str, Pair], names: str) -> tuple[tuple
         images[which] = pixels.images_of(found.get(pair.images), f"{found.root}: {pair.images}")
         labels[which] = pixels.labels_of(found.get(pair.labels), f"{found.root}: {pair.labels}")
         if len(images[which]) != len(labels[which]):
+            count = tally(len(images[which]), "image")
             raise InputError(
-                f"{found.root}: {len(images[which]):,} images ({pair.images}) have {len(labels[which]):,} labels "
-                f"({pair.labels})"
+                f"{found.root}: {count} ({pair.images}) and {tally(len(labels[which]), 'label')} ({pair.labels})"
             )
     known = next((what for pair in pairs.values() if (what := _test_only(pair))), None)
     given = names_given(found, names) or (known[1] if known else ())

@@ -17,7 +17,7 @@ from residuum.data.datasets.arrays import kind_of
 from residuum.data.formats import pixels
 from residuum.data.layout import split_in
 from residuum.data.split import test_share
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.records import storage
 
 SHARE, SEED = 0.2, 0
@@ -122,7 +122,7 @@ def _part(part: Any, place: str) -> tuple[NDArray[Any], NDArray[Any], tuple[str,
         raise InputError(f"{place} is a {type(part).__name__}; give arrays, or a data set with a length and pairs")
     made = _stacked(images, place), _stacked(labels, f"{place}, labels")
     if len(made[0]) != len(made[1]):
-        raise InputError(f"{place}: {len(made[0]):,} images have {len(made[1]):,} labels")
+        raise InputError(f"{place}: {tally(len(made[0]), 'image')} and {tally(len(made[1]), 'label')}")
     return *made, names
 
 
