@@ -6,15 +6,18 @@ BIN    := $(VENV)/bin
 # torch is named with its exact version: a looser requirement may fetch a build with gigabytes of CUDA libraries.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 
-.PHONY: quickstart test lint torture golden bench clean
+.PHONY: quickstart test long lint torture golden bench clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/residuum study run quickstart --workers auto
 	$(BIN)/residuum study report quickstart
 
-# Three processes on two cores: tests of launchers wait for others most of their time.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The tests of a minute each, of what other tests show in less: killed studies, launchers by their contract, the script for cards.
+long: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
+@pytest.mark.long
 def test_everything_runs_once_on_the_cpu(tmp_path):
     words = [sys.executable, str(SCRIPT), "--dry", "--out", str(tmp_path / "gpu.json")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RESIDUUM_CACHE": str(tmp_path / "cache")}

@@ -137,7 +137,10 @@ def test_every_method(name, shape):
     testing.check_method(METHODS.bind(name), network.eval(), shape)
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+# Clusters take a minute to start and to lose a node; tests/launchers has each of theirs, with what is theirs alone.
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=[pytest.mark.long] * (one in ("ray", "slurm"))) for one in LAUNCHERS]
+)
 def test_every_launcher(name, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     testing.check_launcher(launch_of({"slurm": "slurm:local"}.get(name, name)))

@@ -213,6 +213,7 @@ def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, 
     assert all(plans.is_complete(one, tmp_path) for one in plan.runs)
 
 
+@pytest.mark.long
 def test_study_killed_at_random_and_gone_on_with_has_the_same_tables(tmp_path):
     """SIGKILL of the whole study, several times; then its tables equal those of one never stopped."""
     study = tiny(set={"train.epochs": 20}, claims=[{"text": "?", "expect": "identity < none", "measure": "train_loss"}])
