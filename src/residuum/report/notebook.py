@@ -1,6 +1,7 @@
 """A hand-in as a notebook: the same text and tables, and every figure made by the call that stands above it."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,13 @@ def write(made: Document, label: str, runs: Path, path: Path, data: str = "") ->
     client = NotebookClient(notebook, timeout=MOST_SECONDS, kernel_name="python3",
                             resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
     # Sockets that are files: what goes to a kernel over TCP can be read by every user of the machine.
-    client.create_kernel_manager().transport = "ipc"
-    try:
-        client.execute()
-    except CellExecutionError as error:
-        raise InputError(f"{path.name}: a cell failed: {error.ename}: {error.evalue}") from error
+    kernel = client.create_kernel_manager()
+    with tempfile.TemporaryDirectory() as sockets:
+        kernel.transport, kernel.ip = "ipc", str(Path(sockets, "kernel"))
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            raise InputError(f"{path.name}: a cell failed: {error.ename}: {error.evalue}") from error
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when each was run is nobody's business
     storage.write_file(path, nbformat.writes(notebook).encode())
