@@ -306,8 +306,13 @@ def attending(folder: Path) -> Iterator[None]:
 
 def is_attended(folder: Path) -> bool:
     """Whether some process is at work in a folder now."""
+    return is_shared(folder / AT_WORK)
+
+
+def is_shared(path: Path) -> bool:
+    """Whether some process holds a shared lock of a file; nobody does of one that is not there."""
     try:
-        with (folder / AT_WORK).open("rb") as file:
+        with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

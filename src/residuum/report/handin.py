@@ -248,7 +248,7 @@ def plain(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def plain_table(table: Table) -> Table:
+def _plain_table(table: Table) -> Table:
     """A table with every text plain."""
     rows = tuple(tuple(map(plain, row)) for row in table.rows)
     return Table(tuple(map(plain, table.columns)), rows, tuple(map(plain, table.numeric)))
@@ -374,27 +374,46 @@ def _with_letters(svg: bytes) -> bytes:
 
 def markdown(made: Document, figures: str) -> str:
     """The document as Markdown, with its figures in a folder of that name beside it."""
+    lines = [head_text(made)]
+    for part in made.parts:
+        lines.append(heading_text(part))
+        for block in part.blocks:
+            if isinstance(block, Picture):
+                lines.append(f"![{tables.markdown_text(block.name)}]({figures}/{block.name}.png)")
+            lines.append(block_text(block))
+    return "\n\n".join(lines) + "\n"
+
+
+def head_text(made: Document) -> str:
+    """What stands at the head of a document, in Markdown."""
     md = tables.markdown_text
     lines = [f"# {md(plain(made.title))}", md(plain(made.author)), f"Study {md(plain(made.study))}"]
     if made.mark:
         lines.append(f"**{md(plain(made.mark))}**")
-    for part in made.parts:
-        lines.append(f"## {md(plain(part.title))}")
-        for block in part.blocks:
-            match block:
-                case Paragraph(text):
-                    lines.append(md(plain(text)))
-                case ToWrite(text):
-                    lines.append(f"> **To be written by the author:** {md(plain(text))}")
-                case Items(texts):
-                    lines.append("\n".join(f"- {md(plain(text))}" for text in texts))
-                case Commands(commands_):
-                    lines.append("\n".join(f"    {plain(line)}" for line in commands_))
-                case Picture():
-                    lines += [f"![{md(block.name)}]({figures}/{block.name}.png)", md(plain(block.caption))]
-                case Tabular(table, caption):
-                    lines += [md(plain(caption)), tables.as_markdown(plain_table(table))]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(lines)
+
+
+def heading_text(part: Part) -> str:
+    """The heading of a part, in Markdown."""
+    return f"## {tables.markdown_text(plain(part.title))}"
+
+
+def block_text(block: Block | ToWrite) -> str:
+    """A block in Markdown; of a picture its caption."""
+    md = tables.markdown_text
+    match block:
+        case Paragraph(text):
+            return md(plain(text))
+        case ToWrite(text):
+            return f"> **To be written by the author:** {md(plain(text))}"
+        case Items(texts):
+            return "\n".join(f"- {md(plain(text))}" for text in texts)
+        case Commands(lines):
+            return "\n".join(f"    {plain(line)}" for line in lines)
+        case Picture():
+            return md(plain(block.caption))
+        case Tabular(table, caption):
+            return f"{md(plain(caption))}\n\n{tables.as_markdown(_plain_table(table))}"
 
 
 def _docx(made: Document, folder: Path) -> bytes:

@@ -4,13 +4,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from residuum.errors import InputError, lacking
 from residuum.records import storage
-from residuum.report import tables
-from residuum.report.content import Commands, Items, Paragraph, Picture, Tabular
-from residuum.report.handin import Document, ToWrite, plain, plain_table
+from residuum.report.content import Picture
+from residuum.report.handin import Document, block_text, head_text, heading_text
 
 MOST_SECONDS = 600
 """Seconds that one figure may take."""
@@ -69,35 +67,15 @@ def write(made: Document, label: str, runs: Path, path: Path, data: str = "") ->
 
 def _cells(made: Document, label: str, runs: str, data: str) -> Iterator[tuple[str, str]]:
     """The kind and the text of every cell."""
-    md = tables.markdown_text
-    head = [f"# {md(plain(made.title))}", md(plain(made.author)), f"Study {md(plain(made.study))}"]
-    if made.mark:
-        head.append(f"**{md(plain(made.mark))}**")
-    yield "markdown", "\n\n".join(head)
+    yield "markdown", head_text(made)
     yield "code", "\n".join([
         "import residuum", "from residuum import figures", "",
         f"runs, data = {runs!r}, {data!r}  # where the run folders lie, and the images if they were moved",
         f"results = residuum.load_results({label!r}, runs=runs)", "results",
     ])  # fmt: skip
     for part in made.parts:
-        yield "markdown", f"## {md(plain(part.title))}"
+        yield "markdown", heading_text(part)
         for block in part.blocks:
-            yield from _cell(block)
-
-
-def _cell(block: Any) -> Iterator[tuple[str, str]]:
-    md = tables.markdown_text
-    match block:
-        case Paragraph(text):
-            yield "markdown", md(plain(text))
-        case ToWrite(text):
-            yield "markdown", f"> **To be written by the author:** {md(plain(text))}"
-        case Items(texts):
-            yield "markdown", "\n".join(f"- {md(plain(text))}" for text in texts)
-        case Commands(lines):
-            yield "markdown", "\n".join(f"    {plain(line)}" for line in lines)
-        case Picture():
-            yield "code", block.call
-            yield "markdown", md(plain(block.caption))
-        case Tabular(table, caption):
-            yield "markdown", f"{md(plain(caption))}\n\n{tables.as_markdown(plain_table(table))}"
+            if isinstance(block, Picture):
+                yield "code", block.call
+            yield "markdown", block_text(block)

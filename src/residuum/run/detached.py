@@ -87,14 +87,7 @@ def is_alive(one: Detached, runs: Path) -> bool:
     """Whether a command, or a process of its own, is still there. One of our own that has ended is laid to rest."""
     with suppress(ChildProcessError):
         os.waitpid(one.process, os.WNOHANG)
-    try:
-        with log_of(runs, one.name).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return storage.is_shared(log_of(runs, one.name))
 
 
 def stop(one: Detached, runs: Path) -> bool:

@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from residuum import own
 from residuum.analysis import standing
 from residuum.analysis.standing import Standing, StudyStanding
 from residuum.errors import InputError, ResiduumError
@@ -208,14 +209,7 @@ def own_code(values: Any) -> str:
 
     The page runs none of it: whoever opens the page has not said whose code he trusts.
     """
-    if isinstance(values, Mapping):
-        name = values.get("name")
-        if isinstance(name, str) and ":" in name:
-            return name
-        return next((found for value in values.values() if (found := own_code(value))), "")
-    if isinstance(values, list | tuple):
-        return next((found for value in values if (found := own_code(value))), "")
-    return ""
+    return next(iter([*own.codes(values).values(), *own.without_hash(values)]), "")
 
 
 def differing(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
