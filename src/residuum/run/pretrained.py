@@ -128,10 +128,10 @@ def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...]) -> str:
     for name in sorted(wanted.keys() ^ given.keys()):
         lacking = "it has no" if name in wanted else "it has"
         raise InputError(f"pretrained.weights: {found.name} is of another network: {lacking} {name!r}")
-    for name, tensor in given.items():
-        if tensor.shape != wanted[name].shape:
+    for name, tensor in wanted.items():  # in the network's order: a file of weights keeps none
+        if tensor.shape != given[name].shape:
             raise InputError(f"pretrained.weights: {found.name} is of another network: {name!r} has shape "
-                             f"{tuple(tensor.shape)}, not {tuple(wanted[name].shape)}")  # fmt: skip
+                             f"{tuple(given[name].shape)}, not {tuple(tensor.shape)}")  # fmt: skip
     network.load_state_dict({**own, **given})
     rest = f" but the head ({', '.join(_head(network))}), whose classes are others" if other else ""
     return "; ".join([f"begins with the weights of {found.name}: all{rest}", *found.said])
