@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CLOCK = ("seconds", "images_per_second", "test_reads")
+CLOCK = ("seconds", "images_per_second", "test_reads", "check")
 
 
 def command(root: Path, epochs: int) -> list[str]:

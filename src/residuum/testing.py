@@ -869,7 +869,7 @@ def _ends(said: Iterable[Said]) -> dict[str, bool]:
 
 def _bits(folder: Path) -> dict[str, object]:
     """All of a run that must not depend on where it was computed, nor on how often it was stopped."""
-    clock = ("seconds", "images_per_second", "test_reads")
+    clock = ("seconds", "images_per_second", "test_reads", "check")
     found: dict[str, object] = {path.name: path.read_bytes() for path in (folder / "predictions").iterdir()}
     for name in ("metrics.jsonl", "steps.jsonl", "result.json"):
         text = (folder / name).read_text()

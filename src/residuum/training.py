@@ -97,10 +97,8 @@ def run(
     """
     resolved, data = assemble.resolve(config)
     folder = folder or run_folder.folder_of(runs, resolved)
-    found = None if fresh else run_folder.result_of(folder)
-    if found is not None:
-        unread = resolved.monitor.final_test and found.is_unread
-        yield from (_read_now if unread else _found_complete)(folder, resolved, data)
+    if not fresh and run_folder.is_complete(folder):
+        yield from _read_complete(folder, resolved, data)
         return
     earlier = [] if folder.exists() else _under_earlier_ids(folder, resolved)
     # Everything that can be refused is refused before the first file is written.
@@ -113,12 +111,26 @@ def run(
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with storage.locked(folder):
-        id_ = run_folder.begin(folder, resolved, recipe)
-        if (folder / run_folder.RESULT).exists():
-            notes.append("the result was damaged; it is made again from the last saved state")
-            with storage.storing(folder):
-                (folder / run_folder.RESULT).unlink()
-        yield from _compute(id_, resolved, data, training, folder, notes)
+        # Another process may have ended, or begun, this run while this one came here.
+        is_complete, began = run_folder.is_complete(folder), bool(run_folder.checkpoints(folder))
+        if not is_complete:
+            if began and not resumed and resolved.pretrained.weights:
+                training, _ = assemble.training(resolved, data, resumed=True)
+            id_ = run_folder.begin(folder, resolved, recipe)
+            if (folder / run_folder.RESULT).exists():
+                notes.append("the result was damaged; it is made again from the last saved state")
+                with storage.storing(folder):
+                    (folder / run_folder.RESULT).unlink()
+            yield from _compute(id_, resolved, data, training, folder, notes)
+    if is_complete:
+        yield from _read_complete(folder, resolved, data)
+
+
+def _read_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:
+    """The events of a run that is there already; only the test set is read, where it is to be and was not yet."""
+    found = run_folder.result_of(folder)
+    unread = config.monitor.final_test and found is not None and found.is_unread
+    yield from (_read_now if unread else _found_complete)(folder, config, data)
 
 
 def _under_earlier_ids(folder: Path, config: RunConfig) -> list[Path]:
@@ -187,7 +199,7 @@ def _compute(
 ) -> Iterator[Event]:
     """The events of a run from its last saved state to its result, everything written on the way."""
     spe = training.batches.steps_per_epoch
-    progress, problems = _restore(folder, training, config)
+    progress, problems = _restore(folder, training, config, spe)
     position = Position(progress.epoch, progress.step)
     run_folder.rewind(folder, position, spe)
     compiled = training.forward is not training.network
@@ -251,15 +263,38 @@ def _compute(
     yield _finished(folder, outcome)
 
 
-def _restore(folder: Path, training: Training, config: RunConfig) -> tuple[Progress, list[str]]:
-    """The progress of the newest state that is whole, put into the live objects; the start where there is none."""
-    checkpoint, damaged = run_folder.latest_checkpoint(folder)
-    if checkpoint is None and damaged and config.pretrained.weights:
-        raise InputError(f"{damaged[0]}, and it was the last; move {folder} away to begin again")
-    problems = [f"{problem}; the state before it is used" for problem in damaged]
-    if checkpoint is None:
-        return Progress(micro_batch=config.train.micro_batch), problems
-    return state.restore(checkpoint.files, checkpoint.values, training), problems
+def _restore(folder: Path, training: Training, config: RunConfig, spe: int) -> tuple[Progress, list[str]]:
+    """The progress of the newest state that holds, put into the live objects; the start where there is none.
+
+    What a state needs belongs to it: the rows up to it, of `spe` updates an epoch, and the weights that validation
+    selected. Where any of it is damaged or missing, the state before is used.
+    """
+    problems: list[str] = []
+    for found in run_folder.saved(folder):
+        if not problems:
+            start = state.capture(training, Progress(micro_batch=config.train.micro_batch))
+        try:
+            if isinstance(found, InputError):
+                raise found
+            progress = state.progress(found.values)
+            if Position(progress.epoch, progress.step) != found.position:
+                raise InputError(f"{found.path} holds the state of epoch {progress.epoch}, step {progress.step}")
+            if lacking := run_folder.lacking(folder, found.position, spe):
+                raise InputError(lacking)
+            if progress.best and progress.best != progress.epoch:
+                run_folder.read_checkpoint(folder, Position(progress.best, 0))
+            return state.restore(found.files, found.values, training), _told(problems)
+        except InputError as error:
+            problems.append(str(error))
+    if not problems:
+        return Progress(micro_batch=config.train.micro_batch), []
+    if config.pretrained.weights:
+        raise InputError(f"{problems[0]}, and no state before it holds; move {folder} away to begin again")
+    return state.restore(*start, training), [*_told(problems[:-1]), f"{problems[-1]}; the run begins anew"]
+
+
+def _told(problems: Sequence[str]) -> list[str]:
+    return [f"{problem}; the state before it is used" for problem in dict.fromkeys(problems)]
 
 
 def _differences(before: Sequence[Start], here: Start) -> list[str]:
@@ -314,7 +349,7 @@ def _read_test(
         yield read
         logits_NK = assemble.test_logits(training.network, data.dataset, data.normalization, training.compute)
         tensors = {"logits_NK": logits_NK, "labels_N": labels_N}
-        storage.write_file(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
+        storage.write_tensors(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
         scored = replace(scored, test=metrics.scores("test", logits_NK, labels_N), chance=_chance(labels_N))
         outcome = replace(outcome, last=scored) if which == "last" else replace(outcome, selected=scored)
     return outcome

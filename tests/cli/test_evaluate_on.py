@@ -15,7 +15,7 @@ from PIL import Image
 from residuum.analysis.estimate import of_share
 from residuum.cli import main
 from residuum.data.datasets import cifar10
-from residuum.records import run_folder, storage
+from residuum.records import rows, run_folder
 from residuum.records.record import read_record
 from residuum.run.predict import load, logits
 
@@ -86,7 +86,7 @@ def error_by_hand(folder, images, labels):
 
 
 def reads(folder):
-    return storage.read_rows(folder / run_folder.TEST_READS)
+    return rows.read_rows(folder / run_folder.TEST_READS)
 
 
 def save_cifar101(root, images, labels, version=6):

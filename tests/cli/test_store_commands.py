@@ -11,7 +11,7 @@ import pytest
 from residuum import recipes, training
 from residuum.cli import build_parser, main
 from residuum.conduct import mirrored
-from residuum.records import mirror, run_folder, storage
+from residuum.records import mirror, rows, run_folder, storage
 from residuum.records.event import EpochDone
 from residuum.records.record import read_record
 
@@ -87,7 +87,7 @@ def test_what_goes_from_a_store_goes_from_the_list(run, store):
 def test_readings_of_the_test_set_are_counted_in_the_store(run, store, tmp_path, monkeypatch):
     """Two machines score the run, the second from a copy that is older than the first one's reading."""
     (folder,) = store.glob("resnet8-*seed0-*")
-    before = storage.read_rows(folder / run_folder.TEST_READS)
+    before = rows.read_rows(folder / run_folder.TEST_READS)
     for number in (2, 1):
         monkeypatch.setenv("RESIDUUM_CACHE", str(tmp_path / f"cache{number}"))
         assert run("show", "run", folder.name, "--store", url(store))[0] == 0
@@ -96,10 +96,10 @@ def test_readings_of_the_test_set_are_counted_in_the_store(run, store, tmp_path,
         code, out, err = run("evaluate", "resnet8-digits-seed0", "--store", url(store))
         assert (code, err) == (0, "")
         assert out.startswith("test loss")
-    rows = storage.read_rows(folder / run_folder.TEST_READS)
-    assert rows[: len(before)] == before
-    assert [one["why"] for one in rows[len(before) :]] == ["evaluate", "evaluate"]
-    assert read_record(folder).test_reads == len(rows)
+    found = rows.read_rows(folder / run_folder.TEST_READS)
+    assert found[: len(before)] == before
+    assert [one["why"] for one in found[len(before) :]] == ["evaluate", "evaluate"]
+    assert read_record(folder).test_reads == len(found)
 
 
 def test_what_a_command_adds_to_a_run_goes_to_the_store(run, store):
@@ -108,7 +108,7 @@ def test_what_a_command_adds_to_a_run_goes_to_the_store(run, store):
     assert run("explain", folder.name, "--images", "0", "--store", url(store))[0] == 0
     assert [*(folder / "attributions").iterdir()]
     assert [*(folder / "figures").iterdir()]
-    assert [one["why"] for one in storage.read_rows(folder / run_folder.TEST_READS)][-1] == "explain"
+    assert [one["why"] for one in rows.read_rows(folder / run_folder.TEST_READS)][-1] == "explain"
 
 
 def test_a_stopped_run_goes_on_from_the_store(run, store, tmp_path, trained):
@@ -121,9 +121,9 @@ def test_a_stopped_run_goes_on_from_the_store(run, store, tmp_path, trained):
     assert (folder / "curves.png").exists()
     whole = training.train(training.check(recipes.recipe("quick").changed(STOPPED)), tmp_path / "whole").folder
     for name in ("metrics.jsonl", "steps.jsonl"):
-        rows = [[{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
-                 for row in storage.read_rows(one / name)] for one in (whole, folder)]  # fmt: skip
-        assert rows[0] == rows[1]
+        there = [[{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+                  for row in rows.read_rows(one / name)] for one in (whole, folder)]  # fmt: skip
+        assert there[0] == there[1]
 
 
 @pytest.mark.parametrize("words", [["train", "quick", "--epochs", "1"], ["study", "run", "quickstart"]])
@@ -226,9 +226,9 @@ def test_copies_of_logs_lose_no_row(tmp_path, monkeypatch):
                 storage.write_json(folder / "config.json", {})
             for _ in range(draw.randrange(1, 4)):
                 added.append(number * 10 + len(added) % 10)
-                rows = storage.Rows(folder / run_folder.TEST_READS)
-                rows.add({"row": len(added)})
-                rows.close()
+                file = rows.Rows(folder / run_folder.TEST_READS)
+                file.add({"row": len(added)})
+                file.close()
             if draw.random() < 0.7:
                 mirror.give(there, copy, ["run"])
         elif folder.exists():
@@ -236,6 +236,6 @@ def test_copies_of_logs_lose_no_row(tmp_path, monkeypatch):
     for number in range(3):
         if (tmp_path / f"copy{number}" / "run").exists():
             mirror.give(there, tmp_path / f"copy{number}", ["run"])
-    rows = [row["row"] for row in storage.read_rows(tmp_path / "store" / "run" / run_folder.TEST_READS)]
-    assert sorted(rows) == list(range(1, len(added) + 1))
-    assert len(rows) > 50
+    found = [row["row"] for row in rows.read_rows(tmp_path / "store" / "run" / run_folder.TEST_READS)]
+    assert sorted(found) == list(range(1, len(added) + 1))
+    assert len(found) > 50

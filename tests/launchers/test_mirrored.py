@@ -21,7 +21,7 @@ from residuum.conduct.launchers.launcher import JobEvent, Room
 from residuum.config import RunConfig
 from residuum.engine import state
 from residuum.errors import BusyError, InputError
-from residuum.records import mirror, run_folder, storage
+from residuum.records import mirror, rows, run_folder, storage
 from residuum.records.event import EpochDone, Finished, Note, Scores, Started, StepDone, TestRead
 from residuum.records.record import read_record
 
@@ -177,8 +177,8 @@ def follow(url, folder, stop=None, session="one", **given):
 def result(folder: Path) -> dict[str, object]:
     """What such a run came to."""
     return {
-        "steps": storage.read_rows(folder / run_folder.STEPS),
-        "metrics": storage.read_rows(folder / run_folder.METRICS),
+        "steps": rows.read_rows(folder / run_folder.STEPS),
+        "metrics": rows.read_rows(folder / run_folder.METRICS),
         "result": storage.read_json(folder / run_folder.RESULT),
         "weights": run_folder.latest_checkpoint(folder)[0].files,
         "place": run_folder.checkpoints(folder)[-1][0],  # one more may be left of a kill before it was pruned
@@ -213,10 +213,10 @@ def is_a_run_that_goes_on(folder: Path, epochs: int = 3) -> None:
     for position in whole:
         run_folder.read_checkpoint(folder, position)
     last = max(whole, default=run_folder.Position(0, 0))
-    steps = [row["step"] for row in storage.read_rows(folder / run_folder.STEPS)]
+    steps = [row["step"] for row in rows.read_rows(folder / run_folder.STEPS)]
     assert steps == [*range(len(steps))]
     assert len(steps) >= last.epoch * STEPS + last.step
-    assert len(storage.read_rows(folder / run_folder.METRICS)) >= last.epoch
+    assert len(rows.read_rows(folder / run_folder.METRICS)) >= last.epoch
     if (folder / run_folder.RESULT).exists():
         assert last == (epochs, 0)
         assert len(steps) == epochs * STEPS
@@ -302,7 +302,7 @@ def test_a_network_that_is_gone_from_any_moment_on_stops_no_run(url, tmp_path, m
             assert not [one for one in said if isinstance(one, Note)]
             break
         is_a_run_that_goes_on(there(place, root))
-        if not storage.read_rows(root / "node1" / "run" / "remarks.jsonl"):
+        if not rows.read_rows(root / "node1" / "run" / "remarks.jsonl"):
             assert run_folder.RESULT in REAL(place).files("run")  # what failed was giving up the lease
         failing.back = True
         follow(place, root / "node2" / "run")
@@ -328,7 +328,7 @@ def test_outages_at_random_lose_no_row(url, tmp_path, monkeypatch, whole):
             if draw.random() < 0.3:
                 shutil.rmtree(node, ignore_errors=True)
             is_a_run_that_goes_on(there(place, root))
-            counted = len(storage.read_lines(there(place, root) / run_folder.TEST_READS))
+            counted = len(rows.read_lines(there(place, root) / run_folder.TEST_READS))
             assert counted >= reads, (trial, visit)
             reads = counted
         store(place, monkeypatch)
@@ -386,7 +386,7 @@ def test_a_run_whose_lease_was_taken_over_saves_its_state_and_ends(url, tmp_path
         list(events)
     saved = run_folder.checkpoints(folder)[-1][0]
     assert saved >= (2, 0)
-    assert len(storage.read_rows(folder / run_folder.STEPS)) == saved.epoch * STEPS + saved.step
+    assert len(rows.read_rows(folder / run_folder.STEPS)) == saved.epoch * STEPS + saved.step
     assert json.loads(REAL(url).read(mirror.LEASES, "run.json"))["lease"] == "theirs"
 
 

@@ -24,7 +24,7 @@ from residuum.conduct.launchers.ray import environment
 from residuum.conduct.launchers.tasks import compute
 from residuum.engine import state
 from residuum.errors import InputError
-from residuum.records import run_folder, storage
+from residuum.records import rows, run_folder, storage
 from residuum.records.event import EpochDone, Finished, StepDone
 from residuum.records.record import find_runs, read_record
 from residuum.report.study_page import write
@@ -174,7 +174,7 @@ def test_a_driver_that_is_stopped_or_killed_leaves_runs_that_go_on(cluster, tmp_
         assert not problems
         assert checkpoint.position.epoch >= 2
         if number == signal.SIGINT:  # the state was saved where it stood, which rows after it would show
-            steps = storage.read_rows(folder / run_folder.STEPS)
+            steps = rows.read_rows(folder / run_folder.STEPS)
             assert len(steps) == checkpoint.position.epoch * 20 + checkpoint.position.step
     said = launch_of(f"ray:{cluster.address}")(jobs(0, 1, **{"train.epochs": 60}), tmp_path, Room(workers=0))
     first = next(one.event for one in said if isinstance(one, JobEvent) and isinstance(one.event, StepDone))

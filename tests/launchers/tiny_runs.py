@@ -6,9 +6,9 @@ from pathlib import Path
 from residuum import training
 from residuum.conduct.launchers.processes import Job
 from residuum.config import RunConfig
-from residuum.records import run_folder, storage
+from residuum.records import rows, run_folder
 
-CLOCK = ("seconds", "images_per_second", "test_reads")
+CLOCK = ("seconds", "images_per_second", "test_reads", "check")
 
 
 def tiny(seed=0, epochs=25, **settings) -> RunConfig:
@@ -46,4 +46,4 @@ def bits(folder: Path) -> dict[str, object]:
 def saved_to_the_last_update(folder: Path) -> bool:
     """Whether the newest saved state is that of the last row of updates: nothing is to be computed twice."""
     position = run_folder.checkpoints(folder)[-1][0]
-    return position.epoch * 3 + position.step == len(storage.read_rows(folder / run_folder.STEPS))
+    return position.epoch * 3 + position.step == len(rows.read_rows(folder / run_folder.STEPS))

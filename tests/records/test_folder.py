@@ -4,7 +4,7 @@ import pytest
 
 from residuum import recipes
 from residuum.errors import InputError
-from residuum.records import run_folder
+from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Scores, StepDone, TestRead
 from residuum.records.record import find_run, read_config, read_record
 from residuum.records.run_folder import Position
@@ -141,7 +141,7 @@ def test_a_run_is_found_by_folder_name_or_beginning_of_its_id(folder):
 
 def test_a_folder_of_another_version_is_refused(folder):
     path = folder / run_folder.CONFIG
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 99'))
+    storage.write_json(path, storage.read_json(path) | {"schema": 99})
     with pytest.raises(InputError, match="has schema version 99; this residuum reads versions 1 and 2"):
         read_config(folder)
 

@@ -1,14 +1,16 @@
-"""Files that survive kills, full disks and torn rows."""
+"""Files that survive kills and full disks, and tell damage."""
 
 import errno
 import json
 import multiprocessing
 import os
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from residuum.errors import BusyError, InputError, StorageError
-from residuum.records import storage
+from residuum.records import rows, storage
 
 
 def test_checked_folder_comes_back(tmp_path):
@@ -57,7 +59,7 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path, monkeypatch):
         storage.write_json(path, {"new": True})
     with pytest.raises(StorageError, match=r"cannot write .*state"):
         storage.write_checked_folder(tmp_path / "state", {"a": b"1"}, {})
-    assert json.loads(path.read_text()) == {"old": True}
+    assert storage.read_json(path) == {"old": True}
     assert [found.name for found in tmp_path.iterdir()] == ["file.json"]
 
 
@@ -65,48 +67,107 @@ def _disk_full(descriptor):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_rows_cut_at_every_byte_lose_at_most_the_torn_row(tmp_path):
-    """Guard 15."""
-    path = tmp_path / "rows.jsonl"
-    rows = storage.Rows(path)
-    written = [{"step": step, "loss": step / 3} for step in range(5)]
-    for row in written:
-        rows.add(row)
-    rows.close()
+VALUES = [{"a": 1, "b": [0.1, "x"]}, [{"a": 1}, {"b": None}], [1], {}, []]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_json_comes_back_and_is_known_to_carry_a_check(tmp_path, values):
+    path = tmp_path / "file.json"
+    storage.write_json(path, values)
+    assert storage.read_json(path, checked=True) == values
+    assert storage.is_sealed(path)
+    path.write_text(json.dumps(values, indent=2) + "\n")  # as an earlier version wrote it
+    assert not storage.is_sealed(path)
+    assert storage.read_json(path) == values
+    with pytest.raises(InputError, match="has no check"):
+        storage.read_json(path, checked=True)
+
+
+@pytest.mark.parametrize("values", VALUES[:3])
+def test_json_with_any_bit_flipped_or_cut_anywhere_is_damaged_or_says_the_same(tmp_path, values):
+    path = tmp_path / "file.json"
+    storage.write_json(path, values)
     content = path.read_bytes()
-    for length in range(len(content) + 1):
-        path.write_bytes(content[:length])
-        whole = content[:length].count(b"\n")
-        assert storage.read_rows(path) == written[:whole]
+    for damaged in (*_flipped(content), *(content[:length] for length in range(len(content)))):
+        path.write_bytes(damaged)
+        try:
+            assert storage.read_json(path, checked=True) == values, damaged
+        except InputError as error:
+            assert str(path) in str(error)
 
 
-def test_a_damaged_row_in_the_middle_is_named(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"step": 0}\n{"step"\n{"step": 2}\n')
-    with pytest.raises(InputError, match=r"rows.jsonl, line 2 is damaged"):
-        storage.read_rows(path)
+def test_tensors_with_any_bit_flipped_or_cut_anywhere_are_damaged_or_say_the_same(tmp_path):
+    path = tmp_path / "file.safetensors"
+    arrays = {"a": np.arange(3.0), "b": np.array([1, 2], np.uint8)}
+    storage.write_tensors(path, safetensors.numpy.save(arrays, {"said": "so"}))
+    content = path.read_bytes()
+    same, metadata = storage.read_tensors(path, checked=True)
+    assert same == content
+    assert metadata == {"said": "so"}
+    assert {name: array.tolist() for name, array in safetensors.numpy.load(content).items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+    harmless = 0
+    for damaged in (*_flipped(content), *(content[:length] for length in range(len(content)))):
+        path.write_bytes(damaged)
+        try:
+            read, metadata = storage.read_tensors(path, checked=True)
+        except InputError as error:
+            assert str(path) in str(error)
+            continue
+        harmless += 1  # one space of the header is another
+        assert metadata == {"said": "so"}
+        assert {name: array.tolist() for name, array in safetensors.numpy.load(read).items()} == {
+            name: array.tolist() for name, array in arrays.items()
+        }
+    assert harmless < 0.02 * 8 * len(content)
 
 
-def test_keep_rows_drops_what_comes_later_and_the_torn_row(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n{"ste')
-    storage.keep_rows(path, "step", range(2))
-    assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
+def test_tensors_of_an_earlier_version_have_no_check(tmp_path):
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(safetensors.numpy.save({"a": np.arange(3.0)}))
+    assert storage.read_tensors(path) == (path.read_bytes(), {})
+    with pytest.raises(InputError, match="has no check"):
+        storage.read_tensors(path, checked=True)
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", "null", "{}", '{"step": "2"}', "\udcff"])
-def test_a_damaged_row_matters_only_among_those_that_are_kept(tmp_path, damage):
-    path = tmp_path / "rows.jsonl"
-    content = '{"step": 0}\n{"step": 1}\n' + damage + '\n{"step": 3}\n'
-    for kept in range(5):
-        path.write_text(content, errors="surrogateescape")
-        if kept <= 2:
-            storage.keep_rows(path, "step", range(kept))
-            assert path.read_text() == "".join(f'{{"step": {step}}}\n' for step in range(kept))
-        else:
-            with pytest.raises(InputError, match=r"rows.jsonl, line 3 is damaged"):
-                storage.keep_rows(path, "step", range(kept))
-            assert path.read_text(errors="surrogateescape") == content
+def _flipped(content):
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bytes(damaged)
+
+
+def test_a_manifest_with_any_bit_flipped_is_damaged(tmp_path):
+    """What it says beside the files, as how far a run is, counts as much as they do."""
+    storage.write_checked_folder(tmp_path / "state", {"a": b"one"}, {"step": 10, "loss": 0.25})
+    path = tmp_path / "state" / storage.MANIFEST
+    content = path.read_bytes()
+    for damaged in _flipped(content):
+        path.write_bytes(damaged)
+        try:
+            assert storage.read_checked_folder(tmp_path / "state")[1] == {"step": 10, "loss": 0.25}
+            assert json.loads(damaged) == json.loads(content), damaged
+        except InputError as error:
+            assert str(tmp_path / "state") in str(error)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "", ".", "..", "inner/a", "manifest.json"])
+def test_a_manifest_names_only_files_beside_it(tmp_path, name):
+    (tmp_path / "state").mkdir()
+    storage.write_json(tmp_path / "state" / storage.MANIFEST, {"files": {name: "0" * 64}, "values": {}})
+    with pytest.raises(InputError, match="no name of a file beside it"):
+        storage.read_checked_folder(tmp_path / "state")
+
+
+@pytest.mark.parametrize("read", [storage.read_json, storage.read_tensors, rows.read_rows])
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "device", "folder"):
+        with pytest.raises(InputError, match=f"{name} is not a file"):
+            read(tmp_path / name)
 
 
 def _hold(folder, ready, release):

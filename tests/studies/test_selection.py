@@ -10,7 +10,7 @@ from residuum.cli import main
 from residuum.conduct import conducting, planning
 from residuum.conduct.launchers.launcher import Room
 from residuum.errors import InputError
-from residuum.records import run_folder, storage
+from residuum.records import rows, run_folder, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import find_runs, read_record
 from residuum.studies import chosen
@@ -62,7 +62,7 @@ def conducted(plan, root):
 
 def reads(plan, root):
     """Every reading of the test set that the runs of a plan have on record, by arm and seed."""
-    found = {(run.arm, run.seed): storage.read_rows(root / run.folder / run_folder.TEST_READS) for run in plan.runs}
+    found = {(run.arm, run.seed): rows.read_rows(root / run.folder / run_folder.TEST_READS) for run in plan.runs}
     return {key: [row["why"] for row in rows] for key, rows in found.items() if rows}
 
 

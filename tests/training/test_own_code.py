@@ -15,6 +15,7 @@ from residuum import own
 from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.models import MODELS
+from residuum.records import storage
 from residuum.records.record import read_config
 from residuum.training import run as events_of
 
@@ -226,7 +227,7 @@ def test_a_run_folder_cannot_name_a_file_of_the_machine(run, place):
     assert run(*QUICK, "--set", "model.depth=8")[0] == 0
     written("open('ran', 'w')", "evil.py")
     path = only_run() / "config.json"
-    values = json.loads(path.read_text())
+    values = storage.read_json(path)
     if place == "model":
         values["model"] = {"name": "evil.py:Net"}
     elif place in ("block", "activation"):
@@ -235,7 +236,7 @@ def test_a_run_folder_cannot_name_a_file_of_the_machine(run, place):
         values["data"]["augment"] = ["evil.py:Net"]
     else:
         values["optim"]["loss"] = {"name": "evil.py:Net", "code": "none"}
-    path.write_text(json.dumps(values))
+    storage.write_json(path, values)
     for command in (["evaluate", only_run()], ["resume", only_run()], ["evaluate", only_run(), "--trust"],
                     ["train", "quick", "--from", only_run()], ["explain", only_run()]):  # fmt: skip
         code, _, err = run(*command)
@@ -249,9 +250,9 @@ def test_a_configuration_that_names_a_text_which_is_not_here_runs_nothing(run, d
     written(NET)
     assert run(*QUICK, "--model", "mine.py:Net")[0] == 0
     path = only_run() / "config.json"
-    values = json.loads(path.read_text())
+    values = storage.read_json(path)
     values["model"]["code"] = digest
-    path.write_text(json.dumps(values))
+    storage.write_json(path, values)
     for command in (["evaluate", only_run()], ["evaluate", only_run(), "--trust"]):
         code, _, err = run(*command)
         assert code == 2

@@ -30,7 +30,7 @@ from residuum.engine.compute import Compute
 from residuum.engine.state import from_bytes
 from residuum.errors import InputError, StorageError
 from residuum.models.activations import ACTIVATIONS
-from residuum.records import layers, run_folder, storage
+from residuum.records import layers, rows, run_folder, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.measures import measure
 from residuum.records.record import read_record
@@ -218,10 +218,10 @@ def test_what_only_a_gpu_can_do_is_no_other_run_on_a_cpu():
 def test_a_run_that_was_trained_on_a_card_is_read_on_a_laptop(tmp_path):
     """Its record says `cuda`; here it is evaluated on what is here, in an arithmetic that is here."""
     record = train(tiny(compute__precision="fp32"), tmp_path)
-    values = json.loads((record.folder / run_folder.CONFIG).read_text())
+    values = storage.read_json(record.folder / run_folder.CONFIG)
     for precision in ("fp32", "tf32", "fp16", "bf16"):
         values["compute"] |= {"device": "cuda", "precision": precision, "kernels": "triton"}
-        (record.folder / run_folder.CONFIG).write_text(json.dumps(values))
+        storage.write_json(record.folder / run_folder.CONFIG, values)
         from residuum.run.predict import evaluate, load
 
         elsewhere = read_record(record.folder)
@@ -237,13 +237,13 @@ def begun_on_a_card(folder, **settings):
     begun = next(event.folder for event in events if isinstance(event, Started))
     next(event for event in events if isinstance(event, EpochDone))
     events.close()
-    values = json.loads((begun / run_folder.CONFIG).read_text())
+    values = storage.read_json(begun / run_folder.CONFIG)
     values["compute"] |= {"device": "cuda", "precision": "bf16", "kernels": "auto"}
     asked = RunConfig.of({name: part for name, part in values.items() if name not in ("schema", "id", "recipe")})
     values["id"] = identity(asked)
-    (begun / run_folder.CONFIG).write_text(json.dumps(values))
-    starts = json.loads((begun / run_folder.ENVIRONMENT).read_text())
-    (begun / run_folder.ENVIRONMENT).write_text(json.dumps([{**starts[0], "device": "a card"}]))
+    storage.write_json(begun / run_folder.CONFIG, values)
+    starts = storage.read_json(begun / run_folder.ENVIRONMENT)
+    storage.write_json(begun / run_folder.ENVIRONMENT, [{**starts[0], "device": "a card"}])
     return begun
 
 
@@ -282,12 +282,12 @@ def test_a_reading_of_the_test_set_says_what_computed_it(tmp_path):
 
     record = train(tiny(compute__precision="fp32"), tmp_path)
     evaluate(record, device="cpu")
-    rows = [json.loads(line) for line in (record.folder / run_folder.TEST_READS).read_text().splitlines()]
-    assert rows[-1] == {"why": "evaluate", "epoch": 2, "device": "cpu", "precision": "fp32"}
-    assert rows[0] == {"why": "last", "epoch": 2}
+    found = rows.read_rows(record.folder / run_folder.TEST_READS)
+    assert found[-1] == {"why": "evaluate", "epoch": 2, "device": "cpu", "precision": "fp32"}
+    assert found[0] == {"why": "last", "epoch": 2}
     with pytest.raises(InputError, match="no cuda device here"):
         evaluate(record, device="cuda")
-    assert read_record(record.folder).test_reads == len(rows)
+    assert read_record(record.folder).test_reads == len(found)
 
 
 def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
@@ -295,13 +295,13 @@ def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
     events = run(tiny(save__every=2), tmp_path)
     folder = next(event.folder for event in events if isinstance(event, Started))
     events.close()
-    values = json.loads((folder / run_folder.CONFIG).read_text())
+    values = storage.read_json(folder / run_folder.CONFIG)
     values["compute"] |= {"device": "auto", "precision": "auto"}
     asked = RunConfig.of({name: part for name, part in values.items() if name not in ("schema", "id", "recipe")})
     values |= {"schema": 1, "id": identity(asked, schema=1)}
     old = folder.with_name(f"{folder.name.rpartition('-')[0]}-{values['id']}")
     folder.rename(old)
-    (old / run_folder.CONFIG).write_text(json.dumps(values))
+    storage.write_json(old / run_folder.CONFIG, values)
     started = next(event for event in resume(old) if isinstance(event, Started))
     assert (started.id, started.folder) == (values["id"], old)
     list(resume(old))
@@ -312,7 +312,7 @@ def test_a_run_folder_of_the_first_version_is_read_and_gone_on_with(tmp_path):
     notes = [event.text for event in run(tiny(save__every=2), tmp_path) if isinstance(event, Note)]
     assert notes == [f"{old} is this run under the id of an earlier version; it is computed anew"]
     values["optim"]["lr"] = 0.2
-    (old / run_folder.CONFIG).write_text(json.dumps(values))
+    storage.write_json(old / run_folder.CONFIG, values)
     with pytest.raises(InputError, match="was changed"):
         resume(old)
 
@@ -439,7 +439,9 @@ def test_compilation_is_said_before_the_first_step(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [run_folder.METRICS, run_folder.STEPS])
-def test_a_damaged_row_stops_a_resumption_only_if_the_state_covers_it(tmp_path, name):
+@pytest.mark.parametrize("damage", ["damaged", "taken out", "cut"])
+def test_a_state_that_lacks_a_row_is_passed_over(tmp_path, name, damage):
+    """A row that a state covers belongs to it: without it the state before is used, and none that comes later matters."""
     settings = {"train__epochs": 4, "save__every": 2, "data__validation": 0, "data__dataset__train": 16 * STEPS}
     whole = train(tiny(**settings), tmp_path / "whole")
     for number, covered in ((1, True), (-1, False)):
@@ -453,17 +455,19 @@ def test_a_damaged_row_stops_a_resumption_only_if_the_state_covers_it(tmp_path, 
         folder = next(root.iterdir())
         path = folder / name
         lines = path.read_bytes().splitlines(keepends=True)
-        lines[number] = b"#" + lines[number]
-        path.write_bytes(b"".join(lines))
-        if covered:
-            with pytest.raises(InputError, match=rf"{name}, line 2 is damaged"):
-                list(resume(folder))
+        if damage == "damaged":
+            lines[number] = b"#" + lines[number]
+        elif damage == "taken out":
+            del lines[number]
         else:
-            list(resume(folder))
-            record = read_record(folder)
-            assert record.damaged == ()
-            assert [row["step"] for row in record.steps()] == list(range(4 * STEPS))
-            assert [epoch.train for epoch in record.epochs] == [epoch.train for epoch in whole.epochs]
+            del lines[number:]
+        path.write_bytes(b"".join(lines))
+        said = [event.text for event in resume(folder) if isinstance(event, Note)]
+        assert [name in text and text.endswith("the run begins anew") for text in said] == [True] * covered
+        record = read_record(folder)
+        assert record.damaged == ()
+        assert [row["step"] for row in record.steps()] == list(range(4 * STEPS))
+        assert [epoch.train for epoch in record.epochs] == [epoch.train for epoch in whole.epochs]
 
 
 def test_other_images_than_the_run_s_are_refused(tmp_path):
@@ -476,8 +480,8 @@ def test_other_images_than_the_run_s_are_refused(tmp_path):
 def test_every_reading_of_the_test_set_is_counted(tmp_path):
     """Guard 16."""
     record = train(tiny(monitor__test=True), tmp_path)
-    rows = storage.read_rows(record.folder / run_folder.TEST_READS)
-    assert [row["why"] for row in rows] == ["observed", "observed", "last", "selected"]
+    found = rows.read_rows(record.folder / run_folder.TEST_READS)
+    assert [row["why"] for row in found] == ["observed", "observed", "last", "selected"]
     assert record.result.test_reads == record.test_reads == 4
     assert train(tiny(monitor__test=False, data__validation=0), tmp_path).result.test_reads == 1
 
@@ -490,7 +494,7 @@ def test_a_run_can_leave_the_test_set_unread_and_is_the_same_run(tmp_path):
     assert not (left.folder / run_folder.TEST_READS).read_bytes()
     assert not [*(left.folder / "predictions").iterdir()]
     assert left.result.last == replace(whole.result.last, test=None, chance=None)
-    assert json.loads((left.folder / "result.json").read_text())["last"] == {
+    assert storage.read_json(left.folder / "result.json")["last"] == {
         key: value for key, value in whole.result.last.plain().items() if key not in ("test", "chance")
     }
     assert whole.blind().result.last == left.result.last
@@ -562,7 +566,7 @@ def test_the_gap_is_that_of_the_final_weights_on_clean_images(tmp_path):
     assert measure("gap").of(record) == pytest.approx(held_out - 100 * (1 - clean["accuracy"]))
     largest = data.dataset.test.labels_N.tolist()
     assert record.result.last.chance == max(map(largest.count, largest)) / len(largest)
-    assert [row["why"] for row in storage.read_rows(record.folder / run_folder.TEST_READS)] == ["last", "selected"]
+    assert [row["why"] for row in rows.read_rows(record.folder / run_folder.TEST_READS)] == ["last", "selected"]
 
 
 def test_divergence_is_a_result_with_the_last_finite_state(tmp_path):

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 from scipy.special import ndtri, softmax
 
 from residuum.analysis.estimate import LEVEL
 from residuum.errors import InputError, Remedy
+from residuum.records import run_folder, storage
 from residuum.records.outcome import Kept
 from residuum.records.record import RunRecord
 
@@ -100,8 +101,9 @@ def read(record: RunRecord, which: Which = "last") -> Predictions:
         raise InputError(
             f"{record.folder} has no predictions: a run leaves them when it finishes; it is {record.status}"
         )
+    content, _ = storage.read_tensors(path, checked=run_folder.is_checked(record.folder))
     try:
-        tensors = load_file(path)
+        tensors = load(content)
         return Predictions(record.facts.classes, tensors["logits_NK"], tensors["labels_N"])
     except (SafetensorError, KeyError, InputError) as error:
         raise InputError(f"{path} is damaged: {error}") from error

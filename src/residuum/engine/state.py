@@ -92,6 +92,18 @@ def capture(training: Training, progress: Progress) -> tuple[dict[str, bytes], d
     return files, values
 
 
+def progress(values: Mapping[str, Any]) -> Progress:
+    """How far the run was whose state has these values.
+
+    Raises:
+        InputError: they do not say it.
+    """
+    try:
+        return Progress.of(values["progress"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"the saved state does not say how far it is: {error}") from error
+
+
 def restore(files: Mapping[str, bytes], values: Mapping[str, Any], training: Training) -> Progress:
     """Put a checkpoint back into the live objects; returns the progress.
 
@@ -105,9 +117,11 @@ def restore(files: Mapping[str, bytes], values: Mapping[str, Any], training: Tra
             training.average.load_state_dict(from_bytes(files[AVERAGE]))
         if training.scale is not None:
             training.scale.restore(values["scale"])
-        return Progress.of(values["progress"])
-    except (KeyError, TypeError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise InputError(f"the saved state does not fit the run: {error}") from error
+    return progress(values)
 
 
 FORMS = ("foreach", "fused", "capturable")

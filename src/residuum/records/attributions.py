@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from residuum.errors import InputError, Remedy
 from residuum.records import shown, storage
@@ -103,7 +103,7 @@ def write(folder: Path, name: str, found: Attributions) -> Path:
     path = path_of(folder, name)
     with storage.storing(path):
         path.parent.mkdir(exist_ok=True)
-    storage.write_file(path, content)
+    storage.write_tensors(path, content)
     return path
 
 
@@ -115,10 +115,10 @@ def read(path: Path) -> Attributions:
     """
     if not path.exists():
         raise InputError(f"{path} is missing", remedies=[Remedy("explain")])
+    content, metadata = storage.read_tensors(path)
     try:
-        with safe_open(path, "np") as file:
-            values = json.loads(file.metadata()["residuum"])
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        values = json.loads(metadata["residuum"])
+        arrays: dict[str, Any] = load(content)
         named: dict[str, Any] = {
             key: tuple(value) if isinstance(value := values[key], list) else value for key in PLAIN
         }
@@ -133,5 +133,5 @@ def read(path: Path) -> Attributions:
             },
             gaps_N2=arrays.get("gaps_N2"),
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged or holds no attributions: {error}") from error

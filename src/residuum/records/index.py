@@ -142,8 +142,14 @@ def _row(record: RunRecord) -> Row:
         model=short_name(config.model),
         data=config.data.dataset.name,
         seed=config.train.seed,
-        epochs=len(record.epochs) + len(record.damaged) if trained else None,
+        epochs=(record.result.epochs if record.result else len(record.epochs) + len(record.damaged))
+        if trained
+        else None,
         asked=config.train.epochs if trained else None,
         test_accuracy=last.test.accuracy if last and last.test else None,
         text="; ".join(record.damaged),
     )
+
+
+def _epochs(record: RunRecord) -> int:
+    return record.result.epochs if record.result else len(record.epochs) + len(record.damaged)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from residuum.errors import InputError
 from residuum.records import storage
@@ -98,7 +98,7 @@ def write(folder: Path, layers: Layers) -> None:
     # One entry: safetensors writes several in any order, and equal records are to be equal files.
     metadata = {"layers": json.dumps({"epoch": layers.epoch, "images": layers.images, "names": names})}
     content = safetensors.numpy.save({**arrays, "dead_A": layers.dead_A}, metadata)
-    storage.write_file(place / f"epoch-{layers.epoch:04d}.safetensors", content)
+    storage.write_tensors(place / f"epoch-{layers.epoch:04d}.safetensors", content)
 
 
 def read(folder: Path) -> tuple[Layers, ...]:
@@ -107,7 +107,8 @@ def read(folder: Path) -> tuple[Layers, ...]:
     Raises:
         InputError: a file is damaged.
     """
-    return tuple(_read(path) for _, path in _files(folder))
+    checked = storage.is_sealed(folder / "config.json")
+    return tuple(_read(path, checked=checked) for _, path in _files(folder))
 
 
 def read_epoch(folder: Path, epoch: int) -> Layers | None:
@@ -116,7 +117,8 @@ def read_epoch(folder: Path, epoch: int) -> Layers | None:
     Raises:
         InputError: the file is damaged.
     """
-    return next((_read(path) for found, path in _files(folder) if found == epoch), None)
+    checked = storage.is_sealed(folder / "config.json")
+    return next((_read(path, checked=checked) for found, path in _files(folder) if found == epoch), None)
 
 
 def drop_after(folder: Path, epoch: int) -> None:
@@ -132,13 +134,12 @@ def _files(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def _read(path: Path) -> Layers:
+def _read(path: Path, *, checked: bool) -> Layers:
+    content, metadata = storage.read_tensors(path, checked=checked)
     try:
-        with safe_open(path, framework="numpy") as file:
-            head = json.loads(file.metadata()["layers"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        head, arrays = json.loads(metadata["layers"]), safetensors.numpy.load(content)
         groups = {name: Histograms(tuple(head["names"][name]), *(arrays[f"{name}.{array}"] for array in ARRAYS))
                   for name in GROUPS}  # fmt: skip
         return Layers(head["epoch"], head["images"], **groups, dead_A=arrays["dead_A"])
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from error

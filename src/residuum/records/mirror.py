@@ -320,7 +320,7 @@ def note_going(store: Store, runs: Path, names: Iterable[str]) -> None:
     for name in names:
         mark = runs / name / GOING
         if ends.get(name, 0.0) > time.time():
-            storage.write_json(mark, ends[name])
+            storage.write_file(mark, str(ends[name]).encode())
         elif mark.exists():
             mark.unlink()
 

@@ -25,7 +25,7 @@ def write(folder: Path, images: Mapping[int, Image]) -> None:
     path = path_of(folder)
     with storage.storing(path):
         path.parent.mkdir(exist_ok=True)
-    storage.write_file(path, save({str(number): np.ascontiguousarray(image) for number, image in images.items()}))
+    storage.write_tensors(path, save({str(number): np.ascontiguousarray(image) for number, image in images.items()}))
 
 
 def read(folder: Path) -> dict[int, Image]:
@@ -37,7 +37,8 @@ def read(folder: Path) -> dict[int, Image]:
     path = path_of(folder)
     if not path.exists():
         raise InputError(f"{path} is missing", remedies=[Remedy("run study")])
+    content, _ = storage.read_tensors(path)
     try:
-        return {int(number): image for number, image in load(path.read_bytes()).items()}
+        return {int(number): image for number, image in load(content).items()}
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error

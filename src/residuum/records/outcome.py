@@ -120,10 +120,10 @@ def of(values: Any, path: Path) -> Outcome:
     return storage.typed(OUTCOME, values, path)
 
 
-def read(path: Path) -> Outcome:
-    """The outcome in a file.
+def read(path: Path, *, checked: bool = False) -> Outcome:
+    """The outcome in a file, which is to carry a check of itself where it is one of those that are `checked`.
 
     Raises:
         InputError: the file is missing or damaged.
     """
-    return of(storage.read_json(path), path)
+    return of(storage.read_json(path, checked=checked), path)

@@ -17,7 +17,7 @@ from residuum import own
 from residuum.config import READABLE, UNCOUNTED, RunConfig
 from residuum.errors import InputError, Remedy
 from residuum.networks.names import short_name
-from residuum.records import mirror, outcome, run_folder, shown, storage
+from residuum.records import mirror, outcome, rows, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
 from residuum.records.facts import FACTS, DataFacts, Start
 from residuum.records.outcome import Kept, Outcome, Scored
@@ -54,11 +54,19 @@ class RunRecord:
     @property
     def test_reads(self) -> int:
         """How often the images of the test set were read, evaluations after the run included."""
-        return run_folder.count_test_reads(self.folder)
+        return max(run_folder.count_test_reads(self.folder), self.result.test_reads if self.result else 0)
 
     def steps(self) -> list[dict[str, Any]]:
-        """One row an update: step, learning rate, loss, gradient norm, hash of the image order."""
-        return storage.read_rows(self.folder / run_folder.STEPS)
+        """One row an update: step, learning rate, loss, gradient norm, hash of the image order.
+
+        Raises:
+            InputError: a row is damaged or lost.
+        """
+        path = self.folder / run_folder.STEPS
+        found = rows.read_rows(path)
+        if self.result and len(found) < self.result.steps:
+            raise InputError(f"{path} has {len(found)} rows of {self.result.steps}: the others are lost")
+        return found
 
     def blind(self) -> RunRecord:
         """This record without anything that it says of the test images, for those who must not know yet."""
@@ -123,18 +131,22 @@ class RunRecord:
         """
         path = self.folder / run_folder.NOISE
         try:
-            return [NOISE.validate_python(row) for row in storage.read_rows(path)]
+            return [NOISE.validate_python(row) for row in rows.read_rows(path)]
         except ValidationError as error:
             raise InputError(f"{path} is damaged: {error.errors()[0]['msg']}") from error
 
 
 @dataclass(frozen=True)
 class Head:
-    """What stands beside the configuration of a run: the version of its schema, the run's id, and its recipe."""
+    """What stands beside the configuration of a run: the version of its schema, the run's id, and its recipe.
+
+    `checked`: its files carry checks of themselves, as those of an earlier version do not.
+    """
 
     schema: int
     id: str
     recipe: str
+    checked: bool
 
 
 def read_config(folder: Path) -> tuple[RunConfig, Head]:
@@ -146,12 +158,12 @@ def read_config(folder: Path) -> tuple[RunConfig, Head]:
     path = folder / run_folder.CONFIG
     if not path.exists():
         raise InputError(f"{folder} is not a run folder: it has no {run_folder.CONFIG}")
-    values = storage.read_json(path)
+    values, checked = storage.read_sealed(path)
     if not isinstance(values, dict) or values.get("schema") not in READABLE:
         found = values.get("schema") if isinstance(values, dict) else None
         known = " and ".join(map(str, READABLE))
         raise InputError(f"{path} has schema version {found}; this residuum reads versions {known}")
-    head = Head(values.pop("schema"), str(values.pop("id", "")), str(values.pop("recipe", "")))
+    head = Head(values.pop("schema"), str(values.pop("id", "")), str(values.pop("recipe", "")), checked)
     if lacking := own.without_hash(values):  # no run writes that: naming a file is for the user alone
         raise InputError(f"{path} names own code without its hash: {lacking[0]}")
     return RunConfig.of(values), head
@@ -170,8 +182,10 @@ def read_record(folder: Path) -> RunRecord:
     """
     config, head = read_config(folder)
     result_path, data_path = folder / run_folder.RESULT, folder / run_folder.DATA
-    result = outcome.read(result_path) if result_path.exists() else None
+    result = outcome.read(result_path, checked=head.checked) if result_path.exists() else None
     epochs, damaged = _epochs(folder / run_folder.METRICS)
+    if result and result.status != "imported":
+        damaged += _missing(folder, result, len(epochs) + len(damaged))
     unfinished = "running" if is_going(folder) else "stopped"
     return RunRecord(
         id=head.id,
@@ -180,20 +194,36 @@ def read_record(folder: Path) -> RunRecord:
         status=result.status if result else unfinished,
         config=config,
         environment=run_folder.read_starts(folder),
-        data=storage.typed(FACTS, storage.read_json(data_path), data_path) if data_path.exists() else None,
+        data=_facts(data_path, checked=head.checked) if data_path.exists() else None,
         epochs=tuple(epochs),
         result=result,
         damaged=tuple(damaged),
     )
 
 
+def _facts(path: Path, *, checked: bool) -> DataFacts:
+    return storage.typed(FACTS, storage.read_json(path, checked=checked), path)
+
+
+def _missing(folder: Path, result: Outcome, epochs: int) -> list[str]:
+    """A line for each file of a complete run from which rows were lost."""
+    counted = (
+        (run_folder.METRICS, epochs, result.epochs),
+        (run_folder.TEST_READS, run_folder.count_test_reads(folder), result.test_reads),
+    )
+    return [f"{name} has {there} rows of {wanted}: the others are lost"
+            for name, there, wanted in counted if there < wanted]  # fmt: skip
+
+
 def _epochs(path: Path) -> tuple[list[EpochDone], list[str]]:
     """The epochs in a file of rows, and one line for each row that is damaged."""
     epochs, damaged = [], []
-    for number, line in enumerate(storage.read_lines(path), start=1):
+    for number, body in enumerate(rows.bodies(path), start=1):
         try:
-            epochs.append(EPOCH.validate_json(line, strict=True))
-        except ValidationError:
+            if isinstance(body, InputError):
+                raise body
+            epochs.append(EPOCH.validate_json(body, strict=True))
+        except (InputError, ValidationError):
             damaged.append(f"{path.name}, line {number} is damaged and left out")
     return epochs, damaged
 

@@ -31,7 +31,7 @@ from residuum import own
 from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
 from residuum.errors import InputError
 from residuum.networks.names import folder_name
-from residuum.records import layers, outcome, storage
+from residuum.records import layers, outcome, rows, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
 from residuum.records.facts import STARTS, Start
 from residuum.records.outcome import Outcome
@@ -92,6 +92,11 @@ def name_of(config: RunConfig, id_: str) -> str:
     return f"{folder_name(config.model)}-{own.short(config.data.dataset.name)}-seed{config.train.seed}-{id_}"
 
 
+def is_checked(folder: Path) -> bool:
+    """Whether the files of a run folder carry checks of themselves: those of an earlier version do not."""
+    return storage.is_sealed(folder / CONFIG)
+
+
 def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
     """Write the configuration into a run folder; where it stands already, only what is watched and saved from now on.
 
@@ -103,7 +108,7 @@ def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
         values = storage.read_json(path)
         changed = values | {section: wanted[section] for section in UNCOUNTED}
         if changed != values:
-            storage.write_json(path, changed)
+            storage.write_json(path, changed, checked=is_checked(folder))  # as those beside it
         return str(values["id"])
     with storage.storing(folder):
         for name in ("checkpoints", "predictions"):
@@ -122,7 +127,9 @@ def read_starts(folder: Path) -> tuple[Start, ...]:
         InputError: the file is damaged.
     """
     path = folder / ENVIRONMENT
-    return storage.typed(STARTS, storage.read_json(path), path) if path.exists() else ()
+    if not path.exists():
+        return ()
+    return storage.typed(STARTS, storage.read_json(path, checked=is_checked(folder)), path)
 
 
 def add_start(folder: Path, start: Start) -> tuple[Start, ...]:
@@ -145,7 +152,7 @@ def without_path(folder: Path, error: object) -> str:
 def result_of(folder: Path) -> Outcome | None:
     """What came out of a complete run; None where that is not there or damaged, and is made again."""
     try:
-        return outcome.read(folder / RESULT) if (folder / RESULT).exists() else None
+        return outcome.read(folder / RESULT, checked=is_checked(folder)) if (folder / RESULT).exists() else None
     except InputError:
         return None
 
@@ -157,14 +164,14 @@ def is_complete(folder: Path) -> bool:
 
 def count_test_reads(folder: Path) -> int:
     """How often the test set was read by the run in a folder. A damaged row counts: it stands for a reading, too."""
-    return len(storage.read_lines(folder / TEST_READS))
+    return len(rows.read_lines(folder / TEST_READS))
 
 
 def remark(folder: Path, text: str) -> None:
     """Note something that happened while a run went on and changed nothing of it."""
-    rows = storage.Rows(folder / REMARKS)
-    rows.add({"time": datetime.now(UTC).isoformat(timespec="seconds"), "text": text})
-    rows.close()
+    remarks = rows.Rows(folder / REMARKS)
+    remarks.add({"time": datetime.now(UTC).isoformat(timespec="seconds"), "text": text})
+    remarks.close()
 
 
 def read_remarks(folder: Path) -> list[str]:
@@ -173,7 +180,7 @@ def read_remarks(folder: Path) -> list[str]:
     Raises:
         InputError: the file is damaged.
     """
-    return [f"{row.get('time')}: {row.get('text')}" for row in storage.read_rows(folder / REMARKS)]
+    return [f"{row.get('time')}: {row.get('text')}" for row in rows.read_rows(folder / REMARKS)]
 
 
 class Writer:
@@ -181,7 +188,7 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._rows = {name: storage.Rows(folder / name) for name in (METRICS, STEPS, TEST_READS)}
+        self._rows = {name: rows.Rows(folder / name) for name in (METRICS, STEPS, TEST_READS)}
 
     def write(self, event: Event) -> None:
         """Append what an event says to the file that it belongs to."""
@@ -198,13 +205,13 @@ class Writer:
             layers.write(self.folder, event.layers)
         elif isinstance(event, NoiseSeen):
             if NOISE not in self._rows:  # a file that few runs have
-                self._rows[NOISE] = storage.Rows(self.folder / NOISE)
+                self._rows[NOISE] = rows.Rows(self.folder / NOISE)
             self._rows[NOISE].add(asdict(event))
 
     def save(self, position: Position, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:
         """Save the state of a place. The rows that it covers reach the disk first."""
-        for rows in self._rows.values():
-            rows.sync()
+        for file in self._rows.values():
+            file.sync()
         path = self.folder / "checkpoints" / position.name
         if path.exists():  # a run that came back here holds the same bits, unless what was saved is damaged
             try:
@@ -216,8 +223,8 @@ class Writer:
 
     def close(self) -> None:
         """Close the files."""
-        for rows in self._rows.values():
-            rows.close()
+        for file in self._rows.values():
+            file.close()
 
 
 @contextmanager
@@ -247,24 +254,35 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
     return Checkpoint(path, position, files, values)
 
 
+def saved(folder: Path) -> Iterator[Checkpoint | InputError]:
+    """The saved states of a run, newest first; an error in place of one that is damaged."""
+    for position, _ in reversed(checkpoints(folder)):
+        try:
+            yield read_checkpoint(folder, position)
+        except InputError as error:
+            yield error
+
+
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest saved state that is whole, and a line about each newer one that is damaged."""
     problems: list[str] = []
-    for position, _ in reversed(checkpoints(folder)):
-        try:
-            return read_checkpoint(folder, position), problems
-        except InputError as error:
-            problems.append(str(error))
+    for found in saved(folder):
+        if isinstance(found, Checkpoint):
+            return found, problems
+        problems.append(str(found))
     return None, problems
 
 
-def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
-    """Take a run back to a place: drop the rows and the saved states that come after it, and what a kill left.
+def lacking(folder: Path, position: Position, steps_per_epoch: int) -> str:
+    """Which row that a run had written by a place is damaged or missing now; empty where all are there."""
+    steps = position.epoch * steps_per_epoch + position.step
+    return (rows.lacking(folder / METRICS, "epoch", range(1, position.epoch + 1))
+            or rows.lacking(folder / STEPS, "step", range(steps)))  # fmt: skip
 
-    Raises:
-        InputError: a row that is to stay is damaged.
-    """
-    for stump in (path for place in (".", "checkpoints", layers.FOLDER) for path in (folder / place).glob(".*.tmp")):
+
+def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
+    """Take a run back to a place: drop the rows and the saved states that come after it, and what a kill left."""
+    for stump in [*folder.rglob(".*.tmp")]:
         with storage.storing(stump):
             shutil.rmtree(stump) if stump.is_dir() else stump.unlink()
     for later, path in checkpoints(folder):
@@ -272,9 +290,9 @@ def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
             _remove(path)
     layers.drop_after(folder, position.epoch)
     # What epoch 0 was like is seen again by a run that starts again.
-    storage.keep_rows(folder / NOISE, "epoch", range(position.epoch + 1 if any(position) else 0))
-    storage.keep_rows(folder / STEPS, "step", range(position.epoch * steps_per_epoch + position.step))
-    storage.keep_rows(folder / METRICS, "epoch", range(1, position.epoch + 1))
+    rows.keep(folder / NOISE, "epoch", position.epoch if any(position) else -1)
+    rows.keep(folder / STEPS, "step", position.epoch * steps_per_epoch + position.step - 1)
+    rows.keep(folder / METRICS, "epoch", position.epoch)
 
 
 def retain(folder: Path, keep: int, protected: Position | None) -> None:

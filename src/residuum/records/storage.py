@@ -5,7 +5,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -114,23 +115,152 @@ def write_file(path: Path, content: bytes) -> None:
         _sync(path.parent)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Put a JSON file in place at once; numbers that are not finite are refused."""
-    write_file(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+def regular(path: Path) -> Path:
+    """The path, of a regular file: to open a pipe or a device may never end.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        InputError: something else is.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path} is not a file")
+    return path
 
 
-def read_json(path: Path) -> Any:
-    """The values in a JSON file.
+def _sealed(text: str) -> bytes:
+    """A JSON object or list with a check of all the text before it as its last member."""
+    body, ending = text[:-1].rstrip(), text[-1]
+    member = f'"check": "{_digest(body.encode())}"'
+    comma, gap = "," * (len(body) > 1), "\n" if "\n" in text else ""
+    inner = f"{comma}{gap}  {member}" if gap else f"{comma} {member}"
+    if ending == "]":
+        inner = inner.replace(member, f"{{{member}}}")
+    return f"{body}{inner}{gap}{ending}\n".encode()
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()[:16]
+
+
+SEAL = re.compile(rb',?\s*\{?"check": "([0-9a-f]{16})"\}?\s*[]}]\s*\Z')
+
+
+def _unsealed(content: bytes) -> tuple[Any, bool]:
+    """What JSON says, less its check, and whether it carries one.
+
+    Raises:
+        ValueError: it is not JSON, or not what was written.
+    """
+    try:
+        values = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    seal = SEAL.search(content)
+    if seal and seal[1].decode() != _digest(content[: seal.start()]):
+        raise ValueError("it was changed since it was written")
+    last = values.pop("check", None) if isinstance(values, dict) else None
+    if isinstance(values, list) and values and isinstance(values[-1], dict) and values[-1].keys() == {"check"}:
+        last = values.pop()
+    if bool(seal) != (last is not None):
+        raise ValueError("its check was changed since it was written")
+    return values, bool(seal)
+
+
+def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any], *, checked: bool = True) -> None:
+    """Put a JSON object or list in place at once, with a check of itself; numbers that are not finite are refused."""
+    text = json.dumps(values, indent=2, allow_nan=False)
+    write_file(path, _sealed(text) if checked else f"{text}\n".encode())
+
+
+def read_json(path: Path, *, checked: bool = False) -> Any:
+    """The values in a JSON file that `write_json` wrote.
+
+    One of an earlier version has no check; where it is `checked`, it must have one.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    values, is_checked = read_sealed(path)
+    if checked and not is_checked:
+        raise InputError(f"{path} is damaged: it has no check, as the files beside it do")
+    return values
+
+
+def read_sealed(path: Path) -> tuple[Any, bool]:
+    """The values in a JSON file, and whether it carries a check.
 
     Raises:
         InputError: the file is missing or damaged.
     """
     try:
-        return json.loads(path.read_bytes())
+        return _unsealed(regular(path).read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise InputError(f"{path} is damaged: {error}") from error
+
+
+HEADER = 8
+"""Bytes at the start of a safetensors file that say how long its JSON header is."""
+
+
+def write_tensors(path: Path, content: bytes) -> None:
+    """Put a safetensors file in place at once, with a check of header and data among its metadata."""
+    header, data = _parted(content)
+    sealed = header | {"__metadata__": {**header.get("__metadata__", {}), "check": _tensors_digest(header, data)}}
+    text = json.dumps(sealed, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % HEADER)  # the data begins at a multiple of 8
+    write_file(path, len(text).to_bytes(HEADER, "little") + text + data)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a JSON file ends with a check, be it right or not; not where there is none."""
+    try:
+        with regular(path).open("rb") as file:
+            file.seek(max(0, path.stat().st_size - HEAD))
+            return bool(SEAL.search(file.read()))
+    except (OSError, InputError):
+        return False
+
+
+def read_tensors(path: Path, *, checked: bool = False) -> tuple[bytes, dict[str, str]]:
+    """A safetensors file that `write_tensors` wrote, and its metadata; one of an earlier version has no check.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        content = regular(path).read_bytes()
+        header, data = _parted(content)
+        metadata = header.get("__metadata__", {})
+        found = metadata.pop("check", None)
+        if found is not None and found != _tensors_digest(header, data):
+            raise ValueError("it was changed since it was written")
+        if checked and found is None:
+            raise ValueError("it has no check, as the files beside it do")
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    return content, metadata
+
+
+def _parted(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the data of a safetensors file."""
+    start = HEADER + int.from_bytes(content[:HEADER], "little")
+    if len(content) < start:
+        raise ValueError("it is cut off")
+    return json.loads(content[HEADER:start]), content[start:]
+
+
+def _tensors_digest(header: Mapping[str, Any], data: bytes) -> str:
+    metadata = {name: text for name, text in header.get("__metadata__", {}).items() if name != "check"}
+    text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True).encode()
+    return _digest(sha256(text).digest() + sha256(data).digest())
 
 
 def typed(kind: TypeAdapter[T], values: Any, path: Path) -> T:
@@ -157,12 +287,15 @@ def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mappi
                 _write_synced(temporary / name, content)
             hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
             manifest = {"files": hashes, "values": dict(values)}
-            _write_synced(temporary / MANIFEST, json.dumps(manifest, allow_nan=False).encode())
+            _write_synced(temporary / MANIFEST, _sealed(json.dumps(manifest, allow_nan=False)))
             _sync(temporary)
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _sync(folder.parent)
+
+
+FILES = TypeAdapter(dict[str, str])
 
 
 def read_checked_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -171,86 +304,24 @@ def read_checked_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]
     Raises:
         InputError: a file is missing or its bytes are not those that were written.
     """
-    manifest = read_json(folder / MANIFEST)
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.keys() != {"files", "values"}:
+        raise InputError(f"{path} is damaged: it is no manifest of files and values")
     files = {}
-    for name, expected in manifest["files"].items():
+    for name, expected in typed(FILES, manifest["files"], path).items():
+        if name in ("", ".", "..", MANIFEST) or Path(name).name != name:
+            raise InputError(f"{path} is damaged: {name!r} is no name of a file beside it")
         try:
-            content = (folder / name).read_bytes()
+            content = regular(folder / name).read_bytes()
         except OSError as error:
             raise InputError(f"{folder / name} cannot be read: {error.strerror}") from error
         if sha256(content).hexdigest() != expected:
             raise InputError(f"{folder / name} is damaged: its bytes do not match the manifest")
         files[name] = content
+    if not isinstance(manifest["values"], dict):
+        raise InputError(f"{path} is damaged: its values are no object")
     return files, manifest["values"]
-
-
-class Rows:
-    """A file of JSON rows that grows; each `add` reaches the operating system, `sync` the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with storing(path):
-            self._file = path.open("ab")
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append one row."""
-        with storing(self.path):
-            self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
-            self._file.flush()
-
-    def sync(self) -> None:
-        """Force what was added to the disk."""
-        with storing(self.path):
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def read_lines(path: Path) -> list[bytes]:
-    """The lines of a file of JSON rows, unread; a torn last one is left out, a missing file has none."""
-    # What follows the last newline is empty, or a row that was being written.
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON rows; a torn last row is left out, a missing file has none.
-
-    Raises:
-        InputError: a row before the last is damaged.
-    """
-    return [_row(path, number, line) for number, line in enumerate(read_lines(path), start=1)]
-
-
-def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{path}, line {number} is damaged: {error}") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number} is damaged: it holds {type(row).__name__}, not a row")
-    return row
-
-
-def keep_rows(path: Path, key: str, kept: range) -> None:
-    """Keep the rows whose `key`, which rises from row to row, is in a range; those after it go, damaged or not.
-
-    Raises:
-        InputError: a row of the range is damaged.
-    """
-    if not path.exists():
-        return
-    lines = []
-    for number, line in enumerate(read_lines(path) if kept else (), start=1):
-        place = _row(path, number, line).get(key)
-        if not isinstance(place, int):
-            raise InputError(f"{path}, line {number} is damaged: it has no {key}")
-        if place in kept:
-            lines.append(line + b"\n")
-        if place >= kept[-1]:
-            break
-    write_file(path, b"".join(lines))
 
 
 @contextmanager

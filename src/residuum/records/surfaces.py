@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from residuum.errors import InputError
-from residuum.records import storage
+from residuum.records import rows, storage
 
 FOLDER = "surfaces"
 
@@ -86,13 +86,13 @@ def read_all(folder: Path) -> tuple[list[Surface], list[str]]:
     found, damaged = [], []
     for path in sorted((folder / FOLDER).glob("*.jsonl")):
         try:
-            rows = storage.read_rows(path)
-            head = rows[0] if rows else {}
+            there = rows.read_rows(path)
+            head = there[0] if there else {}
             grid = Grid(**{key: value for key, value in head.items() if key != "point"})
             if path_of(folder, grid) != path:
                 raise _headless(path)
-            if len(rows) == 1 + grid.total:
-                found.append(_surface(path, grid, rows))
+            if len(there) == 1 + grid.total:
+                found.append(_surface(path, grid, there))
         except (TypeError, ValueError):
             damaged.append(str(_headless(path)))
         except InputError as error:
@@ -100,27 +100,27 @@ def read_all(folder: Path) -> tuple[list[Surface], list[str]]:
     return found, damaged
 
 
-def begin(folder: Path, grid: Grid) -> tuple[storage.Rows, int]:
-    """The open file of a grid, and how many of its points are there already; a torn last row is dropped.
+def begin(folder: Path, grid: Grid) -> tuple[rows.Rows, int]:
+    """The open file of a grid, and how many of its points are there already; from a damaged one on, none is.
 
     Raises:
-        InputError: a row is damaged.
+        InputError: the file is of another grid.
         StorageError: the file cannot be written.
     """
     path = path_of(folder, grid)
     with storage.storing(path):
         path.parent.mkdir(exist_ok=True)
     try:
-        storage.keep_rows(path, "point", range(-1, grid.total))
-        there = storage.read_rows(path)
+        rows.keep(path, "point", grid.total - 1)
+        there = rows.read_rows(path)
         if there and there[0] != _head(grid):
             raise _headless(path)
     except InputError as error:
         raise InputError(f"{error}; delete the file to compute it anew") from error
-    rows = storage.Rows(path)
+    file = rows.Rows(path)
     if not there:
-        rows.add(_head(grid))
-    return rows, max(0, len(there) - 1)
+        file.add(_head(grid))
+    return file, max(0, len(there) - 1)
 
 
 def row(point: int, loss: float, accuracy: float) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def read(folder: Path, grid: Grid) -> Surface:
         InputError: the file is missing or damaged.
     """
     path = path_of(folder, grid)
-    return _surface(path, grid, storage.read_rows(path))
+    return _surface(path, grid, rows.read_rows(path))
 
 
 def _head(grid: Grid) -> dict[str, Any]:

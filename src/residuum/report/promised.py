@@ -97,8 +97,9 @@ def unplanned_look(results: Results) -> str:
     if not results.unplanned:
         return ""
     study = results.plan.study
-    read = [f"at {_seeds(one.seeds)} ({one.time[:10]})" for one in results.unplanned]
-    tests = [(len(one.seeds), 1 - LEVEL) for one in results.unplanned]
+    read = [f"at {_seeds(one.seeds)} ({one.time[:10]})" if one.seeds else "at seeds that a damaged row no longer tells"
+            for one in results.unplanned]  # fmt: skip
+    tests = [(len(one.seeds), 1 - LEVEL) for one in results.unplanned if one.seeds]
     looks = [(len(look.seeds), 1 - look.level) for look in results.looks]
     tests = sorted({*tests, *(looks or [(len(study.seeds), 1 - LEVEL)])})
     sizes, levels = [n for n, _ in tests], [level for _, level in tests]

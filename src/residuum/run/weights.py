@@ -101,7 +101,8 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         _check_ours(path)
         with storage.storing(path):
             path.mkdir(parents=True, exist_ok=True)
-        storage.write_json(path / "config.json", describe(record, trained))
+        text = json.dumps(describe(record, trained), indent=2, allow_nan=False) + "\n"
+        storage.write_file(path / "config.json", text.encode())
         storage.write_file(path / "README.md", card(record, which, describe(record, trained)).encode())
         storage.write_file(path / "model.safetensors", content)
         return Exported(path, form, None, 0)

@@ -17,7 +17,7 @@ from typing import Any
 
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError, tally
-from residuum.records import storage
+from residuum.records import rows, storage
 from residuum.records.environment import environment
 from residuum.studies.plan import PLAN, Plan, folder_of, is_complete
 from residuum.studies.study import Claim, Study
@@ -212,22 +212,24 @@ def note_reading(plan: Plan, runs: Path, *, planned: bool) -> None:
         last = readings(path.parent)[-1:]
         if last and (last[0].seeds, last[0].planned) == (seeds, planned):
             return
-        rows = storage.Rows(path)
+        file = rows.Rows(path)
         try:
             time = datetime.now(UTC).isoformat(timespec="seconds")
-            rows.add({"time": time, "seeds": list(seeds), "planned": planned})
-            rows.sync()
+            file.add({"time": time, "seeds": list(seeds), "planned": planned})
+            file.sync()
         finally:
-            rows.close()
+            file.close()
 
 
 def readings(folder: Path) -> tuple[Reading, ...]:
-    """The readings of a study, the first one first; rows that are damaged are left out."""
+    """The readings of a study, the first one first; a damaged row is one that was not planned, of no known seeds."""
     found = []
-    for line in storage.read_lines(folder / READINGS):
-        with suppress(ValueError, KeyError, TypeError):
-            row = json.loads(line)
-            found.append(Reading(str(row["time"]), tuple(row["seeds"]), bool(row["planned"])))
+    for row in rows.each(folder / READINGS):
+        try:
+            values = {} if isinstance(row, InputError) else row
+            found.append(Reading(str(values["time"]), tuple(values["seeds"]), bool(values["planned"])))
+        except (KeyError, TypeError):
+            found.append(Reading("unknown", (), planned=False))
     return tuple(found)
 
 
