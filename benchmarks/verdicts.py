@@ -16,7 +16,8 @@ from residuum.analysis.claims import Verdict, verdicts
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.failures import fewest, least_by_counts
 from residuum.analysis.over_images import seeds_and_images
-from residuum.analysis.power import Trial, detectable_sds, spend
+from residuum.analysis.power import Trial, detectable_sds
+from residuum.analysis.spending import spend
 from residuum.analysis.stopping import error, exaggeration
 from residuum.studies.study import Claim
 

@@ -11,8 +11,8 @@ from scipy import stats
 from residuum.analysis.compare import holm
 from residuum.analysis.curves import bands
 from residuum.analysis.over_images import mcnemar
-from residuum.analysis.power import spend
 from residuum.analysis.results import note_reading, results
+from residuum.analysis.spending import spend
 from residuum.config import identity
 from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Scores

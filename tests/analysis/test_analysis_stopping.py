@@ -5,7 +5,7 @@ import pytest
 from analysis_arms import arm
 
 from residuum.analysis.claims import verdicts
-from residuum.analysis.power import spend
+from residuum.analysis.spending import spend
 from residuum.analysis.stopping import error, exaggeration
 from residuum.studies.study import Claim
 

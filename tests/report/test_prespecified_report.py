@@ -7,7 +7,7 @@ import pytest
 from report_runs import ERRORS, depths, finished, leave, planned, read
 
 from residuum.analysis import stopping
-from residuum.analysis.power import spend
+from residuum.analysis.spending import spend
 from residuum.report import promised
 from residuum.report.study_page import sections
 from residuum.studies import plan as plans

@@ -25,8 +25,10 @@ from residuum.conduct.packing import Pace, Packing
 from residuum.config import RunConfig, identity
 from residuum.data import datasets
 from residuum.errors import InputError
+from residuum.records import storage
 from residuum.records.event import EpochDone, Finished
 from residuum.records.record import read_record
+from residuum.report.promised import lost_looks, notes
 from residuum.report.tables import READ_BEFORE
 from residuum.studies import plan as plans
 from residuum.studies import prespecified
@@ -530,10 +532,22 @@ def test_looks_remember_that_a_test_at_the_fixed_level_was_possible_before(here,
     for folder, said in (("same", 1), ("fresh", 0)):
         assert main(["study", "run", str(path), "--runs", str(tmp_path / folder), "--until-decided"]) == 0
         assert capsys.readouterr().out.count(READ_BEFORE) == said
+    # Without their record, or with a damaged one, the looks follow from the promise: the same verdicts at the same levels.
+    looks = plans.folder_of(tmp_path / "fresh", "tiny") / plans.LOOKS
+    grown, kept = plans.read(looks.parent), looks.read_bytes()
+    whole = results(grown, tmp_path / "fresh")
+    for spoil, said in ((looks.unlink, "is missing"), (lambda: looks.write_bytes(kept[:-9]), "is damaged")):
+        spoil()
+        without = results(grown, tmp_path / "fresh")
+        assert said in without.lost_looks
+        assert lost_looks(without) in notes(without)
+        assert [(one.seeds, one.level) for one in without.looks] == [(one.seeds, one.level) for one in whole.looks]
+        assert without.verdicts == whole.verdicts
+    looks.write_bytes(kept)
     looks = plans.folder_of(tmp_path / "same", "tiny") / plans.LOOKS
-    older = json.loads(looks.read_text())
+    older = storage.read_json(looks)
     del older[0]["read_before"]  # as an earlier version wrote it
-    looks.write_text(json.dumps(older))
+    storage.write_json(looks, older)
     assert results(two, tmp_path / "same").looks == plans.read_looks(looks.parent)
     assert [look.read_before for look in looked(two, tmp_path / "same")] == [False]
 

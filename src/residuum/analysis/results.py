@@ -17,14 +17,15 @@ from residuum.analysis.estimate import LEVEL
 from residuum.analysis.failures import Failures, count, some_did_not_train
 from residuum.analysis.over_images import ImagePairs, SeedsAndImages, mcnemar, seeds_and_images
 from residuum.analysis.selection import OnTest, Selection
+from residuum.analysis.spending import spend
 from residuum.errors import InputError, tally
 from residuum.records import run_folder, shown, storage
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, read_record
 from residuum.studies import chosen, prespecified
-from residuum.studies.plan import FAILED, Look, Plan, folder_of, read_looks
+from residuum.studies.plan import FAILED, LOOKS, Look, Plan, folder_of, read_looks
 from residuum.studies.prespecified import Prespecified, Reading
-from residuum.studies.study import Claim
+from residuum.studies.study import Claim, Study
 
 Lookup = Callable[[str, str], Summary]
 T = TypeVar("T")
@@ -40,8 +41,9 @@ class Results:
     train. `images` compares arm and baseline, seed by seed, where both left their predictions on the same test images;
     a difference is positive there where the arm has the greater accuracy. What cannot be read of a run beside its
     record is missing there, and named in the record's `damaged`. `prespecified` is what was promised before the first
-    run, None where nothing was, or where `altered` says what is wrong with the record of it; `unplanned` are readings
-    of the verdicts at other seeds than these. `selection` is there in a study that chooses an arm by validation, whose
+    run, None where nothing was, or where `altered` says what is wrong with the record of it; `lost_looks` says why the
+    looks are those that were promised, not those on record; `unplanned` are readings of the verdicts at other seeds
+    than these. `selection` is there in a study that chooses an arm by validation, whose
     records here are blind: the test images are in the selection alone.
     """
 
@@ -56,6 +58,7 @@ class Results:
     verdicts: tuple[Verdict, ...]
     prespecified: Prespecified | None = None
     altered: str = ""
+    lost_looks: str = ""
     unplanned: tuple[Reading, ...] = ()
     selection: Selection | None = None
 
@@ -124,7 +127,9 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
             unreadable[run.id] = run_folder.without_path(folder, error)
     failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}
     failed = {id_: reason for id_, reason in failed.items() if id_ not in found or not found[id_].result} | unreadable
-    looks = _looks(beside, {*study.seeds})
+    promised, altered = _promised(beside)
+    readings = prespecified.readings(beside)
+    looks, lost = _looks(beside, study, promised, readings)
     damaged: dict[str, dict[str, None]] = {}
 
     # Who chooses by validation sees nothing of the test images before the one reading of them.
@@ -154,8 +159,6 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
     measures = [name for name, one in MEASURES.items() if name in asked or not one.slow]
     summaries = {name: tuple(summary(arm.name, name) for arm in plan.arms) for name in measures}
     scores = cache(lambda id_: read(_scored, id_))
-    promised, altered = _promised(beside)
-    readings = prespecified.readings(beside)
     judged = _verdicts(
         plan,
         summary,
@@ -188,6 +191,7 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
         verdicts=judged,
         prespecified=promised,
         altered=altered,
+        lost_looks=lost,
         unplanned=prespecified.unplanned(readings, study.seeds, looked=bool(looks)),
         selection=selection,
     )  # fmt: skip
@@ -241,10 +245,27 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}".replace("-", "−")
 
 
-def _looks(folder: Path, seeds: set[int]) -> tuple[Look, ...]:
-    """The looks at a study that grew; none if the plan was since written anew with other seeds."""
-    looks = read_looks(folder)
-    return looks if looks and {*looks[-1].seeds} <= seeds else ()
+def _looks(
+    folder: Path, study: Study, promised: Prespecified | None, readings: Sequence[Reading]
+) -> tuple[tuple[Look, ...], str]:
+    """The looks at a study that grew; none if the plan was since written anew with other seeds.
+
+    Where their record is gone or damaged, which is said, they follow from what was promised.
+    """
+    try:
+        looks = read_looks(folder)
+        lost = "" if looks else f"{LOOKS} is missing"
+    except InputError as error:
+        if promised is None:
+            raise
+        looks, lost = (), run_folder.without_path(folder, error)
+    if looks:
+        return looks if {*looks[-1].seeds} <= {*study.seeds} else (), ""
+    sizes = promised.looks if promised else ()
+    grew = len(study.seeds) in sizes[1:] or (sizes and any(one.planned for one in readings))
+    made = [Look(number, len(sizes), study.seeds[:size], 1 - spend(number, len(sizes)), {})
+            for number, size in enumerate(sizes, start=1) if grew and size <= len(study.seeds)]  # fmt: skip
+    return tuple(made), lost if made else ""
 
 
 def _is_paired(plan: Plan) -> bool:

@@ -11,6 +11,7 @@ from residuum.analysis import power
 from residuum.analysis.power import Promise
 from residuum.analysis.results import results
 from residuum.analysis.selection import JUDGED_BY, means
+from residuum.analysis.spending import spend
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Launch, Room, Said
 from residuum.conduct.packing import cards
@@ -189,7 +190,7 @@ def until_decided(
 ) -> Iterator[Said | Plan | Look]:
     """Run a plan, then look, then add as many seeds again until each claim is decided or looks or budget end.
 
-    The error probability of 5 % is spent over the looks (`analysis.power.spend`): a claim that is decided at a look
+    The error probability of 5 % is spent over the looks (`analysis.spending`): a claim that is decided at a look
     stays decided, and at no look is its interval narrower than its share of the 5 % allows.
     """
     launch = launch_of(launcher)
@@ -202,7 +203,7 @@ def until_decided(
         took = time.monotonic()
         yield from _computed(plan_, runs, room, launch, sizes)
         took = time.monotonic() - took
-        level = 1 - power.spend(number, GROUPS)
+        level = 1 - spend(number, GROUPS)
         for verdict in results(plan_, runs, level=level).verdicts:
             if verdict.verdict != "undecided":
                 decided.setdefault(verdict.claim.text, verdict.verdict)
@@ -239,5 +240,5 @@ def promises(plan_: Plan, runs: Path, *, grown: bool = False, sd: float | None =
     """
     n = len(plan_.study.seeds)
     looks = range(1, GROUPS + 1) if grown else range(1, 2)
-    levels = [power.spend(look, GROUPS) for look in looks] if grown else [0.05]
+    levels = [spend(look, GROUPS) for look in looks] if grown else [0.05]
     return power.promises(results(plan_, runs), [n * look for look in looks], levels, sd)

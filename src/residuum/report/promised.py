@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from residuum.analysis import power, stopping
 from residuum.analysis.estimate import LEVEL
 from residuum.analysis.results import Results
+from residuum.analysis.spending import spend
 from residuum.errors import tally
 from residuum.report.content import Block, Items, Paragraph
 from residuum.studies.prespecified import stated
@@ -72,8 +73,8 @@ def notes(results: Results) -> list[str]:
     late = any(one.exploratory for one in results.verdicts)
     gone = len(results.dropped)
     dropped = f"Promised, but not claimed in this form: {tally(gone, 'claim')}, in the correction all the same."
-    found = [_altered(results) if results.altered else "", EXPLORATORY if late else "", dropped if gone else "",
-             unplanned_look(results), stopped_early(results)]  # fmt: skip
+    found = [_altered(results) if results.altered else "", lost_looks(results), EXPLORATORY if late else "",
+             dropped if gone else "", unplanned_look(results), stopped_early(results)]  # fmt: skip
     return [text for text in found if text]
 
 
@@ -90,6 +91,12 @@ def family(results: Results) -> str:
 
 def _altered(results: Results) -> str:
     return f"What was promised cannot be told, so that every claim counts as exploratory: {results.altered}."
+
+
+def lost_looks(results: Results) -> str:
+    """That the looks are those which were promised, since the record of those which were made is gone; else empty."""
+    lost = results.lost_looks
+    return f"The looks are those that were promised, at the same levels: {lost}." if lost else ""
 
 
 def unplanned_look(results: Results) -> str:
@@ -119,7 +126,7 @@ def stopped_early(results: Results) -> str:
         return ""
     first = results.looks[0]
     numbers = range(1, first.looks + 1)
-    sizes, levels = [len(first.seeds) * k for k in numbers], [power.spend(k, len(numbers)) for k in numbers]
+    sizes, levels = [len(first.seeds) * k for k in numbers], [spend(k, len(numbers)) for k in numbers]
     claims, paired = len(power.claims_of(results)), results.plan.study.compare.pair_by != "none"
     found = {shift: stopping.exaggeration(sizes, levels, shift, claims=claims, one_sample=paired) for shift in SHIFTS}
     told = [f"one of {shift:g} sd looked {times:.1f} times as large" for shift, times in found.items() if times]
