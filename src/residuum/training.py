@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from residuum import optim
-from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
+from residuum.config import SCHEMA, UNCOUNTED, MonitorConfig, RunConfig, identity
 from residuum.engine import metrics, state
 from residuum.engine.compute import available_devices, compiles_deterministically
 from residuum.engine.live import Training
@@ -116,12 +116,13 @@ def run(
         if not is_complete:
             if began and not resumed and resolved.pretrained.weights:
                 training, _ = assemble.training(resolved, data, resumed=True)
+            watched = read_config(folder)[0].monitor if (folder / run_folder.CONFIG).exists() else None
             id_ = run_folder.begin(folder, resolved, recipe)
             if (folder / run_folder.RESULT).exists():
                 notes.append("the result was damaged; it is made again from the last saved state")
                 with storage.storing(folder):
                     (folder / run_folder.RESULT).unlink()
-            yield from _compute(id_, resolved, data, training, folder, notes)
+            yield from _compute(id_, resolved, data, training, folder, notes, watched)
     if is_complete:
         yield from _read_complete(folder, resolved, data)
 
@@ -195,11 +196,20 @@ def _read_now(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[
 
 
 def _compute(
-    id_: str, config: RunConfig, data: assemble.Data, training: Training, folder: Path, notes: list[str]
+    id_: str,
+    config: RunConfig,
+    data: assemble.Data,
+    training: Training,
+    folder: Path,
+    notes: list[str],
+    watched: MonitorConfig | None,
 ) -> Iterator[Event]:
-    """The events of a run from its last saved state to its result, everything written on the way."""
+    """The events of a run from its last saved state to its result, everything written on the way.
+
+    `watched` is what was recorded until it stopped, None of one that begins.
+    """
     spe = training.batches.steps_per_epoch
-    progress, problems = _restore(folder, training, config, spe)
+    progress, problems = _restore(folder, training, config, spe, watched)
     position = Position(progress.epoch, progress.step)
     run_folder.rewind(folder, position, spe)
     compiled = training.forward is not training.network
@@ -263,7 +273,9 @@ def _compute(
     yield _finished(folder, outcome)
 
 
-def _restore(folder: Path, training: Training, config: RunConfig, spe: int) -> tuple[Progress, list[str]]:
+def _restore(
+    folder: Path, training: Training, config: RunConfig, spe: int, watched: MonitorConfig | None
+) -> tuple[Progress, list[str]]:
     """The progress of the newest state that holds, put into the live objects; the start where there is none.
 
     What a state needs belongs to it: the rows up to it, of `spe` updates an epoch, and the weights that validation
@@ -279,7 +291,7 @@ def _restore(folder: Path, training: Training, config: RunConfig, spe: int) -> t
             progress = state.progress(found.values)
             if Position(progress.epoch, progress.step) != found.position:
                 raise InputError(f"{found.path} holds the state of epoch {progress.epoch}, step {progress.step}")
-            if lacking := run_folder.lacking(folder, found.position, spe):
+            if lacking := run_folder.lacking(folder, found.position, spe, watched):
                 raise InputError(lacking)
             if progress.best and progress.best != progress.epoch:
                 run_folder.read_checkpoint(folder, Position(progress.best, 0))

@@ -124,26 +124,31 @@ def show_recipe(options: argparse.Namespace) -> None:
 def show_run(options: argparse.Namespace) -> None:
     """`residuum show run RUN`."""
     from residuum.cli.terminal import epoch_line, noise_lines, result_lines
+    from residuum.records import integrity
     from residuum.records.record import find_run, read_record
-    from residuum.records.run_folder import read_remarks, without_path
+    from residuum.records.run_folder import read_remarks
 
     record = read_record(find_run(options.name, options.runs))
+    damaged = list(dict.fromkeys([*record.damaged, *integrity.damage(record.folder)]))
     try:
-        noise, remarks, damaged = record.noise(), read_remarks(record.folder), record.damaged
-    except InputError as error:
-        noise, remarks, damaged = [], [], (*record.damaged, without_path(record.folder, error))
+        noise, remarks = record.noise(), read_remarks(record.folder)
+    except InputError:  # which is among what is damaged
+        noise, remarks = [], []
+    unchecked = integrity.unchecked(record.folder)
     if options.json:
         config = record.config.model_dump(mode="json")
         print_json({**summary(record), "recipe": record.recipe, "config": config,
                      "data": record.data.plain() if record.data else {},
                      "environment": [start.plain() for start in record.environment], "test_reads": record.test_reads,
-                     "damaged": list(damaged), "remarks": remarks,
+                     "damaged": damaged, "checked": not unchecked, "remarks": remarks,
                      "noise": [{**asdict(seen), "scale": seen.scale} for seen in noise],
                      "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip
         return
     print(f"run {record.id}, {record.status}, in {record.folder}")
     for line in (*damaged, *remarks):
         print(f"note: {line}")
+    if unchecked:
+        print("note: unchecked: an earlier version wrote it, whose files carry no checks of themselves")
     for epoch in record.epochs:
         print(epoch_line(epoch))
     for line in result_lines(record):

@@ -121,6 +121,20 @@ def read_epoch(folder: Path, epoch: int) -> Layers | None:
     return next((_read(path, checked=checked) for found, path in _files(folder) if found == epoch), None)
 
 
+def epochs(folder: Path) -> list[int | InputError]:
+    """The epochs after which the layers were recorded, an error in place of one whose file is damaged."""
+    checked = storage.is_sealed(folder / "config.json")
+    found: list[int | InputError] = []
+    for epoch, path in _files(folder):
+        try:
+            storage.read_tensors(path, checked=checked)
+        except InputError as error:
+            found.append(error)
+        else:
+            found.append(epoch)
+    return found
+
+
 def drop_after(folder: Path, epoch: int) -> None:
     """Remove what was recorded after an epoch, when a run is taken back there."""
     for later, path in _files(folder):

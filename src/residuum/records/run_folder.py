@@ -19,7 +19,7 @@ computed again. So every row is there exactly once, whenever the run was killed.
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 from residuum import own
-from residuum.config import SCHEMA, UNCOUNTED, RunConfig, identity
+from residuum.config import SCHEMA, UNCOUNTED, MonitorConfig, RunConfig, identity
 from residuum.errors import InputError
 from residuum.networks.names import folder_name
 from residuum.records import layers, outcome, rows, storage
@@ -273,11 +273,40 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, problems
 
 
-def lacking(folder: Path, position: Position, steps_per_epoch: int) -> str:
-    """Which row that a run had written by a place is damaged or missing now; empty where all are there."""
+def lacking(folder: Path, position: Position, steps_per_epoch: int, watched: MonitorConfig | None = None) -> str:
+    """What a run had written by a place and is damaged or missing now: rows, layers; empty where all is there.
+
+    `watched` is what the run recorded beside its epochs and updates until it stopped.
+    """
     steps = position.epoch * steps_per_epoch + position.step
     return (rows.lacking(folder / METRICS, "epoch", range(1, position.epoch + 1))
-            or rows.lacking(folder / STEPS, "step", range(steps)))  # fmt: skip
+            or rows.lacking(folder / STEPS, "step", range(steps))
+            or unseen(folder, position, watched))  # fmt: skip
+
+
+def unseen(folder: Path, position: Position, watched: MonitorConfig | None) -> str:
+    """What a run had seen of the noise of its gradient or of its layers by a place and is damaged or missing now."""
+    if not any(position):
+        return ""
+    starts = read_starts(folder)
+    # It may have begun to watch when it was resumed: what it wrote then goes on without a gap.
+    since = 0 if not starts or not any((starts[-1].epoch, starts[-1].step)) else (starts[-1].epoch or 0) + 1
+    noise = [row if isinstance(row, InputError) else row.get("epoch", -1) for row in rows.each(folder / NOISE)]
+    noise_wanted, layers_wanted = (watched.noise, watched.histograms) if watched else (False, False)
+    return _gap(folder / NOISE, noise, since, position.epoch, wanted=noise_wanted) or _gap(
+        folder / layers.FOLDER, layers.epochs(folder), since, position.epoch, wanted=layers_wanted
+    )
+
+
+def _gap(path: Path, found: Sequence[int | InputError], since: int, last: int, *, wanted: bool) -> str:
+    """Which epoch is missing or damaged among those found in a file, up to the last; from `since` on where wanted."""
+    for one in found:
+        if isinstance(one, InputError):
+            return str(one)
+    there = {one for one in found if isinstance(one, int)}
+    first = min([*there, *([since] if wanted else [])], default=last + 1)
+    gone = sorted({*range(first, last + 1)} - there)
+    return f"{path} lacks epoch {gone[0]}" if gone else ""
 
 
 def rewind(folder: Path, position: Position, steps_per_epoch: int) -> None:
