@@ -7,14 +7,23 @@ at last lets it finish. Weights, optimizer state, epoch rows (less the clock), s
 """
 
 import argparse
+import importlib
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from residuum import optim, training
+from residuum.config import RunConfig
 
 CLOCK = ("seconds", "images_per_second", "test_reads", "check")
 
@@ -116,11 +125,108 @@ def torture(kills: int, per_cycle: int = 5, seed: int = 0, epochs: int = 12) -> 
     return places
 
 
+SHARED: dict[str, Any] = {
+    "data.dataset": {"name": "synthetic", "size": 12, "train": 96, "test": 20, "classes": 4},
+    "data.validation": 16,
+    "data.augment": ["pad_crop", "horizontal_flip"],
+    "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]},
+    "optim.lr": 0.01,
+    "train.epochs": 4,
+    "train.batch_size": 16,
+    "compute.device": "cpu",
+    "compute.threads": 1,
+}
+OF: dict[str, dict[str, Any]] = {
+    **{f"optimizer {name}": {"optim.optimizer": name} for name in optim.OPTIMIZERS},
+    "average of weights": {"optim.ema": 0.9},
+    "histograms": {"monitor.histograms": True},
+    "noise": {"monitor.noise": True},
+    "mixup": {"data.mix": "mixup"},
+    "cutmix": {"data.mix": "cutmix"},
+    "plateau": {"optim.schedule": {"name": "plateau", "patience": 0}},
+    "micro-batches": {"train.micro_batch": 5},
+    "clipping and L1": {"optim.clip_norm": 0.1, "optim.penalties": [{"name": "l1", "weight": 1e-3}]},
+    "save.every": {"save.every": 3, "save.keep": 1},
+}
+"""Settings of which each run of `volume` has one, with a state saved each epoch or every other update."""
+
+
+def volume(runs: int, seed: int = 0) -> list[str]:
+    """Kill so many runs, 1 to 4 times each, in forks of this process; those that did not end as one never stopped.
+
+    A fork starts in milliseconds, so that kills find runs of every kind at every place, a third of them in a save.
+    """
+    for slow in ("torch._dynamo", "residuum.engine.noise", "residuum.engine.histograms"):
+        with suppress(ImportError):
+            importlib.import_module(slow)  # once, and not in every fork
+    rng, failures = random.Random(seed), []
+    wanted: dict[str, dict[str, object]] = {}
+    for number in range(runs):
+        name = [*OF][number % len(OF)]
+        steps = 2 * (number // len(OF) % 2)
+        config = RunConfig().changed(SHARED | OF[name] | {"save.steps": steps})
+        with tempfile.TemporaryDirectory() as place:
+            if f"{name}{steps}" not in wanted:
+                _forked(config, Path(place) / "whole").wait()
+                wanted[f"{name}{steps}"] = contents(Path(place) / "whole")
+            root, kills = Path(place) / "killed", rng.randint(1, 4)
+            root.mkdir()
+            for row in sorted(rng.randrange(20) for _ in range(kills)):
+                _kill(_forked(config, root), root, row, rng)
+            ended, found = _forked(config, root).wait(), {}
+            with suppress(ValueError):  # it has no result
+                found = contents(root)
+            whole = wanted[f"{name}{steps}"]
+            if ended or (different := [key for key in sorted({*whole, *found}) if whole.get(key) != found.get(key)]):
+                failures.append(f"{number}, {name}, save.steps {steps}, {kills} kills: {ended or different}")
+    return failures
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A process that trains; `wait` gives its exit code, negative where a signal ended it."""
+
+    pid: int
+
+    def wait(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _forked(config: RunConfig, root: Path) -> Fork:
+    pid = os.fork()
+    if pid:
+        return Fork(pid)
+    code = 1
+    try:
+        training.train(config, root)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _kill(process: Fork, root: Path, row: int, rng: random.Random) -> None:
+    """Kill a fork once it has told so many updates, a moment later, or as soon as it is seen in a save."""
+    in_a_save = rng.random() < 1 / 3
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        told = sum(path.read_bytes().count(b"\n") for path in root.glob("*/steps.jsonl"))
+        if told >= row and (not in_a_save or any(root.glob("*/checkpoints/.*.tmp")) or told >= row + 6):
+            break
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.004))
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--runs", type=int, default=0, help="so many more runs of every kind, in forks")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for place in sorted(places := torture(options.kills, seed=options.seed)):
         print("killed after", place)
     print(f"{len(places)} kills: every resumed run ended with the same bits as the one never stopped")
+    failed = volume(options.runs, options.seed)
+    print("\n".join(failed) or f"{options.runs} runs of every kind, killed 1 to 4 times each, are equal bit for bit")
+    sys.exit(bool(failed))
