@@ -185,10 +185,12 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from residuum.config import RunConfig
+from residuum.conduct.launchers import local
 from residuum.conduct.launchers.launcher import Job, Room, StoppedError
 from residuum.conduct.launchers.processes import launch
 from residuum.records.event import EpochDone
 assert "torch" not in sys.modules
+local.AT_ONCE = float(sys.argv[4])
 jobs = [Job(str(n), RunConfig.of(values), "quick") for n, values in enumerate(json.loads(sys.argv[1]))]
 try:
     for said in launch(jobs, Path(sys.argv[2]), Room(1, 1, int(sys.argv[3]))):
@@ -202,21 +204,24 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "code", "lanes"),
-    [([signal.SIGINT], 130, 2), ([signal.SIGKILL], -9, 2), ([signal.SIGTERM, signal.SIGINT], 99, 1)],
-    ids=["Ctrl-C", "SIGKILL of the parent", "two signals"],
-)
-def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tmp_path, whole, numbers, code, lanes):
+    ("numbers", "code", "lanes", "at_once"),
+    [([signal.SIGINT, signal.SIGINT], 130, 2, 600), ([signal.SIGKILL], -9, 2, 2),
+     ([signal.SIGTERM, signal.SIGINT], 99, 1, -1), ([signal.SIGQUIT], 131, 1, 2)],
+    ids=["double Ctrl-C", "SIGKILL of the parent", "two signals", "a worker that was stopped"],
+)  # fmt: skip
+def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(
+    tmp_path, whole, numbers, code, lanes, at_once
+):
     """Signals go to the whole process group, as those of a terminal do."""
     config, second = tiny(), tiny(1)
     values = json.dumps([config.model_dump(mode="json"), second.model_dump(mode="json")])
-    words = [sys.executable, "-c", SCRIPT, values, str(tmp_path), str(lanes)]
+    words = [sys.executable, "-c", SCRIPT, values, str(tmp_path), str(lanes), str(at_once)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "0 1\n"
         (worker,) = children_of(process.pid)
         assert os.getpgid(worker) != process.pid, "the terminal's signals are not for workers"
-        if len(numbers) == 2:  # a worker that does not answer: only killing ends it
+        if lanes == 1:  # a worker that does not answer
             os.kill(worker, signal.SIGSTOP)
         for number in numbers:
             os.killpg(process.pid, number)
@@ -232,7 +237,7 @@ def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tm
     for one in [config, second][:lanes]:
         folder = folder_of(tmp_path, one)
         assert read_record(folder).status == "stopped"
-        assert len(numbers) == 2 or saved_to_the_last_update(folder)
+        assert code == 99 or saved_to_the_last_update(folder)
         training.train(one, tmp_path)
         assert bits(folder) == whole(one)
 

@@ -7,6 +7,7 @@ it, so `residuum --help` answers at once.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -55,27 +56,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     debug = "--debug" in words
-    if not words:
-        print(FIRST, end="")
-        return 0
     try:
-        parser, _ = build_parser()
-        options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
-        if rest:
-            raise _unexpected(rest[0], words, options.parser)
-        options.given = words
-        run: Callable[[argparse.Namespace], None] = options.run
-        with brought(options):
-            trusted(options)
-            run(options)
+        try:
+            _call(words)
+        finally:
+            sys.stdout.flush()  # a disk that is full may say so only now
     except ResiduumError as error:
         if debug:
             raise
         print(f"residuum: {said(error)}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as error:
+        number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
+        print(f"residuum: stopped by {number.name}", file=sys.stderr)
+        return 128 + number
     return 0
+
+
+def _call(words: list[str]) -> None:
+    """Parse, and call what the command is."""
+    if not words:
+        print(FIRST, end="")
+        return
+    parser, _ = build_parser()
+    options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
+    if rest:
+        raise _unexpected(rest[0], words, options.parser)
+    options.given = words
+    run: Callable[[argparse.Namespace], None] = options.run
+    with brought(options):
+        trusted(options)
+        run(options)
 
 
 def _unexpected(word: str, words: Sequence[str], parser: Parser) -> InputError:

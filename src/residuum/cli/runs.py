@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -180,12 +182,13 @@ def _go(events: Any, options: argparse.Namespace) -> None:
     from residuum.cli.terminal import show as show_events
     from residuum.conduct.launchers.local import until_stopped
 
-    said, told = until_stopped(events), tracking_of(options)
-    for tracking in told:
-        from residuum.run.tracking import tracked
+    with closing(until_stopped(events)) as said:
+        shown: Iterator[Any] = said
+        for tracking in tracking_of(options):
+            from residuum.run.tracking import tracked
 
-        said = tracked(said, tracking)
-    record = show_events(said, sys.stderr if options.json else sys.stdout)
+            shown = tracked(shown, tracking)
+        record = show_events(shown, sys.stderr if options.json else sys.stdout)
     if record is None:
         return
     if has_left(sys.stdout, sys.stderr):

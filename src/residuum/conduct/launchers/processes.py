@@ -59,9 +59,9 @@ def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
 
     Each worker has one of the cards, if there are several. A free lane takes the next job. A run whose worker dies is
     resumed in a new one, three times at most, and alone: which run of a dead process was to blame is not known. The
-    first SIGINT or SIGTERM lets every worker finish its present step and save its states, a second one kills them; in
+    first SIGINT or SIGTERM lets every worker finish its present step and save its states, a later one kills them; in
     both cases, and when the parent is killed, the same call goes on where the runs stand. Closing the generator early
-    stops the workers like a first signal.
+    stops the workers like a first signal. A worker that was stopped (SIGSTOP) is let go on for that.
 
     Raises:
         InputError: fewer than one worker, thread or lane.
@@ -197,6 +197,13 @@ def _end(crew: Iterable[_Worker]) -> None:
         if not worker.ending:
             worker.ending = True
             _tell(worker, None)
+            _let_go_on(worker)
+
+
+def _let_go_on(worker: _Worker) -> None:
+    """Wake a worker that was stopped (SIGSTOP, Ctrl-Z): it could not save its states."""
+    if worker.process.returncode is None:  # its number is still its own, dead or alive
+        os.kill(worker.process.pid, signal.SIGCONT)
 
 
 def _hear(worker: _Worker) -> list[tuple[Job, Event | Ended]]:
@@ -219,6 +226,7 @@ def _dismiss(crew: Iterable[_Worker]) -> None:
     """Let workers save their state and end, and wait for that."""
     for worker in crew:
         worker.channel.close()
+        _let_go_on(worker)
     for worker in crew:
         worker.process.wait()
 
