@@ -17,7 +17,7 @@ from residuum.cli.hints import FIRST, said, unexpected
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
 from residuum.cli.trusting import trusted
-from residuum.errors import InputError, ResiduumError, unknown
+from residuum.errors import InputError, ResiduumError, StorageError, unknown
 from residuum.members import gathered
 
 SHOWN_FIRST = ("studying", "runs", "import_weights", "listing", "showing", "classes", "explain", "inspecting", "data",
@@ -66,6 +66,12 @@ def _main(words: list[str]) -> int:
             raise
         print(f"residuum: {said(error)}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a library's, or of a file that nobody expected to fail
+        if debug:
+            raise
+        at = f"{error.filename}: " if error.filename is not None else ""
+        print(f"residuum: {at}{error.strerror or error}", file=sys.stderr)
+        return StorageError.exit_code
     except KeyboardInterrupt as error:
         number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
         print(f"residuum: stopped by {number.name}", file=sys.stderr)
