@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.dont_write_bytecode = True  # Python itself leaves half a module on a full disk
 RUN, OTHER = "resnet20-digits-seed0", "plain20-digits-seed0"
 STUDY = ["--scale", "0.03", "--seeds", "1", "--arms", "resnet20,plain20"]
 FIRST = {
@@ -62,7 +63,7 @@ COMMANDS = {
     "study report": ["study", "report", "quickstart"],
     "study handin": ["study", "handin", "quickstart", "--title", "T", "--author", "A", "--out", "h.md"],
     "study handin pdf": ["study", "handin", "quickstart", "--title", "T", "--author", "A", "--out", "h.pdf"],
-    "study notebook": ["study", "handin", "quickstart", "--title", "T", "--author", "A", "--out", "h.ipynb"],
+    "study notebook": ["study", "handin", "quickstart", "--title", "T", "--author", "A", "--out", "h.md", "--notebook"],
     "study watch": ["study", "watch", "quickstart", "--once"],
 }  # fmt: skip
 SIZES = (0, 1, 100, 1_000, 4_096, 20_000, 100_000, 400_000)
@@ -111,7 +112,7 @@ def _refuse(refused: Path) -> None:
     def guarded(function: Any) -> Any:
         def call(path: Any = ".", *arguments: Any, **options: Any) -> Any:
             if isinstance(path, str | os.PathLike):
-                found = Path(os.path.abspath(path))
+                found = Path.cwd() / path
                 if found == refused or (refused.is_dir() and found.parent == refused):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
             return function(path, *arguments, **options)
@@ -146,7 +147,7 @@ def called(words: list[str], fault: dict[str, Any], place: Path) -> tuple[int, s
         sys.stderr.flush()
         os._exit(code)
     os.close(tell)
-    with open(told, "rb") as file:
+    with os.fdopen(told, "rb") as file:
         said = file.read().decode(errors="replace")
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said
 
@@ -160,7 +161,7 @@ def wrong(code: int, said: str, fault: dict[str, Any], place: Path) -> str:
         return f"exit code {code} and {len(lines)} lines: {lines}"
     if code == 2 and fault["kind"] == "full":
         return f"a full disk is no mistake of the user: {lines[0]}"
-    if code in (2, 74) and not any(mark in lines[0] for mark in ("/", ".")) and "temporary" not in lines[0]:
+    if code in (2, 74) and not any(mark in lines[0] for mark in ("/", ".", "runs", "temporary")):
         return f"no file is named: {lines[0]}"
     if code == 74 and "cannot" not in lines[0] and fault["kind"] == "full":
         return f"it does not say what could not be done: {lines[0]}"

@@ -350,7 +350,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder / "lock"
     with storing(path):
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)  # closing it must not fail
     with file:
         try:
             with locking(path):
@@ -360,7 +360,6 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # a disk that is full, which what is written next tells
             file.truncate(0)
             file.write(f"{os.getpid()} {socket.gethostname()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
-            file.flush()
         yield
 
 
