@@ -10,10 +10,12 @@
 `events` are here; everything else is in the modules. Nothing is imported before it is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # as in `typing`, which takes milliseconds to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from residuum import errors, figures
     from residuum.api import (
         RunConfig,
@@ -43,6 +45,8 @@ MODULES = {"figures": "residuum.figures", "errors": "residuum.errors", "events":
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name in MODULES:
         return import_module(MODULES[name])
     if name in __all__:

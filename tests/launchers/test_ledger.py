@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from residuum.conduct.launchers import processes
-from residuum.conduct.launchers.ended import RESTARTS, Ended
+from residuum.conduct.launchers.ended import BIRTHS, RESTARTS, Ended
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, JobRestarted, Room, StoppedError
 from residuum.conduct.launchers.ledger import Ledger
 from residuum.config import RunConfig
@@ -136,3 +136,43 @@ def test_workers_have_room_for_what_they_are_given_and_what_died_is_alone(tmp_pa
             crew.remove(worker)
     assert not ledger
     assert ends == Counter(job.id for job in jobs)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_is_given_up_after_restarts_from_one_saved_state_and_never_while_it_gets_on(seed):
+    """A run of 40 states whose worker dies at random, before or after the next state is saved; some stand still."""
+    chance = random.Random(seed)
+    (job,) = some_jobs(1)
+    ledger, state, standing, unborn = Ledger(deque([job])), 0, 0, 0
+    wall = chance.choice([None, chance.randrange(40)])
+    while state < 40:
+        assert ledger.take(0.0) is job
+        if chance.random() < 0.3 and unborn < BIRTHS - 1:
+            unborn += 1
+            assert ledger.ended(job, Ended("unborn", "killed"), 0.0) is None
+            continue
+        unborn = 0
+        ledger.began(job.id, state // 5, state)
+        further = 0 if state == wall else chance.choice([0, 1, 1, 3])
+        further = min(further, wall - state) if wall is not None and state < wall else further
+        told = ledger.ended(job, Ended(chance.choice(["died", "crashed"]), "killed"), 0.0)
+        standing += 1
+        assert isinstance(told, JobFailed) == (standing > RESTARTS)
+        if isinstance(told, JobFailed):
+            break
+        state, standing = state + further, 0 if further else standing
+    assert (standing > RESTARTS) == (not ledger)
+    assert wall is None or standing > RESTARTS
+
+
+def test_workers_that_die_before_they_take_a_run_up_are_its_fault_in_the_end():
+    (job,) = some_jobs(1)
+    ledger, told = Ledger(deque([job])), []
+    while ledger:
+        assert ledger.take(0.0) is job
+        told.append(ledger.ended(job, Ended("unborn", "killed by SIGKILL"), 0.0))
+    assert told[: BIRTHS - 1] == [None] * (BIRTHS - 1)
+    assert told[BIRTHS - 1 :] == [
+        *(JobRestarted(job.id, attempt, "killed by SIGKILL") for attempt in range(1, RESTARTS + 1)),
+        JobFailed(job.id, "killed by SIGKILL"),
+    ]

@@ -21,7 +21,7 @@ from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.processes import _next, launch
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
-from residuum.records import run_folder, storage
+from residuum.records import storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.record import read_record
 
@@ -86,35 +86,6 @@ def test_workers_give_the_bits_of_one_process_on_the_threads_asked_for(tmp_path,
     ]
     # Updates are thinned to two a second: the twelve of a run never pass one by one.
     assert 1 <= sum(isinstance(event, StepDone) for event in of_first) < 12
-
-
-def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, whole):
-    """One is killed by SIGKILL, one cannot work, one always crashes, one is well."""
-    killed, crashing, well = tiny(0), tiny(1), tiny(2, epochs=2)
-    impossible = RunConfig().changed({"data.dataset": "synthetic", "optim.optimizer": "sgdd", "train.seed": 3})
-    broken = folder_of(tmp_path, crashing)
-    run_folder.begin(broken, crashing, "quick")
-    state = broken / "checkpoints" / run_folder.Position(1, 0).name
-    state.mkdir(parents=True)
-    (state / storage.MANIFEST).write_text("{}")  # JSON, but nothing that residuum wrote
-    said = []
-    for one in launch([job(killed), job(impossible), job(crashing), job(well)], tmp_path, Room(1, 1)):
-        if not said_of(said, EpochDone) and isinstance(one, JobEvent) and isinstance(one.event, EpochDone):
-            (worker,) = workers()
-            os.kill(worker, signal.SIGKILL)
-        said.append(one)
-    first, *others = [one for one in said if isinstance(one, JobRestarted)]
-    assert first == JobRestarted("seed 0", 1, "killed by SIGKILL")
-    assert [(one.id, one.attempt) for one in others] == [("seed 1", 1), ("seed 1", 2), ("seed 1", 3)]
-    assert sum(event.step > 0 for event in said_of(said, Started)) == 1, "the killed one went on where it stood"
-    failed = {one.id: one.reason for one in said if isinstance(one, JobFailed)}
-    assert failed.keys() == {"seed 1", "seed 3"}
-    assert failed["seed 1"].startswith("KeyError: ")
-    assert failed["seed 1"].endswith(f" (traceback: {broken / CRASH_LOG})")
-    assert (broken / CRASH_LOG).read_text().count("Traceback (most recent call last)") == 1 + 3
-    assert failed["seed 3"] == "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?"
-    for config in (killed, well):
-        assert bits(folder_of(tmp_path, config)) == whole(config)
 
 
 def test_storage_error_stops_every_worker_cleanly_and_is_raised(tmp_path):
@@ -185,10 +156,12 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from residuum.config import RunConfig
+from residuum.conduct.launchers import local
 from residuum.conduct.launchers.launcher import Job, Room, StoppedError
 from residuum.conduct.launchers.processes import launch
 from residuum.records.event import EpochDone
 assert "torch" not in sys.modules
+local.AT_ONCE = float(sys.argv[4])
 jobs = [Job(str(n), RunConfig.of(values), "quick") for n, values in enumerate(json.loads(sys.argv[1]))]
 try:
     for said in launch(jobs, Path(sys.argv[2]), Room(1, 1, int(sys.argv[3]))):
@@ -202,21 +175,24 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "code", "lanes"),
-    [([signal.SIGINT], 130, 2), ([signal.SIGKILL], -9, 2), ([signal.SIGTERM, signal.SIGINT], 99, 1)],
-    ids=["Ctrl-C", "SIGKILL of the parent", "two signals"],
-)
-def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tmp_path, whole, numbers, code, lanes):
+    ("numbers", "code", "lanes", "at_once"),
+    [([signal.SIGINT, signal.SIGINT], 130, 2, 600), ([signal.SIGKILL], -9, 2, 2),
+     ([signal.SIGTERM, signal.SIGINT], 99, 1, -1), ([signal.SIGQUIT], 131, 1, 2)],
+    ids=["double Ctrl-C", "SIGKILL of the parent", "two signals", "a worker that was stopped"],
+)  # fmt: skip
+def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(
+    tmp_path, whole, numbers, code, lanes, at_once
+):
     """Signals go to the whole process group, as those of a terminal do."""
     config, second = tiny(), tiny(1)
     values = json.dumps([config.model_dump(mode="json"), second.model_dump(mode="json")])
-    words = [sys.executable, "-c", SCRIPT, values, str(tmp_path), str(lanes)]
+    words = [sys.executable, "-c", SCRIPT, values, str(tmp_path), str(lanes), str(at_once)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "0 1\n"
         (worker,) = children_of(process.pid)
         assert os.getpgid(worker) != process.pid, "the terminal's signals are not for workers"
-        if len(numbers) == 2:  # a worker that does not answer: only killing ends it
+        if lanes == 1:  # a worker that does not answer
             os.kill(worker, signal.SIGSTOP)
         for number in numbers:
             os.killpg(process.pid, number)
@@ -232,7 +208,7 @@ def test_signal_ends_all_processes_and_the_same_call_goes_on_to_the_same_bits(tm
     for one in [config, second][:lanes]:
         folder = folder_of(tmp_path, one)
         assert read_record(folder).status == "stopped"
-        assert len(numbers) == 2 or saved_to_the_last_update(folder)
+        assert code == 99 or saved_to_the_last_update(folder)
         training.train(one, tmp_path)
         assert bits(folder) == whole(one)
 
@@ -241,16 +217,18 @@ POISON = """
 import os, signal
 from residuum import training
 from residuum.conduct.launchers import processes
-from residuum.records.event import EpochDone
+from residuum.records.event import StepDone
 
 sound = training.run
 
 def run(config, root, **named):
-    for event in sound(config, root, **named):
-        if isinstance(event, EpochDone) and config.train.seed == 1:
+    events = sound(config, root, **named)
+    for event in events:
+        strikes = isinstance(event, StepDone) and event.step == 2  # always at the same place, before anything is saved
+        if strikes and config.train.seed == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        if isinstance(event, EpochDone) and config.train.seed == 2:
-            raise RuntimeError("poison")
+        if strikes and config.train.seed == 2:
+            events.throw(RuntimeError("poison"))
         yield event
 
 def serve(channel):
@@ -261,12 +239,37 @@ def serve(channel):
 
 @pytest.fixture
 def poisoned(tmp_path, monkeypatch):
-    """In workers, the run of seed 1 kills its process after an epoch, and that of seed 2 raises what nobody expects."""
+    """In workers, the run of seed 1 kills its process in the first epoch, and that of seed 2 raises what nobody expects."""
     (tmp_path / "poison.py").write_text(POISON)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(processes, "_serve", importlib.import_module("poison").serve)
     yield
     del sys.modules["poison"]
+
+
+def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, whole, poisoned):
+    """One is killed by SIGKILL, one cannot work, one always crashes, one is well."""
+    killed, crashing, well = tiny(0), tiny(2), tiny(4, epochs=2)
+    impossible = RunConfig().changed({"data.dataset": "synthetic", "optim.optimizer": "sgdd", "train.seed": 3})
+    broken = folder_of(tmp_path, crashing)
+    said = []
+    for one in launch([job(killed), job(impossible), job(crashing), job(well)], tmp_path, Room(1, 1)):
+        if not said_of(said, EpochDone) and isinstance(one, JobEvent) and isinstance(one.event, EpochDone):
+            (worker,) = workers()
+            os.kill(worker, signal.SIGKILL)
+        said.append(one)
+    first, *others = [one for one in said if isinstance(one, JobRestarted)]
+    assert first == JobRestarted("seed 0", 1, "killed by SIGKILL")
+    assert [(one.id, one.attempt) for one in others] == [("seed 2", 1), ("seed 2", 2), ("seed 2", 3)]
+    assert sum(event.step > 0 for event in said_of(said, Started)) == 1, "the killed one went on where it stood"
+    failed = {one.id: one.reason for one in said if isinstance(one, JobFailed)}
+    assert failed.keys() == {"seed 2", "seed 3"}
+    assert failed["seed 2"].startswith("RuntimeError: poison")
+    assert failed["seed 2"].endswith(f" (traceback: {broken / CRASH_LOG})")
+    assert (broken / CRASH_LOG).read_text().count("Traceback (most recent call last)") == 1 + 3
+    assert failed["seed 3"] == "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?"
+    for config in (killed, well):
+        assert bits(folder_of(tmp_path, config)) == whole(config)
 
 
 def test_a_run_that_kills_its_process_takes_no_other_with_it(tmp_path, whole, poisoned, monkeypatch):

@@ -1,9 +1,13 @@
 """Files that survive kills and full disks, and tell damage."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
+import re
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,10 +188,53 @@ def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path):
     holder.start()
     assert ready.wait(20)
     assert storage.is_locked(tmp_path)
-    with pytest.raises(BusyError, match="another process"), storage.locked(tmp_path):
+    who = rf"another process \(process {holder.pid} on {re.escape(socket.gethostname())}, since 20\d\d-.*Z\)$"
+    with pytest.raises(BusyError, match=who), storage.locked(tmp_path):
         pass
     holder.kill()
     holder.join()
     assert not storage.is_locked(tmp_path)
     with storage.locked(tmp_path):
         assert storage.is_locked(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_is_one_line_where_one_is_needed_and_nothing_elsewhere(
+    tmp_path, monkeypatch, number
+):
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StorageError) as refused, storage.locked(tmp_path):
+        pass
+    assert str(refused.value) == (
+        f"cannot lock {tmp_path / 'lock'}: {os.strerror(number)}; it has to lie where files can be locked"
+    )
+    assert not storage.is_locked(tmp_path)
+    with storage.attending(tmp_path):
+        assert not storage.is_attended(tmp_path)
+
+
+def _nothing(path):
+    pass
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path), _nothing,
+                                 lambda path: path.write_bytes(bytes(range(256)))])  # fmt: skip
+def test_nobody_is_known_to_hold_a_lock_that_is_no_file(tmp_path, put):
+    put(tmp_path / "lock")
+    put(tmp_path / storage.AT_WORK)
+    assert not storage.is_locked(tmp_path)
+    assert not storage.is_attended(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"7 \x1b[31m 9\n", b"7 host\n", b"1 a b\n" * 1000])
+def test_a_lock_says_who_holds_it_only_in_the_words_of_a_holder(tmp_path, content):
+    with storage.locked(tmp_path):
+        (tmp_path / "lock").write_bytes(content)
+        said = "being worked on by another process( .process 7 on .*)?$"
+        with pytest.raises(BusyError, match=said) as busy, storage.locked(tmp_path):
+            pass
+    assert str(busy.value).isprintable()

@@ -7,6 +7,7 @@ it, so `residuum --help` answers at once.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from residuum.cli.hints import FIRST, said, unexpected
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
 from residuum.cli.trusting import trusted
-from residuum.errors import InputError, ResiduumError, unknown
+from residuum.errors import InputError, ResiduumError, StorageError, unknown
 from residuum.members import gathered
 
 SHOWN_FIRST = ("studying", "runs", "import_weights", "listing", "showing", "classes", "explain", "inspecting", "data",
@@ -55,27 +56,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     debug = "--debug" in words
-    if not words:
-        print(FIRST, end="")
-        return 0
     try:
-        parser, _ = build_parser()
-        options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
-        if rest:
-            raise _unexpected(rest[0], words, options.parser)
-        options.given = words
-        run: Callable[[argparse.Namespace], None] = options.run
-        with brought(options):
-            trusted(options)
-            run(options)
+        try:
+            _call(words)
+        finally:
+            sys.stdout.flush()  # a disk that is full may say so only now
     except ResiduumError as error:
         if debug:
             raise
         print(f"residuum: {said(error)}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    except OSError as error:  # a library's, or of a file that nobody expected to fail
+        if debug:
+            raise
+        at = f"{error.filename}: " if error.filename is not None else ""
+        print(f"residuum: {at}{error.strerror or error}", file=sys.stderr)
+        return StorageError.exit_code
+    except KeyboardInterrupt as error:
+        number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
+        print(f"residuum: stopped by {number.name}", file=sys.stderr)
+        return 128 + number
     return 0
+
+
+def _call(words: list[str]) -> None:
+    """Parse, and call what the command is."""
+    if not words:
+        print(FIRST, end="")
+        return
+    parser, _ = build_parser()
+    options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
+    if rest:
+        raise _unexpected(rest[0], words, options.parser)
+    options.given = words
+    run: Callable[[argparse.Namespace], None] = options.run
+    with brought(options):
+        trusted(options)
+        run(options)
 
 
 def _unexpected(word: str, words: Sequence[str], parser: Parser) -> InputError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from residuum.cli.explain import draw_predictions
 from residuum.cli.options import (
@@ -31,7 +33,10 @@ from residuum.cli.options import (
 )
 from residuum.cli.surroundings import LEFT, has_left
 from residuum.cli.trusting import trust_option
-from residuum.errors import InputError, tally, unknown
+from residuum.errors import InputError, StorageError, tally, unknown
+
+if TYPE_CHECKING:
+    from residuum.records.record import RunRecord
 
 
 def add(command: Command) -> None:
@@ -180,12 +185,13 @@ def _go(events: Any, options: argparse.Namespace) -> None:
     from residuum.cli.terminal import show as show_events
     from residuum.conduct.launchers.local import until_stopped
 
-    said, told = until_stopped(events), tracking_of(options)
-    for tracking in told:
-        from residuum.run.tracking import tracked
+    with closing(until_stopped(events)) as said:
+        shown: Iterator[Any] = said
+        for tracking in tracking_of(options):
+            from residuum.run.tracking import tracked
 
-        said = tracked(said, tracking)
-    record = show_events(said, sys.stderr if options.json else sys.stdout)
+            shown = tracked(shown, tracking)
+        record = show_events(shown, sys.stderr if options.json else sys.stdout)
     if record is None:
         return
     if has_left(sys.stdout, sys.stderr):
@@ -193,18 +199,27 @@ def _go(events: Any, options: argparse.Namespace) -> None:
 
         remark(record.folder, LEFT)
     if record.epochs:
-        from residuum.report import style
-        from residuum.report.figures import learning_curves
-
-        paths = style.save(learning_curves.draw(learning_curves.data(record)), record.folder / "curves")
-        if not options.json:
-            print(f"curves: {paths[0]}")
+        _draw_curves(record, options)
     if options.json:
         print_json(summary(record))
     if options.store is not None:
         from residuum.records import mirror
 
         mirror.give(mirror.store_of(options.store), record.folder.parent, [record.folder.name])
+
+
+def _draw_curves(record: RunRecord, options: argparse.Namespace) -> None:
+    """Draw the curves of a run that has ended: it does not fail for a picture."""
+    try:
+        from residuum.report import style
+        from residuum.report.figures import learning_curves
+
+        paths = style.save(learning_curves.draw(learning_curves.data(record)), record.folder / "curves")
+    except (StorageError, OSError) as error:  # a library may want a folder of its own
+        print(f"note: no picture of the curves: {error}", file=sys.stderr)
+    else:
+        if not options.json:
+            print(f"curves: {paths[0]}")
 
 
 def evaluate(options: argparse.Namespace) -> None:

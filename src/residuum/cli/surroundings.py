@@ -10,19 +10,23 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, cast
+from typing import IO, Any
 
-from residuum.errors import Remark
+from residuum.errors import Remark, StorageError
 
 GONE = (errno.EPIPE, errno.EIO)
 """What a write to a pipe without a reader, and to a terminal that was closed, ends in."""
 
 
 class Outlasting:
-    """A text stream whose reader may leave: what is written after that goes nowhere, and nothing fails by it."""
+    """A text stream whose reader may leave: what is written after that goes nowhere, and nothing fails by it.
 
-    def __init__(self, stream: io.TextIOWrapper) -> None:
-        self._stream = stream
+    Any other failure, as a disk that is full, is told under the stream's `name`; without one it is as if the reader had
+    left: there is no other place to tell of standard error.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper, name: str = "") -> None:
+        self._stream, self._name = stream, name
         self.left = False
         """Whether the reader has left."""
 
@@ -45,13 +49,13 @@ class Outlasting:
         try:
             yield
         except OSError as error:
-            if error.errno not in GONE:
-                raise
-            self.left = True
             # What lies in buffers would fail again, at the latest when the interpreter ends.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+            if self._name and error.errno not in GONE:
+                raise StorageError(f"cannot write {self._name}: {error.strerror}") from error
+            self.left = True
 
 
 LEFT = "the reader of its output left before the end; the run went on"
@@ -75,7 +79,7 @@ def kept_out() -> Iterator[None]:
     for stream in usual:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no letter for a dash is no reason to fail
             stream.reconfigure(errors="replace")
-    sys.stdout, sys.stderr = (cast(Any, _outlasting(stream)) for stream in usual)
+    sys.stdout, sys.stderr = _outlasting(sys.stdout, "standard output"), _outlasting(sys.stderr)
     os.environ.pop("MPLBACKEND", None)
     os.environ["PYTHONWARNINGS"] = "ignore"
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -99,5 +103,5 @@ def kept_out() -> Iterator[None]:
         sys.stdout, sys.stderr = usual
 
 
-def _outlasting(stream: IO[str]) -> IO[str]:
-    return cast(IO[str], Outlasting(stream)) if isinstance(stream, io.TextIOWrapper) else stream
+def _outlasting(stream: Any, name: str = "") -> Any:
+    return Outlasting(stream, name) if isinstance(stream, io.TextIOWrapper) else stream

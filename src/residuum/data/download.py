@@ -17,7 +17,7 @@ from residuum.data.datasets import ENTRIES
 from residuum.data.datasets.source import Remote
 from residuum.data.formats.files import reading
 from residuum.errors import BusyError, InputError, StorageError, unknown
-from residuum.records.storage import storing
+from residuum.records.storage import locking, storing
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a mirror counts as gone."""
@@ -82,7 +82,8 @@ def _opened_alone(part: Path) -> Iterator[BufferedRandom]:
     with storing(part):
         file = part.open("a+b")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locking(part):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield file
     except BlockingIOError as error:
         raise BusyError(f"{part} is being fetched by another process") from error

@@ -280,7 +280,15 @@ def _no_compiler(device: torch.device) -> str:
     return ""
 
 
+ONE_IMAGE = "out of memory with one image at a time; choose a shallower or narrower network"
+"""What is said where nothing is left to be split."""
+
+
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch means that the device's memory ran out."""
-    words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    """Whether an error of torch or Python means that memory ran out, the device's or the machine's.
+
+    oneDNN says of the workspace of a convolution that it has no room for that a primitive could not be created.
+    """
+    words = ("can't allocate memory", "Cannot allocate memory", "not enough memory", "std::bad_alloc",
+             "could not create a primitive", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # fmt: skip
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from residuum.data.batches import Batch, row
 from residuum.engine import metrics
-from residuum.engine.compute import out_of_memory
+from residuum.engine.compute import ONE_IMAGE, out_of_memory
 from residuum.engine.epoch import Epoch
 from residuum.engine.live import Training
 from residuum.engine.state import Progress
@@ -69,15 +69,39 @@ def has_captured_form(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
-    """The next update, in which the host looks at loss and gradient before the weights move."""
+    """The next update, in which the host looks at loss and gradient before the weights move.
+
+    Where memory runs out, in whatever part of it, all is put back as it was, and it is made again with smaller
+    micro-batches.
+
+    Raises:
+        InputError: one image at a time does not fit.
+    """
+    state, optimizer = _state(training), training.optimizer
+    before, had_state = [tensor.clone() for tensor in state], bool(optimizer.state)
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        try:
+            return [_update(training, table, progress, before)]
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        put_back(state, before)
+        if not had_state:  # of a first update, which may have made it for some of the parameters
+            optimizer.state.clear()
+        yield smaller(training, progress, training.batches.sizes[progress.step])
+
+
+def _update(training: Training, table: Epoch, progress: Progress, before: Sequence[Tensor]) -> Row:
+    """One update; `before` has what it changes, the buffers of the network first."""
     network, optimizer, scale = training.network, training.optimizer, training.scale
     number = progress.step
     for group in optimizer.param_groups:
         group["lr"] = table.rates[number] * group.get("lr_share", 1.0)
     with drawing(training, progress, "batch"):
         batch = training.batches.batch(table.draws, number, training.batches.sizes[number])
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    loss, correct = yield from gradients(training, batch, progress, buffers)
+    with drawing(training, progress, "pass"):
+        loss, correct = forward_backward(training, batch, progress.micro_batch)
     found, skipped = torch.zeros(()), False
     if scale is not None:
         found = scale.unscale(_gradients(training))
@@ -85,8 +109,9 @@ def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
     mean, norm, right = torch.stack([loss, gradient_norm(training).to(loss.dtype), correct]).tolist()
     seen = Row(mean, norm, right, skipped)
     if not seen.finite:
-        put_back(network.buffers(), buffers)
-        return [seen]
+        buffers = [*network.buffers()]
+        put_back(buffers, before[: len(buffers)])
+        return seen
     if not skipped:
         with drawing(training, progress, "step"):
             optimizer.step()
@@ -94,7 +119,7 @@ def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
             training.average.update(network, table.moves[number])
     if scale is not None:
         scale.adapt(found)
-    return [seen]
+    return seen
 
 
 class Captured:
@@ -193,7 +218,7 @@ class Captured:
                     # Warmed up on a batch that has this size: the partners of another would lie outside it.
                     begin = partial(self._begin, progress.step + sizes.index(size))
                     self._replays[size] = self._record(begin, work)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 problem = error.with_traceback(None)  # which would keep the memory of what failed
             self._training.optimizer.zero_grad(set_to_none=True)
             put_back(state, before)
@@ -308,26 +333,6 @@ def _graph(
     return captured.replay
 
 
-def gradients(
-    training: Training, batch: Batch, progress: Progress, buffers: Sequence[Tensor]
-) -> Generator[Note, None, tuple[Tensor, Tensor]]:
-    """`forward_backward`, tried again with smaller micro-batches while memory runs out.
-
-    Raises:
-        InputError: one image at a time does not fit.
-    """
-    while True:
-        training.optimizer.zero_grad(set_to_none=True)
-        try:
-            with drawing(training, progress, "pass"):
-                return forward_backward(training, batch, progress.micro_batch)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-        put_back(training.network.buffers(), buffers)
-        yield smaller(training, progress, len(batch.indices_B))
-
-
 @contextmanager
 def drawing(training: Training, progress: Progress, what: str) -> Iterator[None]:
     """Within it, torch's generators stand where this part of this update always finds them, if own code may draw."""
@@ -348,7 +353,7 @@ def smaller(training: Training, progress: Progress, images: int) -> Note:
     """
     size = min(progress.micro_batch or images, images)
     if size == 1:
-        raise InputError("out of memory with one image at a time; choose a shallower or narrower network")
+        raise InputError(ONE_IMAGE)
     progress.micro_batch = (size + 1) // 2
     if training.compute.device.type == "cuda":
         torch.cuda.empty_cache()

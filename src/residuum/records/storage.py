@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -325,35 +327,59 @@ def read_checked_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]
 
 
 @contextmanager
+def locking(path: Path) -> Iterator[None]:
+    """Turn the error of a file system without locks (ENOLCK, ENOSYS, EOPNOTSUPP) into one line."""
+    try:
+        yield
+    except BlockingIOError:  # it has them, and somebody else holds this one
+        raise
+    except OSError as error:
+        said = f"cannot lock {path}: {error.strerror or error}; it has to lie where files can be locked"
+        raise StorageError(said) from error
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process. The kernel releases it however the process ends.
 
+    The file says who holds it, for those who come later.
+
     Raises:
         BusyError: another process holds it.
+        StorageError: the file cannot be written, or its file system has no locks.
     """
     path = folder / "lock"
     with storing(path):
-        file = path.open("a+b")
-    try:
+        file = path.open("a+b", buffering=0)  # closing it must not fail
+    with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with locking(path):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BusyError(f"{folder} is being worked on by another process") from error
+            raise BusyError(f"{folder} is being worked on by another process{_holder(path)}") from error
+        with suppress(OSError):  # a disk that is full, which what is written next tells
+            file.truncate(0)
+            file.write(f"{os.getpid()} {socket.gethostname()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
         yield
-    finally:
-        file.close()
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, in brackets; empty where that is not written yet, or something else is."""
+    with suppress(OSError, ValueError):
+        if found := re.fullmatch(r"(\d+) ([\w.-]+) ([\w:-]+)\n", path.read_bytes()[:HEAD].decode("ascii")):
+            return f" (process {found[1]} on {found[2]}, since {found[3]})"
+    return ""
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some process is working on the run folder now."""
-    path = folder / "lock"
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        try:
+    """Whether some process is working on the run folder now; of a lock that cannot be asked, none is known."""
+    try:
+        with regular(folder / "lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except (OSError, InputError):
+        return False
     return False
 
 
@@ -383,10 +409,10 @@ def is_attended(folder: Path) -> bool:
 def is_shared(path: Path) -> bool:
     """Whether some process holds a shared lock of a file; nobody does of one that is not there."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except (OSError, InputError):
         return False
     return False

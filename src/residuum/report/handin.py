@@ -324,7 +324,7 @@ def write(made: Document, path: Path) -> Path:
                 content = markdown(made, figures.name).encode()
                 figures.mkdir(exist_ok=True)
                 for block in _pictures(made):
-                    (figures / f"{block.name}.png").write_bytes(block.png)
+                    storage.write_file(figures / f"{block.name}.png", block.png)
     storage.write_file(path, content)
     return path
 

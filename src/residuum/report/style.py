@@ -19,6 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from residuum.errors import InputError, Remark
+from residuum.records import storage
 
 OTHER_FORMS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".pdf", ".eps", ".ps")
 
@@ -175,11 +176,12 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
     Raises:
         InputError: the name ends as another kind of picture.
+        StorageError: a file cannot be written.
     """
     if path.suffix.lower() in OTHER_FORMS:
         raise InputError(f"{path.name}: figures are written as PNG and SVG; name it {path.stem} or {path.stem}.png")
     stem = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
     paths = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg")]
     for target, content in zip(paths, (png(figure), svg(figure)), strict=True):
-        target.write_bytes(content)
+        storage.write_file(target, content)
     return paths

@@ -55,7 +55,8 @@ def begin(words: Sequence[str], runs: Path, kind: str) -> Detached:
     with storage.storing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+            with storage.locking(log):
+                fcntl.flock(file, fcntl.LOCK_SH)
             process = subprocess.Popen(
                 [sys.executable, "-m", "residuum", *words],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -163,6 +164,7 @@ def _onnx(trained: Trained, images_NCHW: Tensor, description: str) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise lacking("ONNX", str(error.name), "export") from error
+    tempfile.gettempdir()  # without one the exporter fails in words of its own
     with _quiet():
         program = torch.onnx.export(
             Deployed(trained.network, trained.normalization),

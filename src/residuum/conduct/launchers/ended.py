@@ -8,15 +8,20 @@ from typing import Literal
 from residuum.errors import BusyError, InputError, StorageError
 
 RESTARTS = 3
-"""How often a run whose worker or node died is taken up again."""
+"""How often a run whose worker or node died is taken up again from one saved state; one further on counts anew."""
+BIRTHS = 10
+"""How often in a row a worker may die before it could take a run up, until the run is held to blame."""
 CRASH_LOG = "crash.log"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: `crashed` by an unexpected error, `died` with its process, `stopped` as asked."""
+    """How a run ended: `crashed` by an unexpected error, `died` with its process, `stopped` as asked.
 
-    how: Literal["done", "impossible", "busy", "storage", "stopped", "crashed", "died"]
+    `unborn`: its process died before it could take the run up.
+    """
+
+    how: Literal["done", "impossible", "busy", "storage", "stopped", "crashed", "died", "unborn"]
     reason: str = ""
 
 

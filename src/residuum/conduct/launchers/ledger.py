@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from residuum.conduct.launchers.ended import RESTARTS, Ended
+from residuum.conduct.launchers.ended import BIRTHS, RESTARTS, Ended
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, JobRestarted
 from residuum.errors import ResiduumError, StorageError
 from residuum.records.event import Note
@@ -17,10 +17,11 @@ from residuum.records.event import Note
 class Ledger:
     """The jobs that wait: those that died go first, each without others beside it, then the others in their order.
 
-    Which of the jobs of a dead worker was to blame is not known, so all of them count as died. `asleep` are jobs that
+    Which of the jobs of a dead worker was to blame is not known, so all of them count as died. `crashes` are all that a
+    job had, `stuck` those since its saved state was last further on, which `reached` has; `asleep` are jobs that
     another process was at, with the time at which they may be tried again, the earliest first; they go last, and `busy`
-    are all that ever were. `ending` is the error that ends it all: jobs that come back then wait for another call.
-    `more` has jobs that are asked for one by one, each when there is room for it.
+    are all that ever were, with what was said of that. `ending` is the error that ends it all: jobs that come back then
+    wait for another call. `more` has jobs that are asked for one by one, each when there is room for it.
     """
 
     fresh: deque[Job] = field(default_factory=deque)
@@ -28,7 +29,10 @@ class Ledger:
     died: deque[Job] = field(default_factory=deque)
     asleep: deque[tuple[float, Job]] = field(default_factory=deque)
     crashes: Counter[str] = field(default_factory=Counter)
-    busy: set[str] = field(default_factory=set)
+    stuck: Counter[str] = field(default_factory=Counter)
+    unborn: Counter[str] = field(default_factory=Counter)
+    reached: dict[str, tuple[int, int]] = field(default_factory=dict)
+    busy: dict[str, str] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
     ending: ResiduumError | None = None
 
@@ -71,8 +75,18 @@ class Ledger:
 
     def put_off(self, job: Job, until: float) -> None:
         """Leave a job that another process is at until a time, which is no earlier than those said before."""
-        self.busy.add(job.id)
+        self.busy.setdefault(job.id, "")
         self.asleep.append((until, job))
+
+    def began(self, name: str, epoch: int, step: int) -> None:
+        """Note the saved state that a job goes on from: one further on than before has its deaths so far forgiven.
+
+        A machine that fails now and then is no reason to give up a run that comes to its end all the same.
+        """
+        del self.unborn[name]
+        if (epoch, step) > self.reached.get(name, (0, 0)):
+            self.reached[name] = (epoch, step)
+            del self.stuck[name]
 
     def ended(self, job: Job, how: Ended, again: float) -> JobFailed | JobRestarted | None:
         """Note how a job ended that was taken; what became of it, if that is to be told.
@@ -84,6 +98,7 @@ class Ledger:
         if how.how == "impossible":
             return JobFailed(job.id, how.reason)
         if how.how == "busy":
+            self.busy[job.id] = how.reason
             self.put_off(job, again)
             return None
         if how.how == "storage":
@@ -91,8 +106,14 @@ class Ledger:
         if how.how == "stopped" or self.ending:
             self.fresh.appendleft(job)
             return None
+        if how.how == "unborn":
+            self.unborn[job.id] += 1
+            if self.unborn[job.id] < BIRTHS:
+                self.fresh.appendleft(job)
+                return None
         self.crashes[job.id] += 1
-        if self.crashes[job.id] > RESTARTS:
+        self.stuck[job.id] += 1
+        if self.stuck[job.id] > RESTARTS:
             return JobFailed(job.id, how.reason)
         self.died.appendleft(job)
         return JobRestarted(job.id, self.crashes[job.id], how.reason)
@@ -102,4 +123,5 @@ class Ledger:
         for _, job in self.asleep:
             if job.id not in self.announced:
                 self.announced.add(job.id)
-                yield JobEvent(job.id, Note("another process is working on this run; waiting for it"))
+                said = self.busy[job.id] or "another process is working on this run"
+                yield JobEvent(job.id, Note(f"{said}; waiting for it"))

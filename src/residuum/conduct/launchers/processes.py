@@ -16,9 +16,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any, TypeAlias
 
@@ -37,6 +39,11 @@ PAUSE = 2.0
 """Seconds until a run that another process was at is looked at again."""
 
 
+LOOK = 0.5
+"""Seconds between two looks of a worker at whether its parent is there."""
+AFTER = 8.0
+"""Seconds that a worker has to save its states once its parent is gone."""
+
 Process: TypeAlias = "subprocess.Popen[bytes]"
 Channel: TypeAlias = "Connection[Any, Any]"
 Order: TypeAlias = tuple[Job, Path, str]
@@ -45,23 +52,28 @@ Order: TypeAlias = tuple[Job, Path, str]
 
 @dataclass
 class _Worker:
-    """A worker process, the parent's end of its pipe, its GPU if it was given one, and the jobs that it is at."""
+    """A worker process, the parent's end of its pipe, its GPU if it was given one, and the jobs that it is at.
+
+    It is `ready` once it has imported what runs need.
+    """
 
     process: Process
     channel: Channel
     card: str
     jobs: dict[str, Job] = field(default_factory=dict)
     ending: bool = False
+    ready: bool = False
 
 
 def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
     """What runs say while they are computed in worker processes; see `launcher.Launch`.
 
     Each worker has one of the cards, if there are several. A free lane takes the next job. A run whose worker dies is
-    resumed in a new one, three times at most, and alone: which run of a dead process was to blame is not known. The
-    first SIGINT or SIGTERM lets every worker finish its present step and save its states, a second one kills them; in
+    resumed in a new one, three times at most from one saved state, and alone: which run of a dead process was to blame
+    is not known. The
+    first SIGINT or SIGTERM lets every worker finish its present step and save its states, a later one kills them; in
     both cases, and when the parent is killed, the same call goes on where the runs stand. Closing the generator early
-    stops the workers like a first signal.
+    stops the workers like a first signal. A worker that was stopped (SIGSTOP) is let go on for that.
 
     Raises:
         InputError: fewer than one worker, thread or lane.
@@ -104,6 +116,8 @@ def _conduct(ledger: Ledger, runs: Path, crew: list[_Worker], room: Room, receiv
         heard = wait([worker.channel for worker in crew], PERIOD)
         for worker in [worker for worker in crew if worker.channel in heard]:
             for job, said in _hear(worker):
+                if isinstance(said, Started):
+                    ledger.began(job.id, said.epoch, said.step)
                 if not isinstance(said, Ended):
                     yield JobEvent(job.id, said)
                     continue
@@ -166,8 +180,8 @@ def start(main: Callable[[Channel], None], threads: int, card: str = "") -> tupl
     """
     ours, theirs = Pipe()
     code = (
-        f"import sys; sys.path[:] = {sys.path!r}; from multiprocessing.connection import Connection; "
-        f"from {main.__module__} import {main.__name__} as main; main(Connection({theirs.fileno()}))"
+        f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import begin; begin({theirs.fileno()}, "
+        f"{os.getpid()}, {main.__module__!r}, {main.__name__!r})"
     )
     with theirs:
         process = subprocess.Popen(
@@ -186,6 +200,28 @@ def start(main: Callable[[Channel], None], threads: int, card: str = "") -> tupl
     return process, ours
 
 
+def begin(descriptor: int, parent: int, module: str, name: str) -> None:
+    """In a process that `start` has begun: call its function, and end soon after the parent, in silence."""
+    Thread(target=_outlive, args=(parent,), daemon=True).start()
+    main = getattr(import_module(module), name)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        main(Connection(descriptor))
+
+
+def _outlive(parent: int) -> None:
+    """Wait for the end of the parent, and end this process too, if it does not do so itself once its state is saved.
+
+    Its pipe tells it the same, but only between two updates, and not while it imports, reads data or measures.
+    """
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    time.sleep(AFTER)
+    os._exit(1)
+
+
 def _tell(worker: _Worker, order: Order | None) -> None:
     with suppress(OSError):  # it is dead: the end of the pipe will say so
         worker.channel.send(order)
@@ -197,15 +233,26 @@ def _end(crew: Iterable[_Worker]) -> None:
         if not worker.ending:
             worker.ending = True
             _tell(worker, None)
+            _let_go_on(worker)
+
+
+def _let_go_on(worker: _Worker) -> None:
+    """Wake a worker that was stopped (SIGSTOP, Ctrl-Z): it could not save its states."""
+    if worker.process.returncode is None:  # its number is still its own, dead or alive
+        os.kill(worker.process.pid, signal.SIGCONT)
 
 
 def _hear(worker: _Worker) -> list[tuple[Job, Event | Ended]]:
     """What a worker said next, by the job; at the end of its pipe, how it died under those that it was at."""
     try:
-        name, said = worker.channel.recv()
+        heard = worker.channel.recv()
     except (EOFError, OSError):
-        died = Ended("died", _death(worker.process.wait()))
+        died = Ended("died" if worker.ready else "unborn", _death(worker.process.wait()))
         return [(job, died) for job in worker.jobs.values()]
+    if heard is None:
+        worker.ready = True
+        return []
+    name, said = heard
     return [(worker.jobs[name], said)]
 
 
@@ -219,6 +266,7 @@ def _dismiss(crew: Iterable[_Worker]) -> None:
     """Let workers save their state and end, and wait for that."""
     for worker in crew:
         worker.channel.close()
+        _let_go_on(worker)
     for worker in crew:
         worker.process.wait()
 
@@ -228,6 +276,9 @@ def _serve(channel: Channel) -> None:
 
     Once a run has left the process in an unknown state it takes no more up, and says so to those that come.
     """
+    import residuum.training  # noqa: F401 - seconds, in which what dies says nothing of a run
+
+    channel.send(None)
     places: defaultdict[str, list[Place]] = defaultdict(list)
     sound = True
     with suppress(EOFError, OSError):  # the parent wants an end, or is gone

@@ -30,7 +30,7 @@ from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.tasks import compute, order_of
 from residuum.conduct.launchers.thinning import PERIOD
 from residuum.errors import InputError, lacking
-from residuum.records.event import Event, Note
+from residuum.records.event import Event, Note, Started
 
 PAUSE = 5.0
 """Seconds until a run is tried again that another process is at, as far as a lock on a shared file system tells."""
@@ -171,6 +171,8 @@ def _conduct(
             continue
         for stream in _ready(ray, going):
             for job, said in _hear(ray, stream, going):
+                if isinstance(said, Started):
+                    ledger.began(job.id, said.epoch, said.step)
                 if not isinstance(said, Ended):
                     yield JobEvent(job.id, said)
                     continue

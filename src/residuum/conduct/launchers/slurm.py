@@ -124,6 +124,8 @@ def _conduct(
             if over:
                 going.remove(task)
                 for name, how in _ends(task).items():
+                    for start in _starts(run_folder.folder_of(runs, task.jobs[name].config))[task.starts[name] :]:
+                        ledger.began(name, start.epoch or 0, start.step or 0)
                     if how.how == "done":
                         yield JobEvent(name, _end(run_folder.folder_of(runs, task.jobs[name].config)))
                     elif told := ledger.ended(task.jobs[name], how, time.monotonic() + PAUSE):
