@@ -213,7 +213,7 @@ def test_missing_and_oversized_files_are_refused(net, tmp_path):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_unread(net, tmp_path, monkeypatch):
-    monkeypatch.setattr("residuum.models.foreign.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("residuum.models.saved.MAX_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(2 << 20))
     refused(tmp_path / "w.pt", net, "when unpacked are too large")

@@ -20,7 +20,8 @@ from torch.nn.utils import parametrizations, prune
 from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import build
-from residuum.models.foreign import Unread, fitted, load_foreign, read_foreign
+from residuum.models.foreign import fitted, load_foreign, read_foreign
+from residuum.models.saved import Unread
 from residuum.networks.names import network
 from residuum.networks.presets import PRESETS, settings_of
 from residuum.registry import Choice

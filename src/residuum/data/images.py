@@ -42,6 +42,8 @@ UNREAD_SUFFIXES = frozenset((
 ))  # fmt: skip
 """Endings of images in other formats, to be named as such where they are passed over."""
 MAX_PIXELS = 20_000_000
+JPEG_SCAN, MAX_SCANS = b"\xff\xda", 200
+"""How a scan of a JPEG file begins; each is decoded over the whole image, and usual files have at most ten."""
 MAX_BYTES = 64 * 2**20
 _MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
 # Modes of 8 bits a channel. Pillow would clip 16-bit and float images to 255 without a word.
@@ -131,6 +133,8 @@ def is_grey(content: bytes, place: str) -> bool:
 
 def _open(content: bytes, place: str) -> Image.Image:
     """The first frame of an image, decoded and upright."""
+    if content.startswith(STARTS["JPEG"]) and (scans := content.count(JPEG_SCAN)) > MAX_SCANS:
+        raise InputError(f"{place} has {scans:,} scans; at most {MAX_SCANS} are read")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on metadata, which nobody reads here

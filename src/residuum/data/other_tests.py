@@ -27,7 +27,7 @@ CORRUPTIONS = frozenset((
     "jpeg_compression", "spatter", "saturate",
 ))  # fmt: skip
 """Corruptions of CIFAR-10-C and CIFAR-100-C (Hendrycks and Dietterich, ICLR 2019), as their files are called."""
-MAX_INDEX_BYTES = 2**24
+MAX_INDEX_BYTES = 2**22
 ARCHIVE, ARRAY_BYTES = Bounds(64, 4 * 2**30), 256 * 2**20
 """What an archive of corruptions may hold, 20 arrays of 154 MB as published, and an array of it."""
 

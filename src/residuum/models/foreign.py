@@ -1,12 +1,11 @@
 """Weights that others trained: files of public state dicts, read safely and fitted to a network of ours."""
 
-import pickletools
+import json
 import re
-import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -15,21 +14,9 @@ from torch import Tensor, nn
 from residuum.errors import InputError, Remedy, StorageError
 from residuum.models.likeness import likeness
 from residuum.models.mapping import Fit, Misfit, fit
+from residuum.models.saved import LEGACY, MAX_BYTES, MAX_TENSORS, PLAIN, read_legacy, read_zipped
 from residuum.records import storage
-
-MAX_BYTES = 1 << 30
-"""The largest file that is opened; ResNet-152 has 241 MB in fp32, with an optimizer's state about three times that."""
-
-TENSOR_PARTS = re.compile(r"(collections|torch|torch\.(_tensor|_utils|nn\.parameter|serialization|storage))\.\w+")
-UNREAD = (
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-    "numpy.dtype", "numpy.ndarray", "_codecs.encode", "argparse.Namespace", "types.SimpleNamespace",
-    *(f"{module}.{name}" for module in ("builtins", "__builtin__")
-      for name in ("set", "frozenset", "complex", "slice")),
-    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
-)  # fmt: skip
-"""What a training script leaves in a checkpoint besides tensors: numpy's and Python's values, its options, paths."""
-
+from residuum.records.regular import refuse_special
 
 OTHERS = {
     b"\x89HDF": "HDF5, as Keras writes it, whose tensors have another order of axes",
@@ -41,22 +28,7 @@ OTHERS = {
 """Other files of weights, by how they begin."""
 BROKEN_OFF = "ends too early, as a download or a copy that broke off leaves it; fetch it anew"
 LONGEST_HEADER = 1 << 24
-"""Bytes of the header of safetensors, a line of JSON for each tensor, that are looked at."""
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How `torch.save` began before torch 1.6: a number of its own, pickled."""
-
-
-class Unread:
-    """What stands in for a value that is not read: made of anything, it keeps and does nothing."""
-
-    def __new__(cls, *_values: Any) -> "Unread":
-        """One more of them."""
-        return super().__new__(cls)
-
-    def __init__(self, *_values: Any) -> None: ...
-
-    def __setstate__(self, _state: Any) -> None:
-        """Take what the value was made of, and forget it."""
+"""Bytes of the header of safetensors, in JSON, which takes about a hundred for each tensor."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +74,13 @@ def several(path: Path, found: Misfit) -> InputError:
 def read_foreign(path: Path) -> Foreign:
     """What a file holds, safetensors or what `torch.save` wrote (`.pt`, `.pth`, `.th`), told by content.
 
-    Nothing in a file is executed: besides tensors in plain containers, only what `UNREAD` names may be in it, which is
-    passed over.
+    Nothing in a file is executed: what `torch.save` wrote is read by a reader of our own (`models.saved`).
 
     Raises:
         InputError: no such file, damaged, too large, or other things in it.
         StorageError: the file cannot be read.
     """
+    refuse_special(path)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -123,17 +95,47 @@ def read_foreign(path: Path) -> Foreign:
         raise InputError(f"{path} is {said}")
     try:
         if head[8:9] == b"{":  # the length of the header in 8 bytes, then the header in JSON
-            return Foreign(path, load_file(path), ordered=False)
-        _check_pickles(path, zipped=head.startswith(b"PK\x03\x04"))  # as torch itself tells its two formats apart
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([(Unread, n) for n in UNREAD]):
-            return Foreign(path, torch.load(path, map_location="cpu", weights_only=True), ordered=True)
+            return Foreign(path, _safetensors(path), ordered=False)
+        if head.startswith(b"PK\x03\x04"):  # as torch itself tells its two formats apart
+            return Foreign(path, read_zipped(path), ordered=True)
+        if head.startswith(LEGACY):
+            with path.open("rb") as file:
+                return Foreign(path, read_legacy(file, path, size), ordered=True)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged or hostile file provokes in a reader
-        if said := _torn(path, head, size):
-            raise InputError(f"{path}: {said}") from error
-        other = next((f"; it is {said}" for start, said in OTHERS.items() if head.startswith(start)), "")
-        raise InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged{other}") from error
+        raise _unreadable(path, head, size) from error
+    raise _unreadable(path, head, size)
+
+
+def _unreadable(path: Path, head: bytes, size: int) -> InputError:
+    """The error for a file that is no state dict, is damaged, or is of another kind that is known by how it begins."""
+    if said := _torn(path, head, size):
+        return InputError(f"{path}: {said}")
+    other = next((f"; it is {said}" for start, said in OTHERS.items() if head.startswith(start)), "")
+    return InputError(f"{path}: neither a state dict by torch.save nor safetensors, or damaged{other}")
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of safetensors, without values where no network here computes with their type.
+
+    Raises:
+        InputError: there are too many, or two of one name; other errors where it is damaged.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > LONGEST_HEADER:
+            raise InputError(f"{path}: a header of {length:,} bytes is too large for the weights of a network")
+        pairs = json.loads(file.read(length), object_pairs_hook=list)
+    names = [name for name, _ in pairs]
+    if len(names) > MAX_TENSORS:
+        raise InputError(f"{path}: more than {MAX_TENSORS:,} tensors are no weights of a network")
+    if len({*names}) < len(names):
+        raise InputError(f"{path}: two tensors have one name")
+    return {
+        name: tensor if tensor.dtype in PLAIN else torch.empty_like(tensor, device="meta")
+        for name, tensor in load_file(path).items()
+    }
 
 
 def _torn(path: Path, head: bytes, size: int) -> str:
@@ -142,7 +144,7 @@ def _torn(path: Path, head: bytes, size: int) -> str:
         whole = zipfile.is_zipfile(path)  # whether it has the list of members, which stands at its end
         member = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if member.endswith(b"/data.pkl"):  # what torch writes first
-            damaged = "is damaged, or was saved with another pickle protocol than torch's own"
+            damaged = "is damaged, or holds what torch.save does not write"
             return f"a file of torch.save that {damaged if whole else BROKEN_OFF}"
         return "" if whole else f"a zip archive that {BROKEN_OFF}"
     if head.startswith(LEGACY):
@@ -154,33 +156,3 @@ def _torn(path: Path, head: bytes, size: int) -> str:
         last = max(map(int, re.findall(rb'"data_offsets":\s*\[\s*\d{1,15}\s*,\s*(\d{1,15})', header)), default=0)
         return f"safetensors that {BROKEN_OFF}" if end + last > size else ""
     return ""
-
-
-def _check_pickles(path: Path, zipped: bool) -> None:
-    """Walk the pickled part of a file without running it, and refuse what no state dict needs.
-
-    Torch's own list of what `weights_only` may call has `bytearray` on it: a few bytes could fill the memory.
-    """
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > MAX_BYTES:
-                raise InputError(f"{path}: {unpacked:,} bytes when unpacked are too large for the weights of a network")
-            for entry in archive.infolist():
-                if entry.filename.endswith(".pkl"):
-                    with archive.open(entry) as pickled:
-                        _check_pickle(pickled, path)
-        return
-    with path.open("rb") as file:
-        for _ in range(5):  # before torch 1.6: magic number, version, byte order, the object, keys of the storages
-            _check_pickle(file, path)
-
-
-def _check_pickle(pickled: IO[bytes], path: Path) -> None:
-    for operation, argument, _ in pickletools.genops(pickled):
-        if operation.name == "GLOBAL":
-            name = str(argument).replace(" ", ".")
-            if name not in UNREAD and not TENSOR_PARTS.fullmatch(name):
-                raise InputError(
-                    f"{path}: holds {name!r}, and only plain tensors are read: save the state_dict() alone"
-                )

@@ -17,6 +17,8 @@ from residuum.networks.names import network, network_names, short_name
 from residuum.networks.presets import PRESETS, settings_of
 from residuum.registry import Choice, name_of
 
+MOST = 12_000
+"""Tensors of a file in which a network is looked for: more than ResNet-1202 has with the state of its optimizer."""
 SHORTCUTS = 8
 """Convolutions in shortcuts that a network may have which is told by the number of its convolutions."""
 
@@ -36,6 +38,8 @@ def likeness(content: Any, *, ordered: bool) -> str:
     As in `resnet56 (model.channels=[16, 32, 64], model.shortcut=projection, 3 input channels, 10 classes)`. A plain
     network and one with option A cannot be told apart.
     """
+    if sum(len(one.tensors) for one in containers(content)) > MOST:
+        return ""
     by_name = _by_names(max(named(content, "conv1.weight"), key=len, default={}))
     for guess in [*by_name, *(_by_layers(content) if ordered and not by_name else ())]:
         for name in ("", *PRESETS):
@@ -118,6 +122,9 @@ def _by_layers(content: Any) -> Iterator[Guess]:
         return
     for name in network_names():
         model = MODELS.resolve(Choice.of(network(name)))
+        depth = model.settings.get("depth", len(convs))
+        if not depth - 1 <= len(convs) <= depth + 2 * SHORTCUTS:  # convolutions of blocks, and a few of shortcuts
+            continue
         kernels = sum(tensor.ndim == 4 for tensor in _state(model, 3, 10).values())
         if not kernels <= len(convs) <= kernels + SHORTCUTS:
             continue

@@ -4,15 +4,22 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from residuum.models.saved import PLAIN
+
 State = Mapping[str, Tensor]
 MAX_DEPTH, MAX_CONTAINERS = 8, 10_000
 """How deep containers within containers are looked into, and how many: a pickle may hold one that holds itself."""
 
+MAX_PARTS = 32
+"""Dots of a name behind which the names of a network may begin."""
+MAX_COUNT = 1 << 53
+"""Batches that a batch norm can have counted: what a number in floating point holds exactly."""
 NOT_TRAINED = re.compile(
     r"(?<![a-z])(init(ial|ialization|ialized)?|untrained|grads?|gradients?|momentum_buffers?|exp_avg(_sq)?)(?![a-z])",
     re.IGNORECASE,
@@ -186,30 +193,46 @@ def _by_name(container: Container, expected: State) -> Iterator[Candidate]:
     raw = {_renamed(name): name for name in container.tensors}
     if len(raw) < len(container.tensors):  # two of them would get one name
         raw = {name: name for name in container.tensors}
-    for found in [name for name in raw if f".{name}".endswith(f".{first}")]:
-        prefix = found.removesuffix(first)
-        inner = {name.removeprefix(prefix): at for name, at in raw.items() if name.startswith(prefix)}
-        if not prefix or 2 * len(inner) > len(expected):
-            own = raw[found].removesuffix(first) if raw[found].endswith(first) else prefix
-            whole = _with_head(container, inner, expected)
-            yield Candidate(container, own, whole, head=whole[_head(expected)] if len(whole) > len(inner) else "")
+    within = Counter(name[:end] for name in raw for end in _ends(name))
+    starts = {
+        name.removesuffix(first): name for name in raw
+        if f".{name}".endswith(f".{first}") and (name == first or 2 * within[name.removesuffix(first)] > len(expected))
+    }  # fmt: skip
+    behind: dict[str, dict[str, str]] = {prefix: {} for prefix in starts}
+    for name, at in raw.items():
+        for end in _ends(name):
+            if name[:end] in behind:
+                behind[name[:end]][name[end:]] = at
+    heads = _heads(container, expected)
+    for prefix, found in starts.items():
+        own = raw[found].removesuffix(first) if raw[found].endswith(first) else prefix
+        inner = behind[prefix]
+        whole = _with_head(heads, inner, expected)
+        yield Candidate(container, own, whole, head=whole[_head(expected)] if len(whole) > len(inner) else "")
 
 
 def _renamed(name: str) -> str:
     return HEAD.sub("linear.", WITHIN.sub("", name)).replace(".downsample.", ".shortcut.")
 
 
-def _with_head(container: Container, raw: Mapping[str, str], expected: State) -> Mapping[str, str]:
+def _heads(container: Container, expected: State) -> list[tuple[str, str]]:
+    """Weight and bias of each layer in a container that has the shapes of the network's linear one."""
+    weight = _head(expected)
+    return [
+        (name, bias) for name, tensor in container.tensors.items()
+        if weight and name.endswith("weight") and tensor.shape == expected[weight].shape
+        and (bias := name.removesuffix("weight") + "bias") in container.tensors
+    ]  # fmt: skip
+
+
+def _with_head(heads: Sequence[tuple[str, str]], raw: Mapping[str, str], expected: State) -> Mapping[str, str]:
     """The names with those of a linear layer, where it is lacking and exactly one elsewhere has its shapes."""
     weight = _head(expected)
     if not weight or weight in raw:
         return raw
+    taken = {*raw.values()}
+    fitting = [head for head in heads if head[0] not in taken]
     bias = weight.removesuffix("weight") + "bias"
-    fitting = []
-    for name, tensor in container.tensors.items():
-        other = name.removesuffix("weight") + "bias"
-        if name.endswith("weight") and tensor.shape == expected[weight].shape and name not in raw.values():
-            fitting += [(name, other)] if other in container.tensors else []
     return {**raw, weight: fitting[0][0], bias: fitting[0][1]} if len(fitting) == 1 else raw
 
 
@@ -281,19 +304,55 @@ def _unusable(one: Candidate, expected: State) -> str:
         if name not in one.raw:
             continue
         tensor = one[name]
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        other = tensor.is_floating_point() != like.is_floating_point() and not _is_counter(name)
+        if other or tensor.dtype not in PLAIN:
+            return f"tensor {name!r} holds {kind}, not what a network computes with"
+        if tensor.is_meta:
             return f"tensor {name!r} is sparse, quantized or without values"
-        if tensor.is_floating_point() != like.is_floating_point() and not _is_counter(name):
-            return f"tensor {name!r} holds {str(tensor.dtype).removeprefix('torch.')}, not what a network computes with"
         if not torch.isfinite(tensor).all():
             return f"tensor {name!r} holds values that are not finite"
+        if not torch.isfinite(tensor.to(like.dtype)).all() or (_is_counter(name) and tensor.abs().max() >= MAX_COUNT):
+            return f"tensor {name!r} holds values beyond those of {str(like.dtype).removeprefix('torch.')}"
+        if name.endswith("running_var") and tensor.min() < 0:
+            return f"tensor {name!r} holds a variance below zero"
+    return _one_twice(one, expected)
+
+
+def _one_twice(one: Candidate, expected: State) -> str:
+    """Two tensors that lie in the same bytes, as a phrase: each of a network has its own. Counters may share theirs."""
+    shared = defaultdict[int, list[tuple[int, int, str]]](list)
+    for name in expected:
+        tensor = one[name] if name in one.raw and not _is_counter(name) else None
+        if tensor is not None and tensor.numel():
+            reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+            start = tensor.storage_offset() * tensor.element_size()
+            end = start + (reach + 1) * tensor.element_size()
+            shared[tensor.untyped_storage().data_ptr()].append((int(start), int(end), name))
+    for places in shared.values():
+        places.sort()
+        for (_, end, name), (start, _, other) in pairwise(places):
+            if start < end and {*_bytes(one[name])} & {
+                *_bytes(one[other])
+            }:  # or columns that lie in one another's gaps
+                return f"tensors {name!r} and {other!r} are one, and a network here has two"
     return ""
+
+
+def _bytes(tensor: Tensor) -> list[int]:
+    """Where in its storage each value of a tensor begins, in bytes."""
+    at_N = torch.full(tensor.shape, int(tensor.storage_offset()))
+    for axis, stride in enumerate(tensor.stride()):
+        shape = [-1 if axis == other else 1 for other in range(tensor.ndim)]
+        at_N += (torch.arange(tensor.shape[axis]) * stride).view(shape)
+    found: list[int] = (at_N.flatten() * tensor.element_size()).tolist()
+    return found
 
 
 def _equal(one: Candidate, other: Candidate, expected: State) -> bool:
     """Whether two candidates are the same weights."""
     pairs = [(one[name], other[name]) for name in expected if not _is_counter(name)]
-    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
+    return all(a.dtype == b.dtype and not b.is_meta and torch.equal(a, b) for a, b in pairs)
 
 
 def _passed_over(containers: Sequence[Container], chosen: Candidate, expected: State) -> Iterator[str]:
@@ -344,7 +403,7 @@ def _pixels(chosen: Candidate) -> dict[str, tuple[float, ...]]:
     found = {}
     for name, tensor in chosen.container.tensors.items():
         match = PIXELS.search(name)
-        if match and tensor.numel() <= 4 and tensor.is_floating_point():
+        if match and tensor.numel() <= 4 and tensor.is_floating_point() and not tensor.is_meta:
             part = "mean" if match[1].lower() in ("mean", "mu") else "std"
             found[part] = tuple(round(value, 7) for value in tensor.flatten().tolist())
     return found if len(found) == 2 else {}
@@ -398,7 +457,7 @@ def _by_order(container: Container, expected: State) -> Iterator[Candidate]:
         found: list[dict[str, str]] = []
         for order in (ours, _shortcuts_first(ours)):
             raw = _paired(order, theirs)
-            raw = dict(_with_head(container, raw, expected)) if raw else raw
+            raw = dict(_with_head(_heads(container, expected), raw, expected)) if raw else raw
             if raw and raw not in found and not _difference(Candidate(container, prefix, raw), expected):
                 found.append(raw)
         for raw in found:
@@ -470,7 +529,7 @@ def _count_up(names: Sequence[str]) -> bool:
 
 def _ends(name: str) -> list[int]:
     """Where a prefix of a name may end: before it, and after each of its dots."""
-    return [0, *(match.end() for match in re.finditer(r"\.", name))]
+    return [0, *(match.end() for match in islice(re.finditer(r"\.", name), MAX_PARTS))]
 
 
 def _shortcuts_first(ours: Sequence[Layer]) -> list[Layer]:

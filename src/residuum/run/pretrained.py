@@ -100,7 +100,7 @@ def _classes(path: Path) -> tuple[str, ...]:
         described = (file.metadata() or {}).get("residuum", "{}")
     try:
         return tuple(map(str, json.loads(described)["classes"]))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ()
 
 

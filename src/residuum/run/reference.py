@@ -1,22 +1,24 @@
 """Logits that another program gave for some images: read safely, and compared with a network's."""
 
-import io
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from residuum.data.dataset import Split
+from residuum.data.formats import npy
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError, StorageError, tally
-from residuum.models.foreign import MAX_BYTES, read_foreign
+from residuum.models.foreign import read_foreign
+from residuum.models.saved import PLAIN
 from residuum.records import storage
+from residuum.records.regular import refuse_special
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 """Logits agree where none differs by more than this share of the largest one, and by this besides: fp32 elsewhere."""
@@ -116,6 +118,8 @@ def read_reference(
         raise InputError(
             f"{logits}: holds no logits of {classes} classes; it has arrays of {shapes}", argument="reference"
         )
+    if not logits_NK.isfinite().all() or not logits_NK.float().isfinite().all():
+        raise InputError(f"{logits}: the logits hold values that are not finite in fp32", argument="reference")
     found, source = _chosen(arrays, IMAGES, 4), logits
     if images is not None or found is None:
         beside = (logits.parent / name for name in BESIDE)
@@ -170,51 +174,32 @@ def _chosen(arrays: Mapping[str, Tensor], names: tuple[str, ...], ndim: int) -> 
 
 def _arrays(path: Path) -> dict[str, Tensor]:
     """The arrays of a file by name; the name of a single one is empty."""
+    refuse_special(path)
     try:
         with path.open("rb") as file:
             head = file.read(storage.HEAD)
-            if said := storage.instead(head):
-                raise InputError(f"{path} is {said}", argument="reference")
-            if head.startswith(b"\x93NUMPY"):
-                file.seek(0)
-                return {"": _array(file, path.stat().st_size, path)}
-        if head.startswith(b"PK") and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                members = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-                if members:
-                    return {entry.filename.removesuffix(".npy"): _member(archive, entry, path) for entry in members}
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise InputError(f"{path}: no such file", argument="reference") from None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged, or no numbers", argument="reference") from error
+    if said := storage.instead(head):
+        raise InputError(f"{path} is {said}", argument="reference")
+    if head.startswith(npy.MAGIC):
+        return {"": _tensor(npy.read_npy(path), path)}
+    if head.startswith(b"PK") and (names := npy.names_in(path)):
+        return {name: _tensor(npy.read_npz(path, name), path) for name in names}
     content = read_foreign(path).content
     named: Mapping[Any, Any] = content if isinstance(content, Mapping) else {"": content}
     if isinstance(content, list | tuple):
         named = dict(enumerate(content))
     tensors = {str(name): one for name, one in named.items() if isinstance(one, Tensor)}
-    if any(one.layout is not torch.strided or one.is_meta or one.is_quantized for one in tensors.values()):
+    if any(one.is_meta or one.dtype not in PLAIN for one in tensors.values()):
         raise InputError(f"{path}: a tensor is sparse, quantized or without values", argument="reference")
     return tensors
 
 
-def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Tensor:
-    """An array of an `.npz` file, unpacked no further than its own header says."""
-    if entry.file_size > MAX_BYTES:
-        raise InputError(f"{path}: {entry.file_size:,} bytes when unpacked are too large", argument="reference")
-    with archive.open(entry) as packed:
-        return _array(io.BytesIO(packed.read(entry.file_size)), entry.file_size, path)
-
-
-def _array(file: IO[bytes], size: int, path: Path) -> Tensor:
-    """An array of numbers from `.npy` content whose header has been held against its size; nothing is unpickled."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if dtype.kind not in "fiub" or math.prod(shape) * dtype.itemsize > size:
-        raise InputError(f"{path}: holds no plain numbers, or fewer than it says", argument="reference")
-    values = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(
-        shape, order="F" if fortran else "C"
-    )
-    return torch.from_numpy(np.ascontiguousarray(values).astype(dtype.newbyteorder("=")))
+def _tensor(values: NDArray[Any], path: Path) -> Tensor:
+    """An array of numbers as a tensor."""
+    if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
+        raise InputError(f"{path}: holds no plain numbers", argument="reference")
+    return torch.from_numpy(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("=")))

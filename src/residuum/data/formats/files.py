@@ -13,11 +13,14 @@ from struct import error as struct_error
 from typing import IO, Any, cast
 
 from residuum.errors import InputError, StorageError
+from residuum.records.regular import refuse_special
 
 GZIP_MAGIC, XZ_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\0", (b"PK\x03\x04", b"PK\x05\x06")
 MAX_MEMBERS = 64
 MAX_ARCHIVE_BYTES = 256 * 2**20
 """More than any CIFAR archive holds (186 MB decompressed)."""
+MAX_TIMES = 30
+"""How many times its own bytes an archive may come to besides; images and arrays of them pack to a tenth at best."""
 XZ_MEMORY = 256 * 2**20
 """Memory that decompressing xz may take: four times what its highest level asks for."""
 
@@ -45,7 +48,8 @@ def _usual() -> Bounds:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in reading or decompressing `path` into one line."""
+    """Turn what goes wrong in reading or decompressing `path` into one line; a pipe or a device is not opened."""
+    refuse_special(path)
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile) as error:
@@ -75,6 +79,7 @@ def read_whole(path: Path, limit: int) -> bytes:
         StorageError: it cannot be read.
     """
     with reading(path), _decompressed(path) as file:
+        limit = min(limit, MAX_ARCHIVE_BYTES + MAX_TIMES * path.stat().st_size)
         content = file.read(limit + 1)
     if len(content) > limit:
         raise InputError(f"{path} is too large: at most {limit:,} bytes are expected")
@@ -125,6 +130,9 @@ def read_members(path: Path, limits: Mapping[str, int], bounds: Bounds | None = 
 
 def _walk(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator[tuple[str, bytes | None]]:
     """Every plain file of an archive, with the content of those that have a limit."""
+    with reading(path):
+        unpacked = MAX_ARCHIVE_BYTES + MAX_TIMES * path.stat().st_size
+    bounds = Bounds(bounds.members, min(bounds.size, unpacked))
     return (_walk_zip if is_zip(path) else _walk_tar)(path, limits, bounds)
 
 
@@ -275,7 +283,7 @@ def _skip(file: IO[bytes], count: int) -> None:
 
 
 def _decompressed(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         magic = file.read(len(XZ_MAGIC))
     if magic.startswith(GZIP_MAGIC):
         return cast(IO[bytes], gzip.open(path))

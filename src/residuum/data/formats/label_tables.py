@@ -12,6 +12,8 @@ from residuum.data.images import SUFFIXES
 from residuum.errors import InputError
 from residuum.records.storage import instead
 
+MAX_ROWS, MAX_COLUMNS = 300_000, 1_000
+"""What a table of labels may have."""
 LABELS = (
     "label", "labels", "class", "class_name", "classname", "class_label", "category", "target", "species", "breed", "y",
     "label_name", "classes", "class_id", "label_id", "category_id",
@@ -48,11 +50,20 @@ def read_table(content: bytes, path: str) -> list[list[str]]:
     delimiter = max(",;\t", key=first.count) if not path.lower().endswith(".tsv") else "\t"
     if path.lower().endswith(".txt") and delimiter not in first:
         delimiter = " "
+    if any(line.count(delimiter) >= MAX_COLUMNS for line in io.StringIO(text)):
+        return []
+    rows: list[list[str]] = []
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+        for row in csv.reader(io.StringIO(text), delimiter=delimiter):
+            if row and len(row) != len((rows or [row])[0]):
+                return []
+            if len(rows) == MAX_ROWS:
+                raise InputError(f"{path} has more than {MAX_ROWS:,} rows")
+            if row:
+                rows.append([cell.strip() for cell in row])
     except csv.Error:
         return []
-    return rows if rows and all(len(row) == len(rows[0]) for row in rows) and len(rows[0]) > 1 else []
+    return rows if rows and len(rows[0]) > 1 else []
 
 
 def _text(content: bytes, path: str) -> str:

@@ -1,5 +1,6 @@
 """MATLAB's files of version 5: the arrays that are asked for, within bounds that are checked before they are read."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from residuum.data.formats.files import reading
+from residuum.data.formats.files import MAX_ARCHIVE_BYTES, MAX_TIMES, reading
 from residuum.errors import InputError
 
 MAX_BYTES = 2 * 2**30
@@ -39,6 +40,9 @@ def read_mat(path: Path, largest: Mapping[str, tuple[int, ...]]) -> dict[str, ND
             if not fits or kind not in ("uint8", "uint16", "int16", "int32", "single", "double"):
                 said = f"{name} as {kind} {list(shape)}" if kind else f"no {name}"
                 raise InputError(f"{path} has {said}; numbers of at most {list(limit)} are expected")
+        needed = sum(math.prod(announced[name][0]) for name in largest)  # values of at least a byte
+        if needed > MAX_ARCHIVE_BYTES + MAX_TIMES * path.stat().st_size:
+            raise InputError(f"{path} would come to {needed:,} values, which is too much for its size")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: dict[str, NDArray[Any]] = loadmat(path, variable_names=[*largest])

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from residuum.data.formats.files import reading
+from residuum.data.formats.files import MAX_ARCHIVE_BYTES as UNPACKED
+from residuum.data.formats.files import MAX_TIMES, reading
 from residuum.errors import InputError
 
 MAGIC = b"\x93NUMPY"
@@ -28,8 +29,9 @@ def is_npy(path: Path) -> bool:
 
 def names_in(path: Path) -> tuple[str, ...]:
     """The names of the arrays in a `.npz` file; none if it is no such file."""
-    if not zipfile.is_zipfile(path):
-        return ()
+    with reading(path):
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            return ()
     with _opened(path) as archive:
         names = [member.filename for member in archive.infolist() if not member.is_dir()]
     arrays = tuple(name.removesuffix(".npy") for name in names if name.endswith(".npy") and "/" not in name)
@@ -80,6 +82,8 @@ def read_npz(path: Path, name: str) -> NDArray[Any]:
         with archive.open(member) as file:
             shape, order, dtype = _header(file, place)
             size = _size(shape, dtype, place)
+            if size > UNPACKED + MAX_TIMES * path.stat().st_size:
+                raise InputError(f"{place} would take {size:,} bytes, which is too much for the size of its file")
             content = bytearray()
             # Grown as it comes: what is announced is no reason to allocate.
             while len(content) < size and (block := file.read(min(size - len(content), 2**24))):

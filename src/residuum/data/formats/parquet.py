@@ -4,6 +4,7 @@ A column of images holds encoded ones, as bytes or as {bytes, path}, or lists of
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from residuum.data.formats import pixels
+from residuum.data.formats.files import reading
 from residuum.data.images import decode_image, encoding_of, is_grey
 from residuum.errors import InputError
+from residuum.records.regular import refuse_special
 
 MAGIC = b"PAR1"
 MAX_IMAGE_BYTES = 2**20
 MAX_ROWS = 2_000_000
-_ROWS_AT_ONCE = 256
+UNPACKED, UNPACKED_TIMES = 16 * 2**20, 250
+"""Bytes, and values, that a file may hold when unpacked: so many, and so many times its own bytes."""
+_ROWS_AT_ONCE = 32
 # With hive_partitioning, a folder named `label=3` would add a column.
 _FILE = "read_parquet(?, hive_partitioning = false)"
 
@@ -54,7 +59,7 @@ class Columns:
 
 def is_parquet(path: Path) -> bool:
     """Whether a file begins as a Parquet file does."""
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
@@ -132,6 +137,7 @@ def read_images(
     Raises:
         InputError: another type, size or number, a missing value, or a damaged file or image.
     """
+    _check_unpacked(path, min(limit, count_rows(path)) * math.prod(shape))
     images_NCHW = np.empty((limit, *shape), np.uint8)
     labels: list[Any] = []
     lists: list[Any] = []
@@ -187,6 +193,10 @@ def _rows(path: Path, image: str, label: str) -> Iterator[tuple[Any, Any]]:
     content = f"{_quoted(image)}.bytes" if type_.startswith("STRUCT") else _quoted(image)
     size = "octet_length(content)" if type_ == "BLOB" or type_.startswith("STRUCT") else "len(content)"
     with _connected(path) as connection:
+        if size.startswith("octet"):  # a value that is stored once may stand in every row
+            query = f"SELECT sum({size}) FROM (SELECT {content} AS content FROM {_FILE})"
+            total = connection.execute(query, [str(path)]).fetchone()
+            _check_unpacked(path, int(total[0] or 0) if total else 0)
         cursor = connection.execute(
             f"SELECT CASE WHEN {size} <= {MAX_IMAGE_BYTES} THEN content END, label "
             f"FROM (SELECT {content} AS content, {value} AS label FROM {_FILE})",
@@ -196,6 +206,17 @@ def _rows(path: Path, image: str, label: str) -> Iterator[tuple[Any, Any]]:
             yield from rows
 
 
+def _allowed(path: Path) -> int:
+    return UNPACKED + UNPACKED_TIMES * path.stat().st_size
+
+
+def _check_unpacked(path: Path, count: int) -> None:
+    if count > _allowed(path):
+        raise InputError(
+            f"{path} would come to {count:,} bytes or values when unpacked, which is too much for its size"
+        )
+
+
 def _quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
@@ -203,13 +224,14 @@ def _quoted(column: str) -> str:
 @contextmanager
 def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database that can open this one file and nothing else, and keeps the order of its rows."""
+    refuse_special(path)
     try:
         with duckdb.connect(":memory:") as connection:
             for setting, value in (
                 ("threads", 1),
                 ("enable_progress_bar", False),  # which it would draw on standard output
                 ("preserve_insertion_order", True),
-                ("memory_limit", "1GB"),
+                ("memory_limit", f"{min(1000, 256 + 4 * path.stat().st_size // 10**6)}MB"),
                 ("autoinstall_known_extensions", False),
                 ("autoload_known_extensions", False),
                 ("allowed_paths", [str(path)]),
@@ -217,6 +239,12 @@ def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 ("lock_configuration", True),
             ):
                 connection.execute(f"SET {setting} = ?", [value])
+            announced = connection.execute(
+                "SELECT max(total), sum(bytes) FROM (SELECT sum(num_values) AS total, sum(total_uncompressed_size) "
+                "AS bytes FROM parquet_metadata(?) GROUP BY path_in_schema)", [str(path)],
+            ).fetchone()  # fmt: skip
+            for count in announced or ():
+                _check_unpacked(path, int(count or 0))
             yield connection
     except duckdb.Error as error:
         # What the database says is about itself, in several lines, with places of this machine.

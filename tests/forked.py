@@ -1,0 +1,95 @@
+"""A command of residuum's on one file, in a process of its own that is measured and cannot take more than is allowed.
+
+Hostile files are tried so, by the suite and by the torture run: what a file makes a reader do is seen from outside.
+"""
+
+import io
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from residuum.cli import main
+
+SECONDS, MIB = 2.0, 500
+"""What a file may take, on an idle machine."""
+LIMIT_SECONDS, LIMIT_MIB = 60, 2_000
+"""After which the process is ended, and beyond which it gets no memory."""
+
+Tried = tuple[str, str, float, int]
+"""A case: its name, what came of it (`read`, `refused: …`, or `WRONG: …`), seconds and MiB that it took."""
+
+
+def used() -> tuple[int, int]:
+    """Bytes of address space and of memory that this process has."""
+    size, resident, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return size * resource.getpagesize(), resident * resource.getpagesize()
+
+
+def attempt(name: str, words: Iterable[object], wanted: str, canary: Path) -> Tried:
+    """Run a command in a fork. `wanted` is `read`, `refused` or `either`; the canary is what nothing may make."""
+    receiving, sending = os.pipe()
+    size, resident = used()
+    start = time.monotonic()
+    pid = os.fork()
+    if not pid:
+        os.close(receiving)
+        os._exit(_child(sending, list(map(str, words)), size))
+    os.close(sending)
+    with os.fdopen(receiving, "rb") as file:
+        said = file.read().decode(errors="replace")
+    _, status, spent = os.wait4(pid, 0)
+    seconds = time.monotonic() - start
+    mib = max(0, spent.ru_maxrss * 1024 - resident) >> 20
+    return name, _judged(os.waitstatus_to_exitcode(status), said, wanted, canary), round(seconds, 2), mib
+
+
+def _child(sending: int, words: list[str], size: int) -> int:
+    signal.alarm(LIMIT_SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + (LIMIT_MIB << 20),) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    out, err = io.StringIO(), io.StringIO()
+    code = 99
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(words)
+    except BaseException as error:
+        err.write(f"{type(error).__name__}: {error}")
+    os.write(sending, err.getvalue()[:60_000].encode(errors="replace"))
+    return code
+
+
+def _judged(code: int, said: str, wanted: str, canary: Path) -> str:
+    """What came of a case, in a line."""
+    shown = ascii(said.strip()[-300:])[1:-1]
+    if canary.exists():
+        return f"WRONG: the canary ran: {shown}"
+    if code == 0:
+        return "read" if wanted != "refused" else "WRONG: it was read"
+    if code not in (2, 74) or said.count("\n") != 1 or "Traceback" in said or "\x1b" in said:
+        return f"WRONG: exit {code}: {shown}"
+    return f"refused: {shown}" if wanted != "read" else f"WRONG: refused: {shown}"
+
+
+def told(rows: Iterable[Tried]) -> int:
+    """Print a row for each case as it ends; the exit status: 1 where one was wrong, took too long or too much."""
+    failed = count = 0
+    for name, outcome, seconds, mib in rows:
+        bad = outcome.startswith("WRONG") or seconds > SECONDS or mib > MIB
+        failed, count = failed + bad, count + 1
+        print(f"{'FAIL' if bad else 'ok':4} {seconds:6.2f} s {mib:5} MiB  {name}: {outcome}", flush=True)
+    print(f"{count} cases, {failed} failed")
+    return int(failed > 0)
+
+
+def run(tried: Callable[[Path], Iterable[Tried]]) -> None:
+    """Try all cases in a folder of their own, with a cache of its own, and print them: `python -m tests.…`."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["RESIDUUM_CACHE"] = f"{folder}/cache"
+        sys.exit(told(tried(Path(folder))))
