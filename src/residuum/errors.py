@@ -71,8 +71,8 @@ class InputError(ResiduumError):
     """
 
     def __init__(self, text: str, *, argument: str = "", remedies: Sequence[Remedy] = ()) -> None:
-        self.text, self.argument, self.remedies = text, argument, tuple(remedies)
-        super().__init__("; ".join([f"{argument}: {text}" if argument else text, *map(str, remedies)]))
+        self.text, self.argument, self.remedies = visible(text), argument, tuple(remedies)
+        super().__init__("; ".join([f"{argument}: {self.text}" if argument else self.text, *map(str, remedies)]))
 
 
 class StorageError(ResiduumError):

@@ -106,7 +106,7 @@ Whole numbers fit into 64 bits, as everywhere that they are handed on to.
 
 
 def bounded(values: Any, path: str = "") -> None:
-    """Refuse settings that no part could mean, before anything is made of them: endless nesting, numbers out of all use.
+    """Refuse settings that no part could mean, before anything is made of them: endless nesting, numbers beyond use.
 
     Raises:
         InputError: there is such a value; the message names its place, below `path`.
@@ -122,7 +122,7 @@ def bounded(values: Any, path: str = "") -> None:
             raise InputError(f"{said}more than {LONGEST:,} values")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise InputError(f"{said}a whole number has at most 64 bits, not {value.bit_length():,}")
-        if isinstance(value, float) and value and TINIEST > abs(value):
+        if isinstance(value, float) and value and abs(value) < TINIEST:
             raise InputError(f"{said}{value:g} is too close to 0; the smallest number is {TINIEST:g}")
         if isinstance(value, float) and LARGEST < abs(value) < inf:
             raise InputError(f"{said}{value:g} is too large; the largest number is {LARGEST:g}")

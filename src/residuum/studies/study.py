@@ -386,6 +386,11 @@ class Study(Part):
         if SEED in settings:
             raise InputError(f"{SEED}: all arms of a study have the same seeds", remedies=[Remedy("seeds")])
         values = self.model_dump(mode="json")
+        if seeds is not None:
+            try:
+                _check_runs(1, seeds.stop - seeds.start if isinstance(seeds, range) else len(seeds))
+            except ValueError as error:
+                raise InputError(str(error), argument="seeds") from error
         values["set"] = {**values["set"], **settings}
         for path in settings:
             if self.search and path in self.search.space:
@@ -408,11 +413,11 @@ class Study(Part):
         arms, found = self.arms(), dict[str, list[str]]()
         for arm in arms:
             words = [arm.family] if arm.family else [path.rpartition(".")[2] for path in arm.settings]
-            for word in dict.fromkeys(words):
-                found.setdefault(word, []).append(arm.name)
+            for one in dict.fromkeys(words):
+                found.setdefault(one, []).append(arm.name)
         baseline = "" if any(arm.family for arm in arms) else self.compare.baseline
         return {
-            word: tuple(arm.name for arm in arms if arm.name in (*names, baseline)) for word, names in found.items()
+            topic: tuple(arm.name for arm in arms if arm.name in (*names, baseline)) for topic, names in found.items()
         }
 
     def restricted(self, arms: Sequence[str]) -> Self:
