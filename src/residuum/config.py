@@ -130,7 +130,7 @@ class PretrainedConfig(Part):
 class OptimConfig(Part):
     """How the parameters are moved: optimizer, learning rate over time, loss, penalties."""
 
-    lr: float = Field(default=0.1, gt=0, le=1e12, description="base learning rate")
+    lr: float = Field(default=0.1, gt=0, le=1e30, description="base learning rate")
     optimizer: Named = Field(default=Choice(name="sgd"), description="optimizer")
     weight_decay: float = Field(default=1e-4, ge=0, le=1e6, description="weight decay, as the optimizer applies it")
     decay_norm: bool = Field(default=True, description="whether batch-norm parameters and biases decay too")
