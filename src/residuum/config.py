@@ -6,6 +6,7 @@ gives the resolved configuration, in which every default stands written out.
 """
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from datetime import date, time
@@ -16,10 +17,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from residuum import own
-from residuum.errors import InputError, Remedy, unknown
+from residuum.errors import InputError, Remedy, quoted, unknown
 from residuum.networks import presets
 from residuum.networks.names import NETWORK_FORMS, network
-from residuum.registry import Choice, as_plain, describe, name_of
+from residuum.registry import Choice, as_plain, bounded, describe, name_of
 
 SCHEMA = 2
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
@@ -61,6 +62,22 @@ def _named(choice: Choice) -> Choice:
 Named = Annotated[Choice, AfterValidator(_named)]
 
 
+def _place(text: str) -> str:
+    if (
+        "\0" in text
+        or len(text.encode(errors="replace")) > 4095
+        or any(len(part.encode(errors="replace")) > 255 for part in text.split("/"))
+    ):
+        raise ValueError("no file can be called so: a name has at most 255 bytes, a path 4,095, and no NUL")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A path as a setting."""
+
+
+MOST = 1_000_000
+"""Epochs of a run, and images of a batch: what is more than these was never meant."""
 FOUND = "found"
 """What a data set is called until it is read: that which lies at `data.root`, told by its content."""
 
@@ -75,16 +92,17 @@ class DataConfig(Part):
     """Which images, how they are split, and what is done to them before the network sees them."""
 
     dataset: Named = Field(default=Choice(name="cifar10"), description="data set: a name from `residuum list datasets`")
-    root: str = Field(default="", description="file or folder that holds it; empty: the cache, or embedded data")
+    root: Place = Field(default="", description="file or folder that holds it; empty: the cache, or embedded data")
     fingerprint: str = Field(
         default="", description="hash of the decoded images and labels; filled in when the run is checked"
     )
     subset: int | float = Field(
-        default=0, ge=0, description="training images to keep: a count, or a share below 1; 0 keeps all"
+        default=0, ge=0, le=10**9, description="training images to keep: a count, or a share below 1; 0 keeps all"
     )
     validation: int | float = Field(
         default=0.1,
         ge=0,
+        le=10**9,
         description="training images held out: a count, or a share below 1; the data's own split goes before",
     )
     split_seed: int = Field(
@@ -98,7 +116,7 @@ class DataConfig(Part):
 class PretrainedConfig(Part):
     """Weights that the run begins with, in place of random ones."""
 
-    weights: str = Field(default="", description="run folder or file of weights to begin with; empty: random ones")
+    weights: Place = Field(default="", description="run folder or file of weights to begin with; empty: random ones")
     fingerprint: str = Field(default="", description="hash of these weights; filled in when the run is checked")
     preset: str = Field(
         default="",
@@ -112,16 +130,20 @@ class PretrainedConfig(Part):
 class OptimConfig(Part):
     """How the parameters are moved: optimizer, learning rate over time, loss, penalties."""
 
-    lr: float = Field(default=0.1, gt=0, description="base learning rate")
+    lr: float = Field(default=0.1, gt=0, le=1e30, description="base learning rate")
     optimizer: Named = Field(default=Choice(name="sgd"), description="optimizer")
-    weight_decay: float = Field(default=1e-4, ge=0, description="weight decay, as the optimizer applies it")
+    weight_decay: float = Field(default=1e-4, ge=0, le=1e6, description="weight decay, as the optimizer applies it")
     decay_norm: bool = Field(default=True, description="whether batch-norm parameters and biases decay too")
     schedule: Named = Field(default=Choice(name="constant"), description="learning rate over time")
-    warmup: float = Field(default=0.0, ge=0, description="epochs of linear warm-up; below 1 a share of all epochs")
+    warmup: float = Field(
+        default=0.0, ge=0, le=MOST, description="epochs of linear warm-up; below 1 a share of all epochs"
+    )
     warmup_start: float = Field(default=0.1, ge=0, le=1, description="share of the rate at which the warm-up starts")
     loss: Named = Field(default=Choice(name="cross_entropy"), description="training loss")
     penalties: tuple[Named, ...] = Field(default=(), description="explicit penalties added to the loss: l1, l2")
-    clip_norm: float = Field(default=0.0, ge=0, description="largest norm of the whole gradient; 0: no clipping")
+    clip_norm: float = Field(
+        default=0.0, ge=0, le=1e12, description="largest norm of the whole gradient; 0: no clipping"
+    )
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: none")
     freeze: tuple[str, ...] = Field(
         default=(), description="parts of the network that keep their weights and batch statistics, as conv1, layer1"
@@ -131,10 +153,10 @@ class OptimConfig(Part):
 class TrainConfig(Part):
     """How long, in which batches, from which seed."""
 
-    epochs: int = Field(default=10, ge=1, description="passes over the training images")
-    batch_size: int = Field(default=128, ge=1, description="images per update")
+    epochs: int = Field(default=10, ge=1, le=MOST, description="passes over the training images")
+    batch_size: int = Field(default=128, ge=1, le=MOST, description="images per update")
     micro_batch: int = Field(
-        default=0, ge=0, description="images per forward pass; 0: the whole batch, split if memory runs out"
+        default=0, ge=0, le=MOST, description="images per forward pass; 0: the whole batch, split if memory runs out"
     )
     seed: int = Field(default=0, ge=0, description="seed of initialisation, order, augmentation and mixing")
 
@@ -185,9 +207,11 @@ class MonitorConfig(Part):
 class SaveConfig(Part):
     """When the run is saved, and what is kept."""
 
-    every: int = Field(default=1, ge=1, description="epochs between checkpoints")
-    steps: int = Field(default=0, ge=0, description="also save every so many steps within an epoch; 0: not")
-    keep: int = Field(default=2, ge=0, description="latest checkpoints to keep besides the best and the final; 0: all")
+    every: int = Field(default=1, ge=1, le=MOST, description="epochs between checkpoints")
+    steps: int = Field(default=0, ge=0, le=10**9, description="also save every so many steps within an epoch; 0: not")
+    keep: int = Field(
+        default=2, ge=0, le=MOST, description="latest checkpoints to keep besides the best and the final; 0: all"
+    )
 
 
 class RunConfig(Part):
@@ -213,6 +237,7 @@ class RunConfig(Part):
         Raises:
             InputError: unknown section or setting, wrong type, or out of bounds; one problem, one line.
         """
+        bounded(values)
         try:
             return cls.model_validate_json(json.dumps(values, default=as_plain), strict=True)
         except ValidationError as error:
@@ -230,6 +255,7 @@ class RunConfig(Part):
         Raises:
             InputError: as `of`; or a preset that does not say how pixels are normalised.
         """
+        bounded(settings)
         preset = settings.get("pretrained.preset", self.pretrained.preset if "model" in settings else "")
         if preset:
             return self._with_preset(str(preset), settings)
@@ -245,7 +271,7 @@ class RunConfig(Part):
             if path == "model" and isinstance(value, str):
                 value = network(value)
             elif path == "model" and not isinstance(value, Choice | Mapping):
-                text = f"model: {value!r} is not a network; {NETWORK_FORMS}"
+                text = f"model: {quoted(value)} is not a network; {NETWORK_FORMS}"
                 raise InputError(text, remedies=[Remedy("list models")])
             _assign(values, path, value)
         return type(self).of(values)
@@ -276,10 +302,10 @@ class RunConfig(Part):
 
 def _data(value: Any) -> dict[str, Any]:
     """The settings that one word for the data stands for, as `--data` does."""
-    if isinstance(value, str) and Path(value).expanduser().exists():
+    if isinstance(value, str) and os.path.exists(os.path.expanduser(value)):  # noqa: PTH110, PTH111  (any text, ~nobody)
         return {"data.dataset": FOUND, "data.root": value}
     if isinstance(value, str) and not own.is_own(value) and (Path(value).name != value or "." in value):
-        raise InputError(f"data: {value} does not exist")
+        raise InputError(f"data: {quoted(value)} does not exist")
     if isinstance(value, Mapping):
         return {f"data.{name}": inner for name, inner in value.items()}
     return {"data.dataset": value, "data.root": ""}
@@ -305,17 +331,38 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise InputError(f"{text!r} is not of the form path=value, as in model.depth=56")
+        raise InputError(f"{quoted(text)} is not of the form path=value, as in model.depth=56")
     try:
-        found = tomllib.loads(f"value = {value}")["value"]
+        found = read_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
         found = value.strip()
         if found.startswith(("{", "[", '"', "'")):
             raise InputError(
-                f"{text!r}: the value is neither a name nor TOML, as 56, [1, 2] or {{name = 'sgd', momentum = 0.9}}"
+                f"{quoted(text)}: the value is neither a name nor TOML, as 56, [1, 2] or "
+                "{name = 'sgd', momentum = 0.9}"
             ) from error
+    except InputError as error:
+        raise InputError(f"{quoted(path.strip())}: {error.text}") from error
+    bounded(found, path.strip())
     # No setting is a date: a folder may be called like one.
     return path.strip(), value.strip() if isinstance(found, date | time) else found
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The values of a text in TOML.
+
+    Raises:
+        TOMLDecodeError: it is not TOML.
+        InputError: it is, but nested so deeply, or with numbers of so many digits, that nobody can read it.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise InputError("tables and lists are nested too deeply") from error
+    except ValueError as error:  # of int()
+        raise InputError("a number has more digits than can be read") from error
 
 
 def identity(config: RunConfig, schema: int = SCHEMA) -> str:

@@ -4,10 +4,11 @@ An error's message is one line: it names the thing that is wrong and, where ther
 valid thing. The command line prints it after `residuum:`; `--debug` adds the traceback.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
@@ -70,8 +71,8 @@ class InputError(ResiduumError):
     """
 
     def __init__(self, text: str, *, argument: str = "", remedies: Sequence[Remedy] = ()) -> None:
-        self.text, self.argument, self.remedies = text, argument, tuple(remedies)
-        super().__init__("; ".join([f"{argument}: {text}" if argument else text, *map(str, remedies)]))
+        self.text, self.argument, self.remedies = visible(text), argument, tuple(remedies)
+        super().__init__("; ".join([f"{argument}: {self.text}" if argument else self.text, *map(str, remedies)]))
 
 
 class StorageError(ResiduumError):
@@ -92,9 +93,49 @@ def unknown(kind: str, name: str, known: Iterable[str], place: str = "", argumen
     `place` says where it stood: in a configuration or a study; `argument`, as which argument it was given.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = get_close_matches(name[:QUOTED], names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    return InputError(f"{place}{': ' if place else ''}unknown {kind} {name!r}; {hint}", argument=argument)
+    return InputError(f"{place}{': ' if place else ''}unknown {kind} {quoted(name)}; {hint}", argument=argument)
+
+
+QUOTED, LINE = 100, 300
+"""Letters of a value that a message quotes, and of a whole line that tells of an error."""
+HIDDEN = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff"
+    "\\ufff9-\\ufffb\\U000e0000-\\U000e007f]"
+)
+"""Letters that control a screen, turn the direction of writing, hide what stands beside them or cannot be written."""
+
+
+def visible(text: str, kept: str = "\n") -> str:
+    """A text in which every letter that would control, turn or hide something is shown as its code, as \\x1b.
+
+    Joiners within words and emoji stay, and so do those of these letters that are `kept`.
+    """
+    return HIDDEN.sub(lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], text)
+
+
+def quoted(value: Any, most: int = QUOTED) -> str:
+    """A value as a message quotes it: a long one is cut in its middle."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, or lists within lists
+        return "a value of endless length"
+    return shortened(text, most)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text cut in its middle to that many letters."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - half]}…{text[-half:]}"
+
+
+def line(text: str) -> str:
+    """What is told of an error, on one line that a terminal can show: at most `LINE` letters, cut in the middle.
+
+    There, what was given mostly stands; the beginning names the place, and the end the nearest valid thing.
+    """
+    return shortened(visible(" ".join(text.split("\n"))), LINE)
 
 
 def lacking(what: str, package: str, extra: str) -> InputError:

@@ -7,6 +7,7 @@ the text (`{"name": "mine.py:Net", "code": "9f2c…"}`), so a changed line is an
 
 import inspect
 import linecache
+import os
 import re
 import sys
 import textwrap
@@ -285,8 +286,8 @@ def _read(reference: str, folder: Path | None) -> dict[str, str]:
     """A reference as a name with its hash; its file is read, not run."""
     where, _, attribute = reference.rpartition(":")
     if FILE.fullmatch(reference):
-        path = (folder or Path()) / Path(where).expanduser()
-        if not path.is_file():
+        path = (folder or Path()) / os.path.expanduser(where)  # noqa: PTH111  (which takes ~nobody as it stands)
+        if not os.path.isfile(path):  # noqa: PTH113  (of any text: one that can be no path is none)
             near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
             hint = f"; there {'is' if len(near) == 1 else 'are'} {', '.join(near[:5])}" if near else ""
             raise InputError(f"{reference}: there is no file {where}{hint}")

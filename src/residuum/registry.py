@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, Generic, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from residuum import own
-from residuum.errors import InputError, unknown
+from residuum.errors import QUOTED, InputError, quoted, shortened, unknown
 
 T = TypeVar("T")
 
@@ -90,11 +91,45 @@ def describe(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return "a value is missing"
     if error["type"] == "model_type":
-        return f"needs a name, or a table with a name and settings, not {error['input']!r}"
+        return f"needs a name, or a table with a name and settings, not {quoted(error['input'])}"
     if error["type"] == "value_error":  # ours, which says what is wrong
         return str(error["ctx"]["error"])
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{message}, not {error['input']!r}"
+    return f"{message}, not {quoted(error['input'])}"
+
+
+DEEPEST, LONGEST, LARGEST, TINIEST = 20, 100_000, 1e30, 1e-300
+"""How deep settings may nest, how many values they may have, and between what the size of a number may lie.
+
+Whole numbers fit into 64 bits, as everywhere that they are handed on to.
+"""
+
+
+def bounded(values: Any, path: str = "") -> None:
+    """Refuse settings that no part could mean, before anything is made of them: endless nesting, numbers beyond use.
+
+    Raises:
+        InputError: there is such a value; the message names its place, below `path`.
+    """
+    waiting, count = [(path, values, 0)], 0
+    while waiting:
+        place, value, depth = waiting.pop()
+        count += 1
+        said = f"{shortened(place, QUOTED)}: " if place else ""
+        if depth > DEEPEST or place.count(".") > 2 * DEEPEST:
+            raise InputError(f"{said}more than {DEEPEST} tables and lists stand within each other")
+        if count > LONGEST:
+            raise InputError(f"{said}more than {LONGEST:,} values")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise InputError(f"{said}a whole number has at most 64 bits, not {value.bit_length():,}")
+        if isinstance(value, float) and value and abs(value) < TINIEST:
+            raise InputError(f"{said}{value:g} is too close to 0; the smallest number is {TINIEST:g}")
+        if isinstance(value, float) and LARGEST < abs(value) < inf:
+            raise InputError(f"{said}{value:g} is too large; the largest number is {LARGEST:g}")
+        if isinstance(value, Mapping):
+            waiting += [(f"{place}.{key}" if place else str(key), inner, depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{place}[{at}]", inner, depth + 1) for at, inner in enumerate(value)]
 
 
 @dataclass(frozen=True)
@@ -120,7 +155,7 @@ class Setting:
         try:
             text = json.dumps(value, default=as_plain, allow_nan=False)
         except ValueError as error:
-            raise InputError(f"{path}: needs a finite number, not {value!r}") from error
+            raise InputError(f"{path}: needs a finite number, not {quoted(value)}") from error
         try:
             return TypeAdapter(self.type).validate_json(text, strict=True)
         except ValidationError as error:
@@ -135,7 +170,7 @@ def as_plain(value: Any) -> Any:
         return value.model_dump()
     if (found := own.named(value)) is not value:
         return found
-    raise InputError(f"{value!r} cannot be a setting")
+    raise InputError(f"{quoted(value)} cannot be a setting")
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from residuum.own import Fit
 from residuum.registry import Choice, Table
 
 Factor = Callable[[int, Sequence[float]], float]
-Time = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=1e-9, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Drop = Annotated[float, Field(gt=0, le=1)]
 EpochDrop = Annotated[float, Field(gt=0, le=1), "for each epoch"]
-Epochs = Annotated[int, Field(ge=0), "whole epochs"]
+Epochs = Annotated[int, Field(ge=0, le=1_000_000), "whole epochs"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def cosine(span: Span, *, final: Share = 0.0) -> Factor:
 
 
 def cosine_restarts(
-    span: Span, *, period: Time = 0.25, multiplier: Annotated[int, Field(ge=1)] = 1, final: Share = 0.0
+    span: Span, *, period: Time = 0.25, multiplier: Annotated[int, Field(ge=1, le=1000)] = 1, final: Share = 0.0
 ) -> Factor:
     """Half a cosine from 1 to `final` in each period; every period is `multiplier` times as long as the one before.
 
@@ -255,7 +255,8 @@ def _milestones(settings: Mapping[str, Any], epochs: int) -> list[float]:
 
 def _multiples(settings: Mapping[str, Any], epochs: int) -> list[float]:
     every = _in_epochs(settings.get("every", epochs), epochs)
-    return [number * every for number in range(1, int(epochs / every) + 1)]
+    # A rate that drops more often than that drops with every update.
+    return [number * every for number in range(1, min(int(epochs / every), 10_000) + 1)]
 
 
 def _in_epochs(time: float, epochs: int) -> float:

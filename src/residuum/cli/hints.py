@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from residuum.errors import InputError, Remedy, RemedyKind, ResiduumError
+from residuum.errors import InputError, Remedy, RemedyKind, ResiduumError, line
 
 COMMANDS: Mapping[RemedyKind, str] = {
     "last": "--which last takes the last one",
@@ -45,11 +45,11 @@ Three commands to begin with; nothing is downloaded:
 
 
 def said(error: ResiduumError) -> str:
-    """The line that the command line prints for an error."""
+    """The line that the command line prints for an error, never a long one."""
     if not isinstance(error, InputError):
-        return str(error)
+        return line(str(error))
     option = f"--{error.argument.replace('_', '-')}: " if error.argument else ""
-    return helped(f"{option}{error.text}", error.remedies)
+    return line(helped(f"{option}{error.text}", error.remedies))
 
 
 def helped(text: str, remedies: Sequence[Remedy]) -> str:

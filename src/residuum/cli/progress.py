@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from residuum.cli.hints import helped
-from residuum.cli.terminal import epoch_line
+from residuum.cli.terminal import console, epoch_line
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Said
 from residuum.conduct.tuning import TrialDone
 from residuum.records.event import Diverged, EpochDone, Finished, Note, Pruned, Started, StepDone
@@ -81,16 +80,16 @@ def clock(seconds: float) -> str:
 
 def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dict[str, str]:
     """Show the runs of a study while they are computed; returns the reasons of those that failed, by arm and seed."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    screen = console(stream)
     board = _Board()
     failed: dict[str, str] = {}
-    with Live(board, console=console, transient=True, refresh_per_second=2) if console.is_terminal else nullcontext():
+    with Live(board, console=screen, transient=True, refresh_per_second=2) if screen.is_terminal else nullcontext():
         for one in said:
             if isinstance(one, Plan):
                 _take_in(board, one, runs)
                 continue
             if isinstance(one, Look):
-                console.print(
+                screen.print(
                     f"look {one.look} of {one.looks} at {len(one.seeds)} seeds, at {100 * one.level:.4g} %: "
                     f"{len(one.decided)} of the claims decided"
                 )
@@ -99,34 +98,34 @@ def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dic
             name = f"{run.arm}, seed {run.seed}"
             if isinstance(one, JobEvent):
                 line = _note(board, one, name)
-                if isinstance(one.event, EpochDone) and not console.is_terminal:
+                if isinstance(one.event, EpochDone) and not screen.is_terminal:
                     line = f"{name} | {epoch_line(one.event)}"
                 if line:
-                    console.print(line)
+                    screen.print(line)
             elif isinstance(one, JobRestarted):
                 board.going.pop(one.id, None)
-                console.print(f"{name}: {one.reason}; restarted (attempt {one.attempt})")
+                screen.print(f"{name}: {one.reason}; restarted (attempt {one.attempt})")
             elif isinstance(one, JobFailed):
                 board.going.pop(one.id, None)
                 failed[name] = one.reason
-                console.print(f"{name}: failed: {one.reason}")
+                screen.print(f"{name}: failed: {one.reason}")
     return failed
 
 
 def show_search(said: Iterable[Said | TrialDone], trials: int, stream: IO[str]) -> None:
     """Show the trials of a search: a line for each that has ended, and on a terminal what those under way are at."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    screen = console(stream)
     going: dict[str, str] = {}
     best: dict[str, float] = {}
-    live = Live(console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
+    live = Live(console=screen, transient=True, refresh_per_second=2) if screen.is_terminal else None
     with live or nullcontext():
         for one in said:
             if isinstance(one, TrialDone):
-                console.print(escape(_trial(one, trials, best)))
+                screen.print(_trial(one, trials, best))
             elif isinstance(one, JobRestarted):
-                console.print(escape(f"{one.id}: {one.reason}; restarted (attempt {one.attempt})"))
+                screen.print(f"{one.id}: {one.reason}; restarted (attempt {one.attempt})")
             elif isinstance(one, JobEvent) and isinstance(one.event, Note):
-                console.print(escape(f"{one.id}: {helped(one.event.text, one.event.remedies)}"))
+                screen.print(f"{one.id}: {helped(one.event.text, one.event.remedies)}")
             elif isinstance(one, JobEvent) and isinstance(one.event, StepDone):
                 going[one.id] = f"epoch {one.event.epoch}, loss {one.event.loss:.3f}"
             elif isinstance(one, JobFailed) or isinstance(one.event, Finished | Pruned):

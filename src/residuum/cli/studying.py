@@ -28,7 +28,7 @@ from residuum.cli.options import (
 )
 from residuum.cli.surroundings import LEFT, has_left
 from residuum.cli.watching import add_watch
-from residuum.errors import InputError, ResiduumError, duration, tally, unknown
+from residuum.errors import InputError, ResiduumError, duration, quoted, tally, unknown
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -180,9 +180,15 @@ def _arms(text: str, known: Sequence[str]) -> list[str]:
     return found
 
 
+DIGITS, LONGEST = 18, 1e9
+"""Digits of a seed, and seconds of a budget."""
+
+
 def _seeds(text: str) -> Sequence[int]:
     if not re.fullmatch(r"\d+(,\d+)*,?", text) or text == "0":
-        raise InputError(f"--seeds: {text!r} is neither a count nor a list as 0,1,2")
+        raise InputError(f"--seeds: {quoted(text)} is neither a count nor a list as 0,1,2")
+    if max(map(len, text.split(","))) > DIGITS:
+        raise InputError(f"--seeds: a count or a seed has at most {DIGITS} digits")
     return [int(part) for part in text.rstrip(",").split(",")] if "," in text else range(int(text))
 
 
@@ -196,8 +202,8 @@ def seconds(text: str) -> float:
     total = (
         sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     )
-    if not total:
-        raise InputError(f"--budget: {text!r} is not a time, as 90s, 30m, 2h or 1h30m")
+    if not 0 < total <= LONGEST:
+        raise InputError(f"--budget: {quoted(text)} is not a time, as 90s, 30m, 2h or 1h30m")
     return total
 
 

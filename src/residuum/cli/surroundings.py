@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from residuum.errors import Remark, StorageError
+from residuum.errors import Remark, StorageError, visible
 
 GONE = (errno.EPIPE, errno.EIO)
 """What a write to a pipe without a reader, and to a terminal that was closed, ends in."""
@@ -31,10 +31,19 @@ class Outlasting:
         """Whether the reader has left."""
 
     def write(self, text: str) -> int:
-        """Write a text, as the stream does."""
+        """Write a text, as the stream does, with what would control or turn a terminal shown as its codes."""
+        return self.write_styled(visible(text, "\n\t"))
+
+    def write_styled(self, text: str) -> int:
+        """Write a text with the codes of a terminal that are meant as such."""
         with self._outlasted():
             self._stream.write(text)
         return len(text)
+
+    @property
+    def styled(self) -> Styled:
+        """The same stream for a console, which moves the cursor and colours."""
+        return Styled(self)
 
     def flush(self) -> None:
         """Pass on what was written."""
@@ -56,6 +65,20 @@ class Outlasting:
             if self._name and error.errno not in GONE:
                 raise StorageError(f"cannot write {self._name}: {error.strerror}") from error
             self.left = True
+
+
+class Styled:
+    """A stream for a console that looks after what it shows itself."""
+
+    def __init__(self, stream: Outlasting) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text as it stands."""
+        return self._stream.write_styled(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 LEFT = "the reader of its output left before the end; the run went on"

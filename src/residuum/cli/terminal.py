@@ -7,8 +7,7 @@ from typing import IO, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -19,13 +18,36 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 
 from residuum.cli.hints import helped
-from residuum.errors import tally
+from residuum.errors import tally, visible
 from residuum.records.event import Diverged, EpochDone, Event, Finished, NoiseSeen, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord, read_record
 from residuum.records.run_folder import checkpoints
+
+
+class PlainConsole(Console):
+    """A console that shows texts letter by letter: what would control a terminal is shown as its codes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The parts of what is shown; those that move the cursor are the console's own."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(visible(part.text), part.style)
+
+
+def console(stream: IO[str], width: int | None = None, *, soft_wrap: bool = True) -> Console:
+    """The console of a stream: nothing in a text is markup, an emoji or a colour."""
+    return PlainConsole(
+        file=getattr(stream, "styled", stream), width=width, highlight=False, markup=False, emoji=False,
+        soft_wrap=soft_wrap,
+    )  # fmt: skip
+
+
+def text_column(form: str) -> TextColumn:
+    """A column of a bar whose text is no markup."""
+    return TextColumn(form, markup=False)
 
 
 def epoch_line(event: EpochDone) -> str:
@@ -88,17 +110,17 @@ def noise_lines(noise: Sequence[NoiseSeen]) -> list[str]:
 
 def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
     """Show a run while it goes; returns its record once it is complete."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    screen = console(stream)
     bar = Progress(
-        TextColumn("{task.description}"),
+        text_column("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}"),
+        text_column("{task.fields[state]}"),
         TimeRemainingColumn(),
-        console=console,
+        console=screen,
         transient=True,
     )
-    live = console.is_terminal
+    live = screen.is_terminal
     record = None
     with bar if live else nullcontext():
         task = bar.add_task("", total=None, state="")
@@ -108,33 +130,33 @@ def show(events: Iterable[Event], stream: IO[str]) -> RunRecord | None:
                 epochs, steps_per_epoch = event.epochs, event.steps_per_epoch
                 where = f"continuing at epoch {event.epoch + 1}, " if 0 < event.step < epochs * steps_per_epoch else ""
                 size = f"{tally(event.images, 'image')}, {tally(epochs, 'epoch')} of {tally(steps_per_epoch, 'step')}"
-                console.print(f"run {event.id} | {where}{size} | {event.folder}")
+                screen.print(f"run {event.id} | {where}{size} | {event.folder}")
                 bar.update(task, total=epochs * steps_per_epoch, completed=event.step)
             elif isinstance(event, StepDone):
                 if live:
                     state = f"loss {event.loss:.3f} lr {event.lr:.3g}"
                     bar.update(task, completed=event.step + 1, description=f"epoch {event.epoch}/{epochs}", state=state)
             elif isinstance(event, EpochDone):
-                console.print(epoch_line(event))
+                screen.print(epoch_line(event))
             elif isinstance(event, Note):
-                console.print(f"note: {helped(event.text, event.remedies)}")
+                screen.print(f"note: {helped(event.text, event.remedies)}")
             elif isinstance(event, Diverged):
                 pass  # the result says it
             elif isinstance(event, Finished):
                 record = read_record(event.folder)
     if record is not None:
         for line in result_lines(record):
-            console.print(line)
+            screen.print(line)
     return record
 
 
 def counting(counts: Iterable[int], there: int, total: int, label: str, stream: IO[str]) -> Iterator[int]:
     """Pass on how many points of `total` are done, with a bar on a terminal, and a line before it."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console.print(f"{label}: {total:,} points, {there:,} there already", markup=False)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(label), total=total, completed=there)
+    screen = console(stream)
+    columns = (text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    screen.print(f"{label}: {total:,} points, {there:,} there already")
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task(label, total=total, completed=there)
         for count in counts:
             bar.update(task, completed=count)
             yield count
@@ -161,16 +183,16 @@ class Arriving(Protocol):
 
 def show_download(progress: Iterable[Arriving], stream: IO[str]) -> None:
     """Show files while they arrive: a bar on a terminal, a line for each file in a pipe."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    screen = console(stream)
+    columns = (text_column("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
         for part in progress:
             if part.file not in tasks:
                 tasks[part.file] = bar.add_task(part.file, total=part.size)
             bar.update(tasks[part.file], completed=part.done)
-            if part.done == part.size and not console.is_terminal:
-                console.print(f"{part.file}: {part.size:,} bytes")
+            if part.done == part.size and not screen.is_terminal:
+                screen.print(f"{part.file}: {part.size:,} bytes")
 
 
 MANY = 200
@@ -197,17 +219,17 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = ()) ->
         for key in dict.fromkeys(key for row in rows for key in row)
         if key not in go or any(row.get(key) not in ("", None) for row in rows)
     ]
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:  # a pipe has no width: there, lines are as long as they need to be
-        console = Console(width=240, highlight=False, markup=False, emoji=False)
+    screen = console(sys.stdout, soft_wrap=False)
+    if not screen.is_terminal:  # a pipe has no width: there, lines are as long as they need to be
+        screen = console(sys.stdout, 240, soft_wrap=False)
     least = {column: _least(column, [cell(row.get(column)) for row in rows], may_go=bool(go)) for column in columns}
-    for column in go if console.is_terminal else ():
-        if sum(least.values()) + 3 * len(least) - 1 <= console.width:
+    for column in go if screen.is_terminal else ():
+        if sum(least.values()) + 3 * len(least) - 1 <= screen.width:
             break
         least.pop(column, None)
     gone = [column for column in columns if column not in least]
     if gone:
-        print(f"{console.width} columns are too few for {', '.join(gone)}; --json has them", file=sys.stderr)
+        print(f"{screen.width} columns are too few for {', '.join(gone)}; --json has them", file=sys.stderr)
         columns = [*least]
     numeric = [all(isinstance(row.get(column), int | float) for row in rows) for column in columns]
     cells = [[cell(row.get(column)) for column in columns] for row in rows]
@@ -219,7 +241,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = ()) ->
         table.add_column(column, justify="right" if right else "left", overflow="fold", min_width=least[column])
     for row in cells:
         table.add_row(*row)
-    console.print(table)
+    screen.print(table)
 
 
 def _least(column: str, texts: Sequence[str], *, may_go: bool) -> int:
@@ -249,5 +271,5 @@ def cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={cell(inner)}" for key, inner in value.items())
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return ", ".join(f"{visible(str(key))}={cell(inner)}" for key, inner in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else visible(str(value))

@@ -66,21 +66,22 @@ def _looks(folder: Path, runs: Path, *, once: bool) -> Iterator[StudyStanding]:
 
 def _show(looks: Iterator[StudyStanding], runs: Path, stream: Any) -> StudyStanding:
     """Show each look: on a terminal one display, in a pipe a line for each new epoch and each run that ended."""
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(file=stream, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    from residuum.cli.terminal import console
+
+    screen = console(stream)
     last = next(looks)
-    if console.is_terminal and last.is_going:
-        with Live(_board(last, console.height), console=console, refresh_per_second=2) as live:
+    if screen.is_terminal and last.is_going:
+        with Live(_board(last, screen.height), console=screen, refresh_per_second=2) as live:
             for last in looks:
-                live.update(_board(last, console.height))
+                live.update(_board(last, screen.height))
         return last
     for line in [_head(last), *(_line(run, one) for run, one in last.runs if one.status != "waiting")]:
-        console.print(line)
+        screen.print(line)
     for found in looks:
         for line in _news(last, found, runs):
-            console.print(line)
+            screen.print(line)
         last = found
     return last
 

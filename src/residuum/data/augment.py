@@ -24,7 +24,7 @@ from residuum.own import Fit
 from residuum.registry import Choice, Table
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(ge=0.01, le=100)]
 Shape = tuple[int, int, int]
 
 
@@ -32,7 +32,7 @@ def pad_crop(
     images_BCHW: Tensor,
     draw: Draw,
     *,
-    padding: Annotated[int, Field(ge=1)] = 4,
+    padding: Annotated[int, Field(ge=1, le=1024)] = 4,
     mode: Literal["zeros", "reflect"] = "zeros",
 ) -> Tensor:
     """Images padded on each side and cropped back at a random place (He et al. 2015, section 4.2)."""
@@ -105,7 +105,7 @@ def hue(images_BCHW: Tensor, draw: Draw, *, strength: Annotated[float, Field(ge=
     return largest - chroma * torch.minimum(place_B3HW, 4 - place_B3HW).clamp_(0, 1)
 
 
-def gaussian_noise(images_BCHW: Tensor, draw: Draw, *, std: Annotated[float, Field(ge=0)] = 0.05) -> Tensor:
+def gaussian_noise(images_BCHW: Tensor, draw: Draw, *, std: Annotated[float, Field(ge=0, le=1000)] = 0.05) -> Tensor:
     """Normal noise on every value, its standard deviation in units of pixels in [0, 1]; not clamped.
 
     Noise of variance 1 on standardised images is noise whose std is that of the pixels: 0.25 for CIFAR-10, where the
@@ -114,7 +114,9 @@ def gaussian_noise(images_BCHW: Tensor, draw: Draw, *, std: Annotated[float, Fie
     return images_BCHW + draw.normal(*images_BCHW.shape[1:]).mul_(std)
 
 
-def cutout(images_BCHW: Tensor, draw: Draw, *, size: Annotated[int, Field(ge=1)] = 8, fill: Share = 0.5) -> Tensor:
+def cutout(
+    images_BCHW: Tensor, draw: Draw, *, size: Annotated[int, Field(ge=1, le=1024)] = 8, fill: Share = 0.5
+) -> Tensor:
     """A square of `size` pixels at a random place of each image set to grey (DeVries and Taylor 2017, section 3).
 
     The square's centre is any pixel, so it may reach over the border. The paper sets it to 0 after normalisation, which

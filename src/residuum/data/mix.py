@@ -19,7 +19,7 @@ from torch import Tensor
 from residuum.registry import Table
 
 Mixed = tuple[Tensor, Tensor]
-Concentration = Annotated[float, Field(gt=0)]
+Concentration = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 Drawn = tuple[NDArray[np.int64], tuple[float, ...]]

@@ -16,7 +16,7 @@ from residuum.registry import Table
 from residuum.streams import stream_seed
 
 Images = NDArray[np.uint8]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(ge=1e-12, le=1e12)]
 
 
 @dataclass(frozen=True)

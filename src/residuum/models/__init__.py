@@ -16,6 +16,9 @@ from residuum.streams import stream_seed
 
 __all__ = ["MODELS", "Network", "build"]
 
+MOST_PARAMETERS = 10**9
+"""Weights of a network: 4 GB of them, and as much again for their gradients and for what an optimizer keeps."""
+
 
 def _no_network(made: object) -> str:
     return "" if isinstance(made, nn.Module) else f"makes a {type(made).__name__}; a network is a torch.nn.Module"
@@ -47,6 +50,8 @@ def build(model: Choice, in_channels: int, classes: int, image_size: tuple[int, 
     with torch.device("meta"):  # shapes only: no time and no random numbers are spent on values that are replaced
         network = MODELS.build(model, in_channels, classes)
     _check_size(network, model, in_channels, image_size)
+    if (count := sum(parameter.numel() for parameter in network.parameters())) > MOST_PARAMETERS:
+        raise InputError(f"model: {model.name} would have {count:.3g} weights; {MOST_PARAMETERS:,} is the most here")
     network.to_empty(device="cpu")
     network.initialize(seed)
     return network

@@ -31,17 +31,17 @@ class Swish(nn.Module):
         return f"beta={self.beta}"
 
 
-def leaky_relu(*, negative_slope: Annotated[float, Field(ge=0)] = 0.01) -> nn.Module:
+def leaky_relu(*, negative_slope: Annotated[float, Field(ge=0, le=1000)] = 0.01) -> nn.Module:
     """Leaky ReLU: x where it is positive, `negative_slope` · x elsewhere (Maas et al. 2013)."""
     return nn.LeakyReLU(negative_slope)
 
 
-def elu(*, alpha: Annotated[float, Field(gt=0)] = 1.0) -> nn.Module:
+def elu(*, alpha: Annotated[float, Field(gt=0, le=1000)] = 1.0) -> nn.Module:
     """ELU: x where it is positive, `alpha` · (eˣ − 1) elsewhere (Clevert et al. 2016)."""
     return nn.ELU(alpha)
 
 
-def swish(*, beta: Annotated[float, Field(ge=0)] = 1.0) -> nn.Module:
+def swish(*, beta: Annotated[float, Field(ge=0, le=1000)] = 1.0) -> nn.Module:
     """Swish, x · sigmoid(`beta` x); with `beta` = 1 it is also called SiLU."""
     return nn.SiLU() if beta == 1 else Swish(beta)
 

@@ -112,7 +112,7 @@ def bottleneck(
     channels: int,
     stride: int,
     *,
-    expansion: Annotated[int, Field(ge=1)] = 4,
+    expansion: Annotated[int, Field(ge=1, le=64)] = 4,
     stride_at: Literal["1x1", "3x3"] = "1x1",
 ) -> tuple[nn.Conv2d, ...]:
     """1×1, 3×3 and 1×1 convolutions, the last to `expansion` times the channels (He et al. 2015, figure 5, right).

@@ -8,7 +8,7 @@ from torch import nn
 from residuum.registry import Table
 
 
-def average(*, window: Annotated[int, Field(ge=0)] = 0) -> nn.Module:
+def average(*, window: Annotated[int, Field(ge=0, le=1024)] = 0) -> nn.Module:
     """The mean over all positions; with `window`, over the one window × window that fits, from the top left corner."""
     return nn.AvgPool2d(window) if window else nn.AdaptiveAvgPool2d(1)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from residuum.registry import Table
 
-Stride = Annotated[int, Field(ge=1)]
+Stride = Annotated[int, Field(ge=1, le=64)]
 Pool = Literal["max", "none"]
 After = Literal["bn_act", "bn", "act", "none"]
 """What follows the convolution: batch norm and activation, one of them, or neither."""

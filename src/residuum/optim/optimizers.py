@@ -24,7 +24,7 @@ from residuum.registry import Table
 
 Groups = Sequence[dict[str, Any]]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e12)]
 TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 

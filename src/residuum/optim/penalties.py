@@ -12,7 +12,7 @@ from torch import Tensor
 
 from residuum.registry import Table
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e12)]
 
 
 def l1(parameters: Sequence[Tensor], *, weight: Weight) -> Tensor:

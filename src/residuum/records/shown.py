@@ -1,7 +1,14 @@
 """How a value shows itself in a notebook: a title and a table, as HTML without styles or scripts of its own."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as html_escape
+
+from residuum.errors import visible
+
+
+def escape(text: str) -> str:
+    """A text as part of a page, letter by letter."""
+    return html_escape(visible(text))
 
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> str:

@@ -19,7 +19,7 @@ import matplotlib as mpl
 
 from residuum.analysis.estimate import chance
 from residuum.analysis.results import Results
-from residuum.errors import InputError, lacking, tally
+from residuum.errors import InputError, lacking, tally, visible
 from residuum.networks.outlines import Layer, Outline
 from residuum.records import storage
 from residuum.records.measures import measure
@@ -244,8 +244,8 @@ def _again(results: Results, elsewhere: bool) -> Iterator[Block]:
 
 
 def plain(text: str) -> str:
-    """A text on one line, without letters that control a screen, turn the direction of writing or cannot be written."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    """A text on one line, in which letters that control a screen, turn or hide something are shown as their codes."""
+    return " ".join(visible(" ".join(text.split())).split())
 
 
 def _plain_table(table: Table) -> Table:

@@ -16,9 +16,10 @@ from secrets import token_hex
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from residuum.analysis.results import Results
-from residuum.errors import InputError
+from residuum.errors import InputError, visible
 from residuum.records import storage
 from residuum.records.measures import measure
 from residuum.report import answer, chosen_arm, commands, inside, promised, searched, tables
@@ -520,12 +521,18 @@ def _tex(results: Results) -> str:
     return "\n".join(parts)
 
 
+def _shown(value: Any) -> Any:
+    """What stands on the page: letters that would control, turn or hide something are shown as their codes."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _page(template: str, head: Mapping[str, Any]) -> str:
     markup = template.startswith("index.html")
     environment = Environment(
         loader=PackageLoader("residuum.report", "page"),
         autoescape=markup,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -16,9 +16,11 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 from numpy.typing import NDArray
 
-from residuum.errors import InputError, Remark
+from residuum.errors import InputError, Remark, shortened, visible
 from residuum.records import storage
 
 OTHER_FORMS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".pdf", ".eps", ".ps")
@@ -52,14 +54,13 @@ def arms(count: int) -> list[Look]:
 
 def literal(text: str) -> str:
     """A text that matplotlib shows letter by letter: no dollar begins a formula, no underscore hides a label."""
-    text = " ".join(text.split()).replace("$", r"\$")
+    text = visible(" ".join(text.split())).replace("$", r"\$")
     return f"\u2009{text}" if text.startswith("_") else text
 
 
 def short(text: str, length: int) -> str:
     """A text cut in its middle to that many letters: ends tell arms apart."""
-    half = (length - 1) // 2
-    return text if len(text) <= length else f"{text[: length - 1 - half]}…{text[-half:]}"
+    return shortened(text, length)
 
 
 def fitted(text: str, inches: float) -> str:
@@ -136,8 +137,28 @@ def png(figure: Figure) -> bytes:
         return file.getvalue()
 
 
+def _inert(figure: Figure) -> None:
+    """Take every text letter by letter, whoever wrote it: none is a formula, none has letters that a file cannot have.
+
+    The numbers beside a logarithmic axis are matplotlib's own formulas.
+    """
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
+            if isinstance(formatter, FixedFormatter):
+                formatter.seq = [_plain(str(text)) for text in formatter.seq]
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if "\\mathdefault" not in text.get_text():
+            text.set_text(_plain(text.get_text()))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"(?<!\\)\$", r"\\$", visible(text))
+
+
 def _lay_out(figure: Figure) -> None:
     """Place the axes once, for both forms: measuring every label takes longer than drawing it."""
+    _inert(figure)
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         figure.draw_without_rendering()
         figure.set_layout_engine(None)

@@ -12,6 +12,7 @@ from residuum.analysis.aggregate import Summary
 from residuum.analysis.estimate import chance
 from residuum.analysis.over_images import SeedsAndImages
 from residuum.analysis.results import Results
+from residuum.errors import visible
 from residuum.records.measures import measure
 from residuum.report import protocols
 from residuum.report.commands import user_settings
@@ -516,7 +517,10 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _safe(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    if not isinstance(value, str):
+        return value
+    # What a spreadsheet drops in front of a formula does not hide one.
+    return visible(f"'{value}" if value.lstrip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) else value)
 
 
 TEX = {
@@ -529,7 +533,7 @@ TEX = {
 
 def tex_text(text: str) -> str:
     """A text with everything that LaTeX would take for a command escaped."""
-    return "".join(TEX.get(letter, letter) for letter in " ".join(text.split()))
+    return "".join(TEX.get(letter, letter) for letter in visible(" ".join(text.split())))
 
 
 def as_tex(table: Table, caption: str, label: str) -> str:
@@ -546,7 +550,7 @@ def as_tex(table: Table, caption: str, label: str) -> str:
 
 def markdown_text(text: str) -> str:
     """A text with everything that Markdown would take for markup escaped, on one line."""
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    plain = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|#~>$])", r"\\\1", plain)
 
 

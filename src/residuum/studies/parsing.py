@@ -6,6 +6,7 @@ in `.toml` or holds a slash a file.
 
 import itertools
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from residuum import own
-from residuum.errors import InputError, unknown
+from residuum.config import read_toml
+from residuum.errors import InputError, quoted, unknown
+from residuum.registry import bounded
 from residuum.studies.study import Study, StudyError
 
 HAVE_SETTINGS = ("set", "axes")
+MOST_BYTES = 256_000
+"""Of a study file."""
 
 
 def names() -> list[str]:
@@ -35,18 +40,31 @@ def read(name: str) -> Study:
     text = source(name)
     where = name if _is_file(name) else f"{name}.toml"
     try:
-        values = tomllib.loads(text)
+        values = read_toml(text)
+        bounded(values)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}, {_syntax(text, str(error))}") from error
+    except InputError as error:
+        raise _told(where, text, error) from error
     values.setdefault("name", Path(where).stem)
-    if _is_file(name):
-        values = _placed(values, Path(name).parent)
     try:
+        if _is_file(name):
+            values = _placed(values, Path(name).parent)
         return Study(**values)
     except StudyError as error:
         line = line_of(text, error.place)
         message = f"{where}, line {line}: {error.text}" if line else f"{where}: {error.text}"
         raise StudyError((), message, error.remedies) from error
+    except InputError as error:
+        raise _told(where, text, error) from error
+
+
+def _told(where: str, text: str, error: InputError) -> InputError:
+    """An error that names no line, with the line of the file where it stands, as far as that can be told."""
+    place, colon, _ = error.text.partition(": ")
+    number = line_of(text, tuple(re.split(r"[.\[\]]+", place))) if colon else 0
+    number = number or next((at for at, one in enumerate(text.splitlines(), start=1) if ENDLESS.search(one)), 0)
+    return InputError(f"{where}{f', line {number}' if number else ''}: {error.text}", remedies=error.remedies)
 
 
 def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -72,7 +90,8 @@ def _settings(settings: Any, folder: Path) -> Any:
 
 def _beside(value: Any, folder: Path) -> Any:
     """A path of data from the study's folder on; anything else as it is."""
-    return str((folder / value).absolute()) if isinstance(value, str) and (folder / value).exists() else value
+    there = isinstance(value, str) and os.path.exists(folder / value)  # noqa: PTH110  (of any text)
+    return str((folder / value).absolute()) if there else value
 
 
 def located(name: str, error: InputError) -> InputError:
@@ -106,11 +125,20 @@ def source(name: str) -> str:
     """
     if _is_file(name):
         try:
-            return Path(name).read_text(encoding="utf-8")
+            path = Path(name)
+            if path.exists() and not path.is_file():
+                raise InputError(f"{quoted(name)} is no file")
+            with path.open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
+            if len(content) > MOST_BYTES:
+                raise InputError(f"{quoted(name)}: a study file has at most {MOST_BYTES // 1000} kB")
+            return content.decode("utf-8").replace("\r\n", "\n")
         except OSError as error:
             raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
         except UnicodeDecodeError as error:
             raise InputError(f"{name} is not a text file in UTF-8") from error
+        except ValueError as error:
+            raise InputError(f"{quoted(name)}: no file can be called so") from error
     if name not in names():
         raise unknown("study", name, names())
     return (files("residuum.studies") / f"{name}.toml").read_text(encoding="utf-8")
@@ -176,19 +204,27 @@ def _words(place: tuple[str | int, ...]) -> list[str]:
     return [word for part in place for word in _split(str(part))]
 
 
+WORD = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+ENDLESS = re.compile(r"\d{1000}|[\[{]{100}|(?:\.\w+){100}")
+"""What makes values that nobody can read."""
+KEY = re.compile(rf"\s*({WORD}(?:\s*\.\s*{WORD})*)\s*=")
+"""The dotted key at the start of a line."""
+
+
 def _keys(text: str) -> list[tuple[int, list[str]]]:
     """Every line that begins a table or a key, with the words of its whole path; tables of a list are numbered."""
     rows: list[tuple[int, list[str]]] = []
     counts: dict[str, int] = {}
     table: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line)
-        key = re.match(r"""\s*((?:[\w.-]|"[^"]*"|'[^']*'|\s*\.\s*)+?)\s*=""", line)
-        if header:
-            table = _split(header[2])
+        header = re.match(r"\s*(\[\[?)([^\]]+)\]", line)
+        key = KEY.match(line)
+        if header and (words := _split(header[2])):
+            table = words
             if header[1] == "[[":
-                counts[header[2]] = counts.get(header[2], -1) + 1
-                table = [*table, str(counts[header[2]])]
+                name = header[2].strip()
+                counts[name] = counts.get(name, -1) + 1
+                table = [*table, str(counts[name])]
             elif table[0] in counts:  # [arms.set] belongs to the latest of [[arms]]
                 table = [table[0], str(counts[table[0]]), *table[1:]]
             rows.append((number, table))

@@ -1,5 +1,6 @@
 """Plan: a study made concrete, arm by arm and run by run, as it is written beside the runs it asks for."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
@@ -10,8 +11,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from residuum.config import RunConfig
-from residuum.errors import InputError, Remedy
+from residuum.errors import QUOTED, InputError, Remedy, quoted
 from residuum.records import run_folder, storage
+from residuum.studies.part import MOST_BYTES, word
 from residuum.studies.study import Study, label_of
 
 PLANS, PLAN, FAILED, LOOKS = "studies", "plan.json", "failed.json", "looks.json"
@@ -124,7 +126,17 @@ def seeded(config: RunConfig, seed: int) -> RunConfig:
 
 def folder_of(runs: Path, label: str) -> Path:
     """The folder of a plan, beside the run folders under `runs`."""
+    if label:
+        _checked(label, "label")
     return runs / PLANS / label
+
+
+def _checked(name: str, what: str) -> str:
+    """A name that a file gives, if a folder can be called so."""
+    try:
+        return word(name, MOST_BYTES + len("@a1b2c3"))
+    except ValueError as error:
+        raise InputError(f"{what}: {error}") from error
 
 
 def write(plan: Plan, runs: Path) -> Path:
@@ -162,7 +174,7 @@ def read(folder: Path) -> Plan:
         configs = {arm: RunConfig.of(config) for arm, config in values.get("configs", {}).items()}
         return Plan(
             study=study,
-            label=values["label"],
+            label=_checked(values["label"], f"{folder / PLAN}: label") if values["label"] else "",
             scale=values["scale"],
             settings=values["settings"],
             gave_up=tuple(values["gave_up"]),
@@ -171,6 +183,7 @@ def read(folder: Path) -> Plan:
                 PlannedRun(
                     **{
                         **run,
+                        "folder": _checked(run["folder"], f"{folder / PLAN}: folder of a run"),
                         "config": RunConfig.of(run["config"])
                         if "config" in run
                         else seeded(configs[run["arm"]], run["seed"]),
@@ -179,7 +192,7 @@ def read(folder: Path) -> Plan:
                 for run in values["runs"]
             ),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / PLAN} is damaged: {error}") from error
 
 
@@ -231,16 +244,15 @@ def find(name: str, runs: Path) -> Path:
     Raises:
         InputError: the study was never run here.
     """
-    if (folder_of(runs, name) / PLAN).exists():
-        return folder_of(runs, name)
-    if (Path(name) / PLAN).exists():
-        return Path(name)
+    for folder in (runs / PLANS / name, Path(name)):
+        if os.path.isfile(folder / PLAN):  # noqa: PTH113  (of any text: one that can be no path has none)
+            return folder
     known = list(plans(runs))
     stem = Path(name).stem
     found = next((folder for folder in known if folder.name.rpartition("@")[0] == stem or folder.name == stem), None)
     if found is not None:
         return found
     if not known:
-        raise InputError(f"study {name!r} was not run in {runs}", remedies=[Remedy("first run study")])
-    near = get_close_matches(name, [folder.name for folder in known], n=1, cutoff=0.0)
-    raise InputError(f"study {name!r} was not run in {runs}; the nearest there is {near[0]!r}")
+        raise InputError(f"study {quoted(name)} was not run in {runs}", remedies=[Remedy("first run study")])
+    near = get_close_matches(name[:QUOTED], [folder.name for folder in known], n=1, cutoff=0.0)
+    raise InputError(f"study {quoted(name)} was not run in {runs}; the nearest there is {near[0]!r}")

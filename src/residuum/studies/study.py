@@ -12,18 +12,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import log, prod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from residuum import own, recipes
 from residuum.config import Named, RunConfig, identity
-from residuum.errors import InputError, Remedy, unknown
+from residuum.errors import InputError, Remedy, quoted, tally, unknown
 from residuum.records import shown
 from residuum.records.measures import measure
-from residuum.registry import describe, name_of
-from residuum.studies.part import Count, Name, Number, Part, Settings
+from residuum.registry import bounded, describe, name_of
+from residuum.studies.part import Count, Name, Number, Part, Settings, Word, word
 from residuum.studies.space import Search, Tuned, outermost
 
 OPERATORS = (" > ", " < ", " = ")
@@ -228,8 +228,23 @@ def _judged(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "compare": filled(values.get("compare", {})), "claims": claims}
 
 
+MOST_ARMS, MOST_RUNS = 10_000, 100_000
+"""Of a study."""
+
+
 def _seeds(value: Any) -> Any:
-    return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        _check_runs(1, value)
+        return tuple(range(value))
+    return value
+
+
+def _check_runs(arms: int, seeds: int) -> None:
+    if arms > MOST_ARMS:
+        raise ValueError(f"{tally(arms, 'arm')}: a study has at most {MOST_ARMS:,}")
+    if arms * seeds > MOST_RUNS:
+        each = f"{tally(arms, 'arm')} with " if arms > 1 else ""
+        raise ValueError(f"{each}{tally(seeds, 'seed')}: a plan has at most {MOST_RUNS:,} runs")
 
 
 @dataclass(frozen=True)
@@ -263,7 +278,7 @@ class Study(Part):
             of things that only the computing half knows (an optimizer, an augmentation) are checked by planning it.
     """
 
-    name: str = ""
+    name: Word = ""
     question: Name
     base: str
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], BeforeValidator(_seeds), Field(min_length=1)]
@@ -280,7 +295,8 @@ class Study(Part):
     sources: dict[Name, Protocol] = Field(default={})
     published: tuple[Published, ...] = ()
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
+        bounded(values)
         try:
             super().__init__(**_judged(values))
         except ValidationError as error:
@@ -370,6 +386,11 @@ class Study(Part):
         if SEED in settings:
             raise InputError(f"{SEED}: all arms of a study have the same seeds", remedies=[Remedy("seeds")])
         values = self.model_dump(mode="json")
+        if seeds is not None:
+            try:
+                _check_runs(1, seeds.stop - seeds.start if isinstance(seeds, range) else len(seeds))
+            except ValueError as error:
+                raise InputError(str(error), argument="seeds") from error
         values["set"] = {**values["set"], **settings}
         for path in settings:
             if self.search and path in self.search.space:
@@ -392,11 +413,11 @@ class Study(Part):
         arms, found = self.arms(), dict[str, list[str]]()
         for arm in arms:
             words = [arm.family] if arm.family else [path.rpartition(".")[2] for path in arm.settings]
-            for word in dict.fromkeys(words):
-                found.setdefault(word, []).append(arm.name)
+            for one in dict.fromkeys(words):
+                found.setdefault(one, []).append(arm.name)
         baseline = "" if any(arm.family for arm in arms) else self.compare.baseline
         return {
-            word: tuple(arm.name for arm in arms if arm.name in (*names, baseline)) for word, names in found.items()
+            topic: tuple(arm.name for arm in arms if arm.name in (*names, baseline)) for topic, names in found.items()
         }
 
     def restricted(self, arms: Sequence[str]) -> Self:
@@ -488,12 +509,13 @@ def _check(study: Study) -> None:
     """
     if len({*study.seeds}) < len(study.seeds):
         raise StudyError(("seeds",), "a seed appears twice")
+    _check_how_many(study)
     _checked_name(("base",), study.base, recipes.RECIPES, "recipe")
     _check_no_seed(("set",), study.settings)
     _check_no_seed(("axes",), study.axes)
     for path, values in study.axes.items():
         if not isinstance(values, list) or not values:
-            raise StudyError(("axes", path), f"an axis is a list of values, not {values!r}")
+            raise StudyError(("axes", path), f"an axis is a list of values, not {quoted(values)}")
     names = [one.name for one in study.named]
     for number, name in enumerate(names):
         if name in names[:number]:
@@ -551,7 +573,9 @@ def _check(study: Study) -> None:
             _checked_name(("compare", "baseline", path), path, study.axes, "axis")
             if value not in study.axes[path]:
                 values = ", ".join(json.dumps(other) for other in study.axes[path])
-                raise StudyError(("compare", "baseline", path), f"{value!r} is not on this axis, which has {values}")
+                raise StudyError(
+                    ("compare", "baseline", path), f"{quoted(value)} is not on this axis, which has {values}"
+                )
     if study.select == "validation":
         _check_unread(study)
     if study.search:
@@ -559,6 +583,19 @@ def _check(study: Study) -> None:
     if study.tuned and (both := sorted({*study.seeds} & {*study.tuned.seeds})):
         text = f"with seed {both[0]} the settings were searched for: a verdict needs seeds that the search never saw"
         raise StudyError(("seeds",), text)
+
+
+def _check_how_many(study: Study) -> None:
+    """Refuse a grid that has no end, before its arms are made."""
+    arms = max(1, len(study.named)) * prod(len(values) for values in study.axes.values() if isinstance(values, list))
+    try:
+        _check_runs(arms, 1)
+        _check_runs(min(arms, len(study.only) or arms), len(study.seeds))
+        if search := study.search:
+            each = len(search.seeds) * search.trials
+            _check_runs(1, each * (arms if search.tune_each_arm else 1))
+    except ValueError as error:
+        raise StudyError(("axes",) if study.axes else ("arms",) if study.named else ("seeds",), str(error)) from error
 
 
 FIXED = ("data.dataset", "data.root", "data.subset", "data.validation", "monitor.", "save.", "compute.", SEED)
@@ -575,6 +612,11 @@ def _check_search(study: Study, search: Search) -> None:
         raise StudyError(("select",), "a search chooses by validation itself: leave select out")
     if study.tuned:
         raise StudyError(("tuned",), "the settings were searched for already")
+    if study.name:
+        try:
+            word(f"{study.name}-tuned")
+        except ValueError as error:
+            raise StudyError(("name",), f"what the search finds is called after it, and {error}") from error
     if both := sorted({*study.seeds} & {*search.seeds}):
         raise StudyError(("search", "seeds"), f"seed {both[0]} is the study's as well, which needs fresh ones")
     if len({*search.seeds}) < len(search.seeds):
@@ -688,7 +730,7 @@ def _first(error: ValidationError, model: type[BaseModel]) -> InputError:
         key, meant = str(place[-1]), MEANT.get(str(place[-1]))
         text = f"unknown key {key!r}; did you mean {meant!r}?" if meant in known else str(unknown("key", key, known))
         return StudyError(place, text)
-    if place == ["seeds"]:
+    if place == ["seeds"] and problem["type"] != "value_error":
         return StudyError(place, "a count of at least 1, or a list of whole numbers from 0 on")
     if problem["type"] == "tuple_type" and isinstance(problem["input"], dict):
         return StudyError(place, f"there may be several, so each is written under [[{place[-1]}]]")

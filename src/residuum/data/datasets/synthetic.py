@@ -9,10 +9,14 @@ from pydantic import Field
 
 from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.source import Entry
-from residuum.errors import InputError
+from residuum.errors import InputError, volume
 from residuum.streams import stream_seed
 
 _AT_ONCE = 1000
+
+
+MOST_BYTES = 8_000_000_000
+"""Of all images together, which are held in memory."""
 
 
 def synthetic(
@@ -34,6 +38,8 @@ def synthetic(
     Raises:
         InputError: a root was given; these images are generated.
     """
+    if (size_of_all := (train + test) * channels * size**2) > MOST_BYTES:
+        raise InputError(f"data.dataset: synthetic images of {volume(size_of_all)}; {volume(MOST_BYTES)} is the most")
     if root is not None:
         raise InputError("data.root: synthetic images are generated; leave it empty")
     pictures_KCHW = _pictures(classes, channels, size, np.random.default_rng(stream_seed(seed, "synthetic", "classes")))

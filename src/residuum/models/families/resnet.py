@@ -18,9 +18,9 @@ from residuum.models.shortcuts import SHORTCUTS
 from residuum.models.stem import STEMS
 from residuum.registry import Choice
 
-Count = Annotated[int, Field(ge=1)]
-Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
-Wide = Annotated[float, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=16_384)]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1, max_length=16)]
+Wide = Annotated[float, Field(ge=1, le=1000)]
 StemChoice = Annotated[Choice | str, STEMS]
 BlockChoice = Annotated[Choice | str, BLOCKS]
 ShortcutChoice = Annotated[Choice | str, SHORTCUTS]
@@ -28,7 +28,7 @@ OrderingChoice = Annotated[Choice | str, ORDERINGS]
 ActivationChoice = Annotated[Choice | str, ACTIVATIONS]
 InitChoice = Annotated[Choice | str, INITS]
 PoolingChoice = Annotated[Choice | str, POOLINGS]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1000)]
 Momentum = Annotated[float, Field(gt=0, le=1)]
 
 IMAGENET_BLOCKS = {
@@ -124,7 +124,7 @@ def cifar_resnet(
     in_channels: int,
     classes: int,
     *,
-    depth: Annotated[int, Field(ge=8)] = 20,
+    depth: Annotated[int, Field(ge=8, le=10_000)] = 20,
     channels: tuple[Count, Count, Count] = (16, 32, 64),
     wide: Wide = 1.0,
     stem: StemChoice = "3x3",
