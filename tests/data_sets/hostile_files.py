@@ -441,7 +441,12 @@ def bent(name: str, bend: Callable[[bytearray], bytes]) -> None:
 
 
 bent("a footer of four gigabytes", lambda content: content[:-8] + b"\xff\xff\xff\xff" + content[-4:])
-bent("a footer of zeros", lambda content: content[:-60] + bytes(52) + content[-8:])
+bent(
+    "a footer that begins with zeros",
+    lambda content: (
+        content[: -8 - (n := int.from_bytes(content[-8:-4], "little"))] + bytes(n // 2) + content[-8 - n + n // 2 :]
+    ),
+)
 bent("its end is cut off", lambda content: content[:-9])
 bent("its pages are zeros", lambda content: content[:4] + bytes(100) + content[104:])
 
