@@ -357,10 +357,20 @@ def locked(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BusyError(f"{folder} is being worked on by another process{_holder(path)}") from error
+        if not _is_there(path, file.fileno()):  # the folder was set aside between opening and holding its lock
+            raise BusyError(f"{folder} is being begun anew by another process")
         with suppress(OSError):  # a disk that is full, which what is written next tells
             file.truncate(0)
             file.write(f"{os.getpid()} {socket.gethostname()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
         yield
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether a path still names an open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _holder(path: Path) -> str:
