@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from scipy import stats
 
 from residuum.analysis.compare import holm
@@ -72,7 +72,7 @@ def compute(plan, root, arm, seed, error=None, *, status="finished", losses=(2.0
     if right is not None:
         guesses = np.where(right, LABELS, (LABELS + 1) % 3)
         tensors = {"logits_NK": np.eye(3, dtype=np.float32)[guesses], "labels_N": LABELS}
-        save_file(tensors, folder / "predictions" / "last.safetensors")
+        storage.write_tensors(folder / "predictions" / "last.safetensors", save(tensors))
     return folder
 
 
@@ -164,9 +164,11 @@ def test_a_hypothesis_has_one_corrected_p(tmp_path):
     assert claimed.p_holm == found.verdicts[0].p_holm > claimed.p
     assert [one.family for one in others] == ["exploratory", "exploratory"]
     assert [one.p_holm for one in others] == holm([one.p for one in others])
-    # One with a margin is about the same difference; one that cannot be judged yet has no p, and gives none.
+    # One with a margin is another hypothesis, whichever is claimed first; one that cannot be judged yet has no p.
     margin = results(planned(claims=claims[1:2]), tmp_path)
-    assert (margin.comparisons[0].family, margin.comparisons[0].p_holm) == ("claim", margin.verdicts[0].p_holm)
+    assert (margin.comparisons[0].family, margin.comparisons[0].p_holm) == ("exploratory", margin.comparisons[0].p)
+    turned = results(planned(claims=[claims[1], claims[0]]), tmp_path)
+    assert turned.comparisons[0].p_holm == turned.verdicts[1].p_holm != turned.verdicts[0].p_holm
     waiting = results(planned(seeds=4), tmp_path)
     assert (waiting.comparisons[0].family, waiting.comparisons[0].p_holm) == ("claim", None)
 
@@ -207,7 +209,7 @@ def test_runs_of_one_seed_are_compared_image_by_image(tmp_path):
     )
     assert found[0][3].only_first_right != found[0][3].only_second_right
     other = {"logits_NK": np.eye(3, dtype=np.float32), "labels_N": np.arange(3)}
-    save_file(other, folder / "predictions" / "last.safetensors")  # another test set
+    storage.write_tensors(folder / "predictions" / "last.safetensors", save(other))  # another test set
     assert len(results(plan, tmp_path).images) == 2
     (folder / "predictions" / "last.safetensors").write_bytes(b"\x08 no tensors")
     found = results(plan, tmp_path)
@@ -348,11 +350,26 @@ def test_a_promised_claim_that_is_dropped_or_changed_still_counts(tmp_path):
     assert changed.verdicts[1].p_holm == pytest.approx(3 * changed.verdicts[1].p)
 
 
+def test_a_promised_claim_that_became_exploratory_counts_once(tmp_path):
+    """A seed that was left out after a reading makes every claim exploratory: each is still one test of the family."""
+    plan = planned(
+        seeds=4, claims=[HELP, {"text": "Smaller.", "expect": "resnet20 < plain20", "measure": "parameters"}]
+    )
+    complete(plan, tmp_path)
+    prespecify(plan, tmp_path)
+    note_reading(results(plan, tmp_path), tmp_path)
+    fewer = replace(plan, study=plan.study.model_copy(update={"seeds": (0, 1, 2)}),
+                    runs=tuple(run for run in plan.runs if run.seed < 3))  # fmt: skip
+    found = results(fewer, tmp_path)
+    assert found.verdicts[0].exploratory == "seed 3 left out after the verdicts were read"
+    assert found.verdicts[0].p_holm == found.verdicts[0].p
+
+
 def test_an_altered_record_makes_every_claim_exploratory(tmp_path):
     three_arms(tmp_path, [HELP], [HELP])
     path = plans.folder_of(tmp_path, "small") / PRESPECIFIED
-    values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "seeds": [0, 1, 2, 3]}))
+    values = storage.read_json(path)
+    storage.write_json(path, {**values, "seeds": [0, 1, 2, 3]})
     found = results(planned(), tmp_path)
     assert found.prespecified is None
     assert found.altered.startswith("prespecified.json was changed since it was written: its hash is ")

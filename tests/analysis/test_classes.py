@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from sklearn import metrics
 
 from residuum import recipes
 from residuum.analysis import per_class as analysis
 from residuum.analysis.per_class import Predictions
 from residuum.errors import InputError
+from residuum.records import storage
 from residuum.records.facts import DataFacts, Normalized
 from residuum.records.outcome import Outcome, Scored
 from residuum.records.record import RunRecord
@@ -257,7 +258,7 @@ def record(tmp_path):
 
 
 def write(record, which, **tensors):
-    save_file(tensors, record.folder / "predictions" / f"{which}.safetensors")
+    storage.write_tensors(record.folder / "predictions" / f"{which}.safetensors", save(tensors))
 
 
 def test_saved_predictions_are_read_back(record):

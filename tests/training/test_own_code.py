@@ -260,6 +260,37 @@ def test_a_configuration_that_names_a_text_which_is_not_here_runs_nothing(run, d
     assert len(list((Path(os.environ["RESIDUUM_CACHE"]) / "code").glob("0*"))) == 0
 
 
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "return self.linear(x.flatten(1) + torch.linspace(0, 1, 64))",
+        "return self.linear((x / 2 if x.abs().max() > 100 else x).flatten(1))",
+        "return self.linear(torch.from_numpy(x.flatten(1).numpy()))",
+    ],
+)
+def test_a_network_that_needs_values_and_not_shapes_alone_is_trained_to_its_end_and_planned(run, forward):
+    written(f"""
+        import torch
+
+        class Net(torch.nn.Module):
+            def __init__(self, channels, classes):
+                super().__init__()
+                self.linear = torch.nn.Linear(64 * channels, classes)
+
+            def forward(self, x):
+                {forward}
+    """)
+    assert run(*QUICK, "--model", "mine.py:Net")[0] == 0
+    result = storage.read_json(only_run() / "result.json")
+    assert (result["status"], result["parameters"], result["macs"]) == ("finished", 650, 640)
+    Path("own.toml").write_text(
+        'name = "own"\nquestion = "Does it?"\nbase = "quick"\nseeds = [0, 1]\n\n[axes]\nmodel = ["mine.py:Net", "resnet20"]\n'
+    )
+    code, out, _ = run("study", "plan", "own.toml")
+    assert code == 0
+    assert "Net" in out
+
+
 def test_the_cache_holds_each_text_once(run):
     written(NET)
     shutil.rmtree(os.environ["RESIDUUM_CACHE"], ignore_errors=True)

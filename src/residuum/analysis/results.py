@@ -20,7 +20,7 @@ from residuum.analysis.selection import OnTest, Selection
 from residuum.analysis.spending import spend
 from residuum.errors import InputError, tally
 from residuum.records import run_folder, shown, storage
-from residuum.records.measures import MEASURES
+from residuum.records.measures import MEASURES, measure
 from residuum.records.record import RunRecord, read_record
 from residuum.studies import chosen, prespecified
 from residuum.studies.plan import FAILED, LOOKS, Look, Plan, folder_of, read_looks
@@ -286,11 +286,11 @@ def _comparisons(plan: Plan, summary: Lookup, judged: Sequence[Verdict]) -> tupl
 
 
 def _claimed(one: Comparison, judged: Sequence[Verdict]) -> Verdict | None:
-    """The verdict on the claim that is about the same difference as a comparison, beyond its margin if it has one."""
+    """The verdict on the claim that is the hypothesis of a comparison: that the two differ, by no margin or factor."""
     for verdict in judged:
         claim = verdict.claim
         same = {claim.left, claim.right} == {one.arm, one.baseline} and claim.measure == one.measure
-        if same and claim.operator != "=":
+        if same and claim.operator != "=" and not claim.margin and claim.factor is None:
             return verdict
     return None
 
@@ -390,12 +390,13 @@ def _verdicts(
     why = (altered,) * len(study.claims) if altered else prespecified.exploratory(study, promised, read)
     parts = [[claim for claim, reason in zip(study.claims, why, strict=True) if bool(reason) == late]
              for late in (False, True)]  # fmt: skip
-    # What was promised counts in the correction, even where the study no longer claims it so.
-    before = len(promised.claims) if promised else 0
-    gone = max(0, before - len(parts[0]))
+    # What was promised counts in the correction, even where the study no longer claims it so; but no claim twice, and
+    # none that no test is made for.
+    tested = {one.statement for one in promised.claims if not measure(one.measure).exact} if promised else set()
     judged = [
-        *_judged(plan, parts[0], summary, looks, level, gone),
-        *_judged(plan, parts[1], summary, looks, level, before),
+        one
+        for part in parts
+        for one in _judged(plan, part, summary, looks, level, len(tested - {claim.statement for claim in part}))
     ]
     found = {one.claim.statement: one for one in judged}
     return tuple(replace(found[claim.statement], exploratory=reason)

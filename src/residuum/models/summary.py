@@ -1,8 +1,9 @@
 """What a network consists of and costs: its layers with output shapes, parameters and multiply-adds."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,28 @@ def calls(network: nn.Module, input_shape: Shape) -> list[tuple[Shape, Layer]]:
 
     A layer that is used twice is there twice. Nothing is computed, as in `summarize`.
     """
+    return _passed(network, lambda device: _calls(network, input_shape, device))
+
+
+T = TypeVar("T")
+
+
+def _passed(network: nn.Module, look: Callable[[torch.device], T]) -> T:
+    """What a look at a forward pass finds: of shapes alone or, where own code needs values, of copies with values."""
+    try:
+        return look(torch.device("meta"))
+    except Exception:
+        here = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+        with torch.random.fork_rng([here] if here.type == "cuda" else []):
+            return look(here)
+
+
+def _copied(tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() if tensor.device == device else tensor.detach().to(device)
+            for name, tensor in tensors}  # fmt: skip
+
+
+def _calls(network: nn.Module, input_shape: Shape, device: torch.device) -> list[tuple[Shape, Layer]]:
     called: list[tuple[Shape, Layer]] = []
 
     def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -52,13 +75,12 @@ def calls(network: nn.Module, input_shape: Shape) -> list[tuple[Shape, Layer]]:
     def hook(name: str) -> Any:
         return lambda module, inputs, output: record(name, module, inputs, output)
 
-    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
-    shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    shapes = _copied([*network.named_parameters(), *network.named_buffers()], device)
     hooks = [m.register_forward_hook(hook(name)) for name, m in network.named_modules() if not any(m.children())]
     try:
         with torch.no_grad():
             # Two images: batch norm in training mode refuses a single value per channel.
-            functional_call(network, shapes, (torch.empty(2, *input_shape, device="meta"),))
+            functional_call(network, shapes, (torch.zeros(2, *input_shape, device=device),))
     finally:
         for handle in hooks:
             handle.remove()
@@ -71,8 +93,13 @@ def activations(network: nn.Module, input_shape: Shape) -> int:
     They are what autograd keeps, less the parameters and the statistics of a batch. Nothing is computed, as in
     `summarize`.
     """
-    parameters = {name: tensor.detach().to("meta").requires_grad_() for name, tensor in network.named_parameters()}
-    buffers = {name: tensor.detach().to("meta") for name, tensor in network.named_buffers()}
+    return _passed(network, lambda device: _activations(network, input_shape, device))
+
+
+def _activations(network: nn.Module, input_shape: Shape, device: torch.device) -> int:
+    copied = _copied(network.named_parameters(), device)
+    parameters = {name: tensor.requires_grad_() for name, tensor in copied.items()}
+    buffers = _copied(network.named_buffers(), device)
     own = {tensor.untyped_storage()._cdata for tensor in parameters.values()}
     kept: dict[int, Tensor] = {}
 
@@ -87,9 +114,9 @@ def activations(network: nn.Module, input_shape: Shape) -> int:
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             logits_NK = functional_call(
-                network, {**parameters, **buffers}, (torch.empty(2, *input_shape, device="meta"),)
+                network, {**parameters, **buffers}, (torch.zeros(2, *input_shape, device=device),)
             )
-            loss = nn.functional.cross_entropy(logits_NK, torch.zeros(2, dtype=torch.int64, device="meta"))
+            loss = nn.functional.cross_entropy(logits_NK, torch.zeros(2, dtype=torch.int64, device=device))
     finally:
         network.train(training)
     del loss
