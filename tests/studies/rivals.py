@@ -127,9 +127,8 @@ def _case(place: Path, reference: dict[str, Any], chance: random.Random, of: int
         if code == BUSY:
             going[forked(words, place / f"{number}.err")] = number
     problems = [f"exit code {code}" for code in codes if code not in (DONE, BUSY, -signal.SIGKILL)]
-    if not any(code == DONE for code in codes):
-        if (code := ended(forked(words, place / "again.err"))) != DONE:
-            problems.append(f"the call after a kill ended in {code}")
+    if not any(code == DONE for code in codes) and (code := ended(forked(words, place / "again.err"))) != DONE:
+        problems.append(f"the call after a kill ended in {code}")
     for path in place.glob("*.err"):
         said = [line for line in path.read_text().splitlines() if line.startswith("residuum: ")]
         problems += [f"said {line!r}" for line in said if not HELD.search(line)]

@@ -47,5 +47,5 @@ def _in_parts(network: nn.Module, batch: Tensor) -> Iterator[Tensor]:
         torch.cuda.empty_cache()
     half = (len(batch) + 1) // 2
     warnings.warn(f"out of memory: images are evaluated {half} at a time where more do not fit", Remark, stacklevel=2)
-    for part in batch.split(half):
+    for part in torch.split(batch, half):
         yield from _in_parts(network, part)
