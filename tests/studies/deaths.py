@@ -100,8 +100,8 @@ def _study(place: Path, chance: random.Random, count: int, every: float, epochs:
         problems.append(f"undisturbed {len(serial)} of {count - 1} runs are complete")
     problems += [f"{name} is not complete" for name in serial.keys() - mine.keys()]
     problems += [f"{name} differs from serial" for name in mine.keys() & serial.keys() if mine[name] != serial[name]]
-    (failed,) = (place / "runs").glob("studies/*/failed.json")
-    gave_up = [value for key, value in json.loads(failed.read_text()).items() if key != "check"]
+    paths = [*(place / "runs").glob("studies/*/failed.json")]
+    gave_up = [value for path in paths for key, value in json.loads(path.read_text()).items() if key != "check"]
     if len(gave_up) != 1 or "it always crashes" not in gave_up[0]:
         problems.append(f"given up: {gave_up}")
     return problems

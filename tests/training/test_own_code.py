@@ -273,9 +273,9 @@ def test_a_network_that_needs_values_and_not_shapes_alone_is_trained_to_its_end_
         import torch
 
         class Net(torch.nn.Module):
-            def __init__(self, channels, classes):
+            def __init__(self, in_channels, num_classes):
                 super().__init__()
-                self.linear = torch.nn.Linear(64 * channels, classes)
+                self.linear = torch.nn.Linear(64 * in_channels, num_classes)
 
             def forward(self, x):
                 {forward}

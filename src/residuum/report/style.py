@@ -17,7 +17,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 from numpy.typing import NDArray
 
 from residuum.errors import InputError, Remark, shortened, visible
@@ -146,6 +146,10 @@ def _inert(figure: Figure) -> None:
         for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
             if isinstance(formatter, FixedFormatter):
                 formatter.seq = [_plain(str(text)) for text in formatter.seq]
+            texts = getattr(getattr(formatter, "func", None), "args", ((),))[:1]  # of labels that were set with ticks
+            for one in texts if isinstance(formatter, FuncFormatter) else ():
+                if isinstance(one, dict):
+                    one.update({at: _plain(str(text)) for at, text in one.items()})
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         if "\\mathdefault" not in text.get_text():
