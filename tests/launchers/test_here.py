@@ -8,7 +8,7 @@ from residuum.conduct.launchers import LAUNCHERS, here, launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room
 from residuum.config import RunConfig
 from residuum.errors import InputError
-from residuum.records import run_folder, storage
+from residuum.records import run_folder
 from residuum.records.event import EpochDone, Finished, Pruned, StepDone
 from residuum.records.record import read_record
 
@@ -24,14 +24,10 @@ def test_runs_here_end_with_the_bits_that_each_has_alone(tmp_path):
         assert bits(folder_of(tmp_path / "here", config)) == bits(folder_of(tmp_path / "alone", config))
 
 
-def test_a_run_that_cannot_work_fails_alone_and_an_unexpected_error_comes_as_it_is(tmp_path):
+def test_a_run_that_cannot_work_fails_alone_and_an_unexpected_error_comes_as_it_is(tmp_path, monkeypatch):
     impossible = RunConfig().changed({"data.dataset": "synthetic", "optim.optimizer": "sgdd", "train.seed": 3})
     crashing = tiny(1)
-    broken = folder_of(tmp_path, crashing)
-    run_folder.begin(broken, crashing, "quick")
-    state = broken / "checkpoints" / run_folder.Position(1, 0).name
-    state.mkdir(parents=True)
-    (state / storage.MANIFEST).write_text("{}")  # JSON, but nothing that residuum wrote
+    monkeypatch.setattr(run_folder, "rewind", lambda *_: {}["a mistake of ours"])
     said = here.launch([job(impossible), job(crashing)], tmp_path, Room())
     assert next(said) == JobFailed("seed 3", "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?")
     with pytest.raises(KeyError):

@@ -12,7 +12,7 @@ from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 from residuum import training
 from residuum.conduct.launchers import ended, processes
 from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side, turn
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Finished, Launched, Note, Started, StepDone
 from residuum.records.record import read_record
 
@@ -206,14 +206,17 @@ def test_a_run_that_cannot_go_on_ends_its_lane_only(tmp_path, whole):
     assert bits(folder_of(tmp_path, well)) == whole(well)
 
 
-def test_an_unexpected_error_in_a_lane_saves_the_others(tmp_path):
+def test_an_unexpected_error_in_a_lane_saves_the_others(tmp_path, monkeypatch):
     well, broken = tiny(0), tiny(1)
-    training.run(broken, tmp_path).close()
-    path = folder_of(tmp_path, broken)
+    path, rewind = folder_of(tmp_path, broken), run_folder.rewind
     path.mkdir(parents=True)
-    state = path / "checkpoints" / "epoch-0001-step-000000"
-    state.mkdir(parents=True)
-    (state / storage.MANIFEST).write_text("{}")  # JSON, but nothing that residuum wrote
+
+    def sometimes(folder, *rest):
+        if folder == path:
+            raise KeyError("a mistake of ours")
+        rewind(folder, *rest)
+
+    monkeypatch.setattr(run_folder, "rewind", sometimes)
     served = Served(tmp_path, well, broken)
     assert not served.compute(), "the process is not used any more"
     said = served.said(processes.Ended)
