@@ -25,9 +25,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Kills a training run again and again, resumes it, and compares bits: minutes, so beside the suite.
+# Kills, damage, signals, rivals, full disks and hostile files, again and again, in one table: half an hour, so beside the suite.
 torture: $(VENV)/installed-dev
-	$(BIN)/python tests/torture.py --kills 50
+	OMP_NUM_THREADS=1 $(BIN)/python tests/trust.py
 
 # Writes tests/golden/golden.json anew; look at the difference before you commit it.
 golden: $(VENV)/installed-dev
