@@ -28,14 +28,14 @@ OWN = """
 from torch import nn
 
 class Net(nn.Module):
-    def __init__(self, channels: int, classes: int, number: int = 0):
+    def __init__(self, in_channels: int, num_classes: int, number: int = 0):
         super().__init__()
         self.number = number
-        layers = nn.Conv2d(channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        self.layers = nn.Sequential(*layers, nn.Linear(8, classes))
+        layers = nn.Conv2d(in_channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.layers = nn.Sequential(*layers, nn.Linear(8, num_classes))
 
     def forward(self, images):
-        if self.number == 13 and self.training:
+        if self.number == 13 and self.training and len(images) == 8:  # a batch: plans ask for other numbers
             raise RuntimeError("it always crashes")
         return self.layers(images)
 """
@@ -88,7 +88,7 @@ def _study(place: Path, chance: random.Random, count: int, every: float, epochs:
             elif crew:
                 with suppress(ProcessLookupError):
                     os.kill(chance.choice(crew), signal.SIGKILL)
-            deaths += 1
+            deaths += bool(crew)
         said = process.communicate()[1]
         if process.returncode != -signal.SIGKILL:
             break

@@ -9,8 +9,8 @@ from residuum.errors import BusyError, InputError, StorageError
 
 RESTARTS = 3
 """How often a run whose worker or node died is taken up again from one saved state; one further on counts anew."""
-BIRTHS = 10
-"""How often in a row a worker may die before it could take a run up, until the run is held to blame."""
+BIRTHS = 30
+"""How often in a row a worker may die before a run has begun in it, until the run is held to blame."""
 CRASH_LOG = "crash.log"
 
 
@@ -18,7 +18,7 @@ CRASH_LOG = "crash.log"
 class Ended:
     """How a run ended: `crashed` by an unexpected error, `died` with its process, `stopped` as asked.
 
-    `unborn`: its process died before it could take the run up.
+    `unborn`: its process died before the run had begun.
     """
 
     how: Literal["done", "impossible", "busy", "storage", "stopped", "crashed", "died", "unborn"]

@@ -54,7 +54,7 @@ Order: TypeAlias = tuple[Job, Path, str]
 class _Worker:
     """A worker process, the parent's end of its pipe, its GPU if it was given one, and the jobs that it is at.
 
-    It is `ready` once it has imported what runs need.
+    `begun` are those of its jobs that have said so: what dies before says nothing of a run.
     """
 
     process: Process
@@ -62,7 +62,7 @@ class _Worker:
     card: str
     jobs: dict[str, Job] = field(default_factory=dict)
     ending: bool = False
-    ready: bool = False
+    begun: set[str] = field(default_factory=set)
 
 
 def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
@@ -117,6 +117,7 @@ def _conduct(ledger: Ledger, runs: Path, crew: list[_Worker], room: Room, receiv
         for worker in [worker for worker in crew if worker.channel in heard]:
             for job, said in _hear(worker):
                 if isinstance(said, Started):
+                    worker.begun.add(job.id)
                     ledger.began(job.id, said.epoch, said.step)
                 if not isinstance(said, Ended):
                     yield JobEvent(job.id, said)
@@ -245,14 +246,10 @@ def _let_go_on(worker: _Worker) -> None:
 def _hear(worker: _Worker) -> list[tuple[Job, Event | Ended]]:
     """What a worker said next, by the job; at the end of its pipe, how it died under those that it was at."""
     try:
-        heard = worker.channel.recv()
+        name, said = worker.channel.recv()
     except (EOFError, OSError):
-        died = Ended("died" if worker.ready else "unborn", _death(worker.process.wait()))
-        return [(job, died) for job in worker.jobs.values()]
-    if heard is None:
-        worker.ready = True
-        return []
-    name, said = heard
+        how = _death(worker.process.wait())
+        return [(job, Ended("died" if job.id in worker.begun else "unborn", how)) for job in worker.jobs.values()]
     return [(worker.jobs[name], said)]
 
 
@@ -276,9 +273,6 @@ def _serve(channel: Channel) -> None:
 
     Once a run has left the process in an unknown state it takes no more up, and says so to those that come.
     """
-    import residuum.training  # noqa: F401 - seconds, in which what dies says nothing of a run
-
-    channel.send(None)
     places: defaultdict[str, list[Place]] = defaultdict(list)
     sound = True
     with suppress(EOFError, OSError):  # the parent wants an end, or is gone
