@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from residuum.cli import main
+from residuum.records import rows
 from residuum.records.attributions import read
 from residuum.records.record import find_runs, read_record
 from residuum.records.run_folder import checkpoints
@@ -54,8 +55,7 @@ def test_the_chosen_images_with_epochs(run, trained, tmp_path):
     assert (code, err) == (0, "")
     assert read_record(folder).test_reads == reads + 1
     assert main(["classes", str(folder), "--mistakes", "1", "--json", "--out", str(tmp_path)]) == 0
-    rows = [json.loads(line) for line in (folder / "test_reads.jsonl").read_text().splitlines()]
-    assert rows[-2:] == [
+    assert rows.read_rows(folder / "test_reads.jsonl")[-2:] == [
         {"why": "explain", "epoch": 5, "device": "cpu", "precision": "bf16"},
         {"why": "classes", "epoch": 5},
     ]

@@ -111,8 +111,8 @@ def test_ids_are_whole_at_every_width_and_columns_go_from_the_least_of_them(monk
              "recipe": "quick", "model": "resnet20", "data": "digits", "seed": draw.randint(0, 9), "epochs": "1/1",
              "test_accuracy": draw.random(), "differs": text(9), "text": text(1)} for _ in range(many)]  # fmt: skip
     for width in (40, 60, 80, 120, 200):
-        monkeypatch.setattr(terminal, "Console", lambda width=width, **how: Console(
-            **{**how, "width": width, "force_terminal": True, "color_system": None}))  # fmt: skip
+        monkeypatch.setattr(terminal, "PlainConsole", lambda wide=width, **how: Console(
+            **{**how, "width": wide, "force_terminal": True, "color_system": None}))  # fmt: skip
         terminal.print_table(rows, go=listing.GO)
         out, err = capsys.readouterr()
         assert all(re.search(rf"(?<!\S){row['run']}(?!\S)", out) for row in rows)

@@ -1,6 +1,5 @@
 """Figures of layers: their numbers, and that they are drawn from nothing, from one epoch, from many and from extremes."""
 
-import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,6 +10,7 @@ from report_runs import leave, planned, read
 
 from residuum.errors import InputError
 from residuum.records import layers as recorded
+from residuum.records import storage
 from residuum.records.layers import BINS
 from residuum.report import style
 from residuum.report.figures import gradient_flow
@@ -202,13 +202,13 @@ def test_arms_of_a_study_are_lines_over_their_seeds(tmp_path):
 def test_an_older_plan_gets_family_and_cell_of_its_arms_from_the_study(tmp_path):
     plan = planned(Study(**STUDY), epochs=2)
     path = plans.write(plan, tmp_path) / plans.PLAN
-    values = json.loads(path.read_text())
+    values = storage.read_json(path)
     assert [(arm["family"], arm["cell"]) for arm in values["arms"]][::3] == [
         ("sigmoid", {"model": "plain20"}), ("ReLU", {"model": "resnet20"}),
     ]  # fmt: skip
     for arm in values["arms"]:
         del arm["family"], arm["cell"]
-    path.write_text(json.dumps(values))
+    storage.write_json(path, values)
     assert plans.read(path.parent) == plan
     assert [arm.label for arm in plans.read(path.parent).arms] == ["plain20", "resnet20"] * 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.options import RUNS, common, moved_data_option, output_file, print_json, store_option
-from residuum.errors import InputError, tally
+from residuum.errors import HIDDEN, InputError, tally
 
 if TYPE_CHECKING:
     from residuum.analysis.results import Results
@@ -46,7 +46,7 @@ def handin(options: argparse.Namespace) -> None:
     from residuum.studies import plan as plans
 
     for name in ("title", "author"):
-        if not report.plain(getattr(options, name)):
+        if not HIDDEN.sub("", getattr(options, name)).strip():
             raise InputError("it is empty", argument=name)
     folder = plans.find(options.name, options.runs)
     out = options.out or folder / "handin.pdf"

@@ -129,7 +129,8 @@ def show_run(options: argparse.Namespace) -> None:
     from residuum.records.run_folder import read_remarks
 
     record = read_record(find_run(options.name, options.runs))
-    damaged = list(dict.fromkeys([*record.damaged, *integrity.damage(record.folder)]))
+    left_out = tuple(line.removesuffix(" and left out") for line in record.damaged)
+    damaged = [*record.damaged, *(line for line in integrity.damage(record.folder) if not line.startswith(left_out))]
     try:
         noise, remarks = record.noise(), read_remarks(record.folder)
     except InputError:  # which is among what is damaged
