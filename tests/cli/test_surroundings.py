@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import duckdb
 import pytest
 from matplotlib.figure import Figure
 
@@ -280,7 +281,7 @@ def test_letters_of_the_world_are_drawn_where_a_font_has_them(monkeypatch):
 
 
 def test_the_database_draws_no_bar(tmp_path):
-    (tmp_path / "x.parquet").touch()
+    duckdb.sql(f"COPY (SELECT 1 AS label) TO '{tmp_path / 'x.parquet'}'")
     with parquet._connected(tmp_path / "x.parquet") as connection:
         assert connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (False,)
 

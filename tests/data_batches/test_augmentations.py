@@ -296,7 +296,7 @@ def test_the_same_augmentation_listed_twice_draws_twice():
         (
             {"name": "scaling", "factors": [0, 1]},
             (3, 8, 8),
-            "data.augment[1].factors[0]: input should be greater than 0",
+            "data.augment[1].factors[0]: input should be greater than or equal to 0.01",
         ),
         ("cutuot", (3, 32, 32), "data.augment[1]: unknown augmentation 'cutuot'; did you mean 'cutout'?"),
         ({"name": "rotation", "degres": 3}, (3, 32, 32), "unknown setting 'data.augment[1].degres'; did you mean"),

@@ -98,5 +98,5 @@ def test_weights_follow_the_beta_distribution(alpha):
 
 
 def test_alpha_must_be_positive():
-    with pytest.raises(InputError, match=r"mixing\.alpha: input should be greater than 0"):
+    with pytest.raises(InputError, match=r"mixing\.alpha: input should be greater than or equal to 0.000001"):
         MIXES.bind({"name": "mixup", "alpha": 0})

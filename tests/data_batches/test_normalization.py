@@ -65,7 +65,10 @@ def test_given_constants_are_taken_as_they_are():
         ({"mean": [0.5], "std": [0.5]}, "data.normalize.mean: 1 values for images of 3 channels"),
         ({"mean": [0.5] * 3, "std": [0.5]}, "data.normalize.std: 1 values for images of 3 channels"),
         ({"mean": [0.5] * 3, "std": [0.5] * 3, "sample": 0.3}, "data.normalize.sample: nothing is estimated"),
-        ({"mean": [0.5] * 3, "std": [0.5, 0, 1]}, "normalisation.std[1]: input should be greater than 0"),
+        (
+            {"mean": [0.5] * 3, "std": [0.5, 0, 1]},
+            "normalisation.std[1]: input should be greater than or equal to 0.000000000001",
+        ),
         ({"sample": 0}, "normalisation.sample: input should be greater than 0"),
     ],
 )

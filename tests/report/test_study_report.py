@@ -28,6 +28,7 @@ from residuum.analysis.over_images import ImagePairs
 from residuum.analysis.results import results
 from residuum.errors import InputError, StorageError
 from residuum.records import layers as recorded
+from residuum.records import storage
 from residuum.report import commands, study_page, style, tables
 from residuum.report.figures import arm_history, batch_size, differences, frame, scatter, study_curves
 from residuum.report.figures.grouping import groups
@@ -930,12 +931,12 @@ def test_a_bound_is_printed_as_one_and_nothing_is_subtracted_from_it(tmp_path):
 def test_a_plan_from_before_there_were_keys_is_reported(tmp_path):
     plan = planned(depths())
     path = plans.write(plan, tmp_path) / plans.PLAN
-    values = json.loads(path.read_text())
+    values = storage.read_json(path)
     del values["study"]["sources"]
     values["study"]["published"] = [
         {"source": "S", "arm": "resnet20", "measure": "test_error", "value": 8.75, "spread": None,
          "protocol": "no images held out, best of 5 runs"}]  # fmt: skip
-    path.write_text(json.dumps(values))
+    storage.write_json(path, values)
     found = results(plans.read(path.parent), tmp_path)
     (row,) = tables.published(found).rows
     assert row[-2:] == ("no images held out, best of 5 runs", "unknown there: how it was made")
