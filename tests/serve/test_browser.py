@@ -19,6 +19,7 @@ from pages_over import label_of, name_of
 from PIL import Image
 
 from residuum.records import mirror, storage
+from residuum.records.rows import Rows, read_rows
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
@@ -98,9 +99,11 @@ def test_a_run_is_followed_without_a_reload(window, served):
     window.wait_for_selector("[data-of=loss] canvas")
     text = rows.read_text()
     done = text.count("\n")
-    row = json.loads(text.splitlines()[-1])
+    row = read_rows(rows)[-1]
     try:
-        rows.write_text(text + json.dumps(row | {"epoch": done + 1, "step": row["step"] // done * (done + 1)}) + "\n")
+        more = Rows(rows)
+        more.add(row | {"epoch": done + 1, "step": row["step"] // done * (done + 1)})
+        more.close()
         window.wait_for_selector(f"#now p:has-text('epoch {done + 1} of')")
         assert window.evaluate("window.same")
     finally:

@@ -184,9 +184,9 @@ def test_what_others_named_is_text_and_nothing_else(made, lab, payload):
     """A damaged run's error, the question, the arms and the reason of a failure, each with a payload in it."""
     label, name = label_of(lab), name_of(lab, "plain8")
     path = lab / "studies" / label / "plan.json"
-    plan = json.loads(path.read_text())
+    plan = storage.read_json(path)
     plan["study"]["question"] = payload
-    path.write_text(json.dumps(plan))
+    storage.write_json(path, plan)
     (lab / name / "result.json").unlink()
     run = json.loads((lab / name / "config.json").read_text())["id"]
     storage.write_json(lab / "studies" / label / "failed.json", {run: payload})

@@ -637,7 +637,7 @@ def test_a_damaged_result_counts_as_failed_and_is_made_again_by_the_next_run(her
     plan = planning.plan(tiny(seeds=1), {})
     conducted(plan, tmp_path)
     damaged, path = plan.runs[0], tmp_path / plan.runs[0].folder / "result.json"
-    whole = json.loads(path.read_text())
+    whole = storage.read_json(path)
     path.write_text("{")
     found = results(plan, tmp_path)
     assert list(found.failed) == [damaged.id]
@@ -646,7 +646,7 @@ def test_a_damaged_result_counts_as_failed_and_is_made_again_by_the_next_run(her
     assert not plans.is_complete(damaged, tmp_path)
     conducted(plan, tmp_path)
     assert not results(plan, tmp_path).failed
-    again = json.loads(path.read_text())
+    again = storage.read_json(path)
     assert again["test_reads"] > whole["test_reads"]
     assert {**again, "test_reads": 0} == {**whole, "test_reads": 0}
 

@@ -1,12 +1,12 @@
 """The file of a plan: what is written is read again, with each arm's configuration once, as it was with each run's."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
 from residuum.conduct import planning
 from residuum.errors import InputError
+from residuum.records import storage
 from residuum.studies import plan as plans
 from residuum.studies.study import Study
 
@@ -30,11 +30,11 @@ def test_a_plan_is_read_as_it_was_written(tmp_path, plan):
 
 def test_a_plan_of_an_earlier_version_has_a_configuration_for_each_run(tmp_path, plan):
     folder = plans.write(plan, tmp_path)
-    values = json.loads((folder / plans.PLAN).read_text())
+    values = storage.read_json(folder / plans.PLAN)
     del values["configs"]
     for run, written in zip(plan.runs, values["runs"], strict=True):
         written["config"] = run.config.model_dump(mode="json")
-    (folder / plans.PLAN).write_text(json.dumps(values))
+    storage.write_json(folder / plans.PLAN, values)
     assert plans.read(folder) == plan
 
 
@@ -53,8 +53,8 @@ def test_a_run_more_is_a_few_bytes_more(tmp_path, plan):
 
 def test_a_plan_that_lacks_what_it_needs_is_damaged(tmp_path, plan):
     folder = plans.write(plan, tmp_path)
-    values = json.loads((folder / plans.PLAN).read_text())
+    values = storage.read_json(folder / plans.PLAN)
     del values["configs"]["lr=0.2"]
-    (folder / plans.PLAN).write_text(json.dumps(values))
+    storage.write_json(folder / plans.PLAN, values)
     with pytest.raises(InputError, match=r"plan.json is damaged: 'lr=0.2'"):
         plans.read(folder)

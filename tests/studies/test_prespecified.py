@@ -1,6 +1,5 @@
 """What a study promises before its first run is on record, and what has become of it since can be told."""
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from residuum.errors import InputError
+from residuum.records import storage
 from residuum.studies import plan as plans
 from residuum.studies import prespecified
 from residuum.studies.prespecified import Reading, exploratory, note_reading, prespecify, readings, unplanned
@@ -65,12 +65,12 @@ def test_a_claim_whose_runs_were_all_there_before_is_exploratory(tmp_path):
 
 def test_the_hash_is_of_the_record_and_tells_a_change(tmp_path):
     first = recorded(tmp_path / "a")
-    values = json.loads((plans.folder_of(tmp_path / "a", "twins") / prespecified.PRESPECIFIED).read_text())
+    values = storage.read_json(plans.folder_of(tmp_path / "a", "twins") / prespecified.PRESPECIFIED)
     assert prespecified.digest({key: value for key, value in values.items() if key != "hash"}) == first.hash
     assert recorded(tmp_path / "b", study(CLAIMS[0])).hash != first.hash
     path = plans.folder_of(tmp_path / "a", "twins") / prespecified.PRESPECIFIED
     values["claims"][1]["margin"] = 0.0
-    path.write_text(json.dumps(values))
+    storage.write_json(path, values)
     with pytest.raises(InputError, match=f"prespecified.json was changed since it was written: .*not {first.hash}"):
         prespecified.read(path.parent)
     path.write_text("{}")
