@@ -224,7 +224,11 @@ def note_reading(plan: Plan, runs: Path, *, planned: bool) -> None:
 def readings(folder: Path) -> tuple[Reading, ...]:
     """The readings of a study, the first one first; a damaged row is one that was not planned, of no known seeds."""
     found = []
-    for row in rows.each(folder / READINGS):
+    try:
+        there = [*rows.each(folder / READINGS)]
+    except InputError as error:  # as one row, which nobody can read
+        there = [error]
+    for row in there:
         try:
             values = {} if isinstance(row, InputError) else row
             found.append(Reading(str(values["time"]), tuple(values["seeds"]), bool(values["planned"])))
