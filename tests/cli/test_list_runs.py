@@ -96,6 +96,10 @@ def test_a_name_of_several_runs_is_answered_with_what_sets_them_apart(tmp_path):
     assert "(optim.lr=0.3, optim.optimizer=sgd)" in str(error.value)
     assert "(optim.lr=0.05, optim.optimizer=adam)" in str(error.value)
     assert (
+        told({"model.code": "ab" * 32, "model": {"name": "mine.py:Net", "code": "cd" * 32}})
+        == "model.code=abababababab, model=mine.py:Net code=cdcdcdcdcdcd"
+    )
+    assert (
         told({"a": True, "b": [], "c": 1e-08, "d": {"name": "x", "y": [1, 2]}}) == "a=true, b=none, c=1e-08, d=x y=1+2"
     )
 

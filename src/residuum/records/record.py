@@ -394,6 +394,8 @@ def told(settings: Mapping[str, Any]) -> str:
 def _told(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str) and own.HASH.fullmatch(value):
+        return value[:12]  # of own code, as elsewhere
     if isinstance(value, Mapping):
         rest = [f"{key}={_told(inner)}" for key, inner in value.items() if key != "name"]
         return " ".join([str(value.get("name", "")), *rest]).strip()
