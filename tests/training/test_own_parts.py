@@ -247,7 +247,7 @@ def test_one_word_for_the_data_in_a_study_and_in_python(tmp_path, monkeypatch):
         assert resolved.data.dataset.name == "arrays"
         assert resolved.data.root == str(path)
     assert RunConfig().changed({"data": "digits"}).data.dataset.name == "digits"
-    with pytest.raises(InputError, match="data: nowhere/x does not exist"):
+    with pytest.raises(InputError, match="data: 'nowhere/x' does not exist"):
         RunConfig().changed({"data": "nowhere/x"})
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from residuum.records import storage
 from residuum.records.record import read_record
 from residuum.run import predict
 from residuum.run.importing import near_chance
@@ -61,7 +62,7 @@ def test_it_says_what_the_tensors_do_not_tell_and_what_was_passed_over(run, akam
         ["state_dict.criterion.weight"],
     )
     assert said["assumed"]["model.shortcut.zeros"] == "around"
-    kept = json.loads((Path(said["folder"]) / "origin.json").read_text())
+    kept = storage.read_json(Path(said["folder"]) / "origin.json")
     assert kept == {key: said[key] for key in kept}
 
 
