@@ -19,10 +19,10 @@ from residuum.analysis.power import (
     promises,
     seeds,
     seeds_needed,
-    spend,
     supported,
 )
 from residuum.analysis.results import results
+from residuum.analysis.spending import spend
 from residuum.errors import InputError
 from residuum.studies.study import Claim
 

@@ -150,6 +150,7 @@ except StoppedError as error:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_driver_that_is_stopped_or_killed_leaves_runs_that_go_on(cluster, tmp_path, number):
     code = DRIVER.format(tests=str(Path(__file__).parent), place=f"ray:{cluster.address}", runs=str(tmp_path))
@@ -290,6 +291,7 @@ def lasting(report: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.long
 def test_the_quickstart_on_a_cluster_with_a_node_killed_reports_what_it_does_without(cluster, tmp_path):
     """Each node computes on its own disk; all that they share is the store, which the driver reads."""
     killed: list[str] = []

@@ -53,6 +53,7 @@ def worker():
     raise AssertionError("no job is being computed")
 
 
+@pytest.mark.long
 def test_jobs_end_with_the_bits_that_each_run_has_alone_also_killed_and_out_of_time(tmp_path):
     """Killed, a run counts as restarted; sent a signal since its time is up, it saves, ends, and another job goes on."""
     for number, restarts in ((signal.SIGKILL, 1), (signal.SIGUSR1, 0)):
