@@ -14,6 +14,7 @@ from residuum.errors import InputError
 from residuum.records import layers, outcome, rows, run_folder, storage
 from residuum.records.attributions import FOLDER as ATTRIBUTIONS
 from residuum.records.record import RunRecord, read_config, read_record
+from residuum.records.regular import regular
 from residuum.records.run_folder import Position
 from residuum.records.surfaces import FOLDER as SURFACES
 
@@ -44,7 +45,7 @@ def damage(folder: Path) -> list[str]:
 
 def study_damage(folder: Path) -> list[str]:
     """One line for each file beside a study's plan that is not as it was written."""
-    found = [*_said(_sealed, folder), *_said(_rows_of, folder)]
+    found = [*_said(_of_study, folder), *_said(_rows_of, folder)]
     return [run_folder.without_path(folder, line) for line in found]
 
 
@@ -63,9 +64,7 @@ def _tried(read: Callable[..., object], path: Path, checked: bool) -> Iterator[s
 
 
 def _json(folder: Path) -> Iterator[str]:
-    checked = run_folder.is_checked(folder)
-    for path in folder.glob("*.json"):
-        yield from _tried(storage.read_json, path, checked)
+    yield from _sealed(folder, checked=run_folder.is_checked(folder))
     begun = rows.read_lines(folder / run_folder.STEPS) or run_folder.checkpoints(folder)
     for name in NEEDED if begun else ():
         if not (folder / name).exists() and not _is_imported(folder):
@@ -76,8 +75,11 @@ def _is_imported(folder: Path) -> bool:
     return read_config(folder)[1].recipe.startswith("imported")
 
 
-def _sealed(folder: Path) -> Iterator[str]:
-    checked = any(storage.is_sealed(path) for path in folder.glob("*.json"))
+def _of_study(folder: Path) -> Iterator[str]:
+    yield from _sealed(folder, checked=any(storage.is_sealed(path) for path in folder.glob("*.json")))
+
+
+def _sealed(folder: Path, *, checked: bool) -> Iterator[str]:
     for path in folder.glob("*.json"):
         yield from _tried(storage.read_json, path, checked)
 
@@ -139,7 +141,7 @@ def _code(folder: Path) -> Iterator[str]:
     for digest, name in own.codes(config.model_dump(mode="json")).items():
         path = folder / run_folder.CODE / own.file_of(name, digest)
         try:
-            there = sha256(storage.regular(path).read_bytes()).hexdigest()
+            there = sha256(regular(path).read_bytes()).hexdigest()
         except OSError as error:
             yield f"{path} cannot be read: {error.strerror or error}"
             continue

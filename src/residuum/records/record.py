@@ -68,6 +68,11 @@ class RunRecord:
             raise InputError(f"{path} has {len(found)} rows of {self.result.steps}: the others are lost")
         return found
 
+    def lost_weights(self, saved: int) -> str:
+        """That the newest saved state, of epoch `saved`, is not that of a finished run's last epoch; empty if it is."""
+        lost = self.result is not None and self.status == "finished" and saved != self.result.epochs
+        return f"has lost the weights of its last epoch, {self.result.epochs}" if lost and self.result else ""
+
     def blind(self) -> RunRecord:
         """This record without anything that it says of the test images, for those who must not know yet."""
         epochs = tuple(replace(row, test=None) for row in self.epochs)

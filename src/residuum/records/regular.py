@@ -29,3 +29,15 @@ def refuse_special(path: Path) -> None:
     """
     if said := special(path):
         raise InputError(f"{path} is {said}, not a file")
+
+
+def regular(path: Path) -> Path:
+    """The path, of a regular file: to open a pipe or a device may never end.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        InputError: something else is.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path} is not a file")
+    return path

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from residuum.errors import InputError
-from residuum.records.storage import regular, storing, write_file
+from residuum.records.regular import regular
+from residuum.records.storage import storing, write_file
 
 CHECK = b', "check": "'
 LENGTH = len(CHECK) + 8 + len(b'"}')

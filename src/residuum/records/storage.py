@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from residuum.errors import BusyError, InputError, StorageError
+from residuum.records.regular import regular
 
 MANIFEST = "manifest.json"
 T = TypeVar("T")
@@ -115,18 +115,6 @@ def write_file(path: Path, content: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         _sync(path.parent)
-
-
-def regular(path: Path) -> Path:
-    """The path, of a regular file: to open a pipe or a device may never end.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-        InputError: something else is.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise InputError(f"{path} is not a file")
-    return path
 
 
 def _sealed(text: str) -> bytes:

@@ -70,8 +70,8 @@ def load(record: RunRecord, which: Which = "last", device: str = "auto") -> Trai
     if checkpoint is None:
         why = {"diverged": "diverged before any weights were saved", "finished": "has lost its weights"}
         raise InputError(f"{record.folder} {why.get(record.status, 'holds no weights yet')}")
-    if record.result and record.status == "finished" and checkpoint.position.epoch != record.result.epochs:
-        raise InputError(f"{record.folder} has lost the weights of its last epoch, {record.result.epochs}")
+    if lost := record.lost_weights(checkpoint.position.epoch):
+        raise InputError(f"{record.folder} {lost}")
     if which == "selected":
         best = checkpoint.values["progress"]["best"]
         if not best:

@@ -55,8 +55,8 @@ def read(path: Path, network: nn.Module, key: str = "") -> Pretrained:
     checkpoint, problems = run_folder.latest_checkpoint(path)
     if problems or checkpoint is None:
         raise InputError(f"pretrained.weights: {problems[0] if problems else f'{path} holds no weights yet'}")
-    if record.result and record.status == "finished" and checkpoint.position.epoch != record.result.epochs:
-        raise InputError(f"pretrained.weights: {path} has lost the weights of its last epoch, {record.result.epochs}")
+    if lost := record.lost_weights(checkpoint.position.epoch):
+        raise InputError(f"pretrained.weights: {path} {lost}")
     tensors = state.from_bytes(state.evaluated(checkpoint.files))
     return Pretrained(f"run {record.id}", tensors, record.facts.classes)
 
