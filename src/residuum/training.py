@@ -18,7 +18,7 @@ from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
 from residuum.errors import InputError, Remedy
-from residuum.models.summary import activations, summarize
+from residuum.models.summary import summarize
 from residuum.records import run_folder, storage
 from residuum.records.environment import environment
 from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Started, StepDone, TestRead
@@ -267,7 +267,7 @@ def _compute(
         micro_batch=progress.micro_batch,
         parameters=cost.parameters,
         macs=cost.macs,
-        activations=activations(training.network, data.shape),
+        activations=cost.activations,
     )
     storage.write_json(folder / run_folder.RESULT, outcome.plain())
     yield _finished(folder, outcome)

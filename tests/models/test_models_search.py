@@ -15,7 +15,7 @@ from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import MODELS, build
 from residuum.models.search import FLOAT, MOST_BLOCKS, Limits, Task, _splits, cost, search
-from residuum.models.summary import activations, summarize
+from residuum.models.summary import summarize
 from residuum.networks.names import REPORT_C_NETWORKS
 from residuum.registry import Choice
 from residuum.studies.study import Study
@@ -74,7 +74,7 @@ def test_the_memory_is_what_autograd_keeps_and_three_numbers_for_each_parameter(
         counted = cost(blocks, channels, task)
         assert counted.memory == kept + 12 * counted.parameters
         net.eval()  # how a network is left by its last evaluation
-        assert task.batch * FLOAT * activations(net, task.shape) == kept
+        assert task.batch * FLOAT * summarize(net, task.shape).activations == kept
         assert not net.training
         assert all(parameter.grad is None for parameter in net.parameters())
 

@@ -1,9 +1,9 @@
 """What a network consists of and costs: its layers with output shapes, parameters and multiply-adds."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,18 @@ from residuum.networks.outlines import Layer, Shape
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers of a network in the order of computation, with all its parameters and multiply-adds per image.
+    """The layers of a network in the order of computation, with all its parameters and what an image costs.
 
     Multiply-adds are those of convolutions and linear layers; what batch norm, activations, pooling and additions cost
-    beside them is left out, as in He et al. 2015, table 1. Layers without parameters are listed where they change the
-    shape.
+    beside them is left out, as in He et al. 2015, table 1. Activations are the numbers that the backward pass needs
+    from the forward pass of an image in training: what autograd keeps, less the parameters and the statistics of a
+    batch. Layers without parameters are listed where they change the shape.
     """
 
     layers: tuple[Layer, ...]
     parameters: int
     macs: int
+    activations: int
 
 
 def summarize(network: nn.Module, input_shape: Shape) -> Summary:
@@ -31,30 +33,30 @@ def summarize(network: nn.Module, input_shape: Shape) -> Summary:
 
     Nothing is computed: shapes alone are passed on, and the network stays as it is, its buffers included.
     """
-    called = calls(network, input_shape)
+    called, kept = _passed(network, input_shape)
     layers = tuple(layer for shape, layer in called if layer.parameters or layer.output_shape != shape)
-    return Summary(layers, sum(p.numel() for p in network.parameters()), sum(layer.macs for layer in layers))
+    return Summary(layers, sum(p.numel() for p in network.parameters()), sum(layer.macs for layer in layers), kept)
 
 
-def calls(network: nn.Module, input_shape: Shape) -> list[tuple[Shape, Layer]]:
+Called = list[tuple[Shape, Layer]]
+
+
+def calls(network: nn.Module, input_shape: Shape) -> Called:
     """Every call of a layer in a forward pass, in order, with the shape of its input for one image.
 
     A layer that is used twice is there twice. Nothing is computed, as in `summarize`.
     """
-    return _passed(network, lambda device: _calls(network, input_shape, device))
+    return _passed(network, input_shape)[0]
 
 
-T = TypeVar("T")
-
-
-def _passed(network: nn.Module, look: Callable[[torch.device], T]) -> T:
-    """What a look at a forward pass finds: of shapes alone or, where own code needs values, of copies with values."""
+def _passed(network: nn.Module, input_shape: Shape) -> tuple[Called, int]:
+    """The calls and the activations of a pass: of shapes alone, or of copies where own code needs values."""
     try:
-        return look(torch.device("meta"))
+        return _pass(network, input_shape, torch.device("meta"))
     except Exception:
         here = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
         with torch.random.fork_rng([here] if here.type == "cuda" else []):
-            return look(here)
+            return _pass(network, input_shape, here)
 
 
 def _copied(tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
@@ -62,46 +64,17 @@ def _copied(tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> dict
             for name, tensor in tensors}  # fmt: skip
 
 
-def _calls(network: nn.Module, input_shape: Shape, device: torch.device) -> list[tuple[Shape, Layer]]:
-    called: list[tuple[Shape, Layer]] = []
-
-    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
-            return  # own code may call a layer otherwise
-        parameters = sum(p.numel() for p in module.parameters(recurse=False))
-        layer = Layer(name, _kind(module), tuple(output.shape[1:]), parameters, _macs(module, output))
-        called.append((tuple(inputs[0].shape[1:]), layer))
-
-    def hook(name: str) -> Any:
-        return lambda module, inputs, output: record(name, module, inputs, output)
-
-    shapes = _copied([*network.named_parameters(), *network.named_buffers()], device)
-    hooks = [m.register_forward_hook(hook(name)) for name, m in network.named_modules() if not any(m.children())]
-    try:
-        with torch.no_grad():
-            # Two images: batch norm in training mode refuses a single value per channel.
-            functional_call(network, shapes, (torch.zeros(2, *input_shape, device=device),))
-    finally:
-        for handle in hooks:
-            handle.remove()
-    return called
-
-
-def activations(network: nn.Module, input_shape: Shape) -> int:
-    """Numbers that the backward pass needs from the forward pass of one image of `input_shape`, in training.
-
-    They are what autograd keeps, less the parameters and the statistics of a batch. Nothing is computed, as in
-    `summarize`.
-    """
-    return _passed(network, lambda device: _activations(network, input_shape, device))
-
-
-def _activations(network: nn.Module, input_shape: Shape, device: torch.device) -> int:
+def _pass(network: nn.Module, input_shape: Shape, device: torch.device) -> tuple[Called, int]:
+    """One forward pass in training of two images on `device`: batch norm refuses a single value per channel."""
     copied = _copied(network.named_parameters(), device)
     parameters = {name: tensor.requires_grad_() for name, tensor in copied.items()}
     buffers = _copied(network.named_buffers(), device)
     own = {tensor.untyped_storage()._cdata for tensor in parameters.values()}
+    called: Called = []
     kept: dict[int, Tensor] = {}
+
+    def hook(name: str) -> Any:
+        return lambda module, inputs, output: called.extend(_call(name, module, inputs, output))
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()._cdata
@@ -109,6 +82,7 @@ def _activations(network: nn.Module, input_shape: Shape, device: torch.device) -
             kept[storage] = tensor  # alive, so that no other takes its place
         return tensor
 
+    hooks = [m.register_forward_hook(hook(name)) for name, m in network.named_modules() if not any(m.children())]
     training = network.training
     network.train()
     try:
@@ -119,8 +93,19 @@ def _activations(network: nn.Module, input_shape: Shape, device: torch.device) -
             loss = nn.functional.cross_entropy(logits_NK, torch.zeros(2, dtype=torch.int64, device=device))
     finally:
         network.train(training)
+        for handle in hooks:
+            handle.remove()
     del loss
-    return sum(tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in kept.values()) // 2
+    return called, sum(tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in kept.values()) // 2
+
+
+def _call(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Called:
+    """What a hook saw, unless own code calls a layer otherwise."""
+    if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
+        return []
+    parameters = sum(p.numel() for p in module.parameters(recurse=False))
+    layer = Layer(name, _kind(module), tuple(output.shape[1:]), parameters, _macs(module, output))
+    return [(tuple(inputs[0].shape[1:]), layer)]
 
 
 def _kind(module: nn.Module) -> str:
