@@ -1354,3 +1354,28 @@ def test_a_report_needs_no_torch(whole, tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize("measured", ["test_error", "test_accuracy"])
+def test_published_numbers_have_the_sign_of_the_tables_beside_them(tmp_path, measured):
+    stated = [{"source": "A", "arm": "resnet20", "value": 91.25, "measure": "test_accuracy"},
+              {"source": "B", "arm": "resnet20", "value": 20.5, "bound": "above"},
+              {"source": "C", "arm": "resnet20", "value": 80.0, "measure": "test_accuracy", "bound": "above",
+               "protocol": "in its words"}]  # fmt: skip
+    plan = planned(depths(axes={"model": ["plain20", "resnet20"]}, published=stated, claims=[],
+                          compare={"baseline": "plain20", "measure": measured}))  # fmt: skip
+    for run in plan.runs:
+        leave(tmp_path, run, 8.5)
+    found = read(plan, tmp_path)
+    table = tables.published(found)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    errors = measured == "test_error"
+    assert {row["measure"] for row in rows} == {tables.heading(measured)}
+    assert [row["published"] for row in rows] == (
+        ["8.75", "> 20.50", "< 20.00"] if errors else ["91.25", "< 79.50", "> 80.00"]
+    )
+    assert rows[0]["ours − published"] == ("−0.25" if errors else "+0.25")
+    turned = ["stated as 91.25 % accuracy", "", "in its words; stated as > 80.00 % accuracy"]
+    assert [row["their protocol"] for row in rows] == (
+        [text or "not stated" for text in turned] if errors else ["not stated", "stated as > 20.50 % error", "in its words"]
+    )

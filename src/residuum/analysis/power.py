@@ -20,6 +20,7 @@ from residuum.data.datasets import ENTRIES
 from residuum.data.datasets.source import Entry
 from residuum.errors import InputError
 from residuum.records.measures import measure
+from residuum.registry import name_of
 from residuum.studies.plan import Plan
 from residuum.studies.study import Claim
 
@@ -176,7 +177,15 @@ def _prior(plan: Plan, claim: Claim) -> tuple[float | None, str]:
     if short or not all(_has_all_images(plan, arm, config, entry) for arm, config in configs.items()):
         what = f"{known.epochs} epochs or more of all images of {entry.name}"
         return None, f"nothing is known of its spread before there are runs: {known.sd} an arm is known of {what}"
+    if plain := sorted(arm for arm, config in configs.items() if _without_shortcuts(config)):
+        what = f"networks with shortcuts, which {' and '.join(map(repr, plain))} {'have' if plain[1:] else 'has'} not"
+        return None, f"nothing is known of its spread before there are runs: {known.sd} an arm is known of {what}"
     return known.sd, f"from {known.sd} an arm, as repeats of ResNets near 94 % show; no runs yet"
+
+
+def _without_shortcuts(config: RunConfig) -> bool:
+    """Whether a network has no shortcuts, as far as is known: the deeper ones spread widely, or never train."""
+    return name_of(config.model.settings.get("shortcut", "none")) == "none"
 
 
 def _has_all_images(plan: Plan, arm: str, config: RunConfig, entry: Entry) -> bool:

@@ -216,7 +216,7 @@ def _arms(results: Results) -> list[Block]:
     if asked is not None:
         blocks.append(Tabular(asked, "What else the claims are about, mean over seeds ± half the 95 % t interval."))
     if results.plan.study.published:
-        names = {one.measure for one in results.plan.study.published}
+        names = {one.measure for one in tables.published_alike(results)}
         table, of = tables.published(results), "Published"
         if len(names) == 1:
             (name,) = names

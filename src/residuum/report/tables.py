@@ -229,7 +229,7 @@ def arms(results: Results) -> Table:
         stands = [status(results, run) for run in results.plan.runs_of[arm.name]]
         published = [
             f"{_published(one)} [{numbers[one.source]}]"
-            for one in results.plan.study.published
+            for one in published_alike(results)
             if one.arm == arm.name and one.measure == names[0]
         ]
         rows.append((
@@ -289,6 +289,23 @@ def _published(one: Published) -> str:
     return f"{bound}{one.value:.{places}f}" + (f" ± {one.spread:.{places}f} (sd)" if one.spread is not None else "")
 
 
+def published_alike(results: Results) -> list[Published]:
+    """The published numbers of a study in the sign of its tables: a test accuracy as an error, or the other way round.
+
+    How the source states it is then among the words of the protocol.
+    """
+    own, other = ("accuracy", "error") if in_accuracy(results) else ("error", "accuracy")
+    turned = []
+    for one in results.plan.study.published:
+        if one.measure == f"test_{other}":
+            bound = {"above": "below", "below": "above"}.get(one.bound or "")
+            words = [*filter(None, [one.protocol]), f"stated as {_published(one)} % {other}"]
+            one = one.model_copy(update={"measure": f"test_{own}", "value": round(100 - one.value, 10),
+                                         "bound": bound, "protocol": "; ".join(words)})  # fmt: skip
+        turned.append(one)
+    return turned
+
+
 def sources(results: Results) -> list[str]:
     """The sources of published numbers, each once; their numbers in the table of arms count from 1."""
     return list(dict.fromkeys(one.source for one in results.plan.study.published))
@@ -296,7 +313,7 @@ def sources(results: Results) -> list[str]:
 
 def shared_differences(results: Results) -> list[str]:
     """In what our runs differ in the same way from every one of several published numbers that training decides."""
-    found = [protocol_differences(results, one) for one in results.plan.study.published
+    found = [protocol_differences(results, one) for one in published_alike(results)
              if not measure(one.measure).initial]  # fmt: skip
     return [text for text in found[0] if all(text in others for others in found)] if len(found) > 1 else []
 
@@ -310,7 +327,7 @@ def published(results: Results) -> Table:
     nothing = "no other known" if shared else "none known"
     rows = []
     numbers = {source: at for at, source in enumerate(sources(results), start=1)}
-    for one in results.plan.study.published:
+    for one in published_alike(results):
         name = one.measure if results.selection is None else measure(one.measure).held_out or one.measure
         ours = of_arm(results, name, one.arm)
         mean = ours.mean if ours else None
