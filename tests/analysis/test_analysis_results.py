@@ -426,6 +426,20 @@ def test_curves_are_means_and_bands_of_the_runs_that_reached_each_epoch(tmp_path
     assert bands("plain20", []) == ()
 
 
+@pytest.mark.parametrize("last", ["trains", "is stuck", "diverges"])
+def test_a_curve_has_a_band_where_the_table_has_an_interval(tmp_path, last):
+    plan, ends = planned(), {"trains": {}, "is stuck": {"error": 90.0}, "diverges": {"status": "diverged"}}
+    folders = [compute(plan, tmp_path, "plain20", seed, **{"error": 10.0 + seed, "losses": (2.0 + seed, 1.0), **more})
+               for seed, more in enumerate(({}, {}, ends[last]))]  # fmt: skip
+    found = [band for band in bands("plain20", [read_record(one) for one in folders]) if band.split == "test"]
+    drawn = {band.quantity: band.low[0] < band.mean[0] < band.high[0] for band in found}
+    # At chance a loss is a number like any other, and an error is the worst there is.
+    assert drawn == {"loss": last != "diverges", "error": last == "trains"}
+    if last != "trains":
+        (error,) = (band for band in found if band.quantity == "error")
+        assert error.low == error.mean == error.high
+
+
 def test_results_need_no_torch(tmp_path):
     plan = planned()
     complete(plan, tmp_path)

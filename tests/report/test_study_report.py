@@ -29,7 +29,7 @@ from residuum.analysis.results import results
 from residuum.errors import InputError, StorageError
 from residuum.records import layers as recorded
 from residuum.records import storage
-from residuum.report import commands, study_page, style, tables
+from residuum.report import answer, commands, study_page, style, tables
 from residuum.report.figures import arm_history, batch_size, differences, frame, scatter, study_curves
 from residuum.report.figures.grouping import groups
 from residuum.report.study_page import Picture, Tabular, sections, write
@@ -1377,5 +1377,26 @@ def test_published_numbers_have_the_sign_of_the_tables_beside_them(tmp_path, mea
     assert rows[0]["ours − published"] == ("−0.25" if errors else "+0.25")
     turned = ["stated as 91.25 % accuracy", "", "in its words; stated as > 80.00 % accuracy"]
     assert [row["their protocol"] for row in rows] == (
-        [text or "not stated" for text in turned] if errors else ["not stated", "stated as > 20.50 % error", "in its words"]
+        [text or "not stated" for text in turned]
+        if errors
+        else ["not stated", "stated as > 20.50 % error", "in its words"]
     )
+
+
+def test_the_median_of_runs_some_of_which_did_not_train_is_called_so_wherever_it_stands(tmp_path):
+    claims = [{"text": "ranked", "expect": "plain110 > plain20"}, {"text": "signs", "expect": "plain110 > 60"},
+              {"text": "by t", "expect": "plain56 > plain20"}]  # fmt: skip
+    plan = planned(depths(claims=claims, published=[]))
+    for run in plan.runs:
+        error = ERRORS[run.arm] + run.seed / 10 * (run.arm != "plain110")
+        leave(tmp_path, run, error, facts={"classes": list("abcdefghij")})
+    found = read(plan, tmp_path)
+    assert [one.median for one in found.verdicts] == [True, True, False]
+    differences = [[row[table.columns.index("difference")] for row in table.rows]
+                   for table in (tables.verdicts(found), answered(found))]  # fmt: skip
+    assert differences[0] == differences[1] == ["+80.40 points (median)", "+30.00 points (median)", "+4.00 points"]
+
+
+def answered(found):
+    (table,) = (block.table for block in answer.blocks(found) if isinstance(block, Tabular))
+    return table

@@ -40,7 +40,7 @@ class Verdict:
     """What the data say about a claim, and in one sentence why.
 
     `n` counts pairs (unpaired: runs of the smaller arm; against a number: runs), `difference` is the mean of
-    left - right with its interval (where runs did not train the median, which has none), `p` the smallest level at
+    left - right with its interval (where runs did not train the `median`, which has none), `p` the smallest level at
     which the test alone would decide the claim, and `p_holm` the same after Holm's correction for all claims of the
     study. `corrected` is the interval that agrees with `p_holm`: it lies on one side of the margin exactly where the
     claim is decided at `level`. `rests_on` says in a few words on what the verdict stands. Times are compared by their
@@ -65,6 +65,7 @@ class Verdict:
     in_percent: bool = False
     exploratory: str = ""
     early: bool = False
+    median: bool = False
 
 
 @dataclass(frozen=True)
@@ -284,6 +285,7 @@ def _verdict(
         difference=percent(mean) if found.in_percent and mean is not None else mean, high=high, p=found.p,
         p_holm=None if found.p is None else p_holm, reason=reason, corrected=corrected, level=level,
         p_permutation=found.p_permutation, rests_on=rests_on,
+        median=isinstance(judge, WorstRanks | Signs) and mean is not None,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from scipy.special import stdtrit
 
 from residuum.analysis.estimate import LEVEL
 from residuum.records.event import EpochDone
+from residuum.records.measures import has_trained
 from residuum.records.record import RunRecord
 
 Split = Literal["train", "validation", "test"]
@@ -19,8 +20,9 @@ Quantity = Literal["loss", "error"]
 class Band:
     """One curve of an arm: mean and 95 % t interval (pointwise) of the `n` runs that reached each epoch.
 
-    Losses are nats, errors percentages. Where one run is left, low = high = mean. Where a value is not finite, all
-    three are infinite: the curve leaves its frame there.
+    Losses are nats, errors percentages. Where one run is left, low = high = mean; so they are of an arm of which some
+    run diverged or, for errors, did not train: t knows nothing of how often others would, as in `Summary`. Where a
+    value is not finite, all three are infinite: the curve leaves its frame there.
     """
 
     arm: str
@@ -55,10 +57,17 @@ def _band(arm: str, split: Split, quantity: Quantity, records: Sequence[RunRecor
     squares_E = np.where(there_RE, (values_RE - mean_E) ** 2, 0).sum(axis=0)
     df_E = np.maximum(n_E - 1, 1)  # one run: the squares are 0 and so is the half-width
     half_E = stdtrit(df_E, (1 + LEVEL) / 2) * np.sqrt(squares_E / df_E / n_E)
+    half_E = half_E * _all_trained(records, split, quantity)
     lost_E = ~finite_RE.all(axis=0)
     mean, low, high = (tuple(np.where(lost_E, np.inf, line_E).tolist())
                        for line_E in (mean_E, mean_E - half_E, mean_E + half_E))  # fmt: skip
     return Band(arm, split, quantity, tuple(epochs), mean, low, high, tuple(n_E.tolist()))
+
+
+def _all_trained(records: Sequence[RunRecord], split: Split, quantity: Quantity) -> bool:
+    if quantity == "loss":  # at chance a number like any other
+        return all(record.status != "diverged" for record in records)
+    return all(has_trained(record, "train" if split == "train" else "test") is not False for record in records)
 
 
 def _value(row: EpochDone, split: Split, quantity: Quantity) -> float | None:

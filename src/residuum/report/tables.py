@@ -199,7 +199,8 @@ def verdicts(results: Results) -> Table:
         rows.append((
             WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory),
             one.claim.text, f"{measure(one.claim.measure).shown}: {one.claim.formula}",
-            mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}", alone,
+            (mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}") + " (median)" * one.median,
+            alone,
             difference(name, None, low, high, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
             results.rests_on(one), signed(one.reason),
