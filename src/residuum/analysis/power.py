@@ -185,7 +185,7 @@ def _prior(plan: Plan, claim: Claim) -> tuple[float | None, str]:
 
 def _without_shortcuts(config: RunConfig) -> bool:
     """Whether a network has no shortcuts, as far as is known: the deeper ones spread widely, or never train."""
-    return name_of(config.model.settings.get("shortcut", "none")) == "none"
+    return bool(name_of(config.model.settings.get("shortcut", "none")) == "none")
 
 
 def _has_all_images(plan: Plan, arm: str, config: RunConfig, entry: Entry) -> bool:

@@ -324,8 +324,8 @@ def _and(names: Sequence[str]) -> str:
 
 
 BAND = (
-    "Lines are means over seeds, bands pointwise 95 % t intervals where at least three runs reached the epoch and, as in "
-    "the tables, all trained: each covers the mean of its epoch, not the whole curve. "
+    "Lines are means over seeds, bands pointwise 95 % t intervals where at least three runs reached the epoch and all "
+    "trained: each covers the mean of its epoch, not the whole curve. "
 )
 DEPARTED = "Triangles at an edge: the band goes on beyond the axis (hollow), or the curve does (filled). "
 LOGARITHMIC = "On a grey background distances are drawn on a logarithmic scale, so that all {} are within the frame. "

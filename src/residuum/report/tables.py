@@ -196,11 +196,11 @@ def verdicts(results: Results) -> Table:
         name = one.claim.measure
         low, high = one.corrected or (None, None)
         mean, alone = difference(name, one.difference, one.low, one.high, in_percent=one.in_percent)
+        unit = "" if mean == NOTHING or one.in_percent else _unit(name)
         rows.append((
             WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory),
             one.claim.text, f"{measure(one.claim.measure).shown}: {one.claim.formula}",
-            (mean if mean == NOTHING or one.in_percent else f"{mean}{_unit(one.claim.measure)}") + " (median)" * one.median,
-            alone,
+            mean + unit + " (median)" * one.median, alone,
             difference(name, None, low, high, in_percent=one.in_percent)[1],
             chance(one.p_holm), f"{1 - one.level:.2g}",
             results.rests_on(one), signed(one.reason),
