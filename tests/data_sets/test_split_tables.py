@@ -97,7 +97,7 @@ def test_a_table_that_only_lists_test_images_leaves_them_unused(tmp_path):
     table(tmp_path / "test.csv", [["id", "width"], [5, 6], [6, 6], [7, 6]])
     dataset = load("folder", str(tmp_path))
     assert {number for part in labelled(dataset).values() for number in part} == {*range(5)}
-    assert "test.csv names 3 images without labels, which are not used" in dataset.reading.notes
+    assert "test.csv names 3 images without labels, not used" in dataset.reading.notes
     assert dataset.reading.passed_over["images without a place among the classes"] == 3
 
 

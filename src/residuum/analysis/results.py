@@ -363,7 +363,7 @@ def _on_images(plan: Plan, summary: Lookup, one: Verdict, scored: Callable[[str]
     bounds = {">": [claim.margin], "<": [-claim.margin], "=": [-claim.margin, claim.margin]}[claim.operator]
     if found is None or not any(found.only_images[0] <= bound <= found.only_images[1] for bound in bounds):
         return one
-    return replace(one, rests_on=f"{one.rests_on}, not beyond what {found.images:,} test images can tell")
+    return replace(one, rests_on=f"{one.rests_on}, not beyond what {tally(found.images, 'test image')} can tell")
 
 
 def _scored(record: RunRecord) -> Scored | None:

@@ -63,11 +63,11 @@ def classes(options: argparse.Namespace) -> None:
     _print_classes(list(found.values()))
     for number, (label, one) in enumerate(found.items(), start=1):
         print(f"{f'{number}: ' if pair else ''}{label} (run {named[label].id}, {options.which} epoch)")
-        print(f"   acc {one.accuracy:.4f} ({one.images:,} images), macro F1 {one.macro_f1:.4f}, mean confidence "
+        print(f"   acc {one.accuracy:.4f} ({tally(one.images, 'image')}), macro F1 {one.macro_f1:.4f}, mean confidence "
               f"{one.calibration.confidence:.4f}, ECE {one.calibration.ece:.4f} ({analysis.BINS} bins), "
               f"Brier {one.calibration.brier:.4f}")  # fmt: skip
     if pair:
-        print(f"only 1 is right on {pair.only_first_right:,} images, only 2 on {pair.only_second_right:,}: "
+        print(f"only 1 is right on {tally(pair.only_first_right, 'image')}, only 2 on {pair.only_second_right:,}: "
               f"1 minus 2 is {pair.difference:.2f} points (95 % interval {pair.low:.2f} to {pair.high:.2f}; "
               f"McNemar {f'p = {pair.p:.2g}' if pair.p >= 1e-3 else 'p < 0.001'})")  # fmt: skip
     print("figures:", *(path for path in paths if path.suffix == ".png"))

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from residuum.cli.options import Command, common, data_settings, print_json, set_option, times
+from residuum.errors import tally
 
 if TYPE_CHECKING:
     from residuum.run.assemble import Data
@@ -88,7 +89,7 @@ def data_stats(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"images": len(data.train_N), "mean": mean, "std": std})
         return
-    print(f"{len(data.train_N):,} training images, of pixels scaled to [0, 1]")
+    print(f"{tally(len(data.train_N), 'training image')}, of pixels scaled to [0, 1]")
     for name, values in (("mean", mean), ("std", std)):
         print(f"{name} {', '.join(f'{value:.4f}' for value in values)}")
 

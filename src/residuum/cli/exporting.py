@@ -61,7 +61,8 @@ def export(options: argparse.Namespace) -> None:
                     "images": done.images})  # fmt: skip
         return
     if done.difference is not None:
-        print(f"onnxruntime gives the network's logits on {done.images} training images, to {done.difference:.1e}")
+        on = tally(done.images, "training image")
+        print(f"onnxruntime gives the network's logits on {on}, to {done.difference:.1e}")
     print(done.path)
 
 

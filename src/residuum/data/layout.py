@@ -314,10 +314,10 @@ def _of_tables(tree: Tree, top: Folder, tables: _Tables) -> Layout | None:
             placed[image] = path
         if labels:
             rest = f"; {labels.others:,} of its rows name no image that is here" if labels.others else ""
-            note = f"the {which} split is the {len(labels.of):,} images of {path}, with their labels{rest}"
+            note = f"the {which} split is the {tally(len(labels.of), 'image')} of {path}, with their labels{rest}"
             parts[which] = _Part(_by_class(labels.of), path, note)
         elif named:
-            notes.append(f"{path} names {len(named):,} images without labels, which are not used")
+            notes.append(f"{path} names {tally(len(named), 'image')} without labels, not used")
     lacking = next((image for image in images if image not in placed), None)
     if lacking is not None:
         raise InputError(f"{tree.root}/{lacking} has no row in {' or '.join(sorted(by_split.values(), reverse=True))}")

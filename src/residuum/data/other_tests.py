@@ -157,7 +157,7 @@ def _of_corruptions(
     again = not rest and bool(part) and bool((labels_N.reshape(SEVERITIES, part) == labels_N[:part]).all())
     for name, values, place in found:
         if len(values) != len(labels_N):
-            raise InputError(f"{place} has {len(values):,} images for {len(labels_N):,} labels")
+            raise InputError(f"{place} has {tally(len(values), 'image')} for {tally(len(labels_N), 'label')}")
         if not again:
             yield TestSet(f"{called}: {name}", classes, Split(pixels.images_of(values, place), labels_N), name)
             continue

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.streams import stream_seed
 
 
@@ -28,7 +28,9 @@ def split(
         return kept_N, everything_N[:0]
     hold = _count("data.validation", validation, len(kept_N))
     if hold == len(kept_N):
-        raise InputError(f"data.validation: {validation} holds out all {hold} images; nothing is left to train on")
+        raise InputError(
+            f"data.validation: {validation} holds out all {tally(hold, 'image')}; nothing is left to train on"
+        )
     held_N = _stratified(labels_N[kept_N], hold, stream_seed(seed, "split"))
     return kept_N[~held_N], kept_N[held_N]
 
@@ -41,7 +43,7 @@ def test_share(labels_N: NDArray[np.int64], share: float, seed: int) -> tuple[ND
     """
     count = round(share * len(labels_N))
     if not 0 < count < len(labels_N):
-        raise InputError(f"data.dataset.test: {share} of {len(labels_N)} images leaves a split empty")
+        raise InputError(f"data.dataset.test: {share} of {tally(len(labels_N), 'image')} leaves a split empty")
     return split(labels_N, subset=0, validation=count, seed=stream_seed(seed, "split", "test"))
 
 
@@ -58,7 +60,7 @@ def _count(setting: str, wanted: int | float, available: int) -> int:
         raise InputError(f"{setting}: {wanted} is neither a count nor a share below 1; a count is written {wanted:.0f}")
     count = round(wanted * available) if isinstance(wanted, float) else wanted
     if not 0 < count <= available:
-        raise InputError(f"{setting}: {wanted} means {count} of {available} images")
+        raise InputError(f"{setting}: {wanted} means {count} of {tally(available, 'image')}")
     return count
 
 

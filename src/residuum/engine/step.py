@@ -20,7 +20,7 @@ from residuum.engine.compute import ONE_IMAGE, out_of_memory
 from residuum.engine.epoch import Epoch
 from residuum.engine.live import Training
 from residuum.engine.state import Progress
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.records.event import Launched, Note
 from residuum.streams import stream_seed
 
@@ -357,7 +357,7 @@ def smaller(training: Training, progress: Progress, images: int) -> Note:
     progress.micro_batch = (size + 1) // 2
     if training.compute.device.type == "cuda":
         torch.cuda.empty_cache()
-    return Note(f"out of memory: each batch is computed in micro-batches of {progress.micro_batch} images")
+    return Note(f"out of memory: each batch is computed in micro-batches of {tally(progress.micro_batch, 'image')}")
 
 
 def forward_backward(training: Training, batch: Batch, micro_batch: int) -> tuple[Tensor, Tensor]:

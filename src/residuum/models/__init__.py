@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.members import gathered
 from residuum.models import families
 from residuum.models.families.resnet import Network
@@ -98,7 +98,7 @@ def _check_logits(name: str, network: nn.Module, shape: tuple[int, ...], classes
         raise InputError(f"{what} gives a {type(made).__name__}, not logits as a tensor")
     if tuple(made.shape) != (shape[0], classes):
         raise InputError(
-            f"{what} gives {list(made.shape)} for {shape[0]} images; logits are [images, classes], "
+            f"{what} gives {list(made.shape)} for {tally(shape[0], 'image')}; logits are [images, classes], "
             f"{[shape[0], classes]} here"
         )
     if not any(parameter.requires_grad for parameter in network.parameters()):

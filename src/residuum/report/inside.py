@@ -63,8 +63,8 @@ def _classes(number: int, label: str, record: RunRecord, mark: str) -> Iterator[
     found = per_class.findings(predictions, 0)
     sure = found.calibration
     yield Paragraph(
-        f"On {found.images:,} test images: accuracy {found.accuracy:.2%}, mean confidence {sure.confidence:.2%}, "
-        f"expected calibration error {sure.ece:.2%}."
+        f"On {tally(found.images, 'test image')}: accuracy {found.accuracy:.2%}, mean confidence "
+        f"{sure.confidence:.2%}, expected calibration error {sure.ece:.2%}."
     )
     text = "Rows are true classes, columns predicted ones; shares are of the row."
     yield picture(f"confusion-{number}", text, confusion.draw(confusion.data({label: predictions})), mark=mark)
@@ -181,7 +181,7 @@ def _surface(found: Mapping[str, Surface], mark: str) -> Iterator[Block]:
     which = "" if grid.which == "last" else f" of the {grid.which} epoch"
     over = (
         f"random directions (seed {grid.seed}), scaled filter by filter (Li et al. 2018), at the ends {grid.span:g} "
-        f"times as long as the weights{which}; mean over the first {grid.images:,} training images"
+        f"times as long as the weights{which}; mean over the first {tally(grid.images, 'training image')}"
     )
     if grid.dimensions == 1:
         yield picture("surface", f"Loss and accuracy along one of the {over}.", loss_surface.lines(view), mark=mark)

@@ -28,7 +28,7 @@ from residuum.engine.kernels import settled, with_kernels
 from residuum.engine.live import Training
 from residuum.engine.scaling import Scale
 from residuum.engine.step import has_captured_form
-from residuum.errors import InputError
+from residuum.errors import InputError, tally
 from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
 from residuum.records.facts import DataFacts, Normalized
@@ -387,7 +387,7 @@ def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -
         known = min(NOISE_IMAGES, len(data.train_N))
         size = min(NOISE_BATCH, known // 2)
         if size < 2:
-            raise InputError(f"monitor.noise: {known} training images are too few; it takes 4 or more")
+            raise InputError(f"monitor.noise: {tally(known, 'training image')}, where 4 are the fewest that it takes")
         parts = batches(known // size * size, size)
         made.append(lambda epoch: noise.noise(network, parts, on, epoch))
     return made

@@ -53,7 +53,7 @@ def _paragraphs(record: RunRecord, which: Kept, description: Mapping[str, Any]) 
     imported = result is not None and result.status == "imported"
     how = record.recipe if imported else f"trained by the recipe `{record.recipe}`" if record.recipe else "trained"
     said.append(f"Run `{record.id}` of residuum, {how}, {facts.train:,} training, {facts.validation:,} held-out and "
-                f"{facts.test:,} test images; weights of epoch {description['epoch']}.")  # fmt: skip
+                f"{tally(facts.test, 'test image')}; weights of epoch {description['epoch']}.")  # fmt: skip
     if scored and scored.test:
         said.append(f"Test error {100 * (1 - scored.test.accuracy):.2f} % ({tally(scored.test.n, 'image')}), loss "
                     f"{scored.test.loss:.4f}. One seed: another seed gives another figure. The test set was read "

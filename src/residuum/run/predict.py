@@ -20,7 +20,7 @@ from residuum.data.other_tests import TestSet
 from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
-from residuum.errors import InputError, Remark, Remedy, unknown
+from residuum.errors import InputError, Remark, Remedy, tally, unknown
 from residuum.models import build
 from residuum.records import run_folder
 from residuum.records.event import Scores, TestRead
@@ -201,7 +201,7 @@ def _others(record: RunRecord, on: str, data: str, without: str) -> Iterator[Tes
     if not len(kept_N):
         raise InputError(f"{without} leaves no image out of {len(dataset.test):,}", argument="without")
     split = Split(dataset.test.images_NCHW[kept_N], dataset.test.labels_N[kept_N])
-    name = f"{dataset.name}, {len(kept_N):,} of {len(dataset.test):,} test images ({path.name})"
+    name = f"{dataset.name}, {len(kept_N):,} of {tally(len(dataset.test), 'test image')} ({path.name})"
     return iter([TestSet(name, dataset.classes, split)])
 
 
