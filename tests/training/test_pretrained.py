@@ -57,6 +57,20 @@ def test_all_weights_are_taken_where_the_classes_are_the_same(teacher):
     assert notes == [f"begins with the weights of run {teacher.id}: all"]
 
 
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_network_that_computes_otherwise_with_the_same_tensors_is_told(teacher, tmp_path, exported):
+    source = weights.export(teacher, "safetensors", tmp_path / "ours.safetensors").path if exported else teacher.folder
+    plain = {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8], "shortcut": "none", "activation": "gelu"}
+    (note,) = begun(tiny(pretrained__weights=str(source), model=plain))[1]
+    assert note.endswith(
+        ": all; they were trained in a network that computes otherwise: model.shortcut was identity and is none, "
+        "model.activation was relu and is gelu"
+    )
+    alike = {**plain, "shortcut": "identity", "activation": "relu", "init": "zero_gamma"}
+    (note,) = begun(tiny(pretrained__weights=str(source), model=alike))[1]
+    assert note.endswith(": all")
+
+
 def test_the_head_is_new_where_the_classes_are_others(teacher):
     settings = {"pretrained__weights": str(teacher.folder), "train__seed": 7}
     data = {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 5}

@@ -281,7 +281,7 @@ def begun(config: RunConfig, data: Data) -> tuple[nn.Module, list[str]]:
     if not Path(weights).exists():
         raise InputError(f"pretrained.weights: {weights} does not exist")
     found = pretrained.read(Path(weights), network, config.pretrained.key)
-    return network, [pretrained.put(found, network, tuple(data.dataset.classes))]
+    return network, [pretrained.put(found, network, tuple(data.dataset.classes), config.model)]
 
 
 def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[Training, list[str]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,22 @@ from residuum.models.foreign import fitted, read_foreign, several
 from residuum.models.mapping import Fit, Misfit, containers, fit
 from residuum.records import run_folder
 from residuum.records.record import RunRecord, read_record
+from residuum.registry import Choice, name_of
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """Weights by the network's names, their hash, and the classes of their head where these are known.
 
-    `said` is what one should know of how they were found in a file.
+    `said` is what one should know of how they were found in a file, `model` the settings of the network that they were
+    trained in, as far as they are known.
     """
 
     name: str
     tensors: Mapping[str, Tensor]
     classes: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -58,7 +61,9 @@ def read(path: Path, network: nn.Module, key: str = "") -> Pretrained:
     if lost := record.lost_weights(checkpoint.position.epoch):
         raise InputError(f"pretrained.weights: {path} {lost}")
     tensors = state.from_bytes(state.evaluated(checkpoint.files))
-    return Pretrained(f"run {record.id}", tensors, record.facts.classes)
+    return Pretrained(
+        f"run {record.id}", tensors, record.facts.classes, (), record.config.model.model_dump(mode="json")
+    )
 
 
 def _of_file(path: Path, network: nn.Module, key: str) -> Pretrained:
@@ -79,8 +84,9 @@ def _of_file(path: Path, network: nn.Module, key: str) -> Pretrained:
         raise several(path, found)
     if isinstance(found, Misfit):
         found = fitted(foreign, network, key)  # which says what does not fit
-    classes = _classes(path) if not foreign.ordered else ()
-    return Pretrained(path.name, found.state, classes, () if classes else _said(found))
+    ours = _exported(path) if not foreign.ordered else {}
+    classes = tuple(map(str, ours.get("classes", ())))
+    return Pretrained(path.name, found.state, classes, () if classes else _said(found), ours.get("model", {}))
 
 
 def _said(found: Fit) -> tuple[str, ...]:
@@ -94,14 +100,15 @@ def _said(found: Fit) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _classes(path: Path) -> tuple[str, ...]:
-    """The classes that `residuum export` wrote into a file; none in another's."""
+def _exported(path: Path) -> Mapping[str, Any]:
+    """The classes and the network that `residuum export` wrote into a file; nothing of another's."""
     with safe_open(path, "pt") as file:
         described = (file.metadata() or {}).get("residuum", "{}")
     try:
-        return tuple(map(str, json.loads(described)["classes"]))
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ()
+        found = json.loads(described)
+        return {"classes": tuple(found["classes"]), "model": dict(found.get("model", {}))}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def settings(record: RunRecord) -> dict[str, Any]:
@@ -114,8 +121,10 @@ def settings(record: RunRecord) -> dict[str, Any]:
     return {"pretrained.weights": str(record.folder.absolute()), **found}
 
 
-def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...]) -> str:
+def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...], model: Choice | None = None) -> str:
     """Put weights into a network, all of them, or all but the head where its classes are others; what was done.
+
+    `model` are the network's settings: what tensors fit may compute something else, as a plain twin does.
 
     Raises:
         InputError: they are of another network.
@@ -136,7 +145,18 @@ def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...]) -> str:
                              f"{tuple(given[name].shape)}, not {tuple(tensor.shape)}")  # fmt: skip
     network.load_state_dict({**own, **given})
     rest = f" but the head ({', '.join(_head(network))}), whose classes are others" if other else ""
-    return "; ".join([f"begins with the weights of {found.name}: all{rest}", *found.said])
+    others = _otherwise(found.model, model.model_dump(mode="json")) if model is not None else []
+    return "; ".join([f"begins with the weights of {found.name}: all{rest}", *others, *found.said])
+
+
+def _otherwise(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """In what a network computes otherwise than the one that weights were trained in, since no tensor tells."""
+    keys = [key for key in ours if key in theirs and key != "init" and theirs[key] != ours[key]]
+    pairs = {key: (theirs[key], ours[key]) for key in keys}
+    named = {key: (name_of(one), name_of(two)) for key, (one, two) in pairs.items()}
+    told = [f"model.{key} was {one} and is {two}" for key, (one, two) in
+            {**pairs, **{key: both for key, both in named.items() if both[0] != both[1]}}.items()]  # fmt: skip
+    return [f"they were trained in a network that computes otherwise: {', '.join(told)}"] if told else []
 
 
 def _head(network: nn.Module) -> list[str]:
