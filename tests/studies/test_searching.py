@@ -1,6 +1,7 @@
 """A search sees validation images only, goes on where it was stopped, and ends in a study with fresh seeds."""
 
 import json
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from residuum.records.record import find_runs, read_record
 from residuum.report import searched
 from residuum.studies import parsing
 from residuum.studies import plan as plans
+from residuum.studies.space import Range, described
 from residuum.studies.study import Study, StudyError
 
 SETTINGS = {
@@ -256,6 +258,18 @@ def test_a_search_that_cannot_be_is_refused_with_its_place(change, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"low": 0.0003, "high": 0.3, "log": True}, "0.0003 to 0.3, logarithmic"),
+        ({"low": 16, "high": 64, "step": 16}, "16 to 64, in steps of 16"),
+        ({"low": 0.0, "high": 1.0}, "0 to 1"),
+    ],
+)
+def test_a_range_is_told_in_words(values, words):
+    assert described(Range(**values)) == words
+
+
 def test_a_search_needs_images_held_out():
     with pytest.raises(StudyError, match=r"arm 'base' holds no images out to be judged by: set data.validation"):
         study().changed({"data.validation": 0})
@@ -269,6 +283,10 @@ def test_commands_from_a_file_to_the_verdict(tmp_path, capsys, monkeypatch):
     asked = study(space={"optim.lr": [0.05, 0.1]}, search={"trials": 2}).model_copy(update={"name": "mine"})
     path.write_text(parsing.written(asked))
     assert parsing.read(str(path)) == asked
+    assert main(["study", "show", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "What is searched for: 2 trials, by tpe, with seed 1000\n" in shown
+    assert re.search(r"optim\.lr +0\.05, 0\.1", shown)
     assert main(["study", "run", str(path), *runs]) == 2
     assert "searches for settings; `residuum study search` does" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -213,6 +213,7 @@ def show(options: argparse.Namespace) -> None:
     from residuum.conduct.planning import resolved
     from residuum.report import protocols
     from residuum.studies import parsing
+    from residuum.studies.space import described
 
     study, settings = _read(options)
     study = study.changed(settings)
@@ -229,6 +230,11 @@ def show(options: argparse.Namespace) -> None:
     print(_selects(study))
     print("\nArms, and the settings that set them apart")
     print_table([{"arm": arm.name, **own.readable(arm.settings)} for arm in study.arms()])
+    if search := study.search:
+        each, seeds = " of each arm" * search.tune_each_arm, ", ".join(map(str, search.seeds))
+        how = f"{search.sampler}, with seed{'s' * (len(search.seeds) > 1)} {seeds}{', pruned' * search.prune}"
+        print(f"What is searched for: {tally(search.trials, 'trial')}{each}, by {how}")
+        print_table([{"setting": path, "values": described(one)} for path, one in search.space.items()])
     every = [config.settings() for config in configs.values()]
     shared = {path: value for path, value in every[0].items() if all(one.get(path) == value for one in every)}
     print("Settings that all arms share")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from residuum import own
 from residuum.studies.part import Count, Name, Number, Part, flat
 
 Sampler = Literal["tpe", "random"]
@@ -48,9 +49,20 @@ class Range(Part):
         """Whether its numbers are whole."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    @property
+    def text(self) -> str:
+        """The range in words: `0.001 to 0.5, logarithmic`."""
+        how = ", logarithmic" if self.log else f", in steps of {self.step:g}" if self.step is not None else ""
+        return f"{self.low:g} to {self.high:g}{how}"
+
     def rounded(self, value: float) -> int | float:
         """A value of the range as it is tried: with few digits, and never beyond the ends."""
         return int(value) if self.is_whole else min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+
+
+def described(values: Range | tuple[Any, ...]) -> str:
+    """The values that a search tries of a setting, in words."""
+    return values.text if isinstance(values, Range) else ", ".join(str(own.readable(value)) for value in values)
 
 
 def outermost(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
