@@ -13,6 +13,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from hashlib import sha256
@@ -29,6 +30,8 @@ MODULE = re.compile(rf"{NAME}(?:\.{NAME})*:{NAME}")
 HASH = re.compile(r"[0-9a-f]{64}")
 MAX_BYTES = 2**20
 NOTEBOOK = "notebook.py"
+MODULE_NAME = "residuum_own_"
+"""What the modules are called, before their hash, that own code makes: by it its lines are known in a traceback."""
 IN_A_NOTEBOOK = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n\n"
 """What a class from a notebook, whose other cells are not kept with it, can rely on."""
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -183,7 +186,7 @@ def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
     try:
         parameters = inspect.signature(found, eval_str=True).parameters
     except Exception as error:
-        raise InputError(f"{name}: {_said(error, name)}") from error
+        raise InputError(f"{name}: {told(error)}") from error
     places: dict[str, int] = {}
     settings, constants = [], {}
     positional = [
@@ -216,7 +219,7 @@ def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
         except Exception as error:
             if type(error).__name__ == "OutOfMemoryError":  # the engine knows what to do
                 raise
-            raise InputError(f"{name} fails with {_said(error, name)}") from error
+            raise InputError(f"{name} fails: {told(error)}") from error
         if problem := fit.wrong(made):
             raise InputError(f"{name} {problem}")
         return made
@@ -249,7 +252,7 @@ def _module(where: str, digest: str) -> ModuleType:
     if digest in _MODULES:
         raise InputError(f"{where} uses itself while it is loaded; put what it does below `if __name__ == '__main__':`")
     text, _MODULES[digest] = _SOURCES[digest], None
-    module = ModuleType(f"residuum_own_{digest[:16]}")
+    module = ModuleType(f"{MODULE_NAME}{digest[:16]}")
     if not where.endswith(".py"):
         module.__package__ = where.rpartition(".")[0]
     module.__file__ = file = where if where.endswith(".py") else f"{where}.py"
@@ -265,21 +268,65 @@ def _module(where: str, digest: str) -> ModuleType:
         hint = ""
         if isinstance(error, ImportError):
             hint = "; own code is one file: what it takes from files beside it has to be in it, or installed"
-        raise InputError(f"{where} cannot be loaded: {_said(error, where)}{hint}") from error
+        raise InputError(f"{where} cannot be loaded: {told(error)}{hint}") from error
     _MODULES[digest] = module
     return module
 
 
-def _said(error: BaseException, name: str) -> str:
-    """An error in a line, with the line of the user's file that it came from."""
-    where = name.partition(":")[0]
-    file = where if where.endswith(".py") else f"{where}.py"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    if isinstance(error, SyntaxError):
-        lines = [error.lineno]
-    text = (str(error).strip().splitlines() or ["no message"])[0]
-    place = f" (line {lines[-1]} of {file})" if lines else ""
-    return f"{type(error).__name__}: {text}{place}"
+def told(error: BaseException) -> str:
+    """An error in a line, behind the place in own code that it came from: `mine.py:14 in forward: ValueError: …`."""
+    place, cause = _place(error) or ("", error)
+    text = (str(cause).strip().splitlines() or ["no message"])[0]
+    return f"{place}{': ' * bool(place)}{type(cause).__name__}: {text}"
+
+
+def is_from_own(error: BaseException) -> bool:
+    """Whether an error came out of own code, or out of what that called."""
+    return _place(error) is not None
+
+
+def charge(error: BaseException, values: Any) -> str:
+    """The line for an error in a run with these plain settings that own code may have made; empty where none did.
+
+    It need not have come out of own code itself: what that gives may break what it is given to.
+    """
+    if is_from_own(error):
+        return error.text if isinstance(error, InputError) else told(error)
+    names = [*codes(values).values()]
+    if not names or isinstance(error, ResiduumError | OSError | MemoryError) or "CUDA error" in str(error):
+        return ""
+    return f"a run with {' and '.join(names)} fails: {told(error)}"
+
+
+@contextmanager
+def blaming() -> Iterator[None]:
+    """Within it, an error that own code lets out becomes an InputError that names file, line, function and error."""
+    try:
+        yield
+    except ResiduumError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_from_own(error):
+            raise InputError(told(error)) from error
+        raise
+
+
+def _place(error: BaseException) -> tuple[str, BaseException] | None:
+    """The innermost place of own code on the way of an error, or of what caused it, and which of these it was."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, SyntaxError) and cause.filename:
+            return f"{cause.filename}:{cause.lineno}", cause
+        frames = [(frame, line) for frame, line in traceback.walk_tb(cause.__traceback__)
+                  if str(frame.f_globals.get("__name__")).startswith(MODULE_NAME)]  # fmt: skip
+        if frames:
+            code, line = frames[-1][0].f_code, frames[-1][1]
+            function = "" if code.co_name == "<module>" else f" in {code.co_name}"
+            return f"{code.co_filename}:{line}{function}", cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _read(reference: str, folder: Path | None) -> dict[str, str]:

@@ -387,8 +387,13 @@ def test_every_text_of_a_list_is_a_whole_phrase(run):
     assert texts["mixes mixup"].endswith("(Zhang et al. 2018, sec. 2)")
 
 
-def test_diverged_is_a_result_not_a_failure(run):
-    said = train(run, "--set", "optim.lr=1e30", "--set", "compute.precision=fp32")
+def test_diverged_is_a_result_and_leaves_no_weights_to_go_on_with(run):
+    words = ("train", "quick", *TINY, "--json", "--set", "optim.lr=1e30", "--set", "compute.precision=fp32")
+    code, out, err = run(*words)
+    said = json.loads(out.splitlines()[-1])
+    assert code == 1  # nothing behind `&&` has weights to go on with
+    assert f"run {said['run']} diverged" in err.splitlines()[-1]
+    assert run(*words)[0] == 1  # found complete
     assert said["status"] == "diverged"
     assert said["result"]["diverged"]["epoch"] == 1
     assert said["result"]["last"] is None

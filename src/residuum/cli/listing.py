@@ -32,7 +32,7 @@ def add(command: Command) -> None:
     store_option(p, weights=False)
 
 
-STATUS = ("finished", "diverged", "imported", "running", "stopped", "unreadable")
+STATUS = ("finished", "diverged", "imported", "running", "stopped", "failed", "unreadable")
 
 
 def list_things(options: argparse.Namespace) -> None:
@@ -258,5 +258,5 @@ def _run_row(one: Listed, places: Sequence[Place], apart: Mapping[str, Any]) -> 
         "run": row.run, "status": row.status, "recipe": row.recipe, "model": row.model, "data": row.data,
         "seed": row.seed, "epochs": row.epochs, "epochs_asked": row.asked, "test_accuracy": row.test_accuracy,
         "studies": studies, "differs": dict(places[0].settings if places else apart),
-        **({"text": row.text} if row.text else {}),
+        **({"text": text} if (text := "; ".join(filter(None, (row.why, row.text)))) else {}),
     }  # fmt: skip

@@ -33,7 +33,7 @@ from residuum.cli.options import (
 )
 from residuum.cli.surroundings import LEFT, has_left
 from residuum.cli.trusting import trust_option
-from residuum.errors import InputError, StorageError, tally, unknown
+from residuum.errors import FailedError, InputError, StorageError, tally, unknown
 
 if TYPE_CHECKING:
     from residuum.records.record import RunRecord
@@ -206,6 +206,8 @@ def _go(events: Any, options: argparse.Namespace) -> None:
         from residuum.records import mirror
 
         mirror.give(mirror.store_of(options.store), record.folder.parent, [record.folder.name])
+    if record.status == "diverged":  # what stands behind `&&` has no weights to go on with
+        raise FailedError(f"run {record.id} diverged, which is its result: {record.folder}")
 
 
 def _draw_curves(record: RunRecord, options: argparse.Namespace) -> None:

@@ -74,7 +74,8 @@ def result_lines(record: RunRecord) -> list[str]:
     """The result of a complete run: test loss and accuracy of the last and of the validation-selected epoch."""
     result = record.result
     if result is None:
-        return [f"{record.status} after {len(record.epochs)} of {record.config.train.epochs} epochs"]
+        why = f": {record.failure}" * bool(record.failure)
+        return [f"{record.status} after {len(record.epochs)} of {record.config.train.epochs} epochs{why}"]
     if at := result.diverged:
         kept = "the last finite state is kept" if any(checkpoints(record.folder)) else "no state was saved before"
         return [

@@ -162,7 +162,7 @@ def row_of(one: Listed, reasons: Mapping[str, str]) -> dict[str, Any]:
             "when": one.written,
         }
     why = reasons.get(row.run, "")
-    status = "failed" if row.status == "stopped" and why else row.status
+    status, why = ("failed", why) if row.status == "stopped" and why else (row.status, row.why)
     return {
         "name": name, "status": status, "reason": why if status == "failed" else row.text, "model": row.model,
         "data": row.data, "recipe": row.recipe, "seed": row.seed, "epochs": row.epochs, "asked": row.asked,
