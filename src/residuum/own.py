@@ -5,6 +5,7 @@ the text (`{"name": "mine.py:Net", "code": "9f2c…"}`), so a changed line is an
 `load`, which runs the text; what describes and reads never does.
 """
 
+import ast
 import inspect
 import linecache
 import os
@@ -15,7 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from difflib import get_close_matches
+from functools import partial, wraps
 from hashlib import sha256
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -34,6 +36,8 @@ MODULE_NAME = "residuum_own_"
 """What the modules are called, before their hash, that own code makes: by it its lines are known in a traceback."""
 IN_A_NOTEBOOK = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n\n"
 """What a class from a notebook, whose other cells are not kept with it, can rely on."""
+ALONE = "; what comes from a notebook is kept without its other cells, and finds torch, nn, F and Tensor"
+TOP = "write it there, or into a file of its own, and name it as file.py:Name"
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "in_channels": ("in_channels", "in_planes", "inplanes", "input_channels"),
     "channels": ("channels", "out_channels", "planes"),
@@ -83,7 +87,7 @@ def named(value: Any, folder: Path | None = None) -> Any:
     `folder` is where relative files lie (default: the working directory).
 
     Raises:
-        InputError: no such file or module, or one that cannot be read.
+        InputError: no such file or module, or one that cannot be read; or an object made of a class.
     """
     if isinstance(value, str):
         return _read(value, folder) if is_own(value) else value
@@ -97,6 +101,8 @@ def named(value: Any, folder: Path | None = None) -> Any:
         return [named(inner, folder) for inner in value]
     if inspect.isclass(value) or inspect.isfunction(value):
         return _of_object(value)
+    if meant := misgiven(value):
+        raise InputError(meant)
     return value
 
 
@@ -122,6 +128,50 @@ def without_hash(values: Any) -> list[str]:
         skipped = (*PATHS, "name") if hashed else PATHS
         values = [inner for key, inner in values.items() if key not in skipped]
     return [name for inner in values for name in without_hash(inner)] if isinstance(values, list | tuple) else []
+
+
+def misnamed(name: str) -> str:
+    """What a name that no table has says wrongly of own code; empty where it says nothing of it. Nothing is run."""
+    file, dot_py, rest = name.partition(".py")
+    if dot_py and not (rest and rest[0].isalnum()):
+        where, attribute = f"{file}.py", re.sub(r"^\W+", "", rest)
+        try:
+            there = _names_in(_text(_file(where, Path())))
+        except InputError as error:
+            return error.text
+    elif re.fullmatch(rf"{NAME}(?:\.{NAME})+", name):
+        where, _, attribute = name.rpartition(".")
+        try:
+            there = _names_in(_text(_file_of_module(where, None)))
+        except InputError:
+            return ""
+    else:
+        return ""
+    if near := get_close_matches(attribute, there, n=1, cutoff=0.5):
+        return f"did you mean {f'{where}:{near[0]}'!r}?"
+    has = f"it has {', '.join(there)}" if there else "it has none at its top"
+    return f"a class or function of {where} is named as {where}:{there[0] if there else 'Name'}; {has}"
+
+
+def _names_in(text: str) -> list[str]:
+    """The classes of a text, then its functions, by their names; none of a text that is not Python."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    kinds: tuple[Any, ...] = (ast.ClassDef, ast.FunctionDef)
+    return [one.name for kind in kinds for one in body if isinstance(one, kind) and not one.name.startswith("_")]
+
+
+def misgiven(value: Any) -> str:
+    """What an object that cannot be a setting should be given as; empty where that is not known."""
+    kind = type(value)
+    if isinstance(value, partial):
+        return "a function with arguments bound: give the function, and its arguments as settings beside its name"
+    if not callable(value) or kind.__module__ == "builtins" or inspect.isclass(value) or inspect.isfunction(value):
+        return ""
+    return (f"an object of the class {kind.__name__}, from which no run can be made again: give the class, and its "
+            f"arguments as settings, {{'name': {kind.__name__}, …}}")  # fmt: skip
 
 
 def said(name: str, digest: str) -> str:
@@ -277,7 +327,8 @@ def told(error: BaseException) -> str:
     """An error in a line, behind the place in own code that it came from: `mine.py:14 in forward: ValueError: …`."""
     place, cause = _place(error) or ("", error)
     text = (str(cause).strip().splitlines() or ["no message"])[0]
-    return f"{place}{': ' * bool(place)}{type(cause).__name__}: {text}"
+    hint = ALONE if isinstance(cause, NameError) and place.startswith(f"{NOTEBOOK}:") else ""
+    return f"{place}{': ' * bool(place)}{type(cause).__name__}: {text}{hint}"
 
 
 def is_from_own(error: BaseException) -> bool:
@@ -333,13 +384,19 @@ def _read(reference: str, folder: Path | None) -> dict[str, str]:
     """A reference as a name with its hash; its file is read, not run."""
     where, _, attribute = reference.rpartition(":")
     if FILE.fullmatch(reference):
-        path = (folder or Path()) / os.path.expanduser(where)  # noqa: PTH111  (which takes ~nobody as it stands)
-        if not os.path.isfile(path):  # noqa: PTH113  (of any text: one that can be no path is none)
-            near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
-            hint = f"; there {'is' if len(near) == 1 else 'are'} {', '.join(near[:5])}" if near else ""
-            raise InputError(f"{reference}: there is no file {where}{hint}")
+        path = _file(where, folder or Path())
         return {"name": f"{path.name}:{attribute}", "code": admit(_text(path))}
     return {"name": reference, "code": admit(_text(_file_of_module(where, folder)))}
+
+
+def _file(where: str, folder: Path) -> Path:
+    """The file that a path names, from a folder on."""
+    path = folder / os.path.expanduser(where)  # noqa: PTH111  (which takes ~nobody as it stands)
+    if not os.path.isfile(path):  # noqa: PTH113  (of any text: one that can be no path is none)
+        near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        hint = f"; there {'is' if len(near) == 1 else 'are'} {', '.join(near[:5])}" if near else ""
+        raise InputError(f"there is no file {where}{hint}")
+    return path
 
 
 def _file_of_module(name: str, folder: Path | None) -> Path:
@@ -374,7 +431,8 @@ def _of_object(found: Any) -> dict[str, str]:
         if module is not None and module.__name__ == home:
             return {"name": f"{Path(str(module.__file__)).name}:{name}", "code": digest}
     if not re.fullmatch(NAME, name):
-        raise InputError(f"{name} is not at the top of its file, where a run can find it again")
+        what = "a lambda" if name.endswith("<lambda>") else name.rpartition(".")[2]
+        raise InputError(f"{what} is not at the top of its file, where a run can find it again: {TOP}")
     try:
         path = Path(inspect.getsourcefile(found) or "")
         if path.is_file():
@@ -383,7 +441,7 @@ def _of_object(found: Any) -> dict[str, str]:
         text = IN_A_NOTEBOOK + textwrap.dedent(inspect.getsource(found))
     except (OSError, TypeError) as error:
         raise InputError(
-            f"the text of {name} cannot be found; write it into a file, and name file.py:{name}"
+            f"the text of {name} cannot be found: write it into a file, and name file.py:{name}"
         ) from error
     return {"name": f"{NOTEBOOK}:{name}", "code": admit(text)}
 

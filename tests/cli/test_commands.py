@@ -194,6 +194,13 @@ def test_the_noise_of_a_run_is_shown_and_drawn_and_damage_is_named(run):
     code, out, _ = run("draw", folder, other["folder"], "--of", "both", "--labels", "seen, unseen")
     assert (code, out.split()) == (0, ["both.png", "both.svg"])
     assert all(f">{name}</text>" in Path("both.svg").read_text() for name in ("seen", "unseen", "accuracy (%)"))
+    for words in (
+        (folder, other["folder"], "--labels", "un seen", "se,en"),
+        ("--labels", "un seen,se-en", folder, other["folder"]),
+    ):
+        assert run("draw", *words, "--out", "again.png")[0] == 0
+        assert ">un seen</text>" in Path("again.svg").read_text()
+    assert "draw: name one run or more" in run("draw", "--labels", "a,b")[2]
     for labels in ("one", "a,a", "a,"):
         code, _, err = run("draw", folder, other["folder"], "--labels", labels)
         assert (code, err) == (

@@ -68,7 +68,16 @@ def _told(where: str, text: str, error: InputError) -> InputError:
 
 
 def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a study file says, with files of own code and of `data` looked for where the study lies."""
+    """What a study file says, with files of own code and of `data` looked for where the study lies.
+
+    `data` at its top is the setting of all arms.
+    """
+    if "data" in values:
+        settings = values.get("set", {})
+        if isinstance(settings, dict) and "data" in settings:
+            raise InputError("data: it stands at the top and under [set]; say it once")
+        values = {**values, "set": {"data": values["data"], **settings}} if isinstance(settings, dict) else values
+        del values["data"]
     placed = {key: _settings(value, folder) if key in HAVE_SETTINGS else value for key, value in values.items()}
     if isinstance(arms := values.get("arms"), list):
         placed["arms"] = [
