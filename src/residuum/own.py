@@ -13,7 +13,7 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from residuum.errors import InputError, ResiduumError, unknown
+from residuum.errors import InputError, ResiduumError, quoted, unknown
 
 NAME = r"[^\W\d]\w*"
 FILE = re.compile(rf"[^:\x00-\x1f\x7f]+\.py:{NAME}")
@@ -276,6 +276,31 @@ def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
 
     build.__signature__ = inspect.Signature(settings)  # type: ignore[attr-defined]
     return build
+
+
+def call(name: str, digest: str, fit: Fit, given: Sequence[Any], settings: Mapping[str, Any]) -> str:
+    """The call, as Python, by which a table has own code make something; the name is that of its class or function.
+
+    Raises:
+        InputError: a value that has no text as Python; or as `load`.
+    """
+    words = []
+    for key, one in inspect.signature(load(name, digest)).parameters.items():
+        by_name = [value for known, value in zip(fit.given, given, strict=True) if key in ALIASES.get(known, (known,))]
+        if not by_name and key not in settings:
+            continue
+        value = by_name[0] if by_name else settings[key]
+        if not _is_literal(value):
+            raise InputError(f"{name}: its argument {key!r} is {quoted(value)}, which has no text as Python")
+        words.append(repr(value) if one.kind is one.POSITIONAL_ONLY else f"{key}={value!r}")
+    return f"{short(name)}({', '.join(words)})"
+
+
+def _is_literal(value: Any) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except (ValueError, SyntaxError):
+        return False
 
 
 def _setting(name: str, one: inspect.Parameter) -> inspect.Parameter | None:
