@@ -160,7 +160,7 @@ def test_list_runs_and_show_run(run):
     assert (row["run"], row["status"], row["recipe"]) == (said["run"], "finished", "quick")
     assert (row["epochs"], row["epochs_asked"]) == (2, 2)
     code, out, _ = run("list", "runs")
-    assert re.search(r" epochs +test_accuracy", out)
+    assert re.search(r" epochs +test acc", out)
     assert " 2/2 " in out
     code, out, _ = run("show", "run", said["run"])
     assert code == 0

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from textwrap import fill
 from typing import IO, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
@@ -206,11 +207,13 @@ FOLDED = 20
 """Cells that a column of text may be folded to."""
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = ()) -> None:
+def print_table(
+    rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = (), instead: tuple[str, str] = ("", "")
+) -> None:
     """Print rows as an aligned table; a column for every key that says anything.
 
     Where a terminal is too narrow, the columns that may `go` are left out, the first of them first, which standard
-    error tells.
+    error tells. Of `instead` the first takes the place of the second, in rows that have none, where that is gone.
     """
     if not rows:
         print("nothing here yet")
@@ -230,8 +233,11 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = ()) ->
         least.pop(column, None)
     gone = [column for column in columns if column not in least]
     if gone:
-        print(f"{screen.width} columns are too few for {', '.join(gone)}; --json has them", file=sys.stderr)
+        print(fill(f"no room for {', '.join(gone)}; --json has them", screen.width), file=sys.stderr)
         columns = [*least]
+    kept, other = instead
+    if other in gone and kept in columns:
+        rows = [{**row, kept: row.get(kept) or row.get(other)} for row in rows]
     numeric = [all(isinstance(row.get(column), int | float) for row in rows) for column in columns]
     cells = [[cell(row.get(column)) for column in columns] for row in rows]
     if len(rows) >= MANY:
