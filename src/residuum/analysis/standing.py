@@ -95,7 +95,7 @@ def _seconds_left(record: RunRecord, step: int, steps: int, now: datetime) -> fl
 def _reason(record: RunRecord) -> str:
     at = record.result.diverged if record.result else None
     said = [f"loss {at.loss} in epoch {at.epoch}, step {at.step}"] if at else []
-    return "; ".join([*said, *record.damaged])
+    return "; ".join([*said, *filter(None, [record.failure]), *record.damaged])
 
 
 @dataclass(frozen=True)
