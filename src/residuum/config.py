@@ -9,6 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date, time
 from hashlib import sha256
 from pathlib import Path
@@ -275,6 +276,9 @@ class RunConfig(Part):
             value = settings[path] if path in own.PATHS else own.named(settings[path])
             if path == "model" and isinstance(value, str):
                 value = network(value)
+            elif path == "model" and isinstance(value, Mapping) and isinstance(name := value.get("name"), str):
+                with suppress(InputError):  # its table knows families that have no short name
+                    value = {**value, **network(name), **{key: value[key] for key in value if key != "name"}}
             elif path == "model" and not isinstance(value, Choice | Mapping):
                 text = f"model: {quoted(value)} is not a network; {NETWORK_FORMS}"
                 raise InputError(text, remedies=[Remedy("list models")])

@@ -350,11 +350,13 @@ def test_data_at_the_top_of_a_study_file_is_that_of_all_arms_and_lies_beside_it(
     there = str(tmp_path / "images.npz")
     for text, root in ((f'{head}data = "images.npz"\n{axes}', there), (f'{head}data = "digits"\n{axes}', ""),
                        (f'{head}{axes}[data]\nsubset = 100\n', ""),
+                       (f'{head}data = "images.npz"\n{axes}[set]\ndata.subset = 100\n', there),
                        (f'{head}{axes}[set]\ndata = "images.npz"\n', there)):  # fmt: skip
         (tmp_path / "mine.toml").write_text(text)
         configs = [arm.config.data for arm in parsing.read(str(tmp_path / "mine.toml")).arms()]
         assert {config.root for config in configs} == {root}
         assert {config.subset for config in configs} == {100 if "subset" in text else 0}
-    (tmp_path / "mine.toml").write_text(f'{head}data = "digits"\n{axes}[set]\ndata = "digits"\n')
-    with pytest.raises(InputError, match="say it once"):
-        parsing.read(str(tmp_path / "mine.toml"))
+    for twice in ('data = "digits"', 'data.dataset = "digits"', '"data.root" = "x"'):
+        (tmp_path / "mine.toml").write_text(f'{head}data = "digits"\n{axes}[set]\n{twice}\n')
+        with pytest.raises(InputError, match="say it once"):
+            parsing.read(str(tmp_path / "mine.toml"))

@@ -161,6 +161,8 @@ def test_the_name_of_a_choice_is_the_choice(run, tmp_path):
         assert small(**{"model.name": name, "model.width": 3} if "Net" in name else {"model.name": name}) == (
             small(model={"name": name, "width": 3} if "Net" in name else name)
         )
+    wide = RunConfig().changed({"model": {"name": "plain20", "wide": 2.0}})
+    assert wide == RunConfig().changed({"model": "plain20", "model.wide": 2.0})
     adam = RunConfig().changed({"optim.optimizer.name": "adam"})
     assert adam == RunConfig().changed({"optim.optimizer": "adam"})
 

@@ -156,7 +156,7 @@ def show_run(options: argparse.Namespace) -> None:
         print_json({**summary(record), "recipe": record.recipe, "config": config,
                      "data": record.data.plain() if record.data else {},
                      "environment": [start.plain() for start in record.environment], "test_reads": record.test_reads,
-                     "damaged": damaged, "checked": not unchecked, "remarks": remarks,
+                     "damaged": damaged, "checked": not unchecked, "failure": record.failure, "remarks": remarks,
                      "noise": [{**asdict(seen), "scale": seen.scale} for seen in noise],
                      "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip
         return

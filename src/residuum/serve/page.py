@@ -29,7 +29,7 @@ from starlette.exceptions import HTTPException
 
 from residuum import recipes
 from residuum.analysis import standing
-from residuum.errors import BusyError, InputError, ResiduumError, duration, tally, unknown
+from residuum.errors import BusyError, InputError, Remedy, ResiduumError, duration, tally, unknown
 from residuum.networks.names import network_names, short_name
 from residuum.records import run_folder
 from residuum.records.record import RunRecord, labels
@@ -350,7 +350,7 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
         record = await run_in_threadpool(lab.record, name)
         own = reading.own_code(record.config.model_dump(mode="json"))
         if own and not trust.is_known(record.config):
-            raise InputError(f"{own} is own code that nobody has trusted here: `residuum evaluate RUN --trust` does")
+            raise InputError(f"{own} is own code that nobody has trusted here", remedies=[Remedy("trust")])
         found = await run_in_threadpool(aside.call, "predict", str(record.folder), b64encode(content).decode())
         text = _environment().get_template("predicted.html.j2").render(**found)
         return HTMLResponse(text)
