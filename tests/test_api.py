@@ -259,3 +259,11 @@ def test_what_a_run_says_is_logged_and_what_failed_is_an_error(tmp_path, caplog,
     residuum.run_study(study, runs=tmp_path / "none")
     assert [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "residuum"] == [
         ("ERROR", f"run {failed[0]} failed: it cannot work")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("study", "said"), [("runs", "of='runs'"), (".", r"runs='\.' reads a folder")])
+def test_what_is_no_study_is_answered_with_the_argument_that_it_is_for(tmp_path, monkeypatch, study, said):
+    monkeypatch.chdir(tmp_path)
+    for of in ("runs", "epochs", "arms"):
+        with pytest.raises(InputError, match=said):
+            residuum.results(study, of=of, library="none")

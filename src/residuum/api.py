@@ -249,4 +249,4 @@ def results(study: str = "", *, of: frames.Of = "runs", library: frames.Library 
     Raises:
         InputError: as `frames.table`.
     """
-    return frames.table(of, Path(runs), study, library)
+    return frames.table(of, Path(runs), str(study), library)

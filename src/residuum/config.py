@@ -9,6 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date, time
 from hashlib import sha256
 from pathlib import Path
@@ -264,12 +265,20 @@ class RunConfig(Part):
                 **_data(settings["data"]),
                 **{path: value for path, value in settings.items() if path != "data"},
             }
+        # The name of a choice is the choice: `model.name=mine.py:Net` is `model=mine.py:Net`.
+        whole = {path: path.removesuffix(".name") for path in settings}
+        settings = {path if whole[path] in settings else whole[path]: value for path, value in settings.items()}
         values = self.model_dump(mode="json")
         # Shorter paths first, so that choosing an optimizer and setting its momentum works in either order.
         for path in sorted(settings, key=lambda path: path.count(".")):
+            if meant := own.misgiven(settings[path]):
+                raise InputError(f"{path}: {meant}")
             value = settings[path] if path in own.PATHS else own.named(settings[path])
             if path == "model" and isinstance(value, str):
                 value = network(value)
+            elif path == "model" and isinstance(value, Mapping) and isinstance(name := value.get("name"), str):
+                with suppress(InputError):  # its table knows families that have no short name
+                    value = {**value, **network(name), **{key: value[key] for key in value if key != "name"}}
             elif path == "model" and not isinstance(value, Choice | Mapping):
                 text = f"model: {quoted(value)} is not a network; {NETWORK_FORMS}"
                 raise InputError(text, remedies=[Remedy("list models")])
@@ -308,6 +317,10 @@ def _data(value: Any) -> dict[str, Any]:
         raise InputError(f"data: {quoted(value)} does not exist")
     if isinstance(value, Mapping):
         return {f"data.{name}": inner for name, inner in value.items()}
+    if not (isinstance(value, str | Choice) or callable(value)):
+        raise InputError(
+            f"data: {type(value).__name__} is no name or path; residuum.keep_data(…) makes a path of images"
+        )
     return {"data.dataset": value, "data.root": ""}
 
 

@@ -75,6 +75,12 @@ class InputError(ResiduumError):
         super().__init__("; ".join([f"{argument}: {self.text}" if argument else self.text, *map(str, remedies)]))
 
 
+class FailedError(ResiduumError):
+    """A run that came to no weights: its own code failed in its midst, or it diverged (exit code 1)."""
+
+    exit_code = 1
+
+
 class StorageError(ResiduumError):
     """Reading or writing failed for a reason outside the program: disk full, permission (exit code 74)."""
 

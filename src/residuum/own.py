@@ -5,6 +5,7 @@ the text (`{"name": "mine.py:Net", "code": "9f2c…"}`), so a changed line is an
 `load`, which runs the text; what describes and reads never does.
 """
 
+import ast
 import inspect
 import linecache
 import os
@@ -12,16 +13,18 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from difflib import get_close_matches
+from functools import partial, wraps
 from hashlib import sha256
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from residuum.errors import InputError, ResiduumError, unknown
+from residuum.errors import InputError, ResiduumError, quoted, unknown
 
 NAME = r"[^\W\d]\w*"
 FILE = re.compile(rf"[^:\x00-\x1f\x7f]+\.py:{NAME}")
@@ -29,8 +32,12 @@ MODULE = re.compile(rf"{NAME}(?:\.{NAME})*:{NAME}")
 HASH = re.compile(r"[0-9a-f]{64}")
 MAX_BYTES = 2**20
 NOTEBOOK = "notebook.py"
+MODULE_NAME = "residuum_own_"
+"""What the modules are called, before their hash, that own code makes: by it its lines are known in a traceback."""
 IN_A_NOTEBOOK = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n\n"
 """What a class from a notebook, whose other cells are not kept with it, can rely on."""
+ALONE = "; what comes from a notebook is kept without its other cells, and finds torch, nn, F and Tensor"
+TOP = "write it there, or into a file of its own, and name it as file.py:Name"
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "in_channels": ("in_channels", "in_planes", "inplanes", "input_channels"),
     "channels": ("channels", "out_channels", "planes"),
@@ -80,7 +87,7 @@ def named(value: Any, folder: Path | None = None) -> Any:
     `folder` is where relative files lie (default: the working directory).
 
     Raises:
-        InputError: no such file or module, or one that cannot be read.
+        InputError: no such file or module, or one that cannot be read; or an object made of a class.
     """
     if isinstance(value, str):
         return _read(value, folder) if is_own(value) else value
@@ -94,6 +101,8 @@ def named(value: Any, folder: Path | None = None) -> Any:
         return [named(inner, folder) for inner in value]
     if inspect.isclass(value) or inspect.isfunction(value):
         return _of_object(value)
+    if meant := misgiven(value):
+        raise InputError(meant)
     return value
 
 
@@ -119,6 +128,50 @@ def without_hash(values: Any) -> list[str]:
         skipped = (*PATHS, "name") if hashed else PATHS
         values = [inner for key, inner in values.items() if key not in skipped]
     return [name for inner in values for name in without_hash(inner)] if isinstance(values, list | tuple) else []
+
+
+def misnamed(name: str) -> str:
+    """What a name that no table has says wrongly of own code; empty where it says nothing of it. Nothing is run."""
+    file, dot_py, rest = name.partition(".py")
+    if dot_py and not (rest and rest[0].isalnum()):
+        where, attribute = f"{file}.py", re.sub(r"^\W+", "", rest)
+        try:
+            there = _names_in(_text(_file(where, Path())))
+        except InputError as error:
+            return error.text
+    elif re.fullmatch(rf"{NAME}(?:\.{NAME})+", name):
+        where, _, attribute = name.rpartition(".")
+        try:
+            there = _names_in(_text(_file_of_module(where, None)))
+        except InputError:
+            return ""
+    else:
+        return ""
+    if near := get_close_matches(attribute, there, n=1, cutoff=0.5):
+        return f"did you mean {f'{where}:{near[0]}'!r}?"
+    has = f"it has {', '.join(there)}" if there else "it has none at its top"
+    return f"a class or function of {where} is named as {where}:{there[0] if there else 'Name'}; {has}"
+
+
+def _names_in(text: str) -> list[str]:
+    """The classes of a text, then its functions, by their names; none of a text that is not Python."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    kinds: tuple[Any, ...] = (ast.ClassDef, ast.FunctionDef)
+    return [one.name for kind in kinds for one in body if isinstance(one, kind) and not one.name.startswith("_")]
+
+
+def misgiven(value: Any) -> str:
+    """What an object that cannot be a setting should be given as; empty where that is not known."""
+    kind = type(value)
+    if isinstance(value, partial):
+        return "a function with arguments bound: give the function, and its arguments as settings beside its name"
+    if not callable(value) or kind.__module__ == "builtins" or inspect.isclass(value) or inspect.isfunction(value):
+        return ""
+    return (f"an object of the class {kind.__name__}, from which no run can be made again: give the class, and its "
+            f"arguments as settings, {{'name': {kind.__name__}, …}}")  # fmt: skip
 
 
 def said(name: str, digest: str) -> str:
@@ -183,7 +236,7 @@ def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
     try:
         parameters = inspect.signature(found, eval_str=True).parameters
     except Exception as error:
-        raise InputError(f"{name}: {_said(error, name)}") from error
+        raise InputError(f"{name}: {told(error)}") from error
     places: dict[str, int] = {}
     settings, constants = [], {}
     positional = [
@@ -216,13 +269,38 @@ def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
         except Exception as error:
             if type(error).__name__ == "OutOfMemoryError":  # the engine knows what to do
                 raise
-            raise InputError(f"{name} fails with {_said(error, name)}") from error
+            raise InputError(f"{name} fails: {told(error)}") from error
         if problem := fit.wrong(made):
             raise InputError(f"{name} {problem}")
         return made
 
     build.__signature__ = inspect.Signature(settings)  # type: ignore[attr-defined]
     return build
+
+
+def call(name: str, digest: str, fit: Fit, given: Sequence[Any], settings: Mapping[str, Any]) -> str:
+    """The call, as Python, by which a table has own code make something; the name is that of its class or function.
+
+    Raises:
+        InputError: a value that has no text as Python; or as `load`.
+    """
+    words = []
+    for key, one in inspect.signature(load(name, digest)).parameters.items():
+        by_name = [value for known, value in zip(fit.given, given, strict=True) if key in ALIASES.get(known, (known,))]
+        if not by_name and key not in settings:
+            continue
+        value = by_name[0] if by_name else settings[key]
+        if not _is_literal(value):
+            raise InputError(f"{name}: its argument {key!r} is {quoted(value)}, which has no text as Python")
+        words.append(repr(value) if one.kind is one.POSITIONAL_ONLY else f"{key}={value!r}")
+    return f"{short(name)}({', '.join(words)})"
+
+
+def _is_literal(value: Any) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except (ValueError, SyntaxError):
+        return False
 
 
 def _setting(name: str, one: inspect.Parameter) -> inspect.Parameter | None:
@@ -249,7 +327,7 @@ def _module(where: str, digest: str) -> ModuleType:
     if digest in _MODULES:
         raise InputError(f"{where} uses itself while it is loaded; put what it does below `if __name__ == '__main__':`")
     text, _MODULES[digest] = _SOURCES[digest], None
-    module = ModuleType(f"residuum_own_{digest[:16]}")
+    module = ModuleType(f"{MODULE_NAME}{digest[:16]}")
     if not where.endswith(".py"):
         module.__package__ = where.rpartition(".")[0]
     module.__file__ = file = where if where.endswith(".py") else f"{where}.py"
@@ -265,34 +343,85 @@ def _module(where: str, digest: str) -> ModuleType:
         hint = ""
         if isinstance(error, ImportError):
             hint = "; own code is one file: what it takes from files beside it has to be in it, or installed"
-        raise InputError(f"{where} cannot be loaded: {_said(error, where)}{hint}") from error
+        raise InputError(f"{where} cannot be loaded: {told(error)}{hint}") from error
     _MODULES[digest] = module
     return module
 
 
-def _said(error: BaseException, name: str) -> str:
-    """An error in a line, with the line of the user's file that it came from."""
-    where = name.partition(":")[0]
-    file = where if where.endswith(".py") else f"{where}.py"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    if isinstance(error, SyntaxError):
-        lines = [error.lineno]
-    text = (str(error).strip().splitlines() or ["no message"])[0]
-    place = f" (line {lines[-1]} of {file})" if lines else ""
-    return f"{type(error).__name__}: {text}{place}"
+def told(error: BaseException) -> str:
+    """An error in a line, behind the place in own code that it came from: `mine.py:14 in forward: ValueError: …`."""
+    place, cause = _place(error) or ("", error)
+    text = (str(cause).strip().splitlines() or ["no message"])[0]
+    hint = ALONE if isinstance(cause, NameError) and place.startswith(f"{NOTEBOOK}:") else ""
+    return f"{place}{': ' * bool(place)}{type(cause).__name__}: {text}{hint}"
+
+
+def is_from_own(error: BaseException) -> bool:
+    """Whether an error came out of own code, or out of what that called."""
+    return _place(error) is not None
+
+
+def charge(error: BaseException, values: Any) -> str:
+    """The line for an error in a run with these plain settings that own code may have made; empty where none did.
+
+    It need not have come out of own code itself: what that gives may break what it is given to.
+    """
+    if is_from_own(error):
+        return error.text if isinstance(error, InputError) else told(error)
+    names = [*codes(values).values()]
+    if not names or isinstance(error, ResiduumError | OSError | MemoryError) or "CUDA error" in str(error):
+        return ""
+    return f"a run with {' and '.join(names)} fails: {told(error)}"
+
+
+@contextmanager
+def blaming() -> Iterator[None]:
+    """Within it, an error that own code lets out becomes an InputError that names file, line, function and error."""
+    try:
+        yield
+    except ResiduumError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_from_own(error):
+            raise InputError(told(error)) from error
+        raise
+
+
+def _place(error: BaseException) -> tuple[str, BaseException] | None:
+    """The innermost place of own code on the way of an error, or of what caused it, and which of these it was."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, SyntaxError) and cause.filename:
+            return f"{cause.filename}:{cause.lineno}", cause
+        frames = [(frame, line) for frame, line in traceback.walk_tb(cause.__traceback__)
+                  if str(frame.f_globals.get("__name__")).startswith(MODULE_NAME)]  # fmt: skip
+        if frames:
+            code, line = frames[-1][0].f_code, frames[-1][1]
+            function = "" if code.co_name == "<module>" else f" in {code.co_name}"
+            return f"{code.co_filename}:{line}{function}", cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _read(reference: str, folder: Path | None) -> dict[str, str]:
     """A reference as a name with its hash; its file is read, not run."""
     where, _, attribute = reference.rpartition(":")
     if FILE.fullmatch(reference):
-        path = (folder or Path()) / os.path.expanduser(where)  # noqa: PTH111  (which takes ~nobody as it stands)
-        if not os.path.isfile(path):  # noqa: PTH113  (of any text: one that can be no path is none)
-            near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
-            hint = f"; there {'is' if len(near) == 1 else 'are'} {', '.join(near[:5])}" if near else ""
-            raise InputError(f"{reference}: there is no file {where}{hint}")
+        path = _file(where, folder or Path())
         return {"name": f"{path.name}:{attribute}", "code": admit(_text(path))}
     return {"name": reference, "code": admit(_text(_file_of_module(where, folder)))}
+
+
+def _file(where: str, folder: Path) -> Path:
+    """The file that a path names, from a folder on."""
+    path = folder / os.path.expanduser(where)  # noqa: PTH111  (which takes ~nobody as it stands)
+    if not os.path.isfile(path):  # noqa: PTH113  (of any text: one that can be no path is none)
+        near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        hint = f"; there {'is' if len(near) == 1 else 'are'} {', '.join(near[:5])}" if near else ""
+        raise InputError(f"there is no file {where}{hint}")
+    return path
 
 
 def _file_of_module(name: str, folder: Path | None) -> Path:
@@ -327,7 +456,8 @@ def _of_object(found: Any) -> dict[str, str]:
         if module is not None and module.__name__ == home:
             return {"name": f"{Path(str(module.__file__)).name}:{name}", "code": digest}
     if not re.fullmatch(NAME, name):
-        raise InputError(f"{name} is not at the top of its file, where a run can find it again")
+        what = "a lambda" if name.endswith("<lambda>") else name.rpartition(".")[2]
+        raise InputError(f"{what} is not at the top of its file, where a run can find it again: {TOP}")
     try:
         path = Path(inspect.getsourcefile(found) or "")
         if path.is_file():
@@ -336,7 +466,7 @@ def _of_object(found: Any) -> dict[str, str]:
         text = IN_A_NOTEBOOK + textwrap.dedent(inspect.getsource(found))
     except (OSError, TypeError) as error:
         raise InputError(
-            f"the text of {name} cannot be found; write it into a file, and name file.py:{name}"
+            f"the text of {name} cannot be found: write it into a file, and name file.py:{name}"
         ) from error
     return {"name": f"{NOTEBOOK}:{name}", "code": admit(text)}
 

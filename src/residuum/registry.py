@@ -83,7 +83,7 @@ class Choice(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise InputError(f"{value!r} is not a name or a table of settings") from error
+            raise InputError(f"{quoted(value)} is not a name or a table of settings") from error
 
 
 def describe(error: ErrorDetails) -> str:
@@ -196,6 +196,9 @@ class Table(Generic[T]):
                 raise InputError(f"{path or self.kind}: own code cannot be one: known: {', '.join(sorted(self))}")
             return own.builder(choice.name, choice.code, self.fit)
         if choice.name not in self.builders:
+            if self.fit and (meant := own.misnamed(choice.name)):
+                place = "" if path == self.kind else path
+                raise InputError(f"{place}{': ' * bool(place)}unknown {self.kind} {quoted(choice.name)}; {meant}")
             raise unknown(self.kind, choice.name, self.builders, place="" if path == self.kind else path)
         return self.builders[choice.name]
 

@@ -4,20 +4,21 @@
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from residuum import optim
+from residuum import optim, own
 from residuum.config import SCHEMA, UNCOUNTED, MonitorConfig, RunConfig, identity
 from residuum.engine import metrics, state
 from residuum.engine.compute import available_devices, compiles_deterministically
 from residuum.engine.live import Training
 from residuum.engine.loop import fit
 from residuum.engine.state import Progress
-from residuum.errors import InputError, Remedy
+from residuum.errors import BusyError, FailedError, InputError, Remedy, StorageError
 from residuum.models.summary import summarize
 from residuum.records import run_folder, storage
 from residuum.records.environment import environment
@@ -48,6 +49,7 @@ def train(config: RunConfig, runs: Path = Path("runs")) -> RunRecord:
 
     Raises:
         InputError: as `check`.
+        FailedError: own code failed in the midst of it.
         BusyError: another process is at this run.
         StorageError: a file could not be written.
     """
@@ -93,8 +95,15 @@ def run(
     aside and computes it anew.
 
     Raises:
-        InputError, BusyError, StorageError: as `train`.
+        InputError, FailedError, BusyError, StorageError: as `train`.
     """
+    with own.blaming():
+        yield from _run(config, runs, recipe, folder, fresh=fresh)
+
+
+def _run(
+    config: RunConfig, runs: Path, recipe: str, folder: Path | None, *, fresh: bool
+) -> Generator[Event, None, None]:
     resolved, data = assemble.resolve(config)
     folder = folder or run_folder.folder_of(runs, resolved)
     if not fresh and run_folder.is_complete(folder):
@@ -122,9 +131,34 @@ def run(
                 notes.append("the result was damaged; it is made again from the last saved state")
                 with storage.storing(folder):
                     (folder / run_folder.RESULT).unlink()
-            yield from _compute(id_, resolved, data, training, folder, notes, watched)
+            run_folder.go_on(folder)
+            with _marking(folder, resolved):
+                yield from _compute(id_, resolved, data, training, folder, notes, watched)
     if is_complete:
         yield from _read_complete(folder, resolved, data)
+
+
+@contextmanager
+def _marking(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Within it, an error marks the run as failed, unless the same command goes on where it stands.
+
+    One that own code may have made is told in a line, and would come again however often it is tried; its traceback is
+    kept with the run.
+
+    Raises:
+        FailedError: there was such an error.
+    """
+    try:
+        yield
+    except (BusyError, StorageError):
+        raise
+    except (Exception, SystemExit) as error:
+        said = own.charge(error, config.model_dump(mode="json"))
+        run_folder.fail(folder, said or (error.text if isinstance(error, InputError) else own.told(error)))
+        if not said:
+            raise
+        path = run_folder.log_crash(folder, error)
+        raise FailedError(f"{said} (traceback: {path})" if path else said) from error
 
 
 def _read_complete(folder: Path, config: RunConfig, data: assemble.Data) -> Iterator[Event]:

@@ -160,7 +160,7 @@ def test_list_runs_and_show_run(run):
     assert (row["run"], row["status"], row["recipe"]) == (said["run"], "finished", "quick")
     assert (row["epochs"], row["epochs_asked"]) == (2, 2)
     code, out, _ = run("list", "runs")
-    assert re.search(r" epochs +test_accuracy", out)
+    assert re.search(r" epochs +test acc", out)
     assert " 2/2 " in out
     code, out, _ = run("show", "run", said["run"])
     assert code == 0
@@ -194,6 +194,13 @@ def test_the_noise_of_a_run_is_shown_and_drawn_and_damage_is_named(run):
     code, out, _ = run("draw", folder, other["folder"], "--of", "both", "--labels", "seen, unseen")
     assert (code, out.split()) == (0, ["both.png", "both.svg"])
     assert all(f">{name}</text>" in Path("both.svg").read_text() for name in ("seen", "unseen", "accuracy (%)"))
+    for words in (
+        (folder, other["folder"], "--labels", "un seen", "se,en"),
+        ("--labels", "un seen,se-en", folder, other["folder"]),
+    ):
+        assert run("draw", *words, "--out", "again.png")[0] == 0
+        assert ">un seen</text>" in Path("again.svg").read_text()
+    assert "draw: name one run or more" in run("draw", "--labels", "a,b")[2]
     for labels in ("one", "a,a", "a,"):
         code, _, err = run("draw", folder, other["folder"], "--labels", labels)
         assert (code, err) == (
@@ -387,8 +394,13 @@ def test_every_text_of_a_list_is_a_whole_phrase(run):
     assert texts["mixes mixup"].endswith("(Zhang et al. 2018, sec. 2)")
 
 
-def test_diverged_is_a_result_not_a_failure(run):
-    said = train(run, "--set", "optim.lr=1e30", "--set", "compute.precision=fp32")
+def test_diverged_is_a_result_and_leaves_no_weights_to_go_on_with(run):
+    words = ("train", "quick", *TINY, "--json", "--set", "optim.lr=1e30", "--set", "compute.precision=fp32")
+    code, out, err = run(*words)
+    said = json.loads(out.splitlines()[-1])
+    assert code == 1  # nothing behind `&&` has weights to go on with
+    assert f"run {said['run']} diverged" in err.splitlines()[-1]
+    assert run(*words)[0] == 1  # found complete
     assert said["status"] == "diverged"
     assert said["result"]["diverged"]["epoch"] == 1
     assert said["result"]["last"] is None

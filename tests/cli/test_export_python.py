@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,6 +98,7 @@ def test_any_network_gives_equal_logits_as_plain_pytorch(seed, tmp_path):
     with torch.no_grad():
         expected = network(normalise_for_network(images, norm))
         torch.testing.assert_close(space["load"]()(space["prepare"](images)), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(space["prepare"](images.numpy()), space["prepare"](images), rtol=0, atol=0)
 
 
 def test_what_has_no_plain_form_is_refused_in_a_line(monkeypatch):
@@ -137,3 +139,65 @@ def test_the_file_of_a_run_stands_by_itself(tmp_path, capsys):
     torch.testing.assert_close(torch.tensor(eval(done.stdout)), expected, rtol=1e-5, atol=1e-5)
     assert main(["export", str(record.folder), "--format", "python"]) == 0
     assert capsys.readouterr().out.strip().endswith("resnet8.py")
+
+
+OWN = """
+from __future__ import annotations
+from dataclasses import dataclass
+import torch
+from torch import nn
+
+MEAN = 0.5  # a name that the loading file has too
+
+@dataclass
+class Sizes:
+    width: int
+
+def load(x):
+    return x - MEAN
+
+class Net(nn.Module):
+    def __init__(self, IN, *, sizes: tuple[int, ...] = (4, 5), words: str = "it's", flag: bool = False, n_classes=3):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(IN, sizes[0], 3), nn.BatchNorm2d(sizes[0]), nn.LazyLinear(Sizes(sizes[1]).width))
+        self.head, self.flag = nn.Linear(sizes[1], n_classes), flag
+
+    def forward(self, x):
+        maps = self.body(load(x) if self.flag else x).tanh()
+        return self.head(maps.mean((1, 2)))
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_network_of_ones_own_is_exported_with_its_text_as_it_is(seed, tmp_path, monkeypatch, capsys):
+    """Whatever its arguments are called, and whatever names its file has, what loads it gives the run's logits."""
+    draw = random.Random(seed)
+    monkeypatch.chdir(tmp_path)
+    text = OWN.replace("IN", draw.choice(["in_channels", "in_planes", "inplanes"]))
+    text = text.replace("n_classes", draw.choice(["n_classes", "num_classes", "classes"]))
+    Path("mine.py").write_text(text)
+    settings = {"sizes": [draw.randint(2, 5), draw.randint(2, 6)], "words": "\"x'\\", "flag": draw.random() < 0.5}
+    normalize = draw.choice(["standardize", "per_image", "none"])
+    record = train(RunConfig().changed({
+        "data.dataset": {"name": "synthetic", "size": 12, "train": 40, "test": 20, "classes": 4}, "data.validation": 0,
+        "model": {"name": "mine.py:Net", **settings}, "train.epochs": 1, "compute.precision": "fp32",
+        "data.normalize": normalize,
+    }))  # fmt: skip
+    Path("mine.py").unlink()
+    assert main(["export", str(record.folder), "--format", "python", "--out", "hand/in/3-nets"]) == 0
+    assert capsys.readouterr().out.strip() == "hand/in/3-nets.py"
+    assert {path.name for path in Path("hand/in").iterdir()} == {
+        "3-nets.py",
+        "3-nets.safetensors",
+        "_3_nets_network.py",
+    }
+    assert Path("hand/in/_3_nets_network.py").read_text() == text
+    monkeypatch.syspath_prepend(tmp_path / "hand/in")
+    space = {"__name__": "nets", "__file__": str(tmp_path / "hand/in/3-nets.py")}
+    exec(Path("hand/in/3-nets.py").read_text(), space)
+    images = torch.randint(0, 256, (3, 3, 12, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    expected = predict.logits(predict.load(record), images)
+    with torch.no_grad():
+        torch.testing.assert_close(space["load"]()(space["prepare"](images.numpy())), expected, rtol=1e-5, atol=1e-5)
+    assert "residuum" not in Path("hand/in/3-nets.py").read_text()
+    sys.modules.pop("_3_nets_network")

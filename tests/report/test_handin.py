@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_runs import finished, leave, planned, read
+from report_runs import DEPTHS, depths, finished, leave, planned, read
+from report_runs import ERRORS as OF_DEPTHS
 
 from residuum import figures
+from residuum.analysis.curves import Band
 from residuum.analysis.results import Results
 from residuum.cli import handing_in, main
 from residuum.errors import InputError
@@ -106,8 +108,11 @@ def test_what_was_changed_is_told_with_a_sentence_from_where_it_is_defined(resul
     (topic,) = (one for one in topics.topics(results) if one.title == "Augmentation")
     assert topics.changed(topic)[1:] == ["none: data.augment = []", "turned: data.augment = [rotation]"]
     told = topics.meaning(topic)
-    assert "data.augment: augmentations of the training images, in order." in told
-    assert any(line.startswith("rotation: Images turned about their centre") and "`" not in line for line in told)
+    assert "data.augment: Augmentations of the training images, in order." in told
+    assert any(
+        line.startswith("The augmentation “rotation”: Images turned about their centre") and "`" not in line
+        for line in told
+    )
 
 
 def test_sentences_say_a_difference_only_where_its_corrected_p_is_below_five_percent(tmp_path):
@@ -305,3 +310,67 @@ def test_figures_name_the_nearest_topic(results):
     with pytest.raises(InputError, match="part: 2 of the 1"):
         figures.study_topic(results, "Batch size", 2)
     assert figures.topic_picture(results, "Batch size") is None
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory) -> Results:
+    claims = [{"text": "Plain gets worse with depth.", "expect": "plain56 > plain20"},
+              {"text": "Shortcuts help.", "expect": "resnet56 < plain56"},
+              {"text": "Plain-110 does not train.", "expect": "plain110 > 60"}]  # fmt: skip
+    return finished(planned(depths(claims=claims), epochs=2), tmp_path_factory.mktemp("grid"), OF_DEPTHS)
+
+
+def test_the_topics_of_a_grid_are_what_it_varies_each_with_all_else_alike(grid):
+    found = {topic.title: topic for topic in topics.topics(grid)}
+    assert {title: {*topic.groups} for title, topic in found.items()} == {
+        "Depth": {DEPTHS[:3], DEPTHS[3:]}, "Shortcut": {*zip(DEPTHS[:3], DEPTHS[3:], strict=True)}}  # fmt: skip
+    assert topics.changed(found["Depth"])[0].startswith("plain20: model.shortcut = none; model.depth = 20")
+    told = [one.claim.text for topic in found.values() for one in topics.about(grid, topic)]
+    assert told == ["Plain gets worse with depth.", "Shortcuts help."]
+    assert [one.claim.text for one in topics.elsewhere(grid, [*found.values()])] == ["Plain-110 does not train."]
+    for topic in found.values():
+        for said in topics.sentences(grid, topic):
+            named = [arm for arm in DEPTHS if re.search(rf"\b{arm}\b", said)]
+            assert any({*named} <= {*group} for group in topic.groups), said
+
+
+def test_one_or_two_commands_more_write_the_document_and_nothing_is_told_of_data_that_no_command_names(grid):
+    made = handin.document(grid, "T", "A'", {}, None)
+    (told, (lines,)) = (
+        made.parts[-1].blocks[0].text,
+        [block.lines for block in made.parts[-1].blocks if hasattr(block, "lines")],
+    )
+    assert "DATA" not in told
+    assert lines[-1] == """residuum study handin twins --title T --author 'A'"'"''"""
+    (table, *_) = (block for part in made.parts for block in part.blocks
+                   if isinstance(block, Tabular) and block.table.columns[0] == "arm")  # fmt: skip
+    assert ("Without an interval" in table.caption) == any(
+        "±" not in cell and "(" not in cell for row in table.table.rows for cell in row[1:3]
+    )
+
+
+def band(arm, split, quantity, values):
+    epochs = tuple(range(1, len(values) + 1))
+    return Band(arm, split, quantity, epochs, *[tuple(values)] * 3, (1,) * len(epochs))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_arm_that_does_not_train_does_not_press_the_others_together(grid, seed):
+    """Curves of arms that train are in their frame, in at least a third of its height, whatever another arm does."""
+    draw = random.Random(seed)
+    arms = list(DEPTHS[: draw.randint(3, 5)])
+    lost = draw.choice([None, *arms])
+    curves = {}
+    for arm in arms:
+        start, end = draw.uniform(20, 30), draw.uniform(6, 12)
+        errors = [90.0] * 5 if arm == lost else [end + (start - end) * 0.5**at for at in range(5)]
+        losses = [draw.uniform(20, 60)] * 5 if arm == lost else [error / 20 for error in errors]
+        curves[arm] = tuple(band(arm, split, quantity, values) for split in ("train", "validation")
+                            for quantity, values in (("error", errors), ("loss", losses)))  # fmt: skip
+    found = four_curves.data(grid, curves, arms)
+    assert four_curves.beyond(found) == ((lost,) if lost else ())
+    for row in found.rows:
+        shown = row[0].extent
+        values = [value for one in row[0].bands if one.arm != lost for value in one.mean]
+        assert all(shown.low <= value <= shown.high for value in values)
+        assert max(values) - min(values) > (shown.high - shown.low) / 3

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import random
 import re
@@ -11,16 +12,20 @@ import sys
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from pages_over import client_of, label_of, name_of
+from PIL import Image
 
+from residuum import recipes, training
 from residuum.records import run_folder, storage
 from residuum.records.record import read_record
 from residuum.run import detached
+from residuum.serve import jobs, page
 from residuum.serve import lab as reading
-from residuum.serve import page
 
 PAGES = ("/", "/part/going", "/part/runs", "/run/{run}", "/part/run/{run}", "/study/{study}", "/part/study/{study}",
          "/beside?run={run}&run={other}")  # fmt: skip
@@ -212,23 +217,87 @@ def test_own_code_is_found_wherever_it_stands(lab):
     assert reading.own_code(config.model_dump(mode="json")) == ""
 
 
-def test_a_run_of_own_code_is_shown_and_its_code_never_run(lab, monkeypatch):
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, in_channels: int, num_classes: int):
+        super().__init__()
+        self.head = nn.Linear(in_channels * 64, num_classes)
+
+    def forward(self, x):
+        open("ran", "w").close()
+        return self.head(x.flatten(1))
+"""
+
+
+@pytest.fixture
+def of_own(lab, tmp_path, monkeypatch) -> str:
+    """The name of a run whose network is own code, which was named here and therefore is known."""
+    monkeypatch.setenv("RESIDUUM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(NET)
+    config = recipes.recipe("quick").changed({"model": "mine.py:Net", "train.epochs": 1, "data.subset": 60})
+    name = training.train(config, lab).folder.name
+    Path("ran").unlink()
+    return name
+
+
+def image() -> bytes:
+    with io.BytesIO() as file:
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(file, "png")
+        return file.getvalue()
+
+
+def test_a_run_of_own_code_that_nobody_trusted_is_shown_and_its_code_never_run(lab, of_own, monkeypatch):
     """Whoever opens the page has not said whose code he trusts."""
-    monkeypatch.setattr(reading, "own_code", lambda _: "mine.py:Net")
+    monkeypatch.setenv("RESIDUUM_CACHE", "of-another-user")
     monkeypatch.setattr(detached, "begin", lambda *_: pytest.fail("something was begun"))
     monkeypatch.setattr(page.Aside, "call", lambda *_: pytest.fail("something was computed"))
-    name = name_of(lab, "resnet8-digits-seed7")
     with client_of(lab) as client:
-        text = client.get(f"/run/{name}").text
+        text = client.get(f"/run/{of_own}").text
         assert "own code, mine.py:Net" in text
+        assert "residuum evaluate RUN --trust" in text
         assert 'type="file"' not in text
-        assert "go on" not in text
-        for answer in (
-            client.put(f"/run/{name}/predict", content=b"x"),
-            client.post("/start/resume", data={"run": name}),
-            client.post("/start/explain", data={"run": name}),
+        assert "what does it look at" not in text
+        for answer, said in (
+            (client.put(f"/run/{of_own}/predict", content=image()), "that nobody has trusted here"),
+            (client.post("/start/resume", data={"run": of_own}), "is somebody's own code"),
+            (client.post("/start/explain", data={"run": of_own}), "is somebody's own code"),
         ):
-            assert (answer.status_code, "mine.py:Net is somebody's own code" in answer.text) == (400, True)
+            assert (answer.status_code, said in answer.text) == (400, True)
+    assert not Path("ran").exists()
+
+
+def test_an_image_is_tried_with_own_code_that_was_trusted(lab, of_own, monkeypatch):
+    """Also where the network has no maps for Grad-CAM."""
+    monkeypatch.setattr(page.Aside, "call", lambda _, job, *given: jobs.JOBS[job](*given))
+    with client_of(lab) as client:
+        text = client.get(f"/run/{of_own}").text
+        assert 'type="file"' in text
+        assert "trying an image runs it" in text
+        answer = client.put(f"/run/{of_own}/predict", content=image())
+    assert answer.status_code == 200
+    assert answer.text.count("%") == jobs.LIKELIEST
+    assert Path("ran").exists()
+
+
+def test_a_list_says_which_study_and_arm_asked_for_a_run(client, made):
+    text = client.get("/part/runs?find=plain8").text
+    assert f'<a href="/study/{quote(label_of(made))}">{label_of(made)}</a>: plain' in text
+
+
+def test_runs_of_other_classes_are_told_to_compare_in_nothing(lab, monkeypatch):
+    names = [name_of(lab, "resnet8-digits-seed0"), name_of(lab, "plain8")]
+    path = lab / names[1] / run_folder.DATA
+    for classes, said in (
+        ([*"abcd"], "These runs tell 4 and 10 classes apart"),
+        ([*"abcdefghij"], "classes of other names"),
+    ):
+        storage.write_json(path, {**storage.read_json(path), "classes": classes})
+        with client_of(lab) as client:
+            assert said in client.get(f"/beside?run={names[0]}&run={names[1]}").text
+            assert said not in client.get(f"/beside?run={names[0]}").text
 
 
 BAD_FORMS = [

@@ -341,3 +341,22 @@ def test_header_is_the_comment_at_the_head(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(TEXT)
     assert parsing.header(str(path)) == "What it asks: whether shortcuts help.\nIt goes on here."
+
+
+def test_data_at_the_top_of_a_study_file_is_that_of_all_arms_and_lies_beside_it(tmp_path):
+    (tmp_path / "images.npz").touch()
+    head = 'question = "?"\nbase = "quick"\nseeds = 2\n'
+    axes = '[axes]\n"model.depth" = [8, 14]\n'
+    there = str(tmp_path / "images.npz")
+    for text, root in ((f'{head}data = "images.npz"\n{axes}', there), (f'{head}data = "digits"\n{axes}', ""),
+                       (f'{head}{axes}[data]\nsubset = 100\n', ""),
+                       (f'{head}data = "images.npz"\n{axes}[set]\ndata.subset = 100\n', there),
+                       (f'{head}{axes}[set]\ndata = "images.npz"\n', there)):  # fmt: skip
+        (tmp_path / "mine.toml").write_text(text)
+        configs = [arm.config.data for arm in parsing.read(str(tmp_path / "mine.toml")).arms()]
+        assert {config.root for config in configs} == {root}
+        assert {config.subset for config in configs} == {100 if "subset" in text else 0}
+    for twice in ('data = "digits"', 'data.dataset = "digits"', '"data.root" = "x"'):
+        (tmp_path / "mine.toml").write_text(f'{head}data = "digits"\n{axes}[set]\n{twice}\n')
+        with pytest.raises(InputError, match="say it once"):
+            parsing.read(str(tmp_path / "mine.toml"))

@@ -142,3 +142,25 @@ def test_topics_are_named_arms_on_axes_or_settings_that_arms_vary():
     named = lab(arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 1.0}}, {"name": "c", "set": {"data.mix": "mixup"}},
                       {"name": "d", "set": {"data.mix": "cutmix", "optim.lr": 0.3}}], axes={}, compare={"baseline": "a"})  # fmt: skip
     assert named.topics() == {"lr": ("a", "b", "d"), "mix": ("a", "c", "d")}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_a_plan_says_it_takes_is_what_it_was_chosen_by(run, tmp_path, monkeypatch, seed):
+    """On a machine that is busy now and then no seed is given up that the plan's own estimate had room for."""
+    draw = random.Random(seed)
+    monkeypatch.setattr(cost, "step_seconds", lambda *_: Pace(draw.choice((0.5, 1.0, 2.0)), 0.1, 0.0, 2.0))
+    (tmp_path / "lab.toml").write_text(
+        'question = "?"\nbase = "quick"\nseeds = 3\n[set]\n'
+        + "".join(f"{json.dumps(path)} = {_toml(value)}\n" for path, value in BASE.items())
+        + '[axes]\n"optim.lr" = [0.01, 0.1]\n'
+    )
+    for budget in draw.sample(range(40, 400), 2):
+        code, out, err = run("study", "plan", "lab.toml", "--budget", f"{budget}s", "--data", "synthetic", "--json")
+        if code:
+            assert "would do" in err
+            continue
+        said = json.loads(out)
+        assert said["seconds"] <= budget
+        assert "--data synthetic" in said["command"]
+        if len(said["seeds"]) < 3:
+            assert said["seconds"] * (len(said["seeds"]) + 1) / len(said["seeds"]) > budget

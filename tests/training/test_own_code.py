@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -115,10 +116,10 @@ def test_a_folder_of_somebody_else_is_trusted_once_and_only_what_computes_runs_i
     (NET, "no.such.module:Net", "no module 'no.such.module'"),
     ("x = 1 +", "mine.py:Net", "SyntaxError"),
     ("import nowhere_to_be_found\nNet = 1", "mine.py:Net", "own code is one file"),
-    ("raise SystemExit(3)", "mine.py:Net", "SystemExit: 3 (line 1 of mine.py)"),
+    ("raise SystemExit(3)", "mine.py:Net", "mine.py:1: SystemExit: 3"),
     ("def Net(in_channels):\n    return 3", "mine.py:Net", "makes a int; a network is a torch.nn.Module"),
     ("def Net(mystery):\n    return 3", "mine.py:Net", "'mystery' has no type hint"),
-    ("def Net():\n    raise ValueError('no, not\\nso')", "mine.py:Net", "ValueError: no, not (line 2 of mine.py)"),
+    ("def Net():\n    raise ValueError('no, not\\nso')", "mine.py:Net", "mine.py:2 in Net: ValueError: no, not"),
     ("import torch\nNet = torch.nn.Flatten", "mine.py:Net", "logits are [images, classes], [2, 10] here"),
     ("import torch\nNet = lambda: torch.nn.LSTM(8, 4)", "mine.py:Net", "model: mine.py:Net on images of 1×8×8"),
     ("import residuum\nresiduum.train('quick', {'model': 'mine.py:Net'})", "mine.py:Net", "__main__"),
@@ -130,6 +131,82 @@ def test_a_mistake_in_it_is_one_line(run, text, name, said):
     assert said in err
     assert len(err.splitlines()) == 1
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("mine.py", "a class or function of mine.py is named as mine.py:Net; it has Net, build"),
+    ("mine.py:", "a class or function of mine.py is named as mine.py:Net"),
+    ("mine.Net", "did you mean 'mine:Net'?"),
+    ("mine.Nett", "did you mean 'mine:Net'?"),
+    ("mine.py.Net", "did you mean 'mine.py:Net'?"),
+    ("mine.py::Net", "did you mean 'mine.py:Net'?"),
+    ("mine.py:Nett", "did you mean 'Net'?"),
+    ("nine.py", "there is no file nine.py; there is mine.py"),
+])  # fmt: skip
+def test_a_name_that_nearly_means_own_code_is_answered_with_the_right_one(run, name, said):
+    written(f"{NET}\n    def build():\n        open('ran', 'w')\n    def _hidden():\n        pass\n")
+    wanted = ["--model", f"--set=model.name={name}"]
+    if ":N" not in name and "::" not in name:
+        wanted += [f"--set=optim.loss={name}", f"--set=data.augment={name}", f"--data={name}"]
+    for words in wanted:
+        code, _, err = run("train", "quick", words, *([name] if words == "--model" else []))
+        assert code == 2
+        assert said in err, (words, err)
+        assert len(err.splitlines()) == 1
+
+
+def test_the_name_of_a_choice_is_the_choice(run, tmp_path):
+    written(NET)
+    for name in (f"{tmp_path}/mine.py:Net", "plain20", "cifar_resnet"):
+        assert small(**{"model.name": name, "model.width": 3} if "Net" in name else {"model.name": name}) == (
+            small(model={"name": name, "width": 3} if "Net" in name else name)
+        )
+    wide = RunConfig().changed({"model": {"name": "plain20", "wide": 2.0}})
+    assert wide == RunConfig().changed({"model": "plain20", "model.wide": 2.0})
+    adam = RunConfig().changed({"optim.optimizer.name": "adam"})
+    assert adam == RunConfig().changed({"optim.optimizer": "adam"})
+
+
+def inside():
+    class Local(Tiny):
+        pass
+
+    return Local
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    (lambda: Tiny(10), "an object of the class Tiny, .* give the class"),
+    (lambda: {"name": Tiny(10), "scale": 2.0}, "an object of the class Tiny"),
+    (lambda: partial(Tiny, scale=2.0), "give the function, and its arguments"),
+    (inside, "Local is not at the top of its file, .* name it as file.py:Name"),
+    (lambda: lambda classes: Tiny(classes), "a lambda is not at the top of its file"),
+])  # fmt: skip
+@pytest.mark.parametrize("path", ["model", "optim.loss", "model.block"])
+def test_an_object_that_no_run_can_make_again_is_a_line_that_says_what_to_give(value, said, path):
+    with pytest.raises(InputError, match=said) as found:
+        RunConfig().changed({path: value()})
+    assert "\n" not in str(found.value)
+
+
+def test_a_notebook_class_that_misses_its_other_cells_says_so():
+    digest = own.admit("def act(x):\n    return helper(x)\n")
+    with (
+        pytest.raises(InputError, match=r"notebook.py:2 in act: NameError: .*kept without its other cells"),
+        own.blaming(),
+    ):
+        own.load("notebook.py:act", digest)(1)
+
+
+def test_a_network_is_shown_on_the_images_of_a_data_set(run):
+    written(NET.replace("width, num_classes)", "width, num_classes)\n            self.of = nn.Linear(64, 64)")
+               .replace("self.conv(images)", "self.conv(self.of(images.flatten(2)).view_as(images))"))  # fmt: skip
+    code, _, err = run("show", "model", "mine.py:Net")
+    assert code == 2
+    assert "on images of 3×32×32 fails: mine.py:" in err
+    assert "--data or --input" in err
+    code, out, _ = run("show", "model", "mine.py:Net", "--data", "digits")
+    assert code == 0
+    assert "on images of 1×8×8, 10 classes" in out
 
 
 TYPES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from residuum.analysis.results import results
-from residuum.errors import lacking, unknown
+from residuum.errors import InputError, lacking, unknown
 from residuum.networks.names import short_name
 from residuum.records.measures import MEASURES
 from residuum.records.record import RunRecord, find_runs, read_record
@@ -48,9 +48,26 @@ def _installed() -> str:
     return found
 
 
+def _study(name: str, runs: Path) -> Path:
+    """The folder of a study that was run here.
+
+    Raises:
+        InputError: there is none; one that says so where the name is meant for another argument.
+    """
+    try:
+        return plans.find(name, runs)
+    except InputError:
+        if Path(name).is_dir():
+            text = f"{name!r} is a folder, and the first argument is the name of a study; runs={name!r} reads a folder"
+            raise InputError(text, argument="study") from None
+        if name in get_args(Of):
+            raise InputError(f"no study {name!r} was run; rows are chosen by of={name!r}", argument="study") from None
+        raise
+
+
 def _chosen(runs: Path, study: str) -> Iterator[tuple[RunRecord, dict[str, Any]]]:
     """The records that are asked for, each with what says which run it is."""
-    label = plans.find(study, runs).name if study else ""
+    label = _study(study, runs).name if study else ""
     places = plans.places(runs)
     for folder in find_runs(runs):
         mine = [place for place in places.get(folder.name, ()) if label in ("", place.study)]
@@ -84,7 +101,7 @@ def _epochs(runs: Path, study: str) -> Iterator[dict[str, Any]]:
 
 
 def _arms(runs: Path, study: str) -> Iterator[dict[str, Any]]:
-    folders: Sequence[Path] = [plans.find(study, runs)] if study else [*plans.plans(runs)]
+    folders: Sequence[Path] = [_study(study, runs)] if study else [*plans.plans(runs)]
     for folder in folders:
         found = results(plans.read(folder), runs)
         for summaries in found.summaries.values():

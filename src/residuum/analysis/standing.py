@@ -95,7 +95,7 @@ def _seconds_left(record: RunRecord, step: int, steps: int, now: datetime) -> fl
 def _reason(record: RunRecord) -> str:
     at = record.result.diverged if record.result else None
     said = [f"loss {at.loss} in epoch {at.epoch}, step {at.step}"] if at else []
-    return "; ".join([*said, *record.damaged])
+    return "; ".join([*said, *filter(None, [record.failure]), *record.damaged])
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ def _of_planned(run: PlannedRun, listed: index.Listed | None, failed: Mapping[st
             return of_run(read_record(listed.folder), now)
         except InputError as error:
             return Standing("unreadable", run_folder.without_path(listed.folder, error), asked=asked)
-    if row.status == "stopped" and run.id in failed:
-        return Standing("failed", failed[run.id], row.epochs or 0, asked, row.epochs or 0, asked)
+    if row.status in ("stopped", "failed") and (run.id in failed or row.why):
+        return Standing("failed", failed.get(run.id) or row.why, row.epochs or 0, asked, row.epochs or 0, asked)
     return Standing(row.status, row.text, row.epochs or 0, asked, row.epochs or 0, row.asked or asked)
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from residuum import __version__
+from residuum import __version__, own
 from residuum.cli.hints import FIRST, said, unexpected
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
@@ -90,7 +90,7 @@ def _call(words: list[str]) -> None:
         raise _unexpected(rest[0], words, options.parser)
     options.given = words
     run: Callable[[argparse.Namespace], None] = options.run
-    with brought(options):
+    with brought(options), own.blaming():
         trusted(options)
         run(options)
 

@@ -66,20 +66,30 @@ def settings_called(name: str) -> list[str]:
     return own or sorted({path for path in _of_choices() if word in (path, path.rpartition(".")[2])})
 
 
-def _of_choices() -> Iterator[str]:
-    """The dotted settings that members of tables take, as `optim.optimizer.momentum`."""
+def _tables() -> dict[str, Any]:
+    """The tables that settings choose from, by the dotted setting."""
     from residuum import optim
     from residuum.data.datasets import DATASETS
     from residuum.data.mix import MIXES
     from residuum.data.normalize import NORMALIZERS
     from residuum.models import MODELS
 
-    tables: dict[str, Any] = {
+    return {
         "model": MODELS, "optim.optimizer": optim.OPTIMIZERS, "optim.schedule": optim.SCHEDULES,
         "optim.loss": optim.LOSSES, "data.dataset": DATASETS, "data.normalize": NORMALIZERS, "data.mix": MIXES,
     }  # fmt: skip
-    for path, table in tables.items():
+
+
+def _of_choices() -> Iterator[str]:
+    """The dotted settings that members of tables take, as `optim.optimizer.momentum`."""
+    for path, table in _tables().items():
         yield from _within(path, table)
+
+
+def _nearest(path: str, given: str) -> str:
+    """The value of a setting as it was meant: of a name that is in no table, the nearest in the setting's own."""
+    near = get_close_matches(given, [*_tables().get(path, ())], n=1, cutoff=0.5)
+    return near[0] if near else given
 
 
 def _within(path: str, table: Any) -> Iterator[str]:
@@ -100,7 +110,7 @@ def unexpected(word: str, after: str | None, options: Sequence[str]) -> str:
         given = value if equals else after if after is not None and not after.startswith("-") else "VALUE"
         if found:
             what = f"unknown option {option!r}" if word.startswith("-") else f"unexpected {word!r}"
-            return f"{what}; use " + " or ".join(f"--set {path}={given}" for path in found)
+            return f"{what}; use " + " or ".join(f"--set {path}={_nearest(path, given)}" for path in found)
     if not word.startswith("-"):
         return f"unexpected {word!r}"
     known = {one: one for one in options}

@@ -32,7 +32,7 @@ def add(command: Command) -> None:
     store_option(p, weights=False)
 
 
-STATUS = ("finished", "diverged", "imported", "running", "stopped", "unreadable")
+STATUS = ("finished", "diverged", "imported", "running", "stopped", "failed", "unreadable")
 
 
 def list_things(options: argparse.Namespace) -> None:
@@ -51,11 +51,16 @@ def list_things(options: argparse.Namespace) -> None:
     if options.json:
         print_json(rows)
     else:
-        print_table([_row_for_people(row) for row in rows], go=GO if options.kind == "runs" else ())
+        go, instead = (GO, INSTEAD) if options.kind == "runs" else ((), ("", ""))
+        print_table([_row_for_people(row) for row in rows], go=go, instead=instead)
 
 
-GO = ("text", "recipe", "data", "differs", "epochs", "seed", "model", "arm", "study", "test_accuracy")
+GO = ("text", "recipe", "data", "differs", "epochs", "model", "study", "test acc", "arm", "seed")
 """Columns of a list of runs that go where a terminal is too narrow, the first of them first; ids and status stay."""
+
+
+INSTEAD = ("arm", "model")
+"""Where the networks have gone, a run without a study is called by its own among the arms."""
 
 
 def _row_for_people(row: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +77,13 @@ def _row_for_people(row: dict[str, Any]) -> dict[str, Any]:
     shown = {"run": row["run"], **where, **row, "differs": told(row.get("differs", {}))}
     if row.get("epochs") is not None:
         shown["epochs"] = f"{row['epochs']}/{row['epochs_asked']}"
-    return {key: value for key, value in shown.items() if key not in ("studies", "epochs_asked")}
+    accuracy = row.get("test_accuracy")
+    shown["test acc"] = accuracy if accuracy is None else round(accuracy, 4)
+    last = ("test acc", "differs", "text")
+    first = {
+        key: value for key, value in shown.items() if key not in (*last, "studies", "epochs_asked", "test_accuracy")
+    }
+    return first | {key: shown[key] for key in last if key in shown}
 
 
 def _sets(settings: Mapping[str, Any]) -> str:
@@ -258,5 +269,5 @@ def _run_row(one: Listed, places: Sequence[Place], apart: Mapping[str, Any]) -> 
         "run": row.run, "status": row.status, "recipe": row.recipe, "model": row.model, "data": row.data,
         "seed": row.seed, "epochs": row.epochs, "epochs_asked": row.asked, "test_accuracy": row.test_accuracy,
         "studies": studies, "differs": dict(places[0].settings if places else apart),
-        **({"text": row.text} if row.text else {}),
+        **({"text": text} if (text := "; ".join(filter(None, (row.why, row.text)))) else {}),
     }  # fmt: skip

@@ -185,12 +185,14 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 def data_settings(text: str) -> dict[str, Any]:
     """The settings that `--data` stands for: a data set's name, or a path whose kind is found by its content."""
     from residuum.data.datasets import DATASETS, find
-    from residuum.own import is_own
+    from residuum.own import is_own, misnamed
 
     if is_own(text) and not Path(text).exists():
         return {"data.dataset": text, "data.root": ""}
     if text in DATASETS and not Path(text).exists():
         return {"data.dataset": text}
+    if (text.endswith(".py") or not Path(text).exists()) and (meant := misnamed(text)):
+        raise InputError(f"unknown data set {text!r}; {meant}")
     if not Path(text).exists():
         if Path(text).name != text or "." in text:
             raise InputError(f"{text} does not exist")

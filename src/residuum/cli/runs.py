@@ -33,7 +33,7 @@ from residuum.cli.options import (
 )
 from residuum.cli.surroundings import LEFT, has_left
 from residuum.cli.trusting import trust_option
-from residuum.errors import InputError, StorageError, tally, unknown
+from residuum.errors import FailedError, InputError, StorageError, tally, unknown
 
 if TYPE_CHECKING:
     from residuum.records.record import RunRecord
@@ -98,13 +98,16 @@ def add(command: Command) -> None:
     store_option(p, "folder")
 
     p = command("draw", draw, "Draw curves of several runs into one figure, as their loss or accuracy.")
-    p.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or the beginnings of runs' ids")
+    p.add_argument("folders", metavar="RUN", nargs="*", help="run folders, or the beginnings of runs' ids")
     p.add_argument(
         "--of", default="curves", metavar="FIGURE",
         help="curves, loss, accuracy, both, or noise where a run measures it (default: curves)",
     )  # fmt: skip
     p.add_argument(
-        "--labels", metavar="NAME,…", help="what the runs are called, in their order (default: what sets them apart)"
+        "--labels",
+        metavar="NAME",
+        nargs="+",
+        help="what the runs are called, in their order, behind the runs or with commas (default: what sets them apart)",
     )
     p.add_argument(
         "--out", type=output_file, metavar="FILE", help="file to write, as PNG and as SVG (default: the figure's name)"
@@ -206,6 +209,8 @@ def _go(events: Any, options: argparse.Namespace) -> None:
         from residuum.records import mirror
 
         mirror.give(mirror.store_of(options.store), record.folder.parent, [record.folder.name])
+    if record.status == "diverged":  # what stands behind `&&` has no weights to go on with
+        raise FailedError(f"run {record.id} diverged, which is its result: {record.folder}")
 
 
 def _draw_curves(record: RunRecord, options: argparse.Namespace) -> None:
@@ -327,16 +332,21 @@ def draw(options: argparse.Namespace) -> None:
     table = of_runs.table()
     if options.of not in table:
         raise unknown("value for --of", options.of, table)
-    records = [read_record(find_run(name, options.runs)) for name in options.folders]
+    names, words = options.folders, options.labels or []
+    if not names:  # the labels stand before the runs, with commas between them
+        names, words = words[1:], words[:1]
+    if not names:
+        raise InputError("draw: name one run or more")
+    records = [read_record(find_run(name, options.runs)) for name in names]
     for record in records:
         for line in record.damaged:
             print(f"note: run {record.id}: {line}", file=sys.stderr)
     called = legend(records)
     if options.labels is not None:
-        called = [name.strip() for name in options.labels.split(",")]
+        called = [name.strip() for name in (words if len(words) > 1 else words[0].split(","))]
         if len(called) != len(records) or not all(called) or len({*called}) < len(called):
             raise InputError(f"--labels: {tally(len(records), 'run')} take as many names, all different, not "
-                             f"{options.labels!r}")  # fmt: skip
+                             f"{', '.join(words)!r}")  # fmt: skip
     say_figures(save_figure(table[options.of].draw(records, called), options.out or Path(options.of)), options)
 
 

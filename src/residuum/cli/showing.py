@@ -12,6 +12,7 @@ from residuum import own
 from residuum.cli.options import (
     Command,
     common,
+    data_settings,
     figure_options,
     print_json,
     save_figure,
@@ -35,6 +36,7 @@ def add(command: Command) -> None:
     p.add_argument("name", help="a network, as resnet20: `residuum list models`")
     p.add_argument("--input", default="", help="image shape, as 3x32x32")
     p.add_argument("--classes", type=int, help="classes (default: 10, ImageNet forms 1000)")
+    p.add_argument("--data", help="a data set, or a file or folder that holds one, whose images and classes it gets")
     set_option(p, "a setting, as model.wide=2")
     p.add_argument(
         "--draw", nargs="?", const="", metavar="FILE", help="also draw it, as PNG and as SVG (default: its name)"
@@ -73,15 +75,28 @@ def show_model(options: argparse.Namespace) -> None:
     from residuum.models.summary import summarize
 
     full_size = options.name.endswith("-imagenet")
-    channels, height, width = shape = shape_of(options.input or ("3x224x224" if full_size else "3x32x32"))
     config = RunConfig().changed({"model": options.name, **dict(map(parse_setting, options.set))})
+    found = shape_of(options.input) if options.input else ((3, 224, 224) if full_size else (3, 32, 32))
     classes = options.classes if options.classes is not None else (1000 if full_size else 10)
+    if options.data:
+        if options.input or options.classes is not None:
+            raise InputError("--data has images and classes of its own; leave --input and --classes out")
+        from residuum.run.assemble import resolve
+
+        _, data = resolve(RunConfig().changed(data_settings(options.data)))
+        found, classes = data.shape, len(data.dataset.classes)
+    channels, height, width = shape = found
     if classes < 1:
         raise InputError(f"--classes: {classes} classes; at least 1")
     model = MODELS.resolve(config.model)
     for code, digest, _ in own.every(model.model_dump()):
         print(f"note: {own.said(code, digest)}", file=sys.stderr)
-    network = build(model, channels, classes, (height, width), seed=0)
+    try:
+        network = build(model, channels, classes, (height, width), seed=0)
+    except InputError as error:
+        if options.data or options.input or not own.codes(model.model_dump()):
+            raise
+        raise InputError(f"{error.text}; --data or --input gives it images of another shape") from error
     summary = summarize(network, shape)
     paths = []
     if options.draw is not None:
@@ -141,7 +156,7 @@ def show_run(options: argparse.Namespace) -> None:
         print_json({**summary(record), "recipe": record.recipe, "config": config,
                      "data": record.data.plain() if record.data else {},
                      "environment": [start.plain() for start in record.environment], "test_reads": record.test_reads,
-                     "damaged": damaged, "checked": not unchecked, "remarks": remarks,
+                     "damaged": damaged, "checked": not unchecked, "failure": record.failure, "remarks": remarks,
                      "noise": [{**asdict(seen), "scale": seen.scale} for seen in noise],
                      "epochs": [asdict(epoch) for epoch in record.epochs]})  # fmt: skip
         return

@@ -262,8 +262,11 @@ def _selects(study: Any) -> str:
     )
 
 
-def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = False) -> Any:
-    """The plan that a command's options describe: as much as the budget allows runs so packed, or the whole."""
+def _planned(options: argparse.Namespace, packing: Any = None, paces: Any = None, *, whole: bool = False) -> Any:
+    """The plan that a command's options describe: as much as the budget allows runs so packed, or the whole.
+
+    `paces` take up what is measured for a budget.
+    """
     from residuum.conduct import cost, planning
     from residuum.studies import parsing
 
@@ -273,7 +276,7 @@ def _planned(options: argparse.Namespace, packing: Any = None, *, whole: bool = 
     try:
         if options.budget is not None and not whole:
             budget = seconds(options.budget)
-            return cost.within(study, settings, budget, options.runs, packing, rehearsed=options.rehearsed)
+            return cost.within(study, settings, budget, options.runs, packing, rehearsed=options.rehearsed, paces=paces)
         scale = 1.0 if options.scale is None else options.scale
         return planning.plan(study, settings, scale=scale, rehearsed=options.rehearsed)
     except InputError as error:
@@ -288,8 +291,12 @@ def plan(options: argparse.Namespace) -> None:
 
     asked = options.workers is not None or options.lanes is not None
     packing = _packing(options, measured=True) if asked else None
-    made = _planned(options, packing)
-    spent = cost.estimate(made, options.runs, packing=packing)
+    paces: dict[Any, Any] = {}
+    began = time.monotonic()
+    made = _planned(options, packing, paces)
+    spent = cost.estimate(made, options.runs, packing=packing, paces=paces)
+    if paces:  # most was measured for the budget
+        spent = replace(spent, measured=time.monotonic() - began)
     done = {one.id for one in made.runs if plans.is_complete(one, options.runs)}
     promised = conducting.promises(made, options.runs, grown=options.until_decided)
     rows = []

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from textwrap import fill
 from typing import IO, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
@@ -74,7 +75,8 @@ def result_lines(record: RunRecord) -> list[str]:
     """The result of a complete run: test loss and accuracy of the last and of the validation-selected epoch."""
     result = record.result
     if result is None:
-        return [f"{record.status} after {len(record.epochs)} of {record.config.train.epochs} epochs"]
+        why = f": {record.failure}" * bool(record.failure)
+        return [f"{record.status} after {len(record.epochs)} of {record.config.train.epochs} epochs{why}"]
     if at := result.diverged:
         kept = "the last finite state is kept" if any(checkpoints(record.folder)) else "no state was saved before"
         return [
@@ -205,11 +207,13 @@ FOLDED = 20
 """Cells that a column of text may be folded to."""
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = ()) -> None:
+def print_table(
+    rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = (), instead: tuple[str, str] = ("", "")
+) -> None:
     """Print rows as an aligned table; a column for every key that says anything.
 
     Where a terminal is too narrow, the columns that may `go` are left out, the first of them first, which standard
-    error tells.
+    error tells. Of `instead` the first takes the place of the second, in rows that have none, where that is gone.
     """
     if not rows:
         print("nothing here yet")
@@ -229,8 +233,11 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, go: Sequence[str] = ()) ->
         least.pop(column, None)
     gone = [column for column in columns if column not in least]
     if gone:
-        print(f"{screen.width} columns are too few for {', '.join(gone)}; --json has them", file=sys.stderr)
+        print(fill(f"no room for {', '.join(gone)}; --json has them", screen.width), file=sys.stderr)
         columns = [*least]
+    kept, other = instead
+    if other in gone and kept in columns:
+        rows = [{**row, kept: row.get(kept) or row.get(other)} for row in rows]
     numeric = [all(isinstance(row.get(column), int | float) for row in rows) for column in columns]
     cells = [[cell(row.get(column)) for column in columns] for row in rows]
     if len(rows) >= MANY:

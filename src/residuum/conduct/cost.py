@@ -199,18 +199,21 @@ def within(
     packing: Packing | None = None,
     *,
     rehearsed: bool = False,
+    paces: dict["_Size", Pace] | None = None,
 ) -> Plan:
     """The plan that fits into `budget` seconds: as long as it can be at the largest size that fits.
 
     Given up are, in this order: epochs, down to ten, below which a curve says little; training images, down to a tenth;
     half of the channels; and seeds, without which no arm has an interval. What the user or the study itself says of
-    images and channels stays as it is. Without a packing one run at a time is assumed.
+    images and channels stays as it is. Without a packing one run at a time is assumed. `paces` take up what is measured
+    for it, so that what is said of the plan afterwards is what it was chosen by.
 
     Raises:
         InputError: not even the least of these fits; it says what does.
     """
     tried: list[_Level] = []
-    for level in _levels(study, settings, runs, packing, rehearsed=rehearsed):
+    paces = {} if paces is None else paces
+    for level in _levels(study, settings, runs, packing, paces, rehearsed=rehearsed):
         tried.append(level)
         if epochs := _epochs(level, len(study.seeds), budget):
             return _cut(study, settings, level, len(study.seeds), epochs, rehearsed=rehearsed)
@@ -222,10 +225,10 @@ def within(
 
 
 def _levels(
-    study: Study, settings: Mapping[str, Any], runs: Path, packing: Packing | None, *, rehearsed: bool
-) -> Iterator[_Level]:
+    study: Study, settings: Mapping[str, Any], runs: Path, packing: Packing | None, paces: dict["_Size", Pace], *,
+    rehearsed: bool,
+) -> Iterator[_Level]:  # fmt: skip
     """A study at smaller and smaller sizes; what was measured for one is not measured for the next."""
-    paces: dict[_Size, Pace] = {}
     whole = plan(study, settings, rehearsed=rehearsed)
     said = _said([study.settings, study.axes, settings, *(one.settings for one in study.named)])
     halves = None if said & {"model.channels", "model.wide"} else _halves(whole)

@@ -6,10 +6,12 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import torch
 
+from residuum import own
 from residuum.conduct.launchers.lanes import Lane, own_place, turn
 from residuum.conduct.launchers.processes import Channel, Process, start
 from residuum.config import RunConfig
@@ -191,10 +193,10 @@ def _speed(
             crew.append(start(_measure, threads, on[number % len(on)] if len(on) > 1 else ""))
             crew[-1][1].send((config, lanes))
         for _, channel in crew:
-            channel.recv()  # it is warm
+            _heard(channel)  # it is warm
         for _, channel in crew:
             channel.send(WINDOW)
-        speeds, memory = zip(*(channel.recv() for _, channel in crew), strict=True)
+        speeds, memory = zip(*(_heard(channel) for _, channel in crew), strict=True)
         return sum(speeds), max(memory)
     except (EOFError, OSError):
         return 0.0, 0.0
@@ -205,11 +207,33 @@ def _speed(
             process.wait()
 
 
+def _heard(channel: Channel) -> Any:
+    """What a worker of a packing said.
+
+    Raises:
+        InputError: its own code failed; EOFError, OSError: it died.
+    """
+    said = channel.recv()
+    if isinstance(said, InputError):
+        raise said
+    return said
+
+
 def _measure(channel: Channel) -> None:
-    """A worker of a packing: train pieces side by side, warm up, wait for the others, and say how many images a second
+    """A worker of a packing: its measurement, or the error that its own code made."""
+    config, lanes = channel.recv()
+    try:
+        _measured(channel, config, lanes)
+    except (Exception, SystemExit) as error:
+        if not (said := own.charge(error, config.model_dump(mode="json"))):
+            raise
+        channel.send(InputError(said))
+
+
+def _measured(channel: Channel, config: RunConfig, lanes: int) -> None:
+    """Train pieces side by side, warm up, wait for the others, and say how many images a second
     it saw and what share of a GPU's memory it took.
     """
-    config, lanes = channel.recv()
     resolved, data = assemble.rehearsed(config)
     crew: list[Lane] = []
     for _ in range(lanes):

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any
 
-from residuum import optim
+from residuum import optim, own
 from residuum.config import UNCOUNTED, RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset
@@ -52,12 +52,13 @@ def plan(
     loaded: dict[str, Dataset] = {}
     for arm in changed.arms():
         try:
-            whole[arm.name], data = _resolved(arm.config, loaded, rehearsed=rehearsed)
-            config = shortened(whole[arm.name], scale)
-            training, _ = assemble.training(config, data)
+            with own.blaming():
+                whole[arm.name], data = _resolved(arm.config, loaded, rehearsed=rehearsed)
+                config = shortened(whole[arm.name], scale)
+                training, _ = assemble.training(config, data)
+                cost: Summary = summarize(training.network, data.shape)
         except InputError as error:
             raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
-        cost: Summary = summarize(training.network, data.shape)
         steps = training.batches.steps_per_epoch
         test = len(data.dataset.test) if config.monitor.test else 0
         arms.append(
@@ -77,10 +78,10 @@ def plan(
     check_claims(changed, whole)
     # What every arm has anyway is no change, and no report calls it one.
     usual = study.arms()
-    own = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != usual}
+    mine = {path: value for path, value in settings.items() if study.changed({path: value}).arms() != usual}
     missing = sorted({one.name for one in loaded.values() if not one.fingerprint})
     label = _label(study, changed, scale)
-    return Plan(changed, label, scale, own, tuple(gave_up), tuple(arms), tuple(runs), tuple(missing))
+    return Plan(changed, label, scale, mine, tuple(gave_up), tuple(arms), tuple(runs), tuple(missing))
 
 
 def checked(config: RunConfig, scale: float, loaded: dict[str, Dataset]) -> RunConfig:
@@ -177,8 +178,8 @@ def _label(study: Study, changed: Study, scale: float) -> str:
     Where the data lies does not; nor do more seeds, with which the same study goes on.
     """
     usual = _configs(study)
-    own = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
-    differing = {path: value for path, value in own.items() if _configs(study.changed({path: value})) != usual}
+    mine = {path: value for path, value in changed.settings.items() if study.settings.get(path) != value}
+    differing = {path: value for path, value in mine.items() if _configs(study.changed({path: value})) != usual}
     if scale == 1 and not differing and not study.only:
         return study.name
     text = json.dumps([scale, differing, study.only], sort_keys=True)

@@ -10,7 +10,7 @@ from residuum.errors import InputError, tally
 from residuum.members import gathered
 from residuum.models import families
 from residuum.models.families.resnet import Network
-from residuum.own import Fit, codes
+from residuum.own import Fit, codes, told
 from residuum.registry import Choice, Table
 from residuum.streams import stream_seed
 
@@ -92,8 +92,7 @@ def _check_logits(name: str, network: nn.Module, shape: tuple[int, ...], classes
             # A lazy layer gets its shape, and its first values, from the first images.
             made = (network if lazy else deepcopy(network)).eval()(torch.zeros(shape))
     except Exception as error:
-        line = (str(error).strip().splitlines() or ["no message"])[0]
-        raise InputError(f"{what} fails with {type(error).__name__}: {line}") from error
+        raise InputError(f"{what} fails: {told(error)}") from error
     if not isinstance(made, torch.Tensor):
         raise InputError(f"{what} gives a {type(made).__name__}, not logits as a tensor")
     if tuple(made.shape) != (shape[0], classes):

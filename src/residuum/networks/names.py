@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from residuum.errors import InputError, Remedy
-from residuum.own import is_own, short
+from residuum.own import is_own, misnamed, short
 from residuum.registry import Choice, name_of
 
 REPORT_C_NETWORKS = {
@@ -72,6 +72,8 @@ def network(name: str) -> dict[str, Any]:
 
 def _no_network(name: str) -> InputError:
     """The error for a name of no network, with the network that is called so elsewhere (`ResNet-20`, `resnet20x2`)."""
+    if meant := misnamed(name):
+        return InputError(f"unknown model {name!r}; {meant}")
     usual = _usual(name)
     narrow, _, times = usual.rpartition("x")
     if narrow in network_names() and times.isdecimal():

@@ -17,16 +17,19 @@ from pydantic import TypeAdapter, ValidationError
 from residuum.errors import InputError, StorageError
 from residuum.networks.names import short_name
 from residuum.records import run_folder, storage
-from residuum.records.record import RunRecord, find_runs, is_going, read_record
+from residuum.records.record import RunRecord, find_runs, read_record, unfinished
 
 INDEX = ".index.json"
-VERSION = 1
+VERSION = 2
 """Raised when a row says something else, or says it of other files: an index of another version is made anew."""
+UNFINISHED = ("running", "stopped", "failed")
+"""How a run without a result may stand, which other things than its files decide too."""
 FEW = 100
 """Runs of which none is read from an index: reading them is as fast, and leaves nothing in the folder."""
 JUST_NOW = 2_000_000_000
 """Nanoseconds before an index was written in which a file may have changed again without its times telling."""
-READ = (run_folder.CONFIG, run_folder.RESULT, run_folder.METRICS, run_folder.DATA, run_folder.ENVIRONMENT)
+READ = (run_folder.CONFIG, run_folder.RESULT, run_folder.METRICS, run_folder.DATA, run_folder.ENVIRONMENT,
+        run_folder.FAILURE)  # fmt: skip
 """The files of a run folder that a row is made from."""
 
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
@@ -37,7 +40,7 @@ Stamp = tuple[tuple[int, int, int, int] | None, ...]
 class Row:
     """A run as a list shows it: `epochs` done of those `asked`, both None of weights from elsewhere.
 
-    `text` says what is damaged in it.
+    `text` says what is damaged in it, `why` why it failed.
     """
 
     run: str
@@ -50,6 +53,7 @@ class Row:
     asked: int | None
     test_accuracy: float | None
     text: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,9 @@ def listed(runs: Path, among: Collection[str] | None = None) -> Iterator[Listed]
                     yield Listed(folder, error, written)
                 continue
         found[folder.name] = stamp, row
-        if row.status in ("running", "stopped"):
-            row = replace(row, status="running" if is_going(folder) else "stopped")
+        if row.epochs is not None and row.status in UNFINISHED:
+            status, why = unfinished(folder)
+            row = replace(row, status=status, why=why)
         yield Listed(folder, row, written)
     if is_new and len(folders) > FEW:
         with suppress(StorageError):
@@ -148,8 +153,5 @@ def _row(record: RunRecord) -> Row:
         asked=config.train.epochs if trained else None,
         test_accuracy=last.test.accuracy if last and last.test else None,
         text="; ".join(record.damaged),
+        why=record.failure,
     )
-
-
-def _epochs(record: RunRecord) -> int:
-    return record.result.epochs if record.result else len(record.epochs) + len(record.damaged)

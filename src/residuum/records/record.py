@@ -35,7 +35,8 @@ class RunRecord:
     """One run: what was asked (`config`), where it ran, what happened epoch by epoch, what came out.
 
     `status` is `finished` or `diverged` once the result is there, `imported` for weights from elsewhere,
-    `running` while a process works on it and `stopped` otherwise. `result` is None until the run is complete, `data`
+    `running` while a process works on it, `failed` where it ended in an error, which `failure` says, and `stopped`
+    otherwise. `result` is None until the run is complete, `data`
     until it has begun, and `environment` has one entry for each time that it was started or resumed.
     `damaged` has one line for each epoch that is not in `epochs` because its row cannot be read any more.
     """
@@ -50,6 +51,7 @@ class RunRecord:
     epochs: tuple[EpochDone, ...]
     result: Outcome | None
     damaged: tuple[str, ...] = ()
+    failure: str = ""
 
     @property
     def test_reads(self) -> int:
@@ -108,6 +110,7 @@ class RunRecord:
             rows.append(("parameters", f"{self.result.parameters:,}"))
         if self.result and self.result.seconds is not None:
             rows.append(("time", f"{self.result.seconds:.1f} s"))
+        rows += [("failure", self.failure)] if self.failure else []
         rows += [("damaged", line) for line in self.damaged]
         return shown.facts(f"Run {self.id}", [*rows, ("folder", str(self.folder))])
 
@@ -179,6 +182,14 @@ def is_going(folder: Path) -> bool:
     return storage.is_locked(folder) or mirror.is_going(folder)
 
 
+def unfinished(folder: Path) -> tuple[str, str]:
+    """How a run without a result stands: running, failed or stopped; and why it failed."""
+    if is_going(folder):
+        return "running", ""
+    why = run_folder.failure(folder)
+    return ("stopped", "") if why is None else ("failed", why)
+
+
 def read_record(folder: Path) -> RunRecord:
     """The record in a run folder; rows of epochs that are damaged are left out and named in it.
 
@@ -191,18 +202,19 @@ def read_record(folder: Path) -> RunRecord:
     epochs, damaged = _epochs(folder / run_folder.METRICS)
     if result and result.status != "imported":
         damaged += _missing(folder, result, len(epochs) + len(damaged))
-    unfinished = "running" if is_going(folder) else "stopped"
+    status, failure = (result.status, "") if result else unfinished(folder)
     return RunRecord(
         id=head.id,
         folder=folder,
         recipe=head.recipe,
-        status=result.status if result else unfinished,
+        status=status,
         config=config,
         environment=run_folder.read_starts(folder),
         data=_facts(data_path, checked=head.checked) if data_path.exists() else None,
         epochs=tuple(epochs),
         result=result,
         damaged=tuple(damaged),
+        failure=failure,
     )
 
 

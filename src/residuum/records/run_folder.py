@@ -8,6 +8,7 @@
     metrics.jsonl      one row an epoch          steps.jsonl   one row an update
     test_reads.jsonl   every read of the test set, or of another one, never shortened
     noise.jsonl        the noise of the gradient after each epoch, where it is recorded
+    failure.json       why the run failed, until it goes on     crash.log     the tracebacks of what failed
     remarks.jsonl      what else happened while it ran, where anything did
     layers/            epoch-0003.safetensors … histograms of every layer, where they are recorded
     checkpoints/       epoch-0003-step-000000/ … predictions/  logits on the test set
@@ -19,6 +20,7 @@ computed again. So every row is there exactly once, whenever the run was killed.
 
 import re
 import shutil
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -78,6 +80,7 @@ CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
 CODE = "code"
 METRICS, STEPS, TEST_READS, NOISE = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl", "noise.jsonl"
 REMARKS = "remarks.jsonl"
+FAILURE, CRASH_LOG = "failure.json", "crash.log"
 REWOUND = (METRICS, STEPS, NOISE)
 """Files whose rows go back with the run when it goes back to a checkpoint; to all others rows are only added."""
 
@@ -181,6 +184,41 @@ def read_remarks(folder: Path) -> list[str]:
         InputError: the file is damaged.
     """
     return [f"{row.get('time')}: {row.get('text')}" for row in rows.read_rows(folder / REMARKS)]
+
+
+def log_crash(folder: Path, error: BaseException) -> Path | None:
+    """Keep the traceback of an error with its run; where it was kept, None where only standard error takes it."""
+    path = folder / CRASH_LOG
+    try:
+        with path.open("a") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        traceback.print_exception(error)
+        return None
+    return path
+
+
+def fail(folder: Path, reason: str) -> None:
+    """Mark a run as failed, until it goes on."""
+    values = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason}
+    storage.write_json(folder / FAILURE, values)
+
+
+def failure(folder: Path) -> str | None:
+    """Why a run failed; None where it did not, or goes on since."""
+    path = folder / FAILURE
+    if not path.exists():
+        return None
+    try:
+        return str(storage.read_json(path, checked=True)["reason"])
+    except (InputError, KeyError, TypeError):
+        return f"{FAILURE}, which says why, is damaged"
+
+
+def go_on(folder: Path) -> None:
+    """Take back that a run failed, as it goes on."""
+    with storage.storing(folder):
+        (folder / FAILURE).unlink(missing_ok=True)
 
 
 class Writer:

@@ -6,6 +6,7 @@ that a user wrote can be markup there.
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -88,7 +89,7 @@ def document(
         Part("Its mistakes", (*drawn.get("mistakes", ()), ToWrite("What the mistakes have in common, and why."))),
         Part("Conclusion", (ToWrite("The answer to the question in your own words, and what would have to be tried "
                                     "to be surer of it."),)),
-        Part("How to compute it again", tuple(_again(results, elsewhere))),
+        Part("How to compute it again", tuple(_again(results, title, author, elsewhere))),
     ]  # fmt: skip
     name = plan.study.name or plan.label
     return Document(title, author, name, plan.study.question, mark, tuple(parts))
@@ -172,12 +173,15 @@ def _topic(
                 "Lines are means over seeds; bands are pointwise 95 % t intervals, drawn from three runs on. Training "
                 "values are measured while training, on augmented images."
             )
+            if out := four_curves.beyond(found):
+                ends = f"{' and '.join(out)} {'ends' if len(out) == 1 else 'end'}"
+                text += f" {ends} beyond the axes (triangles), which are the other arms'; the table has the numbers."
             call = f"figures.study_topic(results, {topic.title!r}, part={at})"
             yield picture(f"curves-{number}-{at}", text, study_curves.draw(found), call=call)
     table = topics.numbers(results, topic)
     on = "test images" if results.selection is None else "validation images"
     caption = f"What the arms came to after the last epoch, on {on}: mean over seeds ± half the 95 % interval; n: runs."
-    yield Tabular(table, caption)
+    yield Tabular(table, caption + _cells(table))
     lost = tuple(topics.troubles(results, topic))
     said = (*topics.sentences(results, topic), *lost)
     if said:
@@ -187,6 +191,19 @@ def _topic(
         yield Paragraph("What had been claimed:")
         yield Items(claims)
     yield ToWrite("Why it came out so: what the curves and the numbers above show, and whether you expected it.")
+
+
+def _cells(table: Table) -> str:
+    """What those cells of a table of arms mean that have no ±, for its caption."""
+    cells = [row[at] for row in table.rows for at in range(1, len(row)) if table.columns[at] in table.numeric[:-1]]
+    said = ""
+    if any("(" in cell for cell in cells):
+        said += " In brackets: an interval that is cut where no value can be."
+    if any(cell != tables.NOTHING and "±" not in cell and "(" not in cell for cell in cells):
+        said += " Without an interval: one run, or runs of which some did not train, whose values are not normal."
+    if tables.NOTHING in cells:
+        said += f" {tables.NOTHING}: no run came to a number."
+    return said
 
 
 def _network(results: Results, drawn: Sequence[Block], outline: Outline | None) -> Iterator[Block]:
@@ -225,17 +242,22 @@ def _shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _again(results: Results, elsewhere: bool) -> Iterator[Block]:
+def _again(results: Results, title: str, author: str, elsewhere: bool) -> Iterator[Block]:
     plan = results.plan
-    said = ["These commands compute the study and write its full report, with every run, test and interval. DATA "
-            "stands for the file or folder that holds the data set."]  # fmt: skip
+    computes = commands.study_command(plan, elsewhere=elsewhere)
+    said = ["These commands compute the study, write its full report, with every run, test and interval, and this "
+            "document."]  # fmt: skip
+    if "DATA" in computes.split():
+        said.append("DATA stands for the file or folder that holds the data set.")
     if elsewhere:
         said.append("RUNS stands for the folder that holds the run folders.")
     if not commands.shipped(plan):
         said.append(f"{commands.file_name(plan)} is the author's own file, which belongs to this document.")
     yield Paragraph(" ".join(said))
     where = "".join(f" {word}" for word in commands.runs_option(elsewhere))
-    yield Commands((commands.study_command(plan, elsewhere=elsewhere), f"residuum study report {plan.label}{where}"))
+    told = shlex.join(["--title", title, "--author", author])
+    yield Commands((computes, f"residuum study report {plan.label}{where}",
+                    f"residuum study handin {plan.label} {told}{where}"))  # fmt: skip
     known = tables.environments(results)
     for row in known.rows:
         told = ", ".join(f"{name} {cell}" for name, cell in zip(known.columns, row, strict=True)

@@ -24,6 +24,8 @@ from residuum.records.measures import measure
 from residuum.registry import Choice, Table
 from residuum.report import tables
 
+SHAPE = re.compile(r"(?<=[a-z])_[A-Z]+\b")
+"""What names in a docstring say of shapes: `labels_B` are labels to whom reads a report."""
 MOST = 5
 """Arms in one frame of curves."""
 
@@ -49,7 +51,9 @@ WHERE = ("data.root", "data.fingerprint", "train.seed", "train.micro_batch")
 class Topic:
     """Arms that differ in the same settings: `paths` are these, dotted, `baseline` is what each is held against.
 
-    The baseline stands first among the `arms`, where there is one. `configs` are those of the arms, resolved.
+    The baseline stands first among the `arms`, where there is one. `configs` are those of the arms, resolved. Of a grid
+    `groups` are the arms that differ in nothing but the topic, each held against the others of its group, and `apart`
+    are the settings that set one group apart from another.
     """
 
     title: str
@@ -57,10 +61,15 @@ class Topic:
     arms: tuple[str, ...]
     baseline: str
     configs: Mapping[str, RunConfig]
+    groups: tuple[tuple[str, ...], ...] = ()
+    apart: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[tuple[str, ...], ...]:
-        """The arms in frames of at most five, with the baseline in each."""
+        """The arms in frames of at most five, with the baseline in each; of a grid, a group with its first in each."""
+        if self.groups:
+            return tuple((group[0], *group[at : at + MOST - 1])
+                         for group in self.groups for at in range(1, len(group), MOST - 1))  # fmt: skip
         others = [arm for arm in self.arms if arm != self.baseline]
         room = MOST - bool(self.baseline)
         kept = (self.baseline,) if self.baseline else ()
@@ -71,12 +80,15 @@ def topics(results: Results) -> tuple[Topic, ...]:
     """The topics of a study in the order of its arms; every arm but the baseline is in one of them.
 
     A topic is the arms of one family, where a study has named arms and axes; else those that differ from the baseline
-    in the same kind of setting. Without a baseline all arms are one topic.
+    in the same kind of setting, or in a grid of several kinds, as depth and shortcut, those that differ in one of them
+    alone. Without a baseline all arms are one topic.
     """
     plan = results.plan
     configs = {arm: runs[0].config for arm, runs in plan.runs_of.items() if runs}
     asked = plan.study.compare.baseline
     baseline = asked if isinstance(asked, str) and asked in configs else ""
+    if baseline and not any(arm.family for arm in plan.arms) and (grid := _grid(configs, baseline)):
+        return grid
     members: dict[str, list[str]] = {}
     for arm in plan.arms:
         if arm.name != baseline and arm.name in configs:
@@ -92,6 +104,31 @@ def topics(results: Results) -> tuple[Topic, ...]:
         found = {arm: configs[arm] for arm in arms}
         made.append(Topic(title or _title(tuple(paths)) or "The network", tuple(paths), arms, held, found))
     return tuple(made)
+
+
+def _grid(configs: Mapping[str, RunConfig], baseline: str) -> tuple[Topic, ...]:
+    """The topics of arms that differ from the baseline in several kinds of setting; none unless each has a group."""
+    fields = {arm: _fields(config) for arm, config in configs.items()}
+    paths = [path for path in dict.fromkeys(path for one in fields.values() for path in one)
+             if any(one.get(path) != fields[baseline].get(path) for one in fields.values())]  # fmt: skip
+    kind = {path: _title((path,)) for path in paths}
+    mixed = [arm for arm, one in configs.items() if len({kind[at] for at in _differing(configs[baseline], one)}) > 1]
+    if "model" in paths:  # whole families differ in everything
+        return ()
+    made = []
+    for title in dict.fromkeys(kind.values()):
+        groups: dict[str, list[str]] = {}
+        for arm, values in fields.items():
+            groups.setdefault(repr([values.get(path) for path in paths if kind[path] != title]), []).append(arm)
+        kept = tuple(tuple(group) for group in groups.values() if len(group) > 1)
+        arms = tuple(arm for group in kept for arm in group)
+        own = tuple(path for path in paths if kind[path] == title)
+        apart = tuple(path for path in paths if path not in own) if len(kept) > 1 else ()
+        made.append(Topic(title, own, arms, "", {arm: configs[arm] for arm in arms}, kept, apart))
+    made = [topic for topic in made if topic.groups]
+    placed = [arm for arm in mixed if sum(arm in topic.arms for topic in made) > 1]
+    every = {arm for topic in made for arm in topic.arms} == {*configs}
+    return tuple(made) if every and mixed and 2 * len(placed) >= len(mixed) else ()
 
 
 def _differing(one: RunConfig, other: RunConfig) -> tuple[str, ...]:
@@ -128,7 +165,7 @@ def changed(topic: Topic) -> list[str]:
     """What each arm of a topic has in place of the others: its settings on what the topic is about."""
     found = []
     for arm, config in topic.configs.items():
-        own = [f"{path} = {_shown(path, value_of(config, path))}" for path in topic.paths]
+        own = [f"{path} = {_shown(path, value_of(config, path))}" for path in (*topic.apart, *topic.paths)]
         found.append(f"{arm}: {'; '.join(own) or 'the baseline alone'}")
     return found
 
@@ -163,19 +200,20 @@ def meaning(topic: Topic) -> list[str]:
     found: dict[str, None] = {}
     for path in topic.paths:
         if path in texts:
-            found[f"{path}: {texts[path]}."] = None
+            found[f"{path}: {texts[path][:1].upper()}{texts[path][1:]}."] = None
         for config in topic.configs.values():
             value, table = value_of(config, path), _table(path, config)
             for one in value if isinstance(value, list) else [value]:
                 name = one.get("name") if isinstance(one, dict) else one
                 if table is not None and isinstance(name, str) and name in table.builders:
-                    found[f"{name}: {_sentence(table, name)}"] = None
+                    found[f"The {table.kind} “{name}”: {_sentence(table, name)}"] = None
     return list(found)
 
 
 def _sentence(table: Table[Any], name: str) -> str:
     paragraph = (inspect.getdoc(table.builder(name)) or "").partition("\n\n")[0]
-    return " ".join(paragraph.replace("`", "").split()) or "no description."
+    words = " ".join(SHAPE.sub("", paragraph.replace("`", "")).split()) or "It has no description"
+    return words if words.endswith(".") else f"{words}."
 
 
 def numbers(results: Results, topic: Topic) -> tables.Table:
@@ -202,8 +240,13 @@ def numbers(results: Results, topic: Topic) -> tables.Table:
 
 def sentences(results: Results, topic: Topic) -> list[str]:
     """What the comparisons of a topic's arms say, each in a sentence that claims no more than its p-value allows."""
-    return [compared(one) for one in results.comparisons if one.arm in topic.arms and one.arm != topic.baseline
-            and one.baseline in topic.arms]  # fmt: skip
+    return [compared(one) for one in results.comparisons
+            if one.arm != topic.baseline and _together(topic, {one.arm, one.baseline})]  # fmt: skip
+
+
+def _together(topic: Topic, arms: set[str]) -> bool:
+    """Whether arms stand in a topic, and beside each other where it has groups."""
+    return any(arms <= {*group} for group in topic.groups or (topic.arms,))
 
 
 def compared(one: Comparison) -> str:
@@ -243,8 +286,10 @@ def _because(note: str) -> str:
 
 
 def about(results: Results, topic: Topic) -> list[Verdict]:
-    """The verdicts on claims whose arms, the baseline of the study aside, are all in a topic."""
-    return [one for one in results.verdicts if (own := _arms_of(one, topic.baseline)) and own <= {*topic.arms}]
+    """The verdicts on claims whose arms, the study's baseline aside, are all in a topic; two of them in a grid."""
+    least = 2 if topic.groups else 1
+    return [one for one in results.verdicts
+            if len(own := _arms_of(one, topic.baseline)) >= least and _together(topic, own)]  # fmt: skip
 
 
 def elsewhere(results: Results, every: Sequence[Topic]) -> list[Verdict]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from residuum import optim, schedules
+from residuum import optim, own, schedules
 from residuum.config import FOUND, ComputeConfig, DataConfig, PretrainedConfig, RunConfig
 from residuum.data import datasets
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
@@ -26,11 +26,13 @@ from residuum.engine.compute import Compute, available_devices, chosen, compiled
 from residuum.engine.evaluate import logits_of
 from residuum.engine.kernels import settled, with_kernels
 from residuum.engine.live import Training
+from residuum.engine.loop import fit
 from residuum.engine.scaling import Scale
+from residuum.engine.state import Progress
 from residuum.engine.step import has_captured_form
 from residuum.errors import InputError, tally
 from residuum.models import MODELS, build
-from residuum.records.event import Event, LayersSeen, Scores
+from residuum.records.event import Diverged, Event, LayersSeen, Scores, StepDone
 from residuum.records.facts import DataFacts, Normalized
 from residuum.records.storage import expanded
 from residuum.registry import Choice, Table
@@ -287,9 +289,35 @@ def begun(config: RunConfig, data: Data) -> tuple[nn.Module, list[str]]:
 def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[Training, list[str]]:
     """The live objects of a run, and lines about what is not as asked; `resumed`: a saved state is put into them.
 
+    Of a run with own code that begins, the first update is tried on others.
+
     Raises:
-        InputError: settings that do not go together, or a device that is not there.
+        InputError: settings that do not go together, a device that is not there, or own code that fails.
     """
+    made = _training(config, data, resumed=resumed)
+    if own.codes(config.model_dump(mode="json")) and not resumed:
+        _rehearse(config, data)
+    return made
+
+
+def _rehearse(config: RunConfig, data: Data) -> None:
+    """Make the first update of a run on objects of its own, so that own code that fails in it does before it begins.
+
+    Raises:
+        InputError: it fails.
+    """
+    try:
+        made, _ = _training(config, data, resumed=False)
+        for event in fit(made, Progress(micro_batch=config.train.micro_batch)):
+            if isinstance(event, StepDone | Diverged):
+                return
+    except (Exception, SystemExit) as error:
+        if said := own.charge(error, config.model_dump(mode="json")):
+            raise InputError(said) from error
+        raise
+
+
+def _training(config: RunConfig, data: Data, *, resumed: bool) -> tuple[Training, list[str]]:
     o, t = config.optim, config.train
     has_own = bool(said := trust.admit(config))
     on = compute_of(config.compute)

@@ -5,20 +5,24 @@ away it is run, and must give the network's logits.
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from residuum import own
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError
-from residuum.models import Network
+from residuum.models import MODELS, Network
 from residuum.models.activations import Swish
 from residuum.models.blocks import Block
 from residuum.models.shortcuts import Projection, Subsample
+from residuum.registry import Choice
 
 TOLERANCE = 1e-5
 """Largest difference of a logit from the network's, relative to the largest logit."""
@@ -43,11 +47,61 @@ def source(network: nn.Module, normalization: Normalization, classes: Sequence[s
     return text
 
 
-def _check(text: str, network: Network, normalization: Normalization, shape: Sequence[int]) -> None:
+def of_own(network: nn.Module, model: Choice, normalization: Normalization, classes: Sequence[str],
+           shape: Sequence[int], title: str, module: str) -> dict[str, str]:  # fmt: skip
+    """The texts of two files by name, for a network that is own code: what loads it, and its own text as it is.
+
+    The arguments are those of `source`, and the resolved choice of the network.
+
+    Raises:
+        InputError: its text needs what lies beside it, or gives other logits than the network.
+    """
+    beside, made = f"{module}_network", MODELS.resolve(model)
+    assert MODELS.fit is not None, "networks may be own code"
+    call = own.call(model.name, model.code, MODELS.fit, (shape[0], len(classes)), made.settings)
+    name, text = own.short(model.name), own.text_of(model.code) or ""
+    loads = _LOAD.replace("MODULE", module).replace("ResNet()", call)
+    head = _head(normalization, classes, shape, title, module).replace(
+        "from torch import nn\n", f"from {beside} import {name}\n"
+    )
+    head = head.replace("the weights lie beside", f"its own text ({beside}.py) and the weights lie beside")
+    whole = "\n\n\n".join([head, loads.strip("\n")]) + "\n"
+    alone = ModuleType(beside)
+    sys.modules[beside] = alone  # where dataclasses look
+    try:
+        exec(compile(text, f"{beside}.py", "exec"), vars(alone))  # which the run has run
+        other = eval(call, vars(alone))
+        other.load_state_dict(network.state_dict())
+    except Exception as error:
+        raise InputError(f"{model.name} cannot stand alone: {own.told(error)}") from error
+    finally:
+        del sys.modules[beside]
+    _compare(other, _made(_without(whole, f"from {beside} import {name}\n")), network, normalization, shape)
+    return {f"{module}.py": _without(whole, "import torch.nn.functional as F\n"), f"{beside}.py": text}
+
+
+def _without(text: str, line: str) -> str:
+    return text.replace(line, "")
+
+
+def _made(text: str) -> dict[str, Any]:
+    """The names that an exported text makes."""
     made: dict[str, Any] = {"__name__": "exported"}
     exec(compile(text, "<exported>", "exec"), made)  # our own text: of a user's it holds names of classes, as literals
+    return made
+
+
+def _check(text: str, network: Network, normalization: Normalization, shape: Sequence[int]) -> None:
+    made = _made(text)
     other = made["ResNet"]()
     other.load_state_dict(network.state_dict())
+    _compare(other, made, network, normalization, shape)
+
+
+def _compare(
+    other: nn.Module, made: Mapping[str, Any], network: nn.Module, normalization: Normalization, shape: Sequence[int]
+) -> None:
+    """Refuse another network, as an exported text makes it, that gives other logits."""
     images_NCHW = torch.randint(0, 256, (4, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     with torch.no_grad():
         expected_NK: Tensor = network.eval()(normalise_for_network(images_NCHW, normalization))
@@ -99,7 +153,7 @@ def _head(normalization: Normalization, classes: Sequence[str], shape: Sequence[
     if normalization.kind == "per_image":
         least = f"1 / ({255**2} * x[0].numel())"
         prepare = [
-            "    x = images.float() / 255",
+            "    x = torch.as_tensor(images).float() / 255",
             "    x = x - x.mean(dim=(1, 2, 3), keepdim=True)",
             "    variance = x.square().mean(dim=(1, 2, 3), keepdim=True)",
             f"    return x / variance.clamp(min={least}).sqrt()",
@@ -107,8 +161,14 @@ def _head(normalization: Normalization, classes: Sequence[str], shape: Sequence[
     else:
         for name, values in (("MEAN", normalization.mean), ("STD", normalization.std)):
             lines.append(f"{name} = torch.tensor({list(values)!r}).view(-1, 1, 1)")
-        prepare = ["    return (images.float() / 255 - MEAN) / STD"]
-    lines += ["", "", "def prepare(images):", '    """What the network takes, of uint8 images."""', *prepare]
+        prepare = ["    return (torch.as_tensor(images).float() / 255 - MEAN) / STD"]
+    lines += [
+        "",
+        "",
+        "def prepare(images):",
+        '    """What the network takes, of uint8 images as a tensor or an array."""',
+        *prepare,
+    ]
     return "\n".join(lines)
 
 

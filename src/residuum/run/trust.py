@@ -61,6 +61,11 @@ def admit(config: RunConfig, folder: Path | None = None) -> list[str]:
     return lines
 
 
+def is_known(config: RunConfig) -> bool:
+    """Whether all own code of a configuration was named or trusted here; nothing of it is run to know."""
+    return all(_known(digest).is_file() for digest in own.codes(_plain(config)))
+
+
 def trust(folder: Path) -> list[str]:
     """Trust the own code in a run folder from now on; returns the paths of what is trusted.
 

@@ -72,7 +72,8 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     [N, C, H, W] to `logits` [N, K], the same JSON in its metadata; before it is written, its logits are compared with
     the network's on training images, for which the data set must be at hand (`data`: where it lies now). `huggingface`
     is a folder with `model.safetensors`, `config.json` with the same JSON, and a model card of what the record says.
-    `python` is a file of plain PyTorch that builds the network, with its weights beside it.
+    `python` is a file of plain PyTorch (`.py`) that builds the network, with its weights beside it, and where the
+    network is own code, that as it is.
 
     Raises:
         InputError: as `predict.load`; a package for ONNX is missing; or the graph gives other logits than the network.
@@ -82,11 +83,10 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     trained.network.to("cpu", torch.float32).eval()
     description = json.dumps(describe(record, trained), sort_keys=True)
     difference = None
+    texts = dict[str, str]()
     if form == "python":
-        module = re.sub(r"\W", "_", path.stem)
-        title = f"{short_name(record.config.model)}, run {record.id}"
-        normalization = trained.normalization
-        text = pytorch_source.source(trained.network, normalization, trained.classes, trained.shape, title, module)
+        path = path if path.suffix == ".py" else path.with_name(f"{path.name}.py")
+        texts = _as_python(record, trained, path)
     if form in ("safetensors", "huggingface", "python"):
         tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
         asked = {"format": "pt"} if form == "huggingface" else {}  # what the hub looks for
@@ -109,11 +109,20 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         return Exported(path, form, None, 0)
     with storage.storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if form == "python":
-        storage.write_file(path.with_suffix(".safetensors"), content)
-        content = text.encode()
-    storage.write_file(path, content)
+    storage.write_file(path.with_suffix(".safetensors") if form == "python" else path, content)
+    for name, text in texts.items():
+        storage.write_file(path.with_name(name), text.encode())
     return Exported(path, form, difference, 0 if difference is None else len(images_NCHW))
+
+
+def _as_python(record: RunRecord, trained: Trained, path: Path) -> dict[str, str]:
+    """The texts of the files by name, the one at the path among them, that are the network of a run as Python."""
+    module, model = re.sub(r"\W|^(?=\d)", "_", path.stem), record.config.model
+    title, of = f"{short_name(model)}, run {record.id}", (trained.normalization, trained.classes, trained.shape)
+    if not model.code:
+        return {path.name: pytorch_source.source(trained.network, *of, title, module)}
+    texts = pytorch_source.of_own(trained.network, model, *of, title, module)
+    return {path.name: texts.pop(f"{module}.py"), **texts}
 
 
 def _check_ours(folder: Path) -> None:

@@ -84,7 +84,10 @@ def predict(folder: str, content: str) -> dict[str, Any]:
             pictures = explaining.from_files([path], trained.shape)
         except InputError as error:
             raise InputError(error.text.replace(str(path), "the image")) from error
-    found = explaining.attribute(trained, pictures, Choice(name="grad-cam"), "predicted", record.id)
+    try:
+        found = explaining.attribute(trained, pictures, Choice(name="grad-cam"), "predicted", record.id)
+    except InputError:  # a network of somebody's own may have no maps for it
+        found = explaining.attribute(trained, pictures, Choice(name="saliency"), "predicted", record.id)
     explained = attribution.prediction(found, 0, LIKELIEST)
     return {
         "shares": [[name, share] for name, share in explained.shares],

@@ -18,7 +18,7 @@ from residuum.records.event import EpochDone
 from residuum.records.index import Listed
 from residuum.records.record import RunRecord, find_runs, read_record
 from residuum.studies import plan as plans
-from residuum.studies.plan import Plan
+from residuum.studies.plan import Place, Plan
 
 FRESH = 1.0
 """Seconds for which what was listed is shown again, however many ask."""
@@ -72,6 +72,8 @@ class Lab:
         """Every study by its label: how far it is, or why its plan cannot be read."""
         self.reasons = _Recent(self._reasons)
         """Why runs of studies failed, by run id."""
+        self.places = _Recent(lambda: plans.places(runs))
+        """Which studies and arms asked for a run, by the name of its folder."""
 
     def _list(self) -> Mapping[str, Listed]:
         return {one.folder.name: one for one in index.listed(self.runs)}
@@ -151,20 +153,23 @@ class Lab:
         return f"{len(written)}-{max([*written, *times], default=0)}"
 
 
-def row_of(one: Listed, reasons: Mapping[str, str]) -> dict[str, Any]:
-    """A run as the list shows it."""
+def row_of(one: Listed, reasons: Mapping[str, str], places: Sequence[Place] = ()) -> dict[str, Any]:
+    """A run as the list shows it; `places` are the studies and arms that asked for it."""
     row, name = one.row, one.folder.name
+    asked = [{"study": place.study, "arm": place.arm} for place in places]
     if isinstance(row, InputError):
         return {
             "name": name,
+            "places": asked,
             "status": "unreadable",
             "reason": said(row, one.folder),
             "when": one.written,
         }
     why = reasons.get(row.run, "")
-    status = "failed" if row.status == "stopped" and why else row.status
+    status, why = ("failed", why) if row.status == "stopped" and why else (row.status, row.why)
     return {
-        "name": name, "status": status, "reason": why if status == "failed" else row.text, "model": row.model,
+        "name": name, "places": asked, "status": status, "reason": why if status == "failed" else row.text,
+        "model": row.model,
         "data": row.data, "recipe": row.recipe, "seed": row.seed, "epochs": row.epochs, "asked": row.asked,
         "accuracy": row.test_accuracy, "when": one.written,
     }  # fmt: skip
@@ -212,9 +217,24 @@ def own_code(values: Any) -> str:
     return next(iter([*own.codes(values).values(), *own.without_hash(values)]), "")
 
 
+def classes_apart(records: Sequence[RunRecord]) -> str:
+    """That some runs tell other classes apart than others, so that their errors do not compare; empty if none do."""
+    known = {record.data.classes: record for record in records if record.data}
+    if len(known) < 2:
+        return ""
+    counts = " and ".join(str(count) for count in sorted({len(classes) for classes in known}))
+    what = f"{counts} classes" if len({len(classes) for classes in known}) > 1 else "classes of other names"
+    return f"These runs tell {what} apart: their losses and errors do not compare."
+
+
+def _told(value: Any) -> str:
+    value = own.readable(value)
+    return value[:12] if isinstance(value, str) and own.HASH.fullmatch(value) else str(value)
+
+
 def differing(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """The settings in which some runs differ, with the value of each."""
     every = [record.config.settings() for record in records]
     paths = dict.fromkeys(path for one in every for path in one)
-    found = [(path, [str(one.get(path, "–")) for one in every]) for path in paths]
+    found = [(path, [_told(one.get(path, "–")) for one in every]) for path in paths]
     return [(path, values) for path, values in found if len({*values}) > 1]

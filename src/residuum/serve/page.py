@@ -29,12 +29,12 @@ from starlette.exceptions import HTTPException
 
 from residuum import recipes
 from residuum.analysis import standing
-from residuum.errors import BusyError, InputError, ResiduumError, duration, tally, unknown
+from residuum.errors import BusyError, InputError, Remedy, ResiduumError, duration, tally, unknown
 from residuum.networks.names import network_names, short_name
 from residuum.records import run_folder
 from residuum.records.record import RunRecord, labels
 from residuum.report import commands
-from residuum.run import detached
+from residuum.run import detached, trust
 from residuum.run.detached import Detached
 from residuum.serve import lab as reading
 from residuum.serve.aside import Aside
@@ -209,7 +209,7 @@ def _pages(app: FastAPI, lab: Lab, rules: Rules) -> None:
         records = _beside(lab, request)
         return _shown(
             "beside.html.j2", rules, records=records, labels=labels(records), differing=reading.differing(records),
-            stamp=_stamp(records), query=_query(records),
+            stamp=_stamp(records), query=_query(records), apart=reading.classes_apart(records),
         )  # fmt: skip
 
     @app.get("/part/beside")
@@ -218,7 +218,7 @@ def _pages(app: FastAPI, lab: Lab, rules: Rules) -> None:
         if was == _stamp(records):
             return Response(status_code=204)
         return _shown("beside_part.html.j2", rules, records=records, labels=labels(records), stamp=_stamp(records),
-                      query=_query(records))  # fmt: skip
+                      query=_query(records), apart=reading.classes_apart(records))  # fmt: skip
 
 
 def _beside(lab: Lab, request: Request) -> list[RunRecord]:
@@ -242,7 +242,8 @@ def _going(lab: Lab) -> dict[str, Any]:
 
 def _listed(lab: Lab, find: str, status: str, page: int) -> dict[str, Any]:
     reasons, listed = lab.reasons(), lab.listed()
-    rows = [reading.row_of(one, reasons) for one in listed.values()]
+    places = lab.places()
+    rows = [reading.row_of(one, reasons, places.get(one.folder.name, ())) for one in listed.values()]
     statuses = sorted({row["status"] for row in rows})
     found = reading.chosen(rows, find[:200], status)
     pages = max(1, -(-len(found) // ROWS))
@@ -255,6 +256,7 @@ def _of_run(lab: Lab, name: str) -> dict[str, Any]:
     record = lab.record(name)
     own = reading.own_code(record.config.model_dump(mode="json"))
     return {
+        "known": not own or trust.is_known(record.config),
         "title": name, "record": record, "now": standing.of_run(record, datetime.now(UTC)),
         "rows": [*reversed(record.epochs)][:EPOCHS], "own_code": own,
         "pictures": {key: one for key, one in PICTURES.items() if one.is_there(record)},
@@ -346,8 +348,9 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
     async def predict(name: str, request: Request) -> Response:
         content = await _body(request)
         record = await run_in_threadpool(lab.record, name)
-        if own := reading.own_code(record.config.model_dump(mode="json")):
-            raise InputError(f"{own} is somebody's own code: this page runs none; the command line does")
+        own = reading.own_code(record.config.model_dump(mode="json"))
+        if own and not trust.is_known(record.config):
+            raise InputError(f"{own} is own code that nobody has trusted here", remedies=[Remedy("trust")])
         found = await run_in_threadpool(aside.call, "predict", str(record.folder), b64encode(content).decode())
         text = _environment().get_template("predicted.html.j2").render(**found)
         return HTMLResponse(text)

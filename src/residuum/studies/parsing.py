@@ -68,7 +68,13 @@ def _told(where: str, text: str, error: InputError) -> InputError:
 
 
 def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a study file says, with files of own code and of `data` looked for where the study lies."""
+    """What a study file says, with files of own code and of `data` looked for where the study lies.
+
+    `data` at its top is the setting of all arms.
+    """
+    if "data" in values:
+        values = {**values, "set": _with_data(values["data"], values.get("set", {}))}
+        del values["data"]
     placed = {key: _settings(value, folder) if key in HAVE_SETTINGS else value for key, value in values.items()}
     if isinstance(arms := values.get("arms"), list):
         placed["arms"] = [
@@ -76,6 +82,17 @@ def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             for arm in arms
         ]
     return placed
+
+
+def _with_data(data: Any, settings: Any) -> Any:
+    """The settings of all arms with the data of a study; what they say of it besides, as `data.subset`, stays."""
+    if not isinstance(settings, dict):
+        return settings
+    beside = settings.get("data", {})
+    if not isinstance(beside, dict) or {"dataset", "root"} & {*beside} or {"data.dataset", "data.root"} & {*settings}:
+        raise InputError("data: it stands at the top and under [set]; say it once")
+    rest = {key: value for key, value in settings.items() if key != "data"}
+    return {"data": data, **rest, **{f"data.{key}": value for key, value in beside.items()}}
 
 
 def _settings(settings: Any, folder: Path) -> Any:

@@ -1,17 +1,16 @@
 """How a worker's run ended, as it tells whoever launched it."""
 
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from residuum.errors import BusyError, InputError, StorageError
+from residuum.errors import BusyError, FailedError, InputError, StorageError
+from residuum.records import run_folder
 
 RESTARTS = 3
 """How often a run whose worker or node died is taken up again from one saved state; one further on counts anew."""
 BIRTHS = 30
 """How often in a row a worker may die before a run has begun in it, until the run is held to blame."""
-CRASH_LOG = "crash.log"
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def ended(error: Exception | None, folder: Path) -> Ended:
     """How a run ended, from the error that ended it; the traceback of an unexpected one is kept with the run."""
     if error is None:
         return Ended("done")
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | FailedError):
         return Ended("impossible", str(error))
     if isinstance(error, BusyError):
         return Ended("busy", str(error))
@@ -41,10 +40,5 @@ def ended(error: Exception | None, folder: Path) -> Ended:
 
 def _log(error: Exception, folder: Path) -> str:
     """Keep the traceback of an error with its run; returns where, for the end of a message."""
-    try:
-        with (folder / CRASH_LOG).open("a") as file:
-            traceback.print_exception(error, file=file)
-    except OSError:
-        traceback.print_exception(error)
-        return ""
-    return f" (traceback: {folder / CRASH_LOG})"
+    path = run_folder.log_crash(folder, error)
+    return f" (traceback: {path})" if path else ""

@@ -10,7 +10,7 @@ from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Room, 
 from residuum.conduct.launchers.local import until_stopped
 from residuum.conduct.launchers.running import events
 from residuum.conduct.launchers.thinning import Thinned
-from residuum.errors import InputError
+from residuum.errors import FailedError, InputError
 
 
 def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
@@ -29,5 +29,5 @@ def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
             for event in until_stopped(events(job, runs, room.store)):
                 if told(event):
                     yield JobEvent(job.id, event)
-        except InputError as error:
+        except (FailedError, InputError) as error:
             yield JobFailed(job.id, str(error))

@@ -12,6 +12,10 @@ from residuum.report.figures.study_curves import data as of_study
 
 TOWERING = 2.0
 """A loss of so many times the highest training loss is beyond the frame, and marked."""
+PRESSED = 2.0
+"""A frame that one arm makes so many times as high does without it."""
+FEWEST = {"loss": 1, "error": 2}
+"""Arms that a frame is made for at least, where another goes on beyond it: a loss may be as high as it likes."""
 LABELS = {
     ("train", "loss"): "training loss (nats)",
     ("validation", "loss"): "validation loss (nats)",
@@ -32,15 +36,45 @@ def data(results: Results, found: Curves, arms: Sequence[str], mark: str = "") -
         chosen = {split: [_turned(band) for arm in arms for band in found.get(arm, ())
                           if (band.split, band.quantity) == (split, quantity) and band.epochs]
                   for split in ("train", "validation")}  # fmt: skip
-        means = [band.mean for bands in chosen.values() for band in bands]
-        trained = [value for band in chosen["train"] for value in band.mean if isfinite(value)]
-        # A validation loss of the first epochs can be many times all others; where it ends it is always in the frame.
-        most = TOWERING * max(trained, default=inf) if quantity == "loss" else inf
-        near = [value for mean in means for value in mean if isfinite(value) and (value <= most or value == mean[-1])]
+        bands = [band for of_split in chosen.values() for band in of_split]
+        near = _near(bands)
+        for arm in _worst_first(bands):
+            fewer = [band for band in bands if band.arm != arm]
+            # An arm that does not train must not press the others into a line: it goes on beyond the frame.
+            if len({band.arm for band in fewer}) < FEWEST[quantity] or _span(near) <= PRESSED * _span(_near(fewer)):
+                break
+            bands, near = fewer, _near(fewer)
         extent = frame.extent(near or [0.0], near, 0.0, top)
-        rows.append(tuple(Panel("", LABELS[split, quantity], tuple(bands), extent, at_once)
-                          for split, bands in chosen.items() if bands))  # fmt: skip
+        rows.append(tuple(Panel("", LABELS[split, quantity], tuple(of_split), extent, at_once)
+                          for split, of_split in chosen.items() if of_split))  # fmt: skip
     return replace(of_study(results, found, mark), rows=tuple(row for row in rows if row), grouped=False)
+
+
+def beyond(found: StudyCurves) -> tuple[str, ...]:
+    """The arms whose curves end beyond a frame, in the order of the arms."""
+    ends = [(band.arm, band.mean[-1], panel.extent) for row in found.rows for panel in row for band in panel.bands]
+    return tuple(dict.fromkeys(arm for arm, end, shown in ends
+                               if isfinite(end) and not shown.low <= end <= shown.high))  # fmt: skip
+
+
+def _near(bands: Sequence[Band]) -> list[float]:
+    """The values that a frame shows. Only losses tower: where they end they are in it all the same."""
+    trained = [value for band in bands if band.split == "train" for value in band.mean if isfinite(value)]
+    # A validation loss of the first epochs can be many times all others.
+    most = TOWERING * max(trained, default=inf) if bands and bands[0].quantity == "loss" else inf
+    return [value for band in bands for value in band.mean
+            if isfinite(value) and (value <= most or value == band.mean[-1])]  # fmt: skip
+
+
+def _worst_first(bands: Sequence[Band]) -> list[str]:
+    """The arms by their worst last value."""
+    ends = sorted((band.mean[-1], band.arm) for band in bands if isfinite(band.mean[-1]))
+    worst = reversed(ends) if bands and bands[0].quantity == "loss" else ends
+    return list(dict.fromkeys(arm for _, arm in worst))
+
+
+def _span(values: Sequence[float]) -> float:
+    return max(values) - min(values) if values else 0.0
 
 
 def _turned(band: Band) -> Band:
