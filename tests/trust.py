@@ -17,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.extend([str(HERE), *(str(HERE / name) for name in ("records", "studies", "cli"))])
 
+import crashes  # noqa: E402 - from a folder that was just named
 import damage  # noqa: E402 - from a folder that was just named
 import deaths  # noqa: E402 - from a folder that was just named
 import disk_faults  # noqa: E402 - from a folder that was just named
@@ -53,6 +54,8 @@ ROWS = (
     Row("runs of every kind killed 1 to 4 times, a third in a save: the bits are those of one never stopped", 300,
         torture.volume),
     Row("real starts killed", 20, started),
+    Row("crash, and loss of power, before, in and after each system call by which a run is written: whole, best kept", 620,
+        crashes.tried),
     Row("bits flipped, files cut, pages zeroed and files deleted in a run folder: told, or nothing read is another", 2250,
         damage.tried),
     Row("stopped runs with such damage: they go on from what is whole to the same bits", 100, damage.resumed),

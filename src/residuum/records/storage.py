@@ -89,7 +89,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{token_hex(4)}.tmp")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -114,7 +115,7 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def _sealed(text: str) -> bytes:
@@ -278,11 +279,11 @@ def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mappi
             hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
             manifest = {"files": hashes, "values": dict(values)}
             _write_synced(temporary / MANIFEST, _sealed(json.dumps(manifest, allow_nan=False)))
-            _sync(temporary)
+            sync(temporary)
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 FILES = TypeAdapter(dict[str, str])
