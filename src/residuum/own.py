@@ -9,6 +9,7 @@ import inspect
 import linecache
 import os
 import re
+import stat
 import sys
 import textwrap
 import traceback
@@ -311,7 +312,10 @@ def _file_of_module(name: str, folder: Path | None) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe may never end
+            raise InputError(f"{path} is not a file")
+        if found.st_size > MAX_BYTES:
             raise InputError(f"{path}: more than {MAX_BYTES // 2**20} MiB is no file of code")
         return path.read_bytes().decode("utf-8")
     except OSError as error:

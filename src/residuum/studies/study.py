@@ -483,10 +483,10 @@ def _changed(config: RunConfig, settings: Mapping[str, Any], places: Mapping[str
 
 
 def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str:
-    """Which of several settings a message is about: the first that fails alone, else the one that it names."""
-    for path, value in settings.items():
+    """Which of several settings a message is about: one that fails alone, first among those it names."""
+    for path in sorted(settings, key=lambda path: path not in message):  # what it names first
         try:
-            config.changed({path: value})
+            config.changed({path: settings[path]})
         except InputError:
             return path
     return next((path for path in settings if path in message), next(iter(settings)))

@@ -3,13 +3,13 @@
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from struct import error as struct_error
 from typing import IO, Any, cast
 
 from residuum.errors import InputError, StorageError
@@ -178,6 +178,9 @@ def _walk_tar(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
 def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator[tuple[str, bytes | None]]:
     """As `_walk`, of a zip archive."""
     left, seen = bounds.size, set[str]()
+    with reading(path):
+        if _listed(path, bounds.members) > bounds.members:  # before the list is read
+            raise _too_many(path, bounds)
     with reading(path), _zip(path) as archive:
         if len(archive.infolist()) > bounds.members:
             raise _too_many(path, bounds)
@@ -208,13 +211,33 @@ def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             yield name, content
 
 
+_END, _END_64, _LEAST_LIST, _ENTRY = 22, 56, 2**16, 400
+"""Bytes of the end of a zip archive, without its comment, and of the long form; of a list of members, and for each."""
+
+
+def _listed(path: Path, most: int) -> int:
+    """How many members a zip archive says that it has; more than `most` where their list is too long for so many."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _END - 2**16 - _END_64 - 20))
+        tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    end, long = tail[at : at + _END], tail[tail.rfind(b"PK\6\6", 0, at) :][:_END_64]
+    if at < 0 or len(end) < _END:
+        return 0  # as the parser will say
+    count, length = struct.unpack("<HI", end[10:16])
+    if count == 0xFFFF or length == 0xFFFFFFFF:
+        count, length = struct.unpack("<QQ", long[32:48]) if long.startswith(b"PK\6\6") else (0, 0)
+    return max(count, most + 1 if length > max(_LEAST_LIST, most * _ENTRY) else 0)
+
+
 @contextmanager
 def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip archive; what its parser stumbles over is damage."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, LookupError, struct_error) as error:
+    except (zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, LookupError, struct.error) as error:
         raise InputError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
 
 
