@@ -288,7 +288,7 @@ class RunConfig(Part):
             constants = presets.pixels_of(chosen, dataset)
             if constants is None:
                 has = " and ".join(chosen.pixels)
-                text = f"{name!r} has no constants of pixels for {dataset}, but for {has}; say data.normalize"
+                text = f"{quoted(name)} has no constants of pixels for {dataset}, but for {has}; say data.normalize"
                 raise InputError(f"pretrained.preset: {text}")
             given |= {"data.normalize": {"name": "standardize", "mean": constants[0], "std": constants[1]}}
         over = {path: value for path, value in rest.items() if path != "model"}
@@ -455,6 +455,6 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> InputError:
         prefix = "".join(f"{name}." for name in where[:-1])
         called = [known for known, _, _ in described_settings(RunConfig) if known.endswith(f".{where[-1]}")]
         if not prefix and called:
-            return InputError(f"unknown setting {path!r}; did you mean {' or '.join(map(repr, called))}?")
+            return InputError(f"unknown setting {quoted(path)}; did you mean {' or '.join(map(repr, called))}?")
         return unknown("setting", path, [prefix + name for name in part.model_fields])
     return InputError(f"{path}: {describe(problem)}")

@@ -12,7 +12,7 @@ from residuum.config import UNCOUNTED, RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset
 from residuum.data.normalize import NORMALIZERS
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, quoted, unknown
 from residuum.models.summary import Summary, summarize
 from residuum.records import run_folder
 from residuum.registry import Choice, Table
@@ -56,7 +56,7 @@ def plan(
             config = shortened(whole[arm.name], scale)
             training, _ = assemble.training(config, data)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
+            raise InputError(f"arm {quoted(arm.name)}: {error.text}", remedies=error.remedies) from error
         cost: Summary = summarize(training.network, data.shape)
         steps = training.batches.steps_per_epoch
         test = len(data.dataset.test) if config.monitor.test else 0
@@ -198,7 +198,7 @@ def resolved(study: Study) -> dict[str, RunConfig]:
         try:
             found[arm.name], _ = _resolved(arm.config, loaded, rehearsed=True)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
+            raise InputError(f"arm {quoted(arm.name)}: {error.text}", remedies=error.remedies) from error
     check_claims(study, found)
     return found
 

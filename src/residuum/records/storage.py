@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from residuum.errors import BusyError, InputError, StorageError
+from residuum.errors import BusyError, InputError, StorageError, quoted
 from residuum.records.regular import regular
 
 MANIFEST = "manifest.json"
@@ -302,7 +302,7 @@ def read_checked_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]
     files = {}
     for name, expected in typed(FILES, manifest["files"], path).items():
         if name in ("", ".", "..", MANIFEST) or Path(name).name != name:
-            raise InputError(f"{path} is damaged: {name!r} is no name of a file beside it")
+            raise InputError(f"{path} is damaged: {quoted(name)} is no name of a file beside it")
         try:
             content = regular(folder / name).read_bytes()
         except OSError as error:

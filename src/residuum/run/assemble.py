@@ -28,7 +28,7 @@ from residuum.engine.kernels import settled, with_kernels
 from residuum.engine.live import Training
 from residuum.engine.scaling import Scale
 from residuum.engine.step import has_captured_form
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
 from residuum.records.facts import DataFacts, Normalized
@@ -307,7 +307,8 @@ def training(config: RunConfig, data: Data, *, resumed: bool = False) -> tuple[T
     )
     if schedules.row(o.schedule.name).watches_loss and not data.held_out:
         raise InputError(
-            f"optim.schedule: {o.schedule.name!r} watches the validation loss; hold images out with data.validation"
+            f"optim.schedule: {quoted(o.schedule.name)} watches the validation "
+            "loss; hold images out with data.validation"
         )
     if o.warmup > t.epochs:
         raise InputError(f"optim.warmup: {o.warmup:g} epochs of warm-up do not fit into a run of {t.epochs}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from residuum.errors import InputError, StorageError
+from residuum.errors import InputError, StorageError, quoted
 from residuum.records.regular import refuse_special
 
 GZIP_MAGIC, XZ_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\0", (b"PK\x03\x04", b"PK\x05\x06")
@@ -154,7 +154,7 @@ def _walk_tar(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             if left < 0:
                 raise _too_large(path, bounds)
             if kind not in _FILE + _FOLDER + _EXTENSION:
-                raise InputError(f"{path}: member {name!r} is a link or a device, no plain file")
+                raise InputError(f"{path}: member {quoted(name)} is a link or a device, no plain file")
             if kind in (_LONG_NAME, _ATTRIBUTES) and size <= _MAX_NAME:
                 long_name = _long_name(file.read(size), kind) or long_name
                 _skip(file, -size % _BLOCK)
@@ -168,7 +168,7 @@ def _walk_tar(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             seen.add(name)
             content = file.read(size) if wanted else None
             if content is not None and len(content) != size:
-                raise InputError(f"{path} is damaged: it ends within {name!r}")
+                raise InputError(f"{path} is damaged: it ends within {quoted(name)}")
             _skip(file, -size % _BLOCK if wanted else size + -size % _BLOCK)
             if kind in _FILE:
                 yield name, content
@@ -189,7 +189,7 @@ def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             name, size = member.filename.replace("\\", "/").removeprefix("./"), member.file_size
             kind = member.external_attr >> 28 if member.create_system == 3 else 0  # the mode, as Unix writes it
             if kind not in (0, 0o4, 0o10):
-                raise InputError(f"{path}: member {name!r} is a link or a device, no plain file")
+                raise InputError(f"{path}: member {quoted(name)} is a link or a device, no plain file")
             _check_place(name, path)
             if member.is_dir():
                 continue
@@ -200,13 +200,13 @@ def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             if name in limits:
                 _check_member(name, size, limits, seen, path)
                 if member.flag_bits & 1:
-                    raise InputError(f"{path}: member {name!r} is encrypted")
+                    raise InputError(f"{path}: member {quoted(name)} is encrypted")
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise InputError(f"{path}: member {name!r} is compressed otherwise than by deflate")
+                    raise InputError(f"{path}: member {quoted(name)} is compressed otherwise than by deflate")
                 with archive.open(member) as file:
                     content = file.read(size + 1)
                 if len(content) != size:
-                    raise InputError(f"{path} is damaged: {name!r} has not the {size:,} bytes that it says")
+                    raise InputError(f"{path} is damaged: {quoted(name)} has not the {size:,} bytes that it says")
             seen.add(name)
             yield name, content
 
@@ -244,14 +244,14 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
 def _check_place(name: str, path: Path) -> None:
     place = name.replace("\\", "/")
     if ".." in PurePosixPath(place).parts or place.startswith("/") or place[1:3] == ":/":
-        raise InputError(f"{path}: member {name!r} leads out of the archive")
+        raise InputError(f"{path}: member {quoted(name)} leads out of the archive")
 
 
 def _check_member(name: str, size: int, limits: Mapping[str, int], seen: set[str], path: Path) -> None:
     if name in seen:
-        raise InputError(f"{path}: member {name!r} appears twice")
+        raise InputError(f"{path}: member {quoted(name)} appears twice")
     if size > limits[name]:
-        raise InputError(f"{path}: member {name!r} has {size:,} bytes, at most {limits[name]:,} are expected")
+        raise InputError(f"{path}: member {quoted(name)} has {size:,} bytes, at most {limits[name]:,} are expected")
 
 
 def _too_large(path: Path, bounds: Bounds) -> InputError:
