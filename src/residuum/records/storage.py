@@ -1,5 +1,6 @@
 """Writing so that a kill or a full disk at any moment leaves either the old file or the new one, never a stump."""
 
+import errno
 import fcntl
 import json
 import os
@@ -30,10 +31,12 @@ def expanded(text: str) -> Path:
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing `path` into one line."""
+    """Turn an operating-system error while writing `path` into one line; a name that no file can have is a mistake."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{quoted(str(path))}: no file can have so long a name") from error
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 

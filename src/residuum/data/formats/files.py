@@ -228,7 +228,7 @@ def _listed(path: Path, most: int) -> int:
     count, length = struct.unpack("<HI", end[10:16])
     if count == 0xFFFF or length == 0xFFFFFFFF:
         count, length = struct.unpack("<QQ", long[32:48]) if long.startswith(b"PK\6\6") else (0, 0)
-    return max(count, most + 1 if length > max(_LEAST_LIST, most * _ENTRY) else 0)
+    return max(int(count), most + 1 if length > max(_LEAST_LIST, most * _ENTRY) else 0)
 
 
 @contextmanager
