@@ -17,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.extend([str(HERE), *(str(HERE / name) for name in ("records", "studies", "cli"))])
 
+import crashes  # noqa: E402 - from a folder that was just named
 import damage  # noqa: E402 - from a folder that was just named
 import deaths  # noqa: E402 - from a folder that was just named
 import disk_faults  # noqa: E402 - from a folder that was just named
@@ -34,12 +35,27 @@ class Row:
     tried: Callable[[int], list[str]]
 
 
-def hostile(_: int) -> list[str]:
-    """What is wrong with how hostile data files are read or refused; each is tried in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "tests.data_sets.hostile_files"], cwd=HERE.parent,
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    lines = done.stdout.splitlines()
-    return [line for line in lines if line.startswith("FAIL")] or ([] if done.returncode == 0 else [done.stderr])
+def hostile(module: str) -> Callable[[int], list[str]]:
+    """What is wrong with how hostile files are read or refused; each is tried in a process of its own."""
+
+    def tried(_: int) -> list[str]:
+        done = subprocess.run([sys.executable, "-m", f"tests.{module}"], cwd=HERE.parent,
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        lines = done.stdout.splitlines()
+        return [line for line in lines if line.startswith("FAIL")] or ([] if done.returncode == 0 else [done.stderr])
+
+    return tried
+
+
+def apart(script: str) -> Callable[[int], list[str]]:
+    """What a script finds in so many tries, in a process of its own, whose memory it bounds."""
+
+    def tried(count: int) -> list[str]:
+        done = subprocess.run([sys.executable, str(HERE / script), "--count", str(count)],
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        return [] if done.returncode == 0 else [*done.stdout.splitlines(), *done.stderr.splitlines()[-1:]]
+
+    return tried
 
 
 def started(count: int) -> list[str]:
@@ -53,6 +69,8 @@ ROWS = (
     Row("runs of every kind killed 1 to 4 times, a third in a save: the bits are those of one never stopped", 300,
         torture.volume),
     Row("real starts killed", 20, started),
+    Row("crash, and loss of power, before, in and after each system call by which a run is written: whole, best kept", 407,
+        crashes.tried),
     Row("bits flipped, files cut, pages zeroed and files deleted in a run folder: told, or nothing read is another", 2250,
         damage.tried),
     Row("stopped runs with such damage: they go on from what is whole to the same bits", 100, damage.resumed),
@@ -64,7 +82,10 @@ ROWS = (
         lambda count: deaths.tried(count, 0)),
     Row("commands on disks that are full, and with files and folders that cannot be read or written", 200,
         lambda count: disk_faults.tried(count, 0)),
-    Row("hostile and damaged data files: refused in a line within 2 s and 500 MiB, or read right", 94, hostile),
+    Row("hostile and damaged data files: refused in a line within 2 s and 500 MiB, or read right", 94,
+        hostile("data_sets.hostile_files")),
+    Row("mangled study files and settings: refused in a line within 1 s, with file and key, or a study", 2500,
+        apart("studies/mutated.py")),
 )  # fmt: skip
 
 

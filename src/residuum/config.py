@@ -7,6 +7,7 @@ gives the resolved configuration, in which every default stands written out.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,10 +19,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from residuum import own
-from residuum.errors import InputError, Remedy, quoted, unknown
+from residuum.errors import QUOTED, InputError, Remedy, quoted, shortened, unknown
 from residuum.networks import presets
 from residuum.networks.names import NETWORK_FORMS, network
-from residuum.registry import Choice, as_plain, bounded, describe, name_of
+from residuum.registry import DEEPEST, Choice, as_plain, bounded, describe, name_of
 
 SCHEMA = 2
 """Version of the configuration's schema: part of a run's identity, raised when a setting changes its meaning."""
@@ -296,7 +297,7 @@ class RunConfig(Part):
             constants = presets.pixels_of(chosen, dataset)
             if constants is None:
                 has = " and ".join(chosen.pixels)
-                text = f"{name!r} has no constants of pixels for {dataset}, but for {has}; say data.normalize"
+                text = f"{quoted(name)} has no constants of pixels for {dataset}, but for {has}; say data.normalize"
                 raise InputError(f"pretrained.preset: {text}")
             given |= {"data.normalize": {"name": "standardize", "mean": constants[0], "std": constants[1]}}
         over = {path: value for path, value in rest.items() if path != "model"}
@@ -361,6 +362,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return path.strip(), value.strip() if isinstance(found, date | time) else found
 
 
+ENDLESS_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){41}""")
+"""A key of more dots than `bounded` lets through, which takes a reader of TOML the square of their number."""
+
+
 def read_toml(text: str) -> dict[str, Any]:
     """The values of a text in TOML.
 
@@ -368,6 +373,8 @@ def read_toml(text: str) -> dict[str, Any]:
         TOMLDecodeError: it is not TOML.
         InputError: it is, but nested so deeply, or with numbers of so many digits, that nobody can read it.
     """
+    if found := ENDLESS_KEY.search(text):
+        raise InputError(f"{shortened(found[0], QUOTED)}: a key has more than {2 * DEEPEST} dots")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:
@@ -452,7 +459,7 @@ def _assign(values: dict[str, Any], path: str, value: Any) -> None:
 def _one_line(error: ValidationError, model: type[BaseModel]) -> InputError:
     """The first problem of a validation error in the words of dotted settings."""
     problem = error.errors()[0]
-    where = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    where = [str(part) for part in problem["loc"] if not re.match(r"(str|int|float)$|function-", str(part))]
     path = ".".join(where)
     if problem["type"] == "extra_forbidden":
         part: Any = model
@@ -461,6 +468,6 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> InputError:
         prefix = "".join(f"{name}." for name in where[:-1])
         called = [known for known, _, _ in described_settings(RunConfig) if known.endswith(f".{where[-1]}")]
         if not prefix and called:
-            return InputError(f"unknown setting {path!r}; did you mean {' or '.join(map(repr, called))}?")
+            return InputError(f"unknown setting {quoted(path)}; did you mean {' or '.join(map(repr, called))}?")
         return unknown("setting", path, [prefix + name for name in part.model_fields])
     return InputError(f"{path}: {describe(problem)}")

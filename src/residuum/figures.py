@@ -22,7 +22,7 @@ from residuum.data import gallery
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, quoted, unknown
 from residuum.models import MODELS, Network, build
 from residuum.models.activations import ACTIVATIONS, curve
 from residuum.models.outlining import in_each_ordering, outline
@@ -138,7 +138,7 @@ def mistakes(run: Run, count: int = 18, data: str = "", which: Kept = "last", *,
     `close`: those that were nearly none instead, whose true class came nearest to the predicted one.
     """
     if not isinstance(count, int) or count < 1:
-        raise InputError(f"count: {count!r} mistakes; a number from 1")
+        raise InputError(f"count: {quoted(count)} mistakes; a number from 1")
     records = _records([run], runs)
     chosen = per_class.close_calls if close else per_class.mistakes
     found = _named(records, [chosen(per_class.read(records[0], which), count)])
@@ -372,7 +372,7 @@ def study_topic(results: Results, title: str, part: int = 1) -> Drawing:
     """
     parts = topic_of(results, title).parts
     if part not in range(1, len(parts) + 1):
-        raise InputError(f"part: {part!r} of the {len(parts)} that {title!r} has; a number from 1")
+        raise InputError(f"part: {quoted(part)} of the {len(parts)} that {quoted(title)} has; a number from 1")
     bands, mark = study_curves.of_arms(results), tables.mark(results.plan)
     return Drawing(study_curves.draw(four_curves.data(results, bands, parts[part - 1], mark)))
 

@@ -10,6 +10,7 @@ import inspect
 import linecache
 import os
 import re
+import stat
 import sys
 import textwrap
 import traceback
@@ -219,7 +220,7 @@ def load(name: str, digest: str) -> Any:
         there = [key for key, one in vars(module).items()
                  if getattr(one, "__module__", "") == module.__name__ and callable(one)]  # fmt: skip
         if not there:
-            raise InputError(f"{where} has no class or function {attribute!r}, nor any other")
+            raise InputError(f"{where} has no class or function {quoted(attribute)}, nor any other")
         raise unknown("class or function", attribute, there, place=where)
     if not callable(found):
         raise InputError(f"{name} is neither a class nor a function")
@@ -309,13 +310,13 @@ def _setting(name: str, one: inspect.Parameter) -> inspect.Parameter | None:
     if one.default is not one.empty and not plain:
         return None
     if one.name in ("name", "code"):
-        raise InputError(f"{name}: an argument {one.name!r} cannot be a setting; call it otherwise")
+        raise InputError(f"{name}: an argument {quoted(one.name)} cannot be a setting; call it otherwise")
     if one.annotation is not one.empty:
         return one.replace(kind=one.KEYWORD_ONLY)
     if type(one.default) in PLAIN:
         return one.replace(kind=one.KEYWORD_ONLY, annotation=type(one.default))
     if one.default is one.empty:
-        raise InputError(f"{name}: its argument {one.name!r} has no type hint, so it cannot be a setting")
+        raise InputError(f"{name}: its argument {quoted(one.name)} has no type hint, so it cannot be a setting")
     return None
 
 
@@ -431,16 +432,19 @@ def _file_of_module(name: str, folder: Path | None) -> Path:
     for part in name.split("."):
         spec = PathFinder.find_spec(part, places)
         if spec is None:
-            raise InputError(f"there is no module {name!r} here; own code is file.py:Name or package.module:Name")
+            raise InputError(f"there is no module {quoted(name)} here; own code is file.py:Name or package.module:Name")
         places = list(spec.submodule_search_locations or [])
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise InputError(f"module {name!r} is not written in Python, so its text cannot be kept")
+        raise InputError(f"module {quoted(name)} is not written in Python, so its text cannot be kept")
     return Path(spec.origin)
 
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe may never end
+            raise InputError(f"{path} is not a file")
+        if found.st_size > MAX_BYTES:
             raise InputError(f"{path}: more than {MAX_BYTES // 2**20} MiB is no file of code")
         return path.read_bytes().decode("utf-8")
     except OSError as error:

@@ -225,13 +225,13 @@ class Table(Generic[T]):
         for name in choice.settings:
             if name not in known:
                 if not known:
-                    raise InputError(f"{path}.{name}: {self.kind} {choice.name!r} has no settings")
+                    raise InputError(f"{path}.{name}: {self.kind} {quoted(choice.name)} has no settings")
                 raise unknown("setting", f"{path}.{name}", [f"{path}.{other}" for other in known])
         values = {}
         for name, setting in known.items():
             value = choice.settings.get(name, setting.default)
             if value is inspect.Parameter.empty:
-                raise InputError(f"{path}.{name}: {self.kind} {choice.name!r} needs this setting")
+                raise InputError(f"{path}.{name}: {self.kind} {quoted(choice.name)} needs this setting")
             values[name] = setting.check(value, f"{path}.{name}")
         return choice.with_settings(values)
 

@@ -86,6 +86,8 @@ def cosine_restarts(
     first = span.steps(period)
 
     def factor(step: int, _losses: Sequence[float]) -> float:
+        if multiplier == 1:  # a period may be one step of a long run
+            return _cosine(1.0, final, (step - int((step + 0.5) / first) * first) / first)
         start, length = 0.0, first
         while _reached(step, start + length):
             start, length = start + length, length * multiplier

@@ -7,6 +7,8 @@ it, so `residuum --help` answers at once.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +19,7 @@ from residuum.cli.hints import FIRST, said, unexpected
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
 from residuum.cli.trusting import trusted
-from residuum.errors import InputError, ResiduumError, StorageError, unknown
+from residuum.errors import InputError, ResiduumError, StorageError, line, quoted, unknown
 from residuum.members import gathered
 
 SHOWN_FIRST = ("studying", "runs", "import_weights", "listing", "showing", "classes", "explain", "inspecting", "data",
@@ -70,8 +72,8 @@ def _main(words: list[str]) -> int:
         if debug:
             raise
         at = f"{error.filename}: " if error.filename is not None else ""
-        print(f"residuum: {at}{error.strerror or error}", file=sys.stderr)
-        return StorageError.exit_code
+        print(f"residuum: {line(f'{at}{error.strerror or error}')}", file=sys.stderr)
+        return InputError.exit_code if error.errno == errno.ENAMETOOLONG else StorageError.exit_code
     except KeyboardInterrupt as error:
         number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
         print(f"residuum: stopped by {number.name}", file=sys.stderr)
@@ -84,6 +86,8 @@ def _call(words: list[str]) -> None:
     if not words:
         print(FIRST, end="")
         return
+    for word in words:
+        _check_word(word)
     parser, _ = build_parser()
     options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
     if rest:
@@ -93,6 +97,16 @@ def _call(words: list[str]) -> None:
     with brought(options), own.blaming():
         trusted(options)
         run(options)
+
+
+def _check_word(word: str) -> None:
+    """Refuse a word that no system hands on to a program: what calls `main` may hold anything."""
+    try:
+        fits = b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise InputError(f"{quoted(word)} holds a letter that no argument can have")
 
 
 def _unexpected(word: str, words: Sequence[str], parser: Parser) -> InputError:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from residuum.errors import InputError, Remedy, RemedyKind, ResiduumError, line
+from residuum.errors import InputError, Remedy, RemedyKind, ResiduumError, line, quoted
 
 COMMANDS: Mapping[RemedyKind, str] = {
     "last": "--which last takes the last one",
@@ -109,10 +109,10 @@ def unexpected(word: str, after: str | None, options: Sequence[str]) -> str:
         found = settings_called(name)
         given = value if equals else after if after is not None and not after.startswith("-") else "VALUE"
         if found:
-            what = f"unknown option {option!r}" if word.startswith("-") else f"unexpected {word!r}"
+            what = f"unknown option {quoted(option)}" if word.startswith("-") else f"unexpected {quoted(word)}"
             return f"{what}; use " + " or ".join(f"--set {path}={_nearest(path, given)}" for path in found)
     if not word.startswith("-"):
-        return f"unexpected {word!r}"
+        return f"unexpected {quoted(word)}"
     known = {one: one for one in options}
     if takes_settings and not get_close_matches(option, options, n=1, cutoff=0.75):
         from residuum.config import RunConfig, described_settings
@@ -122,4 +122,4 @@ def unexpected(word: str, after: str | None, options: Sequence[str]) -> str:
         if get_close_matches(option, settings, n=1, cutoff=0.75):
             known = settings
     near = get_close_matches(option, known, n=1, cutoff=0.4)
-    return f"unknown option {word!r}" + (f"; did you mean {known[near[0]]!r}?" if near else "")
+    return f"unknown option {quoted(word)}" + (f"; did you mean {quoted(known[near[0]])}?" if near else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.options import Command, common, data_settings, print_json, set_option, summary
-from residuum.errors import InputError, tally
+from residuum.errors import InputError, quoted, tally
 
 if TYPE_CHECKING:
     from residuum.data.dataset import Dataset
@@ -101,10 +101,10 @@ def notes(imported: Imported, compared: Compared | None) -> list[str]:
 
     found, lines = imported.fit, []
     if found.matched:
-        lines.append(f"the file has other names (it begins with {found.matched!r}): its layers were matched by order "
-                     "and shape, in the one way that fits")  # fmt: skip
+        lines.append(f"the file has other names (it begins with {quoted(found.matched)}): "
+                     "its layers were matched by order and shape, in the one way that fits")  # fmt: skip
     if found.head:
-        lines.append(f"the linear layer lay elsewhere in the file: {found.head!r} is the only one that fits")
+        lines.append(f"the linear layer lay elsewhere in the file: {quoted(found.head)} is the only one that fits")
     others = [f"{place}, whose weights fit too (--key {place})" for place in found.others]
     over = [one for one in found.passed_over if not any(one.startswith(place) for place in found.others)]
     said = [*others, *over[:SHOWN], *([f"{len(over) - SHOWN} more"] if len(over) > SHOWN else [])]
@@ -173,4 +173,6 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--normalize: {text!r} is not a number; write one per channel, as 0.49,0.48,0.45") from None
+        raise InputError(
+            f"--normalize: {quoted(text)} is not a number; write one per channel, as 0.49,0.48,0.45"
+        ) from None

@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict
 
 from residuum.cli.options import Command, print_json, shape_of, times
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 
 
 def add(command: Command) -> None:
@@ -82,11 +82,11 @@ def _amount(flag: str, text: str | None) -> int | None:
     match = re.fullmatch(r"(\d+\.?\d*(?:e\+?\d{1,2})?)\s*([kmg]i?)?b?", text.strip().lower())
     amount = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
     if amount < 1:
-        raise InputError(f"--{flag.replace('_', '-')}: {text!r} is not a number above 0, as 5e6, 5M or 2GB")
+        raise InputError(f"--{flag.replace('_', '-')}: {quoted(text)} is not a number above 0, as 5e6, 5M or 2GB")
     return amount
 
 
 def _count(flag: str, text: str) -> int:
     if not text.strip().isdecimal():
-        raise InputError(f"{flag}: {text!r} is not a whole number; separate them by commas, as 16,32")
+        raise InputError(f"{flag}: {quoted(text)} is not a whole number; separate them by commas, as 16,32")
     return int(text)

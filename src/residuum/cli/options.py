@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.trusting import trust_option
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, quoted, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def _setting(text: str) -> str:
 
         if found := settings_called(path):
             whole = " or ".join(f"--set {one}={value}" for one in found)
-            raise InputError(f"unknown setting {path!r}; use {whole}")
+            raise InputError(f"unknown setting {quoted(path)}; use {whole}")
     return text
 
 
@@ -236,7 +236,7 @@ def shape_of(text: str) -> tuple[int, int, int]:
     """Channels, height and width of a text such as 3x32x32."""
     parts = text.replace("×", "x").split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--input: {text!r} is not channels x height x width, as 3x32x32")
+        raise InputError(f"--input: {quoted(text)} is not channels x height x width, as 3x32x32")
     channels, height, width = map(int, parts)
     return channels, height, width
 

@@ -33,7 +33,7 @@ from residuum.cli.options import (
 )
 from residuum.cli.surroundings import LEFT, has_left
 from residuum.cli.trusting import trust_option
-from residuum.errors import FailedError, InputError, StorageError, tally, unknown
+from residuum.errors import FailedError, InputError, StorageError, quoted, tally, unknown
 
 if TYPE_CHECKING:
     from residuum.records.record import RunRecord
@@ -346,7 +346,7 @@ def draw(options: argparse.Namespace) -> None:
         called = [name.strip() for name in (words if len(words) > 1 else words[0].split(","))]
         if len(called) != len(records) or not all(called) or len({*called}) < len(called):
             raise InputError(f"--labels: {tally(len(records), 'run')} take as many names, all different, not "
-                             f"{', '.join(words)!r}")  # fmt: skip
+                             f"{quoted(', '.join(words))}")  # fmt: skip
     say_figures(save_figure(table[options.of].draw(records, called), options.out or Path(options.of)), options)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from residuum.cli.options import Command, common, store_option
-from residuum.errors import InputError, ResiduumError, StorageError, lacking
+from residuum.errors import InputError, ResiduumError, StorageError, lacking, quoted
 
 PORT = 8091
 AT_ONCE = 1000
@@ -81,7 +81,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         version = ipaddress.ip_address(name).version
     except ValueError:
-        raise InputError(f"--host: {host!r} is not an address, as 127.0.0.1 or 0.0.0.0") from None
+        raise InputError(f"--host: {quoted(host)} is not an address, as 127.0.0.1 or 0.0.0.0") from None
     with socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -667,7 +667,7 @@ def _elsewhere(options: argparse.Namespace) -> Any:
 
 def _count(name: str, value: str | int) -> int:
     if not (str(value).isdigit() and 1 <= int(value) <= 64):
-        raise InputError(f"--{name}: {value!r} is not a count from 1 to 64")
+        raise InputError(f"--{name}: {quoted(value)} is not a count from 1 to 64")
     return int(value)
 
 
@@ -681,7 +681,7 @@ def _packing(options: argparse.Namespace, *, measured: bool) -> Any:
     if text == "auto" and options.lanes is not None:
         raise InputError("--lanes: --workers auto finds the number of lanes itself; leave --lanes out")
     if text != "auto" and not (text.isdigit() and 1 <= int(text) <= 64):
-        raise InputError(f"--workers: {text!r} is neither a count from 1 to 64 nor auto")
+        raise InputError(f"--workers: {quoted(text)} is neither a count from 1 to 64 nor auto")
     if not 1 <= lanes <= 64:
         raise InputError(f"--lanes: {lanes} is not a count from 1 to 64")
     if text == "auto":

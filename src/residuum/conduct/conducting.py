@@ -16,7 +16,7 @@ from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, Launch, Room, Said
 from residuum.conduct.packing import cards
 from residuum.conduct.planning import with_seeds
-from residuum.errors import InputError, Remedy, StorageError
+from residuum.errors import InputError, Remedy, StorageError, quoted
 from residuum.records import mirror, run_folder, storage
 from residuum.records.event import Finished
 from residuum.studies import chosen
@@ -55,7 +55,7 @@ def _computed(plan: Plan, runs: Path, room: Room, launch: Launch, looks: Sequenc
     if plan.missing:
         raise InputError(f"the images of {' and '.join(plan.missing)} are not here", remedies=[Remedy("data here")])
     if plan.study.search:
-        raise InputError(f"study {plan.study.name!r} searches for settings", remedies=[Remedy("search")])
+        raise InputError(f"study {quoted(plan.study.name)} searches for settings", remedies=[Remedy("search")])
     yield plan
     prespecify(plan, runs, looks)
     plans.write(plan, runs)

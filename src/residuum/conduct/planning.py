@@ -12,7 +12,7 @@ from residuum.config import UNCOUNTED, RunConfig, identity
 from residuum.data.augment import AUGMENTATIONS
 from residuum.data.dataset import Dataset
 from residuum.data.normalize import NORMALIZERS
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, quoted, unknown
 from residuum.models.summary import Summary, summarize
 from residuum.records import run_folder
 from residuum.registry import Choice, Table
@@ -58,7 +58,7 @@ def plan(
                 training, _ = assemble.training(config, data)
                 cost: Summary = summarize(training.network, data.shape)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
+            raise InputError(f"arm {quoted(arm.name)}: {error.text}", remedies=error.remedies) from error
         steps = training.batches.steps_per_epoch
         test = len(data.dataset.test) if config.monitor.test else 0
         arms.append(
@@ -199,7 +199,7 @@ def resolved(study: Study) -> dict[str, RunConfig]:
         try:
             found[arm.name], _ = _resolved(arm.config, loaded, rehearsed=True)
         except InputError as error:
-            raise InputError(f"arm {arm.name!r}: {error.text}", remedies=error.remedies) from error
+            raise InputError(f"arm {quoted(arm.name)}: {error.text}", remedies=error.remedies) from error
     check_claims(study, found)
     return found
 

@@ -27,7 +27,7 @@ from residuum.conduct.launchers.running import is_pruned
 from residuum.conduct.packing import cards
 from residuum.conduct.planning import checked, planned_runs
 from residuum.data.dataset import Dataset
-from residuum.errors import InputError, lacking
+from residuum.errors import InputError, lacking, quoted
 from residuum.records import run_folder, storage
 from residuum.records.event import Finished, Pruned
 from residuum.records.record import RunRecord, read_record
@@ -121,7 +121,7 @@ def planned(plan: Plan, trials: int | None) -> Plan:
 
 def _search_of(plan: Plan) -> Search:
     if plan.study.search is None:
-        raise InputError(f"study {plan.study.name!r} has no [search], which says what to search for")
+        raise InputError(f"study {quoted(plan.study.name)} has no [search], which says what to search for")
     return plan.study.search
 
 
@@ -343,7 +343,7 @@ def tuned(plan: Plan, runs: Path) -> Study:
     asked, study, optuna = _search_of(plan), plan.study, _optuna()
     folder = plans.folder_of(runs, plan.label)
     if not (folder / JOURNAL).exists():
-        raise InputError(f"no search of {study.name!r} was begun in {runs}")
+        raise InputError(f"no search of {quoted(study.name)} was begun in {runs}")
     journals = _journals(optuna, folder, study)
     found, reads = [], 0
     for arm in study.arms():
@@ -390,11 +390,13 @@ def _tuned_arm(optuna: Any, arm: Arm, asked: Search, journal: optuna.Study, runs
     trials = journal.get_trials(deepcopy=False)
     over = [one for one in trials if one.state.is_finished()]
     if len(over) < asked.trials:
-        raise InputError(f"the search of {arm.name!r} is not over: {len(over)} of {asked.trials} trials have ended")
+        raise InputError(
+            f"the search of {quoted(arm.name)} is not over: {len(over)} of {asked.trials} trials have ended"
+        )
     complete = [one for one in over if one.state == states.COMPLETE]
     if not complete:
         why = next((one.user_attrs["reason"] for one in over if "reason" in one.user_attrs), "all were pruned")
-        raise InputError(f"no trial of {arm.name!r} was completed: {why}")
+        raise InputError(f"no trial of {quoted(arm.name)} was completed: {why}")
     best = min(complete, key=_last)
     scored = [one for one in over if one.state != states.FAIL]
     folders = dict.fromkeys(name for one in over for name in one.user_attrs.get("runs", ()))

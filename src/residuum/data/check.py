@@ -9,7 +9,7 @@ import numpy as np
 from residuum.data.dataset import Dataset, Reading, Split
 from residuum.data.datasets import ENTRIES
 from residuum.data.normalize import channel_statistics
-from residuum.errors import tally
+from residuum.errors import quoted, tally
 
 NAMED = 5
 """Classes without images, of which so many are named."""
@@ -131,7 +131,9 @@ def _findings(
             yield f"there is no {which} image of {', '.join(map(repr, none[:NAMED]))}{more}"
             smallest = min((at for at, count in enumerate(split.per_class) if count), key=split.per_class.__getitem__)
         if split.per_class[largest] > 2 * split.per_class[smallest]:
-            counts = (f"{split.per_class[label]:,} of {dataset.classes[label]!r}" for label in (largest, smallest))
+            counts = (
+                f"{split.per_class[label]:,} of {quoted(dataset.classes[label])}" for label in (largest, smallest)
+            )
             yield f"the {which} images are not balanced: {', '.join(counts)}"
         if split.maximum < 128:
             yield f"the brightest {which} pixel is {split.maximum} of 255"
@@ -142,7 +144,7 @@ def _findings(
     first: dict[str, str] = {}
     for name in dataset.classes:
         if (other := first.setdefault(name.casefold(), name)) != name:
-            yield f"the classes {other!r} and {name!r}, which differ in case alone, are taken for two"
+            yield f"the classes {quoted(other)} and {quoted(name)}, which differ in case alone, are taken for two"
     for some, others, count in shared:
         if count:
             yield f"{tally(count, f'{some} image')} {'is' if count == 1 else 'are'} among the {others} images"

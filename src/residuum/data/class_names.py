@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from unicodedata import normalize
 
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 
 ALSO: Mapping[str, str] = {
     "plane": "airplane", "aeroplane": "airplane", "aircraft": "airplane",
@@ -40,8 +40,8 @@ def matched(theirs: Sequence[str], ours: Sequence[str], whose: str, of: str) -> 
     if other is None and lacking is None:
         raise InputError(f"two classes of {whose} or of {of} are called alike, so they cannot be matched by name")
     parts = [
-        f"has the class {other!r}" if other is not None else "",
-        f"lacks {lacking!r}" if lacking is not None else "",
+        f"has the class {quoted(other)}" if other is not None else "",
+        f"lacks {quoted(lacking)}" if lacking is not None else "",
     ]
     hint = (
         "; its classes are numbers: bring a file classes.txt beside it"

@@ -16,7 +16,7 @@ from residuum.data import cache
 from residuum.data.datasets import ENTRIES
 from residuum.data.datasets.source import Remote
 from residuum.data.formats.files import reading
-from residuum.errors import BusyError, InputError, StorageError, unknown
+from residuum.errors import BusyError, InputError, StorageError, quoted, unknown
 from residuum.records.storage import locking, storing
 
 TIMEOUT = 30.0
@@ -45,7 +45,7 @@ def fetch(name: str) -> Iterator[Progress]:
     if name not in ENTRIES:
         raise unknown("data set to download", name, [known for known, entry in ENTRIES.items() if entry.remotes])
     if not ENTRIES[name].remotes:
-        raise InputError(f"there is nothing to download for the images of {name!r}: {ENTRIES[name].no_download}")
+        raise InputError(f"there is nothing to download for the images of {quoted(name)}: {ENTRIES[name].no_download}")
     for remote in ENTRIES[name].remotes:
         yield from fetch_file(remote, cache.downloads(name))
 

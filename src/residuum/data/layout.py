@@ -24,7 +24,7 @@ from residuum.data.formats.label_tables import Labels, images_in, labels_of, rea
 from residuum.data.formats.trees import MAX_TABLE_BYTES, Folder, Tree, is_rubbish, suffix
 from residuum.data.formats.trees import tree as tree_of
 from residuum.data.images import SUFFIXES, UNREAD_SUFFIXES
-from residuum.errors import InputError, tally
+from residuum.errors import InputError, quoted, tally
 
 Labelled = list[tuple[str, int]]
 """Paths of images and their labels."""
@@ -251,12 +251,12 @@ def _classes(tree: Tree, splits: Mapping[str, Folder], parts: Mapping[str, _Part
 def _alike(name: str, classes: Sequence[str]) -> str:
     """A hint at the class that is written nearly so: in other case, or with other signs between words."""
     other = next((one for one in classes if usual(one) == usual(name)), None)
-    return f"; it has {other!r}: call both alike" if other is not None else ""
+    return f"; it has {quoted(other)}: call both alike" if other is not None else ""
 
 
 def _check_count(classes: Sequence[str], place: str) -> None:
     if len(classes) < 2:
-        raise InputError(f"{place} has only the class {classes[0]!r}; at least 2 are needed")
+        raise InputError(f"{place} has only the class {quoted(classes[0])}; at least 2 are needed")
 
 
 def _of_one(tree: Tree, top: Folder, tables: _Tables) -> Layout:
@@ -325,8 +325,8 @@ def _of_tables(tree: Tree, top: Folder, tables: _Tables) -> Layout | None:
     for part in parts.values():
         for name in part.of:
             if name not in classes:
-                raise InputError(f"{part.table} has the class {name!r}, of which {parts['train'].table} names no image"
-                                 f"{_alike(name, classes)}")  # fmt: skip
+                raise InputError(f"{part.table} has the class {quoted(name)}, of which "
+                                 f"{parts['train'].table} names no image{_alike(name, classes)}")  # fmt: skip
     _check_count(classes, _at(tree, top))
     return _layout(tree, classes, {which: part.of for which, part in parts.items()}, list(parts.values()), notes)
 
@@ -431,7 +431,9 @@ def _labelled(
             raise InputError(f"{tree.root / odd} says no class in its name, unlike most files beside it")
         return None
     first = folder.images[0]
-    note = f"the labels of {place} stand in the names of the files: {first.rpartition('/')[2]} is {named[first]!r}"
+    note = (
+        f"the labels of {place} stand in the names of the files: {first.rpartition('/')[2]} is {quoted(named[first])}"
+    )
     return _Part(_by_class(named), "", note), None
 
 

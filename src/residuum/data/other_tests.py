@@ -16,7 +16,7 @@ from residuum.data.datasets import DATASETS, ENTRIES, arrays, cifar10, cifar100
 from residuum.data.datasets.source import TestImages, told_instead
 from residuum.data.formats import npy, pixels
 from residuum.data.formats.files import ANY, Bounds, is_archive, member_names, read_members, read_whole, reading
-from residuum.errors import InputError, tally, unknown
+from residuum.errors import InputError, quoted, tally, unknown
 from residuum.records.storage import expanded, instead_at
 from residuum.registry import Choice
 
@@ -209,5 +209,7 @@ def _numbers_in(path: Path) -> Any:
         words = words[1:]
     if not all(re.fullmatch(r"\d{1,9}", word) for word in words):
         wrong = next(word for word in words if not re.fullmatch(r"\d{1,9}", word))
-        raise InputError(f"{path} holds {wrong[:40]!r}; a whole number a line is expected, the position of an image")
+        raise InputError(
+            f"{path} holds {quoted(wrong[:40])}; a whole number a line is expected, the position of an image"
+        )
     return [int(word) for word in words]

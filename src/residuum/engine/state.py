@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from residuum.engine.live import Training
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 from residuum.records.event import Scores
 
 WEIGHTS, OPTIMIZER, AVERAGE = "weights.safetensors", "optimizer.safetensors", "average.safetensors"
@@ -175,12 +175,12 @@ def load_weights(network: nn.Module, content: bytes) -> None:
     state, expected = from_bytes(content), network.state_dict()
     for name in sorted(state.keys() ^ expected.keys()):
         raise InputError(
-            f"saved weights do not fit the network: {name!r} is {'missing' if name in expected else 'unknown'}"
+            f"saved weights do not fit the network: {quoted(name)} is {'missing' if name in expected else 'unknown'}"
         )
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             raise InputError(
-                f"saved weights do not fit the network: {name!r} has shape {tuple(tensor.shape)}, "
+                f"saved weights do not fit the network: {quoted(name)} has shape {tuple(tensor.shape)}, "
                 f"not {tuple(expected[name].shape)}"
             )
     network.load_state_dict(state)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from residuum.errors import quoted
 from residuum.models.saved import PLAIN
 
 State = Mapping[str, Tensor]
@@ -124,7 +125,7 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
         exact = [one for one in under if one.place == key.strip(".")]
         if fits and not under:
             said = " and in ".join(dict.fromkeys(map(_at, fits)))
-            return Misfit(f"nothing under {key!r} is the weights of this network; they lie in {said}")
+            return Misfit(f"nothing under {quoted(key)} is the weights of this network; they lie in {said}")
         fits = exact or under
     if not fits:
         problem = _first_problem(places, near, expected, ordered)
@@ -257,10 +258,10 @@ def _difference(one: Candidate, expected: State) -> str:
     """The first tensor that is missing or of another shape, as a phrase; empty if all are there."""
     for name in expected:
         if name not in one.raw and not _is_counter(name):
-            return f"tensor {name!r} is missing"
+            return f"tensor {quoted(name)} is missing"
     for name in one.raw:
         if name in expected and one[name].shape != expected[name].shape:
-            return f"tensor {name!r} has shape {_shape(one[name])} instead of {_shape(expected[name])}"
+            return f"tensor {quoted(name)} has shape {_shape(one[name])} instead of {_shape(expected[name])}"
     return ""
 
 
@@ -291,10 +292,13 @@ def _first_problem(containers: Sequence[Container], near: Sequence[Candidate], e
             return f"names are unknown here, and {by_order}"
     problem, unexpected = _difference(best, expected), _left_over(best, expected)
     if unexpected and "missing" not in problem:
-        return f"tensor {unexpected[0]!r} is unexpected"
+        return f"tensor {quoted(unexpected[0])} is unexpected"
     made = next((name for name in best.raw if MADE_OF.search(name)), "")
     if made and "missing" in problem:
-        return f"{problem}, but there is {made!r}: save what pruning or parametrisation makes of it, and remove these"
+        return (
+            f"{problem}, but there is {quoted(made)}: save what pruning or "
+            "parametrisation makes of it, and remove these"
+        )
     return problem
 
 
@@ -307,15 +311,15 @@ def _unusable(one: Candidate, expected: State) -> str:
         kind = str(tensor.dtype).removeprefix("torch.")
         other = tensor.is_floating_point() != like.is_floating_point() and not _is_counter(name)
         if other or tensor.dtype not in PLAIN:
-            return f"tensor {name!r} holds {kind}, not what a network computes with"
+            return f"tensor {quoted(name)} holds {kind}, not what a network computes with"
         if tensor.is_meta:
-            return f"tensor {name!r} is sparse, quantized or without values"
+            return f"tensor {quoted(name)} is sparse, quantized or without values"
         if not torch.isfinite(tensor).all():
-            return f"tensor {name!r} holds values that are not finite"
+            return f"tensor {quoted(name)} holds values that are not finite"
         if not torch.isfinite(tensor.to(like.dtype)).all() or (_is_counter(name) and tensor.abs().max() >= MAX_COUNT):
-            return f"tensor {name!r} holds values beyond those of {str(like.dtype).removeprefix('torch.')}"
+            return f"tensor {quoted(name)} holds values beyond those of {str(like.dtype).removeprefix('torch.')}"
         if name.endswith("running_var") and tensor.min() < 0:
-            return f"tensor {name!r} holds a variance below zero"
+            return f"tensor {quoted(name)} holds a variance below zero"
     return _one_twice(one, expected)
 
 
@@ -335,7 +339,7 @@ def _one_twice(one: Candidate, expected: State) -> str:
             if start < end and {*_bytes(one[name])} & {
                 *_bytes(one[other])
             }:  # or columns that lie in one another's gaps
-                return f"tensors {name!r} and {other!r} are one, and a network here has two"
+                return f"tensors {quoted(name)} and {quoted(other)} are one, and a network here has two"
     return ""
 
 
@@ -490,7 +494,7 @@ def _order_problem(container: Container, expected: State, ordered: bool) -> str:
         return ""
     odd = next((layer.name for layer in theirs if not layer.form[0]), "")
     if odd:
-        return f"{odd!r} is no convolution, batch norm or linear layer, which alone are matched by order"
+        return f"{quoted(odd)} is no convolution, batch norm or linear layer, which alone are matched by order"
     if not _count_up([layer.name for layer in theirs]):
         return "stand in the order of text, 10 before 2, so that their order tells nothing"
     found = [_first_apart(order, theirs) for order in (ours, _shortcuts_first(ours))]
@@ -506,7 +510,10 @@ def _first_apart(ours: Sequence[Layer], theirs: Sequence[Layer]) -> tuple[int, s
                 has, wants = ("×".join(map(str, form[1])) for form in (two.form, one.form))
                 if has == wants:
                     has, wants = (f"with{'' if form[2] else 'out'} a bias" for form in (two.form, one.form))
-                return at, f"by order {called} {at + 1}, {two.name!r}, is {has} where {one.name!r} is {wants}"
+                return (
+                    at,
+                    f"by order {called} {at + 1}, {quoted(two.name)}, is {has} where {quoted(one.name)} is {wants}",
+                )
         if len(mine) != len(other) and (kind != "linear" or other):
             return len(mine), f"by order {len(other)} of the kind {called} stand for {len(mine)}"
     return len(ours), "by order the layers of a block would lie in several, or fit in more than one way"

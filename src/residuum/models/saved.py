@@ -17,7 +17,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 
 MAX_BYTES = 1 << 30
 """The largest file that is opened; ResNet-152 has 241 MB in fp32, with an optimizer's state about three times that."""
@@ -98,12 +98,12 @@ def read_zipped(path: Path) -> Any:
             if key not in kept:
                 entry = members[f"{home}data/{key}"]
                 if entry.file_size != count * dtype.itemsize:
-                    raise DamagedError(f"storage {key!r} has not the {count} values that it says")
+                    raise DamagedError(f"storage {quoted(key)} has not the {count} values that it says")
                 content = bytearray(entry.file_size)
                 with archive.open(entry) as file:
                     # The read past its end is where the checksum is compared.
                     if file.readinto(content) != entry.file_size or file.read(1):  # type: ignore[attr-defined]
-                        raise DamagedError(f"storage {key!r} ends too early")
+                        raise DamagedError(f"storage {quoted(key)} ends too early")
                 found = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
                 kept[key] = found.view(-1, dtype.itemsize).flip(1).flatten() if swapped and content else found
             return kept[key]
@@ -139,9 +139,9 @@ def read_legacy(file: IO[bytes], path: Path, size: int) -> Any:
     for key in keys:
         values, count = kept.pop(key)
         if int.from_bytes(file.read(8), "little") != count:
-            raise DamagedError(f"storage {key!r} has not the {count} values that it says")
+            raise DamagedError(f"storage {quoted(key)} has not the {count} values that it says")
         if len(values) and file.readinto(values.numpy()) != len(values):  # type: ignore[attr-defined]
-            raise DamagedError(f"storage {key!r} ends too early")
+            raise DamagedError(f"storage {quoted(key)} ends too early")
     return content
 
 
@@ -239,7 +239,9 @@ class _Machine:
         if name in DTYPES:
             return DTYPES[name]
         said = name if len(name) <= 80 else f"{name[:80]}…"
-        raise InputError(f"{self.path}: holds {said!r}, and only plain tensors are read: save the state_dict() alone")
+        raise InputError(
+            f"{self.path}: holds {quoted(said)}, and only plain tensors are read: save the state_dict() alone"
+        )
 
     def stored(self, place: Any) -> Storage | Unread:
         """Values that a file keeps beside what it says of them."""

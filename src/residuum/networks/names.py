@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remedy, quoted
 from residuum.own import is_own, misnamed, short
 from residuum.registry import Choice, name_of
 
@@ -55,16 +55,20 @@ def network(name: str) -> dict[str, Any]:
     if kind in ("resnet", "preact") and (form or depth in IMAGENET_DEPTHS):
         if depth not in IMAGENET_DEPTHS:
             raise InputError(
-                f"model {name!r}: the ImageNet form exists for depths {', '.join(map(str, IMAGENET_DEPTHS))}"
+                f"model {quoted(name)}: the ImageNet form exists for depths {', '.join(map(str, IMAGENET_DEPTHS))}"
             )
         values: dict[str, Any] = {"name": "imagenet_resnet", "depth": depth, "stem": "7x7" if form else "3x3"}
     else:
         step = 9 if kind == "bottleneck" else 6
         if form:
-            raise InputError(f"model {name!r}: only resnet and preact have an ImageNet form, as in 'resnet18-imagenet'")
+            raise InputError(
+                f"model {quoted(name)}: only resnet and preact have an ImageNet form, as in 'resnet18-imagenet'"
+            )
         if depth < step + 2 or (depth - 2) % step:
             near = step * max(1, round((depth - 2) / step)) + 2
-            raise InputError(f"model {name!r}: {kind} networks have depth {step}n+2; the nearest is '{kind}{near}'")
+            raise InputError(
+                f"model {quoted(name)}: {kind} networks have depth {step}n+2; the nearest is '{kind}{near}'"
+            )
         values = {"name": "cifar_resnet", "depth": depth, "block": "bottleneck" if kind == "bottleneck" else "basic",
                   "shortcut": "none" if kind == "plain" else "identity"}  # fmt: skip
     return values | {"ordering": "full_preactivation" if kind == "preact" else "original"}
@@ -77,13 +81,13 @@ def _no_network(name: str) -> InputError:
     usual = _usual(name)
     narrow, _, times = usual.rpartition("x")
     if narrow in network_names() and times.isdecimal():
-        return InputError(f"unknown model {name!r}; did you mean {narrow!r} with model.wide={times}?")
+        return InputError(f"unknown model {quoted(name)}; did you mean {quoted(narrow)} with model.wide={times}?")
     if usual in network_names():
-        return InputError(f"unknown model {name!r}; did you mean {usual!r}?")
+        return InputError(f"unknown model {quoted(name)}; did you mean {quoted(usual)}?")
     near = get_close_matches(name, network_names(), n=1, cutoff=0.5)
     if near:
-        return InputError(f"unknown model {name!r}; did you mean {near[0]!r}?")
-    return InputError(f"unknown model {name!r}; {NETWORK_FORMS}", remedies=[Remedy("list models")])
+        return InputError(f"unknown model {quoted(name)}; did you mean {quoted(near[0])}?")
+    return InputError(f"unknown model {quoted(name)}; {NETWORK_FORMS}", remedies=[Remedy("list models")])
 
 
 def _usual(name: str) -> str:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from residuum.errors import quoted
+
 
 class Average:
     """An exponential moving average of a network's parameters and floating-point buffers.
@@ -45,11 +47,11 @@ class Average:
             ValueError: a tensor is missing, too much or of another shape. Nothing is changed then.
         """
         for name in sorted(tensors.keys() ^ self._tensors.keys()):
-            raise ValueError(f"averaged tensor {name!r} is {'missing' if name in self._tensors else 'unknown'}")
+            raise ValueError(f"averaged tensor {quoted(name)} is {'missing' if name in self._tensors else 'unknown'}")
         for name, tensor in tensors.items():
             if tensor.shape != self._tensors[name].shape:
                 shapes = f"{tuple(tensor.shape)}, not {tuple(self._tensors[name].shape)}"
-                raise ValueError(f"averaged tensor {name!r} has shape {shapes}")
+                raise ValueError(f"averaged tensor {quoted(name)} has shape {shapes}")
         for name, tensor in tensors.items():
             self._tensors[name].copy_(tensor)
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar
 
-from residuum.errors import BusyError, InputError, StorageError
+from residuum.errors import BusyError, InputError, StorageError, quoted
 from residuum.records import run_folder, storage
 from residuum.records.run_folder import CONFIG, RESULT, Position
 
@@ -184,7 +184,7 @@ class Store:
         for name, facts in found.items():
             relative = str(name).removeprefix(top).lstrip("/")
             if not relative or ".." in relative.split("/") or "\\" in relative or "\0" in relative:
-                raise InputError(f"the store {self.url} holds a file whose path is {str(name)!r}")
+                raise InputError(f"the store {self.url} holds a file whose path is {quoted(str(name))}")
             token = sha256(repr(sorted(facts.items(), key=lambda item: str(item[0]))).encode()).hexdigest()[:16]
             listed[relative] = Remote(int(facts.get("size") or 0), token, _time(facts))
         return listed
@@ -226,7 +226,9 @@ def store_of(url: str) -> Store:
 
     protocol, separator, rest = url.partition("://")
     if not separator or "::" in url or not rest.strip("/"):
-        raise InputError(f"{url!r} is no URL of a store, as s3://bucket/runs or file:///archive/runs", argument="store")
+        raise InputError(
+            f"{quoted(url)} is no URL of a store, as s3://bucket/runs or file:///archive/runs", argument="store"
+        )
     if protocol not in fsspec.available_protocols():
         near = get_close_matches(protocol, fsspec.available_protocols(), n=3, cutoff=0.5)
         said = (
@@ -234,7 +236,7 @@ def store_of(url: str) -> Store:
             if near
             else f"as {', '.join(USUAL)}, or another that fsspec knows"
         )
-        raise InputError(f"unknown kind of store {protocol!r}; {said}", argument="store")
+        raise InputError(f"unknown kind of store {quoted(protocol)}; {said}", argument="store")
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except ImportError as error:

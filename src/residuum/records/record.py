@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from residuum import own
 from residuum.config import READABLE, UNCOUNTED, RunConfig
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remedy, quoted
 from residuum.networks.names import short_name
 from residuum.records import mirror, outcome, rows, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
@@ -356,18 +356,18 @@ def match(name: str, there: Sequence[str], place: str) -> str:
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
     if not there:
-        raise InputError(f"no run {name!r}: {place} holds no runs; train one", remedies=[Remedy("other runs")])
+        raise InputError(f"no run {quoted(name)}: {place} holds no runs; train one", remedies=[Remedy("other runs")])
     near = get_close_matches(name, there, n=1, cutoff=0.4)
     if near:
-        raise InputError(f"no run {name!r} in {place}; the nearest is {near[0]!r}")
-    raise InputError(f"no run {name!r} in {place}", remedies=[Remedy("list runs")])
+        raise InputError(f"no run {quoted(name)} in {place}; the nearest is {quoted(near[0])}")
+    raise InputError(f"no run {quoted(name)} in {place}", remedies=[Remedy("list runs")])
 
 
 def _ambiguous(name: str, found: Sequence[str], place: str, apart: Iterable[str] = ()) -> InputError:
     """The error for a name that several runs have; `apart` says of the first of them what sets each apart."""
     few = [f"{run} ({text})" if text else run for run, text in zip_longest(found[:4], apart, fillvalue="")]
     names = ", ".join(few) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-    return InputError(f"run {name!r} is ambiguous in {place}: {names}", remedies=[Remedy("list runs")])
+    return InputError(f"run {quoted(name)} is ambiguous in {place}: {names}", remedies=[Remedy("list runs")])
 
 
 UNTOLD = ("data.root", "data.fingerprint", "pretrained.weights", "train.seed", "model.name")

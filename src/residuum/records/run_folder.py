@@ -370,10 +370,11 @@ def retain(folder: Path, keep: int, protected: Position | None) -> None:
 
 
 def _remove(path: Path) -> None:
-    # Renamed first: a half-removed folder must never look like a saved state.
+    # Renamed first, on the disk too: a half-removed folder must never look like a saved state.
     doomed = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     with storage.storing(path):
         path.rename(doomed)
+        storage.sync(path.parent)
         shutil.rmtree(doomed)
 
 

@@ -1,5 +1,6 @@
 """Writing so that a kill or a full disk at any moment leaves either the old file or the new one, never a stump."""
 
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from residuum.errors import BusyError, InputError, StorageError
+from residuum.errors import BusyError, InputError, StorageError, quoted
 from residuum.records.regular import regular
 
 MANIFEST = "manifest.json"
@@ -30,10 +31,12 @@ def expanded(text: str) -> Path:
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing `path` into one line."""
+    """Turn an operating-system error while writing `path` into one line; a name that no file can have is a mistake."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{quoted(str(path))}: no file can have so long a name") from error
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
@@ -89,7 +92,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{token_hex(4)}.tmp")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -114,7 +118,7 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def _sealed(text: str) -> bytes:
@@ -278,11 +282,11 @@ def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mappi
             hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
             manifest = {"files": hashes, "values": dict(values)}
             _write_synced(temporary / MANIFEST, _sealed(json.dumps(manifest, allow_nan=False)))
-            _sync(temporary)
+            sync(temporary)
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 FILES = TypeAdapter(dict[str, str])
@@ -301,7 +305,7 @@ def read_checked_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]
     files = {}
     for name, expected in typed(FILES, manifest["files"], path).items():
         if name in ("", ".", "..", MANIFEST) or Path(name).name != name:
-            raise InputError(f"{path} is damaged: {name!r} is no name of a file beside it")
+            raise InputError(f"{path} is damaged: {quoted(name)} is no name of a file beside it")
         try:
             content = regular(folder / name).read_bytes()
         except OSError as error:

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 from numpy.typing import NDArray
 
-from residuum.errors import InputError, Remark, shortened, visible
+from residuum.errors import InputError, Remark, quoted, shortened, visible
 from residuum.records import storage
 
 OTHER_FORMS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".pdf", ".eps", ".ps")
@@ -181,7 +181,7 @@ def _letters_told() -> Iterator[None]:
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if missing:
-        warnings.warn(f"no font here has {short(missing, 12)!r}: pictures have boxes in place of such letters; "
+        warnings.warn(f"no font here has {quoted(short(missing, 12))}: pictures have boxes in place of such letters; "
                       "a font as Noto Sans CJK brings them", Remark, stacklevel=3)  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from residuum.engine.loop import fit
 from residuum.engine.scaling import Scale
 from residuum.engine.state import Progress
 from residuum.engine.step import has_captured_form
-from residuum.errors import InputError, tally
+from residuum.errors import InputError, quoted, tally
 from residuum.models import MODELS, build
 from residuum.records.event import Diverged, Event, LayersSeen, Scores, StepDone
 from residuum.records.facts import DataFacts, Normalized
@@ -335,7 +335,8 @@ def _training(config: RunConfig, data: Data, *, resumed: bool) -> tuple[Training
     )
     if schedules.row(o.schedule.name).watches_loss and not data.held_out:
         raise InputError(
-            f"optim.schedule: {o.schedule.name!r} watches the validation loss; hold images out with data.validation"
+            f"optim.schedule: {quoted(o.schedule.name)} watches the validation "
+            "loss; hold images out with data.validation"
         )
     if o.warmup > t.epochs:
         raise InputError(f"optim.warmup: {o.warmup:g} epochs of warm-up do not fit into a run of {t.epochs}")

@@ -19,7 +19,7 @@ from residuum.data.batches import normalise_for_network
 from residuum.data.images import read_image
 from residuum.data.normalize import Normalization
 from residuum.engine import state
-from residuum.errors import InputError, Remedy, unknown
+from residuum.errors import InputError, Remedy, quoted, unknown
 from residuum.records import mistakes, run_folder
 from residuum.records.attributions import BY_EPOCH, REPORTED, Attributions, Maps, Similarity, path_of, read, write
 from residuum.records.record import RunRecord, read_record
@@ -85,7 +85,7 @@ def explain(
         raise InputError("image files and numbers of test images: give one or the other")
     asked = files if files is not None else numbers
     if isinstance(asked, int | str | Path):
-        raise InputError(f"images to explain are a list, as [{asked!r}]")
+        raise InputError(f"images to explain are a list, as [{quoted(asked)}]")
     if numbers is not None and not all(isinstance(number, int | np.integer) for number in numbers):
         raise InputError("numbers of test images are whole numbers, from 0")
     if asked is not None and not 1 <= len(asked) <= MOST:
@@ -163,7 +163,7 @@ def _check_target(target: str, classes: Sequence[str], *, known: bool) -> None:
     if target == "true" and not known:
         raise InputError("the true class of an image file is not known; name the class", argument="target")
     if not isinstance(target, str):
-        raise InputError(f"{target!r} is not text; name a class, or predicted or true", argument="target")
+        raise InputError(f"{quoted(target)} is not text; name a class, or predicted or true", argument="target")
     if target not in ("predicted", "true", *classes):
         raise unknown("class", target, ("predicted", "true", *classes), argument="target")
 

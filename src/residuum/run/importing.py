@@ -18,7 +18,7 @@ from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets import cifar10, cifar100
 from residuum.engine import state
 from residuum.engine.state import Progress
-from residuum.errors import InputError, Remedy, tally
+from residuum.errors import InputError, Remedy, quoted, tally
 from residuum.models import MODELS, build
 from residuum.models.foreign import Foreign, fitted, read_foreign
 from residuum.models.mapping import Fit, containers, fit
@@ -154,7 +154,8 @@ def read_weights(
                             channels=channels)  # fmt: skip
     if found.on_logits and key.strip(".") != found.place:
         raise InputError(
-            f"{file}: {found.on_logits[0]!r} beside the weights may change their logits, as a learned temperature "
+            f"{file}: {quoted(found.on_logits[0])} beside the weights may change "
+            "their logits, as a learned temperature "
             "does, and has no place here; fold it into the linear layer",
             remedies=[Remedy("key", found.place)],
         )
@@ -168,7 +169,7 @@ def read_weights(
                 _check_constants(config.data.normalize, f"{file} has a ")
         elif not estimates or not dataset.fingerprint:  # one black image tells nothing
             has = " and ".join(name for name in chosen.pixels if name) if chosen else ""
-            lacks = f"preset {preset!r} has no constants for {dataset.name}, but for {has}; " if preset else ""
+            lacks = f"preset {quoted(preset)} has no constants for {dataset.name}, but for {has}; " if preset else ""
             text = "say how images were normalised, as 0.4914,0.4822,0.4465 0.2470,0.2435,0.2616"
             raise InputError(f"{lacks}{text}{'' if preset else ', or name a preset'}", argument="normalize")
     if channels == "bgr":
@@ -207,7 +208,7 @@ def _check_shortcuts(chosen: presets.Preset, preset: str, model: Choice, setting
     if plain and "model.shortcut" not in settings:
         own = name_of(chosen.model["shortcut"])
         text = f"the networks of {chosen.code} have shortcuts ({own}), and {short_name(model)} has none; name another"
-        raise InputError(f"preset {preset!r}: {text} network, or say model.shortcut=none if yours has none")
+        raise InputError(f"preset {quoted(preset)}: {text} network, or say model.shortcut=none if yours has none")
 
 
 def _first_side(foreign: Foreign) -> int:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from residuum.engine import state
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 from residuum.models.foreign import fitted, read_foreign, several
 from residuum.models.mapping import Fit, Misfit, containers, fit
 from residuum.records import run_folder
@@ -93,7 +93,7 @@ def _said(found: Fit) -> tuple[str, ...]:
     """What one should know of weights from a file of somebody else's."""
     said = [f"its layers were matched by order and shape, from {found.matched} on"] if found.matched else []
     said += [f"passed over: {', '.join(found.passed_over)}"] if found.passed_over else []
-    said += [f"{name!r}, which may change its logits, is not used" for name in found.on_logits[:1]]
+    said += [f"{quoted(name)}, which may change its logits, is not used" for name in found.on_logits[:1]]
     said += ["it has a mean and a deviation of pixels, which are not used (data.normalize)"] if found.pixels else []
     said.append("what tensors do not tell is as model.* says, or a preset (pretrained.preset); "
                 "`residuum import-weights` checks it")  # fmt: skip
@@ -138,10 +138,10 @@ def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...], model: 
     given = {name: tensor for name, tensor in found.tensors.items() if not (other and name in head)}
     for name in sorted(wanted.keys() ^ given.keys()):
         lacking = "it has no" if name in wanted else "it has"
-        raise InputError(f"pretrained.weights: {found.name} is of another network: {lacking} {name!r}")
+        raise InputError(f"pretrained.weights: {found.name} is of another network: {lacking} {quoted(name)}")
     for name, tensor in wanted.items():  # in the network's order: a file of weights keeps none
         if tensor.shape != given[name].shape:
-            raise InputError(f"pretrained.weights: {found.name} is of another network: {name!r} has shape "
+            raise InputError(f"pretrained.weights: {found.name} is of another network: {quoted(name)} has shape "
                              f"{tuple(given[name].shape)}, not {tuple(tensor.shape)}")  # fmt: skip
     network.load_state_dict({**own, **given})
     rest = f" but the head ({', '.join(_head(network))}), whose classes are others" if other else ""

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from residuum import own
 from residuum.analysis import standing
 from residuum.analysis.standing import Standing, StudyStanding
-from residuum.errors import InputError, ResiduumError
+from residuum.errors import InputError, ResiduumError, quoted
 from residuum.records import index
 from residuum.records.attributions import FOLDER as ATTRIBUTIONS
 from residuum.records.event import EpochDone
@@ -86,7 +86,7 @@ class Lab:
             InputError: it is damaged.
         """
         if name not in self.listed() and name not in {folder.name for folder in find_runs(self.runs)}:
-            raise NotHereError(f"no run {name[:80]!r} here")
+            raise NotHereError(f"no run {quoted(name[:80])} here")
         return read_record(self.runs / name)
 
     def labels(self) -> list[str]:
@@ -101,7 +101,7 @@ class Lab:
             InputError: it is damaged.
         """
         if label not in self.labels():
-            raise NotHereError(f"no study {label[:80]!r} here")
+            raise NotHereError(f"no study {quoted(label[:80])} here")
         folder = plans.folder_of(self.runs, label)
         path = folder / plans.PLAN
         written = path.stat().st_mtime_ns

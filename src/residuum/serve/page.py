@@ -29,7 +29,7 @@ from starlette.exceptions import HTTPException
 
 from residuum import recipes
 from residuum.analysis import standing
-from residuum.errors import BusyError, InputError, Remedy, ResiduumError, duration, tally, unknown
+from residuum.errors import BusyError, InputError, Remedy, ResiduumError, duration, quoted, tally, unknown
 from residuum.networks.names import network_names, short_name
 from residuum.records import run_folder
 from residuum.records.record import RunRecord, labels
@@ -326,14 +326,14 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
     def figure(name: str, which: str) -> Response:
         record = lab.record(name)
         if which not in PICTURES or not PICTURES[which].is_there(record):
-            raise NotHereError(f"run {name} has no figure {which[:40]!r}")
+            raise NotHereError(f"run {name} has no figure {quoted(which[:40])}")
         return svg(aside.call("figure", str(record.folder), which))
 
     @app.get("/run/{name}/attributions/{which}.svg")
     def attributions(name: str, which: str) -> Response:
         there = reading.kept_attributions(lab.record(name))
         if which not in there:
-            raise NotHereError(f"run {name} has no attributions {which[:80]!r}")
+            raise NotHereError(f"run {name} has no attributions {quoted(which[:80])}")
         return svg(aside.call("attributions", str(there[which])))
 
     @app.get("/beside/curves.svg")
@@ -364,7 +364,7 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
     def report_figure(label: str, name: str) -> Response:
         folder = _report(lab, aside, place, label) / "figures"
         if name not in {path.name for path in folder.iterdir()}:
-            raise NotHereError(f"the report has no figure {name[:80]!r}")
+            raise NotHereError(f"the report has no figure {quoted(name[:80])}")
         kind = "image/png" if name.endswith(".png") else "image/svg+xml"
         content = (folder / name).read_bytes()
         return Response(content, media_type=kind, headers={"content-security-policy": REPORT_POLICY})
@@ -423,7 +423,9 @@ def _acting(app: FastAPI, lab: Lab) -> None:
         words = ["train", recipe]
         for key, value in (("model", model), ("data", data)):
             if value and not re.fullmatch(WORD, value):
-                raise InputError(f"{key}: {value[:80]!r} is not a name; paths and own code are for the command line")
+                raise InputError(
+                    f"{key}: {quoted(value[:80])} is not a name; paths and own code are for the command line"
+                )
             words += [f"--{key}", value] if value else []
         settings |= {"model": model} if model else {}
         for key, path, least, most in (("epochs", "train.epochs", 1, 10_000), ("seed", "train.seed", 0, 2**31 - 1)):
@@ -443,7 +445,7 @@ def _acting(app: FastAPI, lab: Lab) -> None:
             words += [f"--{key}", str(number)] if number is not None else []
         if scale := form.get("scale", "").strip():
             if not re.fullmatch(r"\d{0,3}(\.\d{1,6})?", scale) or not float(f"0{scale}"):
-                raise InputError(f"scale: {scale[:40]!r} is not a share of the epochs, as 0.1")
+                raise InputError(f"scale: {quoted(scale[:40])} is not a share of the epochs, as 0.1")
             words += ["--scale", scale]
         return [*words, "--runs", str(lab.runs)]
 
@@ -464,7 +466,7 @@ def _acting(app: FastAPI, lab: Lab) -> None:
         name = form.get("command", "")
         found = next((one for one in detached.commands(lab.runs) if one.name == name), None)
         if found is None:
-            raise NotHereError(f"no command {name[:80]!r} was begun here")
+            raise NotHereError(f"no command {quoted(name[:80])} was begun here")
         detached.stop(found, lab.runs)
 
     for path, act in (("/start/run", train), ("/start/study", study), ("/start/again", again),
@@ -485,7 +487,7 @@ def _number(form: Mapping[str, str], key: str, least: int, most: int) -> int | N
     if not text:
         return None
     if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
-        raise InputError(f"{key}: {text[:40]!r} is not a number from {least} to {most:,}")
+        raise InputError(f"{key}: {quoted(text[:40])} is not a number from {least} to {most:,}")
     return int(text)
 
 

@@ -123,6 +123,8 @@ def located(name: str, error: InputError) -> InputError:
             if ".".join(words).endswith(path):
                 message = f"{where}, line {number}: {'.'.join(words)}: {error.text}"
                 return InputError(message, remedies=error.remedies)
+    if error.text.startswith("arm "):  # of which the file tells, also where a command's setting does not go with it
+        return InputError(f"{where}: {error.text}", remedies=error.remedies)
     return error
 
 
@@ -222,7 +224,7 @@ def _words(place: tuple[str | int, ...]) -> list[str]:
 
 
 WORD = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
-ENDLESS = re.compile(r"\d{1000}|[\[{]{100}|(?:\.\w+){100}")
+ENDLESS = re.compile(r"\d{1000}|[\[{]{100}|(?:\.\w+){41}")
 """What makes values that nobody can read."""
 KEY = re.compile(rf"\s*({WORD}(?:\s*\.\s*{WORD})*)\s*=")
 """The dotted key at the start of a line."""

@@ -50,7 +50,7 @@ def word(text: str, most: int = MOST_BYTES) -> str:
     near = re.sub(r"[^\w .,@+()=~&-]+", "-", text[:most])
     while near and not (WORD.fullmatch(near) and _bytes(near) <= most):
         near = near[1:] if not re.match(r"\w", near) else near[:-1]
-    hint = f"; as {near!r}" if near else ""
+    hint = f"; as {quoted(near, 2 * MOST_BYTES)}" if near else ""
     raise ValueError(
         f"{quoted(text)} is no name for a folder: begin it with a letter or a digit, without / or \\{hint}"
     )

@@ -255,4 +255,4 @@ def find(name: str, runs: Path) -> Path:
     if not known:
         raise InputError(f"study {quoted(name)} was not run in {runs}", remedies=[Remedy("first run study")])
     near = get_close_matches(name[:QUOTED], [folder.name for folder in known], n=1, cutoff=0.0)
-    raise InputError(f"study {quoted(name)} was not run in {runs}; the nearest there is {near[0]!r}")
+    raise InputError(f"study {quoted(name)} was not run in {runs}; the nearest there is {quoted(near[0])}")

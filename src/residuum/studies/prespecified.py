@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from residuum.config import RunConfig
-from residuum.errors import InputError, StorageError, tally
+from residuum.errors import InputError, StorageError, quoted, tally
 from residuum.records import rows, storage
 from residuum.records.environment import environment
 from residuum.studies.plan import PLAN, Plan, folder_of, is_complete
@@ -162,9 +162,9 @@ def _why(claim: Claim, study: Study, said: Prespecified, arms: Mapping[str, Any]
     if any(one.statement == claim.statement for one in said.claims):
         other = [name for name in _sides(claim) if said.arms.get(name) != arms.get(name)]
         if other:
-            return f"promised of another arm {other[0]!r}: its settings have changed since"
+            return f"promised of another arm {quoted(other[0])}: its settings have changed since"
         if said.pair_by != study.compare.pair_by:
-            return f"promised with pair_by = {said.pair_by!r}"
+            return f"promised with pair_by = {quoted(said.pair_by)}"
         if _sides(claim) <= {*said.known}:
             return "claimed when all its runs were there already"
         there = set.intersection(*({*said.had.get(name, ())} for name in _sides(claim)))

@@ -141,7 +141,7 @@ class Claim(Part):
     def _parts(self) -> tuple[str, str, str]:
         found = [operator for operator in OPERATORS if operator in self.expect]
         if len(found) != 1 or self.expect.count(found[0]) != 1:
-            raise InputError(f"{self.expect!r} is not of the form 'arm > arm', with >, < or = between spaces")
+            raise InputError(f"{quoted(self.expect)} is not of the form 'arm > arm', with >, < or = between spaces")
         left, right = self.expect.split(found[0])
         return left.strip(), found[0].strip(), right.strip()
 
@@ -394,10 +394,10 @@ class Study(Part):
         values["set"] = {**values["set"], **settings}
         for path in settings:
             if self.search and path in self.search.space:
-                raise InputError(f"{path}: study {self.name!r} searches for this setting")
+                raise InputError(f"{path}: study {quoted(self.name)} searches for this setting")
             for place in (values["axes"], *(arm["set"] for arm in values["arms"])):
                 if path in place:
-                    raise InputError(f"{path}: study {self.name!r} varies this setting among its arms")
+                    raise InputError(f"{path}: study {quoted(self.name)} varies this setting among its arms")
         if seeds is not None:
             values["seeds"] = list(seeds)
         changed = type(self)(**values)
@@ -483,10 +483,10 @@ def _changed(config: RunConfig, settings: Mapping[str, Any], places: Mapping[str
 
 
 def _guilty(config: RunConfig, settings: Mapping[str, Any], message: str) -> str:
-    """Which of several settings a message is about: the first that fails alone, else the one that it names."""
-    for path, value in settings.items():
+    """Which of several settings a message is about: one that fails alone, first among those it names."""
+    for path in sorted(settings, key=lambda path: path not in message):  # what it names first
         try:
-            config.changed({path: value})
+            config.changed({path: settings[path]})
         except InputError:
             return path
     return next((path for path in settings if path in message), next(iter(settings)))
@@ -498,7 +498,9 @@ def _check_still_apart(before: Sequence[Arm], after: Sequence[Arm], settings: Ma
     for arm, changed in zip(before, after, strict=True):
         other = first.setdefault(changed.config.model_dump_json(), arm)
         if other.config != arm.config:
-            raise InputError(f"{', '.join(settings)}: arms {other.name!r} and {arm.name!r} would be the same")
+            raise InputError(
+                f"{', '.join(settings)}: arms {quoted(other.name)} and {quoted(arm.name)} would be the same"
+            )
 
 
 def _check(study: Study) -> None:
@@ -519,9 +521,9 @@ def _check(study: Study) -> None:
     names = [one.name for one in study.named]
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise StudyError(("arms", number, "name"), f"there are two arms {name!r}")
+            raise StudyError(("arms", number, "name"), f"there are two arms {quoted(name)}")
         if any(mark.strip() in name.split() for mark in (*OPERATORS, "/")):
-            raise StudyError(("arms", number, "name"), f"{name!r}: a name has no >, <, = or / between spaces")
+            raise StudyError(("arms", number, "name"), f"{quoted(name)}: a name has no >, <, = or / between spaces")
     for number, one in enumerate(study.named):
         _check_no_seed(("arms", number, "set"), one.settings)
         for path in one.settings:
@@ -530,7 +532,7 @@ def _check(study: Study) -> None:
     known = [arm.name for arm in study._all_arms()]
     same = next((name for name, count in Counter(known).items() if count > 1), None)
     if same is not None:
-        raise StudyError(("axes",), f"two arms would both be called {same!r}; name them with [[arms]]")
+        raise StudyError(("axes",), f"two arms would both be called {quoted(same)}; name them with [[arms]]")
     for name in study.only:
         _checked_name(("only",), name, known, "arm")
     known = [name for name in known if not study.only or name in study.only]
@@ -548,7 +550,7 @@ def _check(study: Study) -> None:
             if isinstance(side, str):
                 _checked_name((*place, "expect"), side, known, "arm")
         if sides[0] == sides[1]:
-            raise StudyError((*place, "expect"), f"{sides[0]!r} is compared with itself")
+            raise StudyError((*place, "expect"), f"{quoted(sides[0])} is compared with itself")
         if claim.factor is not None:
             _check_factor((*place, "factor"), claim)
         elif claim.operator == "=" and claim.margin <= 0:
@@ -639,12 +641,14 @@ def _check_search(study: Study, search: Search) -> None:
             raise StudyError(place, "runs of other lengths are not pruned by their epochs: leave prune out")
         for arm in arms:
             if path in arm.settings:
-                raise StudyError(place, f"{path} sets arm {arm.name!r} apart")
+                raise StudyError(place, f"{path} sets arm {quoted(arm.name)} apart")
             for value in outermost(values):
                 _changed(arm.config, {path: value}, {path: place[:-1]})
     for arm in arms:
         if not arm.config.data.validation:
-            raise StudyError(("search",), f"arm {arm.name!r} holds no images out to be judged by: set data.validation")
+            raise StudyError(
+                ("search",), f"arm {quoted(arm.name)} holds no images out to be judged by: set data.validation"
+            )
 
 
 def _check_factor(place: tuple[str | int, ...], claim: Claim) -> None:
@@ -674,12 +678,14 @@ def _check_unread(study: Study) -> None:
         raise StudyError(("inside",), f"what a network knows is shown on the test set, {why}")
     for arm in study.arms():
         if not arm.config.data.validation:
-            raise StudyError(("select",), f"arm {arm.name!r} holds no images out to be judged by: set data.validation")
+            raise StudyError(
+                ("select",), f"arm {quoted(arm.name)} holds no images out to be judged by: set data.validation"
+            )
     asked: list[tuple[tuple[str | int, ...], str]] = [(("compare", "measure"), study.compare.measure)]
     asked += [(("claims", number, "measure"), claim.measure) for number, claim in enumerate(study.claims)]
     for place, name in asked:
         if other := measure(name).held_out:
-            raise StudyError(place, f"{name!r} is of the test set, {why}; did you mean {other!r}?")
+            raise StudyError(place, f"{quoted(name)} is of the test set, {why}; did you mean {quoted(other)}?")
     if not study.compare.baseline and not study.only:
         raise StudyError(("compare", "baseline"), "the chosen arm is held against a baseline: name an arm")
 
@@ -692,7 +698,7 @@ def check_claims(study: Study, configs: Mapping[str, RunConfig]) -> None:
     """
     for number, claim in enumerate(study.claims):
         if isinstance(claim.right, str) and identity(configs[claim.left]) == identity(configs[claim.right]):
-            text = f"{claim.left!r} and {claim.right!r}: the two arms are the same run"
+            text = f"{quoted(claim.left)} and {quoted(claim.right)}: the two arms are the same run"
             raise StudyError(("claims", number, "expect"), text)
 
 
@@ -728,7 +734,11 @@ def _first(error: ValidationError, model: type[BaseModel]) -> InputError:
             part = next(kind for kind in _models(field.annotation)) if field else part
         known = [field.alias or key for key, field in part.model_fields.items()]
         key, meant = str(place[-1]), MEANT.get(str(place[-1]))
-        text = f"unknown key {key!r}; did you mean {meant!r}?" if meant in known else str(unknown("key", key, known))
+        text = (
+            f"unknown key {quoted(key)}; did you mean {quoted(meant)}?"
+            if meant in known
+            else str(unknown("key", key, known))
+        )
         return StudyError(place, text)
     if place == ["seeds"] and problem["type"] != "value_error":
         return StudyError(place, "a count of at least 1, or a list of whole numbers from 0 on")

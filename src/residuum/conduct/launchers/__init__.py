@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from residuum.conduct.launchers.launcher import Launch
-from residuum.errors import InputError, unknown
+from residuum.errors import InputError, quoted, unknown
 from residuum.members import gathered
 
 LAUNCHERS: Mapping[str, Launch] = gathered(__name__, "launch")
@@ -23,7 +23,9 @@ def launch_of(place: str) -> Launch:
     if name not in LAUNCHERS:
         raise unknown("launcher", name, LAUNCHERS)
     if colon and (not address or name not in CHECKS):
-        raise InputError(f"{place!r}: {'an address is missing' if name in CHECKS else f'{name} takes no address'}")
+        raise InputError(
+            f"{quoted(place)}: {'an address is missing' if name in CHECKS else f'{name} takes no address'}"
+        )
     if name in CHECKS:
         CHECKS[name](address)
     launch = LAUNCHERS[name]

@@ -29,7 +29,7 @@ from residuum.conduct.launchers.launcher import Job, JobEvent, Room, Said, Stopp
 from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.tasks import compute, order_of
 from residuum.conduct.launchers.thinning import PERIOD
-from residuum.errors import InputError, lacking
+from residuum.errors import InputError, lacking, quoted
 from residuum.records.event import Event, Note, Started
 
 PAUSE = 5.0
@@ -115,7 +115,7 @@ def _reach(address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit() and int(port) < 65536):
-        raise InputError(f"{address!r} is no address of a Ray cluster, as 10.0.0.1:6379")
+        raise InputError(f"{quoted(address)} is no address of a Ray cluster, as 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), timeout=REACHED).close()
     except OSError as error:

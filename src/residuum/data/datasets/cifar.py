@@ -21,7 +21,7 @@ from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets.source import Source, TestImages
 from residuum.data.formats import files, parquet
 from residuum.data.formats.pickled import read_pickled
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
@@ -202,7 +202,7 @@ def _parse_python(layout: Layout, content: bytes, place: str) -> Part:
     if not isinstance(pixels, np.ndarray) or pixels.shape[1] != PIXELS or len(pixels) > layout.rows:
         raise InputError(f"{place} has no array 'data' of at most {layout.rows:,} images of {PIXELS} bytes")
     if type(labels) is not list or len(labels) != len(pixels) or any(type(label) is not int for label in labels):
-        raise InputError(f"{place} has no list {layout.python_label!r} of {len(pixels)} integers")
+        raise InputError(f"{place} has no list {quoted(layout.python_label)} of {len(pixels)} integers")
     return pixels.reshape(-1, *SHAPE), _labels(layout, np.array(labels, np.int64), place)
 
 
@@ -313,7 +313,7 @@ def _of_parquet(layout: Layout, labels: list[int] | list[str], numbers: list[int
     for label in labels:
         if isinstance(label, str):
             if class_names.usual(label) not in known:
-                raise InputError(f"{place} has the label {label!r}, which is no class of {layout.name}")
+                raise InputError(f"{place} has the label {quoted(label)}, which is no class of {layout.name}")
             found.append(known[class_names.usual(label)])
         else:
             found.append(numbers[label] if 0 <= label < len(numbers) else label)

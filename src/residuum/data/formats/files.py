@@ -3,16 +3,16 @@
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from struct import error as struct_error
 from typing import IO, Any, cast
 
-from residuum.errors import InputError, StorageError
+from residuum.errors import InputError, StorageError, quoted
 from residuum.records.regular import refuse_special
 
 GZIP_MAGIC, XZ_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\0", (b"PK\x03\x04", b"PK\x05\x06")
@@ -154,7 +154,7 @@ def _walk_tar(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             if left < 0:
                 raise _too_large(path, bounds)
             if kind not in _FILE + _FOLDER + _EXTENSION:
-                raise InputError(f"{path}: member {name!r} is a link or a device, no plain file")
+                raise InputError(f"{path}: member {quoted(name)} is a link or a device, no plain file")
             if kind in (_LONG_NAME, _ATTRIBUTES) and size <= _MAX_NAME:
                 long_name = _long_name(file.read(size), kind) or long_name
                 _skip(file, -size % _BLOCK)
@@ -168,7 +168,7 @@ def _walk_tar(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             seen.add(name)
             content = file.read(size) if wanted else None
             if content is not None and len(content) != size:
-                raise InputError(f"{path} is damaged: it ends within {name!r}")
+                raise InputError(f"{path} is damaged: it ends within {quoted(name)}")
             _skip(file, -size % _BLOCK if wanted else size + -size % _BLOCK)
             if kind in _FILE:
                 yield name, content
@@ -178,6 +178,9 @@ def _walk_tar(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
 def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator[tuple[str, bytes | None]]:
     """As `_walk`, of a zip archive."""
     left, seen = bounds.size, set[str]()
+    with reading(path):
+        if _listed(path, bounds.members) > bounds.members:  # before the list is read
+            raise _too_many(path, bounds)
     with reading(path), _zip(path) as archive:
         if len(archive.infolist()) > bounds.members:
             raise _too_many(path, bounds)
@@ -186,7 +189,7 @@ def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             name, size = member.filename.replace("\\", "/").removeprefix("./"), member.file_size
             kind = member.external_attr >> 28 if member.create_system == 3 else 0  # the mode, as Unix writes it
             if kind not in (0, 0o4, 0o10):
-                raise InputError(f"{path}: member {name!r} is a link or a device, no plain file")
+                raise InputError(f"{path}: member {quoted(name)} is a link or a device, no plain file")
             _check_place(name, path)
             if member.is_dir():
                 continue
@@ -197,15 +200,35 @@ def _walk_zip(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
             if name in limits:
                 _check_member(name, size, limits, seen, path)
                 if member.flag_bits & 1:
-                    raise InputError(f"{path}: member {name!r} is encrypted")
+                    raise InputError(f"{path}: member {quoted(name)} is encrypted")
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise InputError(f"{path}: member {name!r} is compressed otherwise than by deflate")
+                    raise InputError(f"{path}: member {quoted(name)} is compressed otherwise than by deflate")
                 with archive.open(member) as file:
                     content = file.read(size + 1)
                 if len(content) != size:
-                    raise InputError(f"{path} is damaged: {name!r} has not the {size:,} bytes that it says")
+                    raise InputError(f"{path} is damaged: {quoted(name)} has not the {size:,} bytes that it says")
             seen.add(name)
             yield name, content
+
+
+_END, _END_64, _LEAST_LIST, _ENTRY = 22, 56, 2**16, 400
+"""Bytes of the end of a zip archive, without its comment, and of the long form; of a list of members, and for each."""
+
+
+def _listed(path: Path, most: int) -> int:
+    """How many members a zip archive says that it has; more than `most` where their list is too long for so many."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _END - 2**16 - _END_64 - 20))
+        tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    end, long = tail[at : at + _END], tail[tail.rfind(b"PK\6\6", 0, at) :][:_END_64]
+    if at < 0 or len(end) < _END:
+        return 0  # as the parser will say
+    count, length = struct.unpack("<HI", end[10:16])
+    if count == 0xFFFF or length == 0xFFFFFFFF:
+        count, length = struct.unpack("<QQ", long[32:48]) if long.startswith(b"PK\6\6") else (0, 0)
+    return max(int(count), most + 1 if length > max(_LEAST_LIST, most * _ENTRY) else 0)
 
 
 @contextmanager
@@ -214,21 +237,21 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, LookupError, struct_error) as error:
+    except (zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, LookupError, struct.error) as error:
         raise InputError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
 
 
 def _check_place(name: str, path: Path) -> None:
     place = name.replace("\\", "/")
     if ".." in PurePosixPath(place).parts or place.startswith("/") or place[1:3] == ":/":
-        raise InputError(f"{path}: member {name!r} leads out of the archive")
+        raise InputError(f"{path}: member {quoted(name)} leads out of the archive")
 
 
 def _check_member(name: str, size: int, limits: Mapping[str, int], seen: set[str], path: Path) -> None:
     if name in seen:
-        raise InputError(f"{path}: member {name!r} appears twice")
+        raise InputError(f"{path}: member {quoted(name)} appears twice")
     if size > limits[name]:
-        raise InputError(f"{path}: member {name!r} has {size:,} bytes, at most {limits[name]:,} are expected")
+        raise InputError(f"{path}: member {quoted(name)} has {size:,} bytes, at most {limits[name]:,} are expected")
 
 
 def _too_large(path: Path, bounds: Bounds) -> InputError:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from residuum.data.formats.files import MAX_ARCHIVE_BYTES as UNPACKED
 from residuum.data.formats.files import MAX_TIMES, reading
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 
 MAGIC = b"\x93NUMPY"
 MAX_ARRAY_BYTES = 8 * 2**30
@@ -78,7 +78,7 @@ def read_npz(path: Path, name: str) -> NDArray[Any]:
         try:
             member = archive.getinfo(f"{name}.npy")
         except KeyError:
-            raise InputError(f"{path} has no array {name!r}") from None
+            raise InputError(f"{path} has no array {quoted(name)}") from None
         with archive.open(member) as file:
             shape, order, dtype = _header(file, place)
             size = _size(shape, dtype, place)

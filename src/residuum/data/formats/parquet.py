@@ -70,8 +70,9 @@ def columns(path: Path) -> Columns:
         InputError: it is damaged.
     """
     with _connected(path) as connection:
-        described = connection.execute(f"DESCRIBE SELECT * FROM {_FILE}", [str(path)]).fetchall()
-        found = connection.execute("SELECT value FROM parquet_kv_metadata(?) WHERE key = 'huggingface'", [str(path)])
+        described = connection.execute(f"DESCRIBE SELECT * FROM {_FILE}", [_literal(path)]).fetchall()
+        features = "SELECT value FROM parquet_kv_metadata(?) WHERE key = 'huggingface'"
+        found = connection.execute(features, [_literal(path)])
         row = found.fetchone()
     return Columns({name: type_ for name, type_, *_ in described}, _classes(row[0]) if row else {})
 
@@ -109,7 +110,7 @@ def texts(path: Path, column: str) -> tuple[str, ...]:
     """The different texts in a column, of more than a thousand only so many."""
     with _connected(path) as connection:
         query = f"SELECT DISTINCT {_quoted(column)}::VARCHAR AS text FROM {_FILE} WHERE text IS NOT NULL LIMIT 1001"
-        return tuple(sorted(text for (text,) in connection.execute(query, [str(path)]).fetchall()))
+        return tuple(sorted(text for (text,) in connection.execute(query, [_literal(path)]).fetchall()))
 
 
 def count_rows(path: Path) -> int:
@@ -119,7 +120,7 @@ def count_rows(path: Path) -> int:
         InputError: it is damaged, or has more than can be.
     """
     with _connected(path) as connection:
-        row = connection.execute(f"SELECT count(*) FROM {_FILE}", [str(path)]).fetchone()
+        row = connection.execute(f"SELECT count(*) FROM {_FILE}", [_literal(path)]).fetchone()
     count = int(row[0]) if row else 0
     if count > MAX_ROWS:
         raise InputError(f"{path} has more than {MAX_ROWS:,} rows")
@@ -195,12 +196,12 @@ def _rows(path: Path, image: str, label: str) -> Iterator[tuple[Any, Any]]:
     with _connected(path) as connection:
         if size.startswith("octet"):  # a value that is stored once may stand in every row
             query = f"SELECT sum({size}) FROM (SELECT {content} AS content FROM {_FILE})"
-            total = connection.execute(query, [str(path)]).fetchone()
+            total = connection.execute(query, [_literal(path)]).fetchone()
             _check_unpacked(path, int(total[0] or 0) if total else 0)
         cursor = connection.execute(
             f"SELECT CASE WHEN {size} <= {MAX_IMAGE_BYTES} THEN content END, label "
             f"FROM (SELECT {content} AS content, {value} AS label FROM {_FILE})",
-            [str(path)],
+            [_literal(path)],
         )
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             yield from rows
@@ -215,6 +216,11 @@ def _check_unpacked(path: Path, count: int) -> None:
         raise InputError(
             f"{path} would come to {count:,} bytes or values when unpacked, which is too much for its size"
         )
+
+
+def _literal(path: Path) -> str:
+    """A path as the database reads it, to which `?`, `*` and `[` are patterns: as those letters."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
 def _quoted(column: str) -> str:
@@ -234,14 +240,14 @@ def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 ("memory_limit", f"{min(1000, 256 + 4 * path.stat().st_size // 10**6)}MB"),
                 ("autoinstall_known_extensions", False),
                 ("autoload_known_extensions", False),
-                ("allowed_paths", [str(path)]),
+                ("allowed_paths", [str(path), _literal(path)]),
                 ("enable_external_access", False),
                 ("lock_configuration", True),
             ):
                 connection.execute(f"SET {setting} = ?", [value])
             announced = connection.execute(
                 "SELECT max(total), sum(bytes) FROM (SELECT sum(num_values) AS total, sum(total_uncompressed_size) "
-                "AS bytes FROM parquet_metadata(?) GROUP BY path_in_schema)", [str(path)],
+                "AS bytes FROM parquet_metadata(?) GROUP BY path_in_schema)", [_literal(path)],
             ).fetchone()  # fmt: skip
             for count in announced or ():
                 _check_unpacked(path, int(count or 0))

@@ -8,7 +8,7 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from residuum.errors import InputError
+from residuum.errors import InputError, quoted
 
 JUDGED = 256
 """Images by which the order of flat colour images is told."""
@@ -135,7 +135,9 @@ def numbered(labels: Sequence[str], classes: Sequence[str], place: str) -> NDArr
     numbers = {name: number for number, name in enumerate(classes)}
     for label in labels:
         if label not in numbers:
-            raise InputError(f"{place} has the label {label!r}, which is none of the classes {', '.join(classes[:12])}")
+            raise InputError(
+                f"{place} has the label {quoted(label)}, which is none of the classes {', '.join(classes[:12])}"
+            )
     return np.array([numbers[label] for label in labels], np.int64)
 
 
