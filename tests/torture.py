@@ -8,7 +8,6 @@ at last lets it finish. Weights, optimizer state, epoch rows (less the clock), s
 
 import argparse
 import importlib
-import json
 import os
 import random
 import shutil
@@ -22,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import trial
 from residuum import optim, training
 from residuum.config import RunConfig
-
-CLOCK = ("seconds", "images_per_second", "test_reads", "check")
 
 
 def command(root: Path, epochs: int) -> list[str]:
@@ -46,28 +44,9 @@ def command(root: Path, epochs: int) -> list[str]:
 
 
 def contents(root: Path) -> dict[str, object]:
-    """Everything of a complete run that must not depend on whether it was stopped.
-
-    Of the saved states these are the last and the selected one; which others are still there depends on the stops.
-    """
+    """What is to be equal of the one complete run under a root."""
     (folder,) = (path.parent for path in root.glob("*/result.json"))
-    result = json.loads((folder / "result.json").read_text())
-    epochs = {result[which]["epoch"] for which in ("last", "selected") if result[which]}
-    states = {f"epoch-{epoch:04d}-step-000000" for epoch in epochs}
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.suffix == ".safetensors" and (path.parent.name in states | {"predictions", "layers"}):
-            found[name] = path.read_bytes()
-        elif name in ("metrics.jsonl", "steps.jsonl", "noise.jsonl"):
-            found[name] = [without_clock(json.loads(line)) for line in path.read_text().splitlines()]
-        elif name in ("result.json", "config.json", "data.json"):
-            found[name] = without_clock(json.loads(path.read_text()))
-    return found
-
-
-def without_clock(values: dict[str, object]) -> dict[str, object]:
-    return {key: value for key, value in values.items() if key not in CLOCK}
+    return trial.contents(folder)
 
 
 def kill_at(process: "subprocess.Popen[bytes]", root: Path, row: int, wait: float) -> bool:

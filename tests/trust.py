@@ -19,6 +19,7 @@ sys.path.extend([str(HERE), *(str(HERE / name) for name in ("records", "studies"
 
 import crashes  # noqa: E402 - from a folder that was just named
 import damage  # noqa: E402 - from a folder that was just named
+import damaged  # noqa: E402 - from a folder that was just named
 import deaths  # noqa: E402 - from a folder that was just named
 import disk_faults  # noqa: E402 - from a folder that was just named
 import rivals  # noqa: E402 - from a folder that was just named
@@ -74,10 +75,14 @@ ROWS = (
     Row("bits flipped, files cut, pages zeroed and files deleted in a run folder: told, or nothing read is another", 2250,
         damage.tried),
     Row("stopped runs with such damage: they go on from what is whole to the same bits", 100, damage.resumed),
+    Row("the same damage to the files beside a study's plan; reports, and going on, after 20 of them", 1000,
+        lambda count: damaged.tried(count, 0, again=max(1, count // 50))),
     Row("signals at random rows, twice at once, without stdin or a reader: saved, 143, 130 or 129, the same bits", 60,
         lambda count: deaths.stopped(count, 0)),
     Row("one study started by two, holders killed: each run computed once", 50, lambda count: rivals.tried(count, 0)),
     Row("one study started by 32", 5, lambda count: rivals.tried(count, 1, of=32)),
+    Row("one run begun anew by four at once, some killed: each its own, whole record", 20,
+        lambda count: rivals.tried(count, 2, of=4, what="fresh")),
     Row("a study of 40 runs, a worker killed every 2 s, one run that always crashes, the parent killed", 1,
         lambda count: deaths.tried(count, 0)),
     Row("commands on disks that are full, and with files and folders that cannot be read or written", 200,

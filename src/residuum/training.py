@@ -114,12 +114,8 @@ def _run(
     resumed = not fresh and bool(run_folder.checkpoints(folder))
     training, notes = assemble.training(resolved, data, resumed=resumed)
     notes += [f"{one} is this run under the id of an earlier version; it is computed anew" for one in earlier]
-    if fresh and folder.exists():
-        with storage.locked(folder):
-            notes.append(f"the earlier record is kept in {run_folder.set_aside(folder)}")
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with storage.locked(folder):
+    with run_folder.held(folder, fresh=fresh) as aside:
+        notes += [f"the earlier record is kept in {aside}"] if aside else []
         # Another process may have ended, or begun, this run while this one came here.
         is_complete, began = run_folder.is_complete(folder), bool(run_folder.checkpoints(folder))
         if not is_complete:

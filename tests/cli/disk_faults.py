@@ -16,11 +16,15 @@ import os
 import random
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from trial import ended, forked, told, warm
 
 sys.dont_write_bytecode = True  # Python itself leaves half a module on a full disk
 RUN, OTHER = "resnet20-digits-seed0", "plain20-digits-seed0"
@@ -125,31 +129,18 @@ def _refuse(refused: Path) -> None:
 
 
 def called(words: list[str], fault: dict[str, Any], place: Path) -> tuple[int, str]:
-    """Call a command with a fault in a fork; its exit code, -1 after an error of its own, and its standard error."""
-    told, tell = os.pipe()
-    process = os.fork()
-    if process == 0:
-        os.close(told)
-        os.chdir(place)
-        for number, target in ((0, os.open(os.devnull, os.O_RDWR)), (1, os.open(os.devnull, os.O_RDWR)), (2, tell)):
-            os.dup2(target, number)
-        sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
-        code = -1 % 256
-        try:
-            from residuum.cli import main
+    """Call a command with a fault in a fork; its exit code, and its standard error."""
+    reading, writing = os.pipe()  # which no limit on the size of files bounds
 
-            put(fault)
-            code = main(words)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        sys.stderr.flush()
-        os._exit(code)
-    os.close(tell)
-    with os.fdopen(told, "rb") as file:
+    def faulty() -> None:
+        os.chdir(place)
+        put(fault)
+
+    process = forked(words, writing, before=faulty)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
         said = file.read().decode(errors="replace")
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said
+    return ended(process), said
 
 
 def wrong(code: int, said: str, fault: dict[str, Any], place: Path) -> str:
@@ -204,16 +195,10 @@ def made(here: Path) -> None:
 
 def tried(count: int, seed: int, names: list[str] | None = None) -> list[str]:
     """Try so many cases; what went wrong, one line each. Every command comes as often as the others."""
-    words = [sys.executable, __file__, "--count", str(count), "--seed", str(seed), *(names or [])]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
-    if not lines or lines[-1] != f"tried {count}":
-        return [*lines, done.stderr]
-    return lines[:-1]
+    return warm(__file__, count, seed, *(names or []))
 
 
-def _tried(count: int, seed: int, names: list[str]) -> None:
-    import matplotlib.pyplot  # noqa: F401
+def _tried(count: int, seed: int, names: list[str]) -> Iterator[str]:
 
     import residuum.api
     import residuum.report.study_page  # noqa: F401
@@ -231,9 +216,8 @@ def _tried(count: int, seed: int, names: list[str]) -> None:
             shutil.copytree(place / "made", here)
             code, said = called(COMMANDS[name], fault, here)
             if problem := wrong(code, said, fault, here):
-                print(f"{name}, {fault}: {problem}", flush=True)
+                yield f"{name}, {fault}: {problem}"
             shutil.rmtree(here)
-        print(f"tried {count}")
     finally:
         shutil.rmtree(place)
 
@@ -244,4 +228,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    _tried(options.count, options.seed, options.names)
+    told(options.count, _tried(options.count, options.seed, options.names))

@@ -21,7 +21,7 @@ from residuum.errors import InputError
 from residuum.records import integrity, run_folder
 from residuum.records.event import EpochDone, Note, Started
 from residuum.records.record import read_record
-from torture import contents
+from trial import contents, damaged, damages
 
 SETTINGS = {
     "data.dataset": {"name": "synthetic", "size": 12, "train": 64, "test": 20, "classes": 4}, "data.validation": 16,
@@ -54,20 +54,6 @@ def files(folder: Path) -> list[Path]:
     return [path.relative_to(folder) for path in found if path.name != "lock" and path.stat().st_size]
 
 
-def damaged(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """What was done to a file's content, and what it is then."""
-    kind = rng.choices(["flip", "cut", "page"], [20, 2, 1])[0]
-    if kind == "flip":
-        bit, spoilt = rng.randrange(8 * len(content)), bytearray(content)
-        spoilt[bit // 8] ^= 1 << bit % 8
-        return f"bit {bit} flipped", bytes(spoilt)
-    if kind == "cut":
-        length = rng.randrange(len(content))
-        return f"cut to {length} bytes", content[:length]
-    page = rng.randrange(0, len(content), 4096)
-    return f"page at {page} zeroed", content[:page] + bytes(len(content[page : page + 4096])) + content[page + 4096 :]
-
-
 def silent(folder: Path, name: Path, before: dict[str, object]) -> str:
     """What is wrong with how a damaged file is told; empty where nothing is."""
     try:
@@ -83,7 +69,7 @@ def silent(folder: Path, name: Path, before: dict[str, object]) -> str:
     if name.name == run_folder.RESULT and not (folder / name).exists():  # a run that was killed just before its end
         return "" if read_record(folder).status == "stopped" else "not told"
     try:
-        after = {**contents(folder.parent), "record": read_record(folder)}
+        after = {**contents(folder), "record": read_record(folder)}
     except Exception as error:
         return f"not told, and then {type(error).__name__}: {error}"
     return "" if after == before else "not told, though what is read is another"
@@ -94,21 +80,10 @@ def tried(count: int, seed: int = 0) -> list[str]:
     rng, failures = random.Random(seed), []
     with tempfile.TemporaryDirectory() as root:
         folder = a_run(Path(root))
-        before: dict[str, object] = {**contents(Path(root)), "record": read_record(folder)}
-        names = files(folder)
-        for number in range(count + len(names)):
-            name = names[number] if number < len(names) else rng.choice(names)
-            content = (folder / name).read_bytes()
-            what, spoilt = ("gone", b"") if number < len(names) else damaged(content, rng)
-            if spoilt == content:
-                continue
-            if what == "gone":
-                (folder / name).unlink()
-            else:
-                (folder / name).write_bytes(spoilt)
+        before: dict[str, object] = {**contents(folder), "record": read_record(folder)}
+        for name, what in damages(folder, files(folder), count, rng):
             if wrong := silent(folder, name, before):
                 failures.append(f"{name}, {what}: {wrong}")
-            (folder / name).write_bytes(content)
     return failures
 
 
@@ -117,8 +92,7 @@ def resumed(count: int, seed: int = 0) -> list[str]:
     rng, failures = random.Random(seed), []
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        a_run(root / "whole")
-        whole = contents(root / "whole")
+        whole = contents(a_run(root / "whole"))
         stopped = a_stopped_run(root / "stopped")
         names = files(stopped)
         for number in range(count):
@@ -135,7 +109,7 @@ def resumed(count: int, seed: int = 0) -> list[str]:
             except Exception as error:
                 failures.append(f"{number}: {name}, {what}: {type(error).__name__}: {error}")
             else:
-                after = contents(runs)
+                after = contents(folder)
                 different = [key for key in whole if key.partition("/")[0] != "layers" and whole[key] != after.get(key)]
                 if different:
                     failures.append(f"{number}: {name}, {what}: another {different}; said: {said}")

@@ -1,9 +1,11 @@
 """The run folder: saved states in order, retention, going back."""
 
+from pathlib import Path
+
 import pytest
 
 from residuum import recipes
-from residuum.errors import InputError
+from residuum.errors import BusyError, InputError
 from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Scores, StepDone, TestRead
 from residuum.records.record import find_run, read_config, read_record
@@ -152,10 +154,36 @@ def test_the_record_of_a_run_without_a_result_is_stopped(folder):
     assert record.config == recipes.quick()
 
 
-def test_set_aside_deletes_nothing(folder):
+def test_beginning_anew_deletes_nothing_and_holds_both_folders(folder):
     content = (folder / run_folder.CONFIG).read_bytes()
-    first = run_folder.set_aside(folder)
-    assert not folder.exists()
-    assert (first / run_folder.CONFIG).read_bytes() == content
-    folder.mkdir()
-    assert run_folder.set_aside(folder) != first
+    with run_folder.held(folder, fresh=True) as first:
+        assert [path.name for path in folder.iterdir()] == ["lock"]
+        assert (first / run_folder.CONFIG).read_bytes() == content
+        assert storage.is_locked(folder)
+        assert storage.is_locked(first)
+        with pytest.raises(BusyError, match="by another process"), run_folder.held(folder, fresh=True):
+            pass
+    with run_folder.held(folder, fresh=True) as second:
+        assert second != first
+    with run_folder.held(folder) as none:
+        assert none is None
+    assert sorted(path.name for path in first.parent.iterdir()) == [first.name, second.name], (
+        "nothing half done is left"
+    )
+
+
+def test_who_begins_a_run_between_two_names_keeps_it(folder, monkeypatch):
+    """The earlier record is aside, and the new folder has not its name yet, when another process is there first."""
+    rename = Path.rename
+
+    def slow(path, target):
+        rename(path, target)
+        if path == folder:
+            folder.mkdir()
+            (folder / "lock").write_text("somebody else\n")
+
+    monkeypatch.setattr(Path, "rename", slow)
+    with pytest.raises(BusyError, match="is being begun by another process"), run_folder.held(folder, fresh=True):
+        pass
+    assert (folder / "lock").read_text() == "somebody else\n"
+    assert (folder.parent / "old" / f"{folder.name}.1" / run_folder.CONFIG).exists()

@@ -198,6 +198,25 @@ def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path):
         assert storage.is_locked(tmp_path)
 
 
+def test_who_asks_whether_somebody_is_at_work_keeps_nobody_from_it(tmp_path, monkeypatch):
+    """As a page does that shows the runs: it asks by a lock of its own, for a moment."""
+    (tmp_path / "lock").touch()
+    flock, asking = fcntl.flock, (tmp_path / "lock").open("rb")
+    flock(asking, fcntl.LOCK_SH)
+
+    def asked(file, operation):
+        try:
+            flock(file, operation)
+        except BlockingIOError:
+            if not asking.closed:
+                asking.close()
+            raise
+
+    monkeypatch.setattr(fcntl, "flock", asked)
+    with storage.locked(tmp_path):
+        assert asking.closed
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
 def test_a_file_system_without_locks_is_one_line_where_one_is_needed_and_nothing_elsewhere(
     tmp_path, monkeypatch, number

@@ -18,11 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rivals import bits, ended, forked, rows, warm
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from trial import children, ended, forked, is_there, results, told, updates, warm
 
 OWN = """
 from torch import nn
@@ -57,98 +60,93 @@ seeds = 1
 """
 LEFT = 10.0
 """Seconds after which no process of a parent that was killed is there."""
+LONGEST = 1200.0
+"""Seconds after which a study that is killed again and again is one that does not come to its end."""
 
 
-def tried(count: int, seed: int, *, runs: int = 40, every: float = 2.0, epochs: int = 60) -> list[str]:
+def tried(count: int, seed: int, *, runs: int = 40, every: float = 2.0, epochs: int = 20) -> list[str]:
     """Compute a study of so many runs under deaths, `count` times; what went wrong, one line each."""
-    chance, found = random.Random(seed), []
+    return warm(__file__, count, seed, "--runs", str(runs), "--every", str(every), "--epochs", str(epochs))
+
+
+def _studies(count: int, seed: int, runs: int, every: float, epochs: int) -> Iterator[str]:
+    import residuum.api
+    import residuum.training  # noqa: F401
+
+    chance = random.Random(seed)
     for number in range(count):
         place = Path(tempfile.mkdtemp(prefix="residuum-deaths-"))
         try:
-            found += [f"case {number}: {one}" for one in _study(place, chance, runs, every, epochs)]
+            yield from (f"case {number}: {one}" for one in _study(place, chance, runs, every, epochs))
         finally:
             shutil.rmtree(place, ignore_errors=True)
-    return found
 
 
-def _study(place: Path, chance: random.Random, count: int, every: float, epochs: int) -> list[str]:
-    own, study = place / "own.py", place / "deaths.toml"
+def _study(place: Path, chance: random.Random, count: int, every: float, epochs: int) -> Iterator[str]:
+    own, study, began = place / "own.py", place / "deaths.toml", time.monotonic()
     own.write_text(OWN)
-    numbers = ", ".join(map(str, range(14 - count, 14) if count < 14 else range(count)))
-    study.write_text(STUDY.format(own=own, numbers=numbers, epochs=epochs))
-    problems, kills, deaths = [], chance.randrange(2, 2 + count // 3 + 1), 0
-    while True:
-        process = subprocess.Popen(_call(study, place / "runs"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                   text=True, start_new_session=True)  # fmt: skip
+    numbers = [*(range(14 - count, 14) if count < 14 else range(count))]
+    study.write_text(STUDY.format(own=own, numbers=", ".join(map(str, numbers)), epochs=epochs))
+    alone = place / "alone.toml"  # without the one that always crashes, which would take the others with it
+    alone.write_text(STUDY.format(own=own, numbers=", ".join(str(n) for n in numbers if n != 13), epochs=epochs))
+    kills, deaths = chance.randrange(2, 2 + count // 3 + 1), 0
+    code, said = -signal.SIGKILL, place / "said"
+    while code == -signal.SIGKILL:
+        process = _begun(study, place, said)
         while process.poll() is None:
             time.sleep(every * chance.uniform(0.7, 1.3))
             crew = children(process.pid)
             if crew and deaths == kills and process.poll() is None:
-                problems += _kill_parent(process, crew)
-            elif crew:
+                process.kill()
+                yield from _orphans(crew)
+            elif crew and time.monotonic() < began + LONGEST:
                 with suppress(ProcessLookupError):
                     os.kill(chance.choice(crew), signal.SIGKILL)
             deaths += bool(crew)
-        said = process.communicate()[1]
-        if process.returncode != -signal.SIGKILL:
-            break
-    if process.returncode != 1 or "Traceback" in said:
-        problems.append(f"exit code {process.returncode}: {said[-300:]}")
-    subprocess.run(_call(study, place / "serial"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        code = process.wait()
+    took, crews = time.monotonic() - began, _starts(place / "runs")
+    print(f"{deaths} deaths in {took:.0f} s, runs were begun {crews} times", file=sys.stderr)
+    if took > LONGEST:
+        yield f"not done after {LONGEST:.0f} s"
+    if code != 1 or "Traceback" in said.read_text():
+        yield f"exit code {code}: {said.read_text()[-300:]}"
+    ended(forked([*_words(alone, place / "serial"), "--on", "here"], place / "serial.err"))
     mine, serial = (results(place / name) for name in ("runs", "serial"))
     if len(serial) != count - 1:
-        problems.append(f"undisturbed {len(serial)} of {count - 1} runs are complete")
-    problems += [f"{name} is not complete" for name in serial.keys() - mine.keys()]
-    problems += [f"{name} differs from serial" for name in mine.keys() & serial.keys() if mine[name] != serial[name]]
+        yield f"undisturbed {len(serial)} of {count - 1} runs are complete"
+    yield from (f"{name} is not complete" for name in serial.keys() - mine.keys())
+    yield from (f"{name} differs from serial" for name in mine.keys() & serial.keys() if mine[name] != serial[name])
     paths = [*(place / "runs").glob("studies/*/failed.json")]
     gave_up = [value for path in paths for key, value in json.loads(path.read_text()).items() if key != "check"]
     if len(gave_up) != 1 or "it always crashes" not in gave_up[0]:
-        problems.append(f"given up: {gave_up}")
-    return problems
+        yield f"given up: {gave_up}"
 
 
-def _call(study: Path, runs: Path) -> list[str]:
-    return [sys.executable, "-m", "residuum", "study", "run", str(study), "--runs", str(runs), "--workers", "2"]
+def _words(study: Path, runs: Path) -> list[str]:
+    return ["study", "run", str(study), "--runs", str(runs)]
 
 
-def _kill_parent(process: "subprocess.Popen[str]", crew: list[int]) -> list[str]:
-    """Kill a parent with -9; which of its workers are there after a while, or have said something."""
-    process.kill()
+def _begun(study: Path, place: Path, said: Path) -> "subprocess.Popen[bytes]":
+    words = [*_words(study, place / "runs"), "--workers", "2"]
+    with said.open("ab") as file:  # a pipe that nobody reads would fill
+        return subprocess.Popen([sys.executable, "-m", "residuum", *words], stdout=subprocess.DEVNULL, stderr=file,
+                                start_new_session=True)  # fmt: skip
+
+
+def _starts(runs: Path) -> int:
+    """How often the runs of a study were begun or gone on with, all together."""
+    return sum("epoch" in one for path in runs.glob("*/environment.json") for one in json.loads(path.read_text()))
+
+
+def _orphans(crew: list[int]) -> Iterator[str]:
+    """Which workers are there a while after their parent was killed; they are ended."""
     end = time.monotonic() + LEFT
-    while any(map(_is_there, crew)) and time.monotonic() < end:
+    while any(map(is_there, crew)) and time.monotonic() < end:
         time.sleep(0.1)
-    left = [*filter(_is_there, crew)]
-    for one in left:
+    for one in filter(is_there, crew):
+        yield f"process {one} is there {LEFT:.0f} s after its parent"
         with suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
-    assert process.stderr is not None
-    said = process.stderr.read()  # ends with the last of those who could write to it
-    return [f"process {one} is there {LEFT:.0f} s after its parent" for one in left] + (
-        [f"orphans said {said[-300:]!r}"] if "Traceback" in said else []
-    )
-
-
-def results(runs: Path) -> dict[str, Any]:
-    """What is to be equal of each complete run, by its folder's name."""
-    return {path.parent.name: bits(path.parent) for path in runs.glob("*/result.json")}
-
-
-def children(parent: int) -> list[int]:
-    """The processes that one has started and that are there, zombies left out."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, ppid = path.read_text().rpartition(")")[2].split()[:2]
-            if int(ppid) == parent and state != "Z":
-                found.append(int(path.parent.name))
-    return sorted(found)
-
-
-def _is_there(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 RUN = ["train", "quick", "--epochs", "12"] + [
@@ -179,7 +177,7 @@ def _stopped(place: Path, reference: dict[str, Any], chance: random.Random, numb
         os.close(writer)
         if is_left:
             os.close(reader)
-        while rows(runs) < row and _is_there(process):
+        while updates(runs) < row and is_there(process):
             time.sleep(0.002)
         for number in numbers:
             with suppress(ProcessLookupError):
@@ -187,15 +185,15 @@ def _stopped(place: Path, reference: dict[str, Any], chance: random.Random, numb
         code = ended(process)
         if not is_left:
             os.close(reader)
-        if code == 0 and rows(runs) >= UPDATES:
+        if code == 0 and updates(runs) >= UPDATES:
             break  # it had come to its end
         where = f"after row {row}, {'reader left, ' if is_left else ''}{'' if stdin else 'no input, '}{numbers}"
         if code != 128 + numbers[0]:
             problems.append(f"{where}: exit code {code}")
         states = max(((path.name) for path in runs.glob("*/checkpoints/epoch-*")), default="none")
         _, epoch, _, step = states.split("-") if states != "none" else ("", "0", "", "0")
-        if int(epoch) * 12 + int(step) != rows(runs):
-            problems.append(f"{where}: saved {states}, told {rows(runs)} updates")
+        if int(epoch) * 12 + int(step) != updates(runs):
+            problems.append(f"{where}: saved {states}, told {updates(runs)} updates")
     if (code := ended(forked([*RUN, "--runs", str(runs)], place / "err"))) != 0:
         problems.append(f"{numbers}: the call after it ended in {code}")
     elif results(runs) != reference:
@@ -205,7 +203,7 @@ def _stopped(place: Path, reference: dict[str, Any], chance: random.Random, numb
     return problems
 
 
-def _stopped_often(count: int, seed: int) -> None:
+def _stopped_often(count: int, seed: int) -> Iterator[str]:
     import residuum.api
     import residuum.training  # noqa: F401
 
@@ -216,10 +214,8 @@ def _stopped_often(count: int, seed: int) -> None:
         for number in range(count):
             here = place / str(number)
             here.mkdir()
-            for problem in _stopped(here, reference, chance, STOPS[(seed + number) % len(STOPS)]):
-                print(problem, flush=True)
+            yield from _stopped(here, reference, chance, STOPS[(seed + number) % len(STOPS)])
             shutil.rmtree(here)
-        print(f"tried {count}")
     finally:
         shutil.rmtree(place)
 
@@ -230,10 +226,10 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=40)
-    options = parser.parse_args()
-    if options.what == "signals":
-        _stopped_often(options.count, options.seed)
+    parser.add_argument("--every", type=float, default=2.0, help="seconds from one death to the next")
+    parser.add_argument("--epochs", type=int, default=20)
+    o = parser.parse_args()
+    if o.what == "signals":
+        told(o.count, _stopped_often(o.count, o.seed))
     else:
-        for line in tried(options.count, options.seed, runs=options.runs):
-            print(line)
-        print(f"tried {options.count}")
+        told(o.count, _studies(o.count, o.seed, o.runs, o.every, o.epochs))

@@ -1,14 +1,58 @@
-"""Rivals, deaths and signals in small numbers; `rivals.py` and `deaths.py` beside this do as many as are asked for."""
+"""Rivals, deaths, signals and damage in small numbers; the scripts beside this do as many as are asked for."""
 
+import random
+
+import damaged
 import deaths
 import pytest
 import rivals
+
+from residuum.conduct import planning
+from residuum.records import storage
+from residuum.studies import chosen, plan, prespecified, whole
+from residuum.studies.study import Study
+from trial import damages
+
+STUDY = {
+    "name": "rates", "question": "Which rate is best?", "base": "quick", "seeds": 2, "select": "validation",
+    "axes": {"optim.lr": [0.02, 0.1]}, "set": {"train.epochs": 1, "data.validation": 40},
+    "compare": {"baseline": "lr=0.1", "measure": "validation_error"},
+}  # fmt: skip
+
+
+def test_damage_to_any_file_beside_a_plan_is_told_in_a_line_that_names_it(tmp_path):
+    made = planning.plan(Study(**STUDY), {})
+    prespecified.prespecify(made, tmp_path, looks=[2, 4])
+    folder = plan.write(made, tmp_path)
+    storage.write_json(folder / plan.LOOKS, [{"look": 1, "looks": 4, "seeds": [0, 1], "level": 0.999, "decided": {}}])
+    storage.write_json(folder / plan.FAILED, {"some-run": "it always crashes"})
+    chosen.write(chosen.Chosen("now", "lr=0.02", "lr=0.1", (0, 1), {"lr=0.02": 1.5, "lr=0.1": 2.5}, 4, 0), folder)
+    prespecified.note_reading(made, tmp_path, planned=True)
+    (folder / "report").mkdir()
+    assert whole.damage(folder) == []
+    before, names = damaged.read(folder), [path.relative_to(folder) for path in folder.glob("*.json*")]
+    assert len(names) == 6
+    rng, told = random.Random(0), 0
+    for name, what in damages(folder, [name for name in names if name.name != chosen.CHOSEN], 50, rng):
+        assert damaged.silent(folder, name, before) == "", (name, what)
+        told += bool(whole.damage(folder))
+    assert told > 40
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("of", "count"), [(2, 3), (8, 1)])
 def test_rivals_of_a_study_compute_each_run_once(of, count):
     assert rivals.tried(count, of, of) == []
+
+
+@pytest.mark.long
+def test_a_run_that_several_begin_anew_is_each_one_s_own():
+    assert rivals.tried(2, 0, 4, "fresh") == []
+
+
+@pytest.mark.long
+def test_a_study_whose_files_are_damaged_says_so_and_goes_on():
+    assert damaged.tried(30, 0, again=3) == []
 
 
 @pytest.mark.long

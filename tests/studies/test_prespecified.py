@@ -151,9 +151,9 @@ def test_readings_are_kept_in_order_and_the_same_one_once(tmp_path):
     assert (folder / prespecified.READINGS).read_text().startswith(first)
     with (folder / prespecified.READINGS).open("a") as file:
         file.write('{"time": 3}\nnot a row\n{"torn": ')
-    *whole, one, other = readings(folder)  # a damaged row stands for a reading of seeds that nobody knows
+    *whole, one, other, torn = readings(folder)  # a damaged row stands for a reading of seeds that nobody knows
     assert len(whole) == 4
-    assert (one, other) == (Reading("unknown", (), planned=False),) * 2
+    assert (one, other, torn) == (Reading("unknown", (), planned=False),) * 3
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residuum.cli.options import RUNS, common, moved_data_option, output_file, print_json, store_option
+from residuum.cli.options import RUNS, common, moved_data_option, output_file, print_json, say_damage, store_option
 from residuum.errors import HIDDEN, InputError, tally
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def handin(options: argparse.Namespace) -> None:
     report.check(out)
     if options.notebook:
         notebook.check()
+    say_damage(folder)
     found = results(plans.read(folder), options.runs)
     drawn, outline = drawings(found, options.data or "")
     made = report.document(found, options.title, options.author, drawn, outline, elsewhere=options.runs != RUNS)

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -266,3 +267,11 @@ def say_figures(paths: list[str], options: argparse.Namespace) -> None:
         print_json({"figures": paths})
     else:
         print(*paths, sep="\n")
+
+
+def say_damage(folder: Path) -> None:
+    """Say what beside a study's plan is not as it was written, or is missing."""
+    from residuum.studies import whole
+
+    for line in whole.damage(folder):
+        print(f"note: {line}", file=sys.stderr)

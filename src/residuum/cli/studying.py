@@ -20,6 +20,7 @@ from residuum.cli.options import (
     common,
     mirror_option,
     print_json,
+    say_damage,
     set_option,
     settings_of,
     store_option,
@@ -715,7 +716,9 @@ def _came_out(label: str, options: argparse.Namespace) -> None:
     from residuum.report.tables import READ_BEFORE, around, final, heading, of_arm, signed
     from residuum.studies import plan as plans
 
-    found = results(plans.read(plans.find(label, options.runs)), options.runs)
+    folder = plans.find(label, options.runs)
+    say_damage(folder)
+    found = results(plans.read(folder), options.runs)
     note_reading(found, options.runs)
     compared = found.plan.study.compare.measure
     if options.json:
@@ -771,6 +774,7 @@ def report(options: argparse.Namespace) -> None:
     plan_ = plans.read(folder)
     if options.name.endswith(".toml") and Path(options.name).is_file() and not plan_.study.only:
         _say_changed(options.name, plan_)
+    say_damage(folder)
     found, out = results(plan_, options.runs), options.out or folder / "report"
     index = write(found, out, runs=options.runs, elsewhere=options.runs != RUNS)
     note_reading(found, options.runs)

@@ -5,6 +5,7 @@ which carries a check of itself, and what is missing although the rest says that
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def damage(folder: Path) -> list[str]:
     return [run_folder.without_path(folder, line) for line in dict.fromkeys(found)]
 
 
-def study_damage(folder: Path) -> list[str]:
-    """One line for each file beside a study's plan that is not as it was written."""
-    found = [*_said(_of_study, folder), *_said(_rows_of, folder)]
-    return [run_folder.without_path(folder, line) for line in found]
+def files_damage(folder: Path) -> list[str]:
+    """One line for each JSON file and row in a folder, as that of a study's plan, that is not as it was written."""
+    checked = any(storage.is_sealed(path) for path in folder.glob("*.json"))
+    return [*_said(partial(_sealed, checked=checked), folder), *_said(_rows_of, folder)]
 
 
 def _said(read: Callable[[Path], Iterator[str]], folder: Path) -> list[str]:
@@ -73,10 +74,6 @@ def _json(folder: Path) -> Iterator[str]:
 
 def _is_imported(folder: Path) -> bool:
     return read_config(folder)[1].recipe.startswith("imported")
-
-
-def _of_study(folder: Path) -> Iterator[str]:
-    yield from _sealed(folder, checked=any(storage.is_sealed(path) for path in folder.glob("*.json")))
 
 
 def _sealed(folder: Path, *, checked: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ taken out is told by the numbers of the rows that are there, and by what else sa
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,27 @@ def read_lines(path: Path) -> list[bytes]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def is_torn(path: Path) -> bool:
+    """Whether a file of rows ends within one: it is being written, or was broken off there."""
+    try:
+        return regular(path).read_bytes()[-1:] not in (b"", b"\n")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def bodies(path: Path) -> Iterator[bytes | InputError]:
     """The rows of a file as JSON without their checks; an error, which names the line, for one that does not hold.
 
     Raises:
         InputError: the file cannot be read.
     """
-    for number, line in enumerate(read_lines(path), start=1):
+    return _unchecked(path, read_lines(path))
+
+
+def _unchecked(path: Path, lines: Iterable[bytes]) -> Iterator[bytes | InputError]:
+    for number, line in enumerate(lines, start=1):
         check = check_of(line)
         body = line[:-LENGTH] + b"}" if check else line
         if _is_nearly_checked(line) or (check and check != _check(body)):
@@ -107,7 +121,11 @@ def each(path: Path) -> Iterator[dict[str, Any] | InputError]:
     Raises:
         InputError: the file cannot be read.
     """
-    for number, body in enumerate(bodies(path), start=1):
+    return _parsed(path, read_lines(path))
+
+
+def _parsed(path: Path, lines: Iterable[bytes]) -> Iterator[dict[str, Any] | InputError]:
+    for number, body in enumerate(_unchecked(path, lines), start=1):
         try:
             row = body if isinstance(body, InputError) else json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -153,8 +171,8 @@ def lacking(path: Path, key: str, wanted: range) -> str:
 
 def keep(path: Path, key: str, last: int) -> None:
     """Keep the rows of a file up to the one numbered `last` by a key that rises, and none from a damaged one on."""
-    kept = []
-    for line, row in zip(read_lines(path), each(path), strict=True):
+    kept, lines = [], read_lines(path)
+    for line, row in zip(lines, _parsed(path, lines), strict=True):
         place = None if isinstance(row, InputError) else row.get(key)
         if not isinstance(place, int) or place > last:
             break

@@ -22,16 +22,17 @@ import re
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from errno import EEXIST, ENOTEMPTY
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple
 
 from residuum import own
 from residuum.config import SCHEMA, UNCOUNTED, MonitorConfig, RunConfig, identity
-from residuum.errors import InputError
+from residuum.errors import BusyError, InputError, StorageError
 from residuum.networks.names import folder_name
 from residuum.records import layers, outcome, rows, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
@@ -378,12 +379,47 @@ def _remove(path: Path) -> None:
         shutil.rmtree(doomed)
 
 
-def set_aside(folder: Path) -> Path:
-    """Move a run folder to `old/` beside it, so that the run can be computed anew; nothing is deleted."""
+@contextmanager
+def held(folder: Path, *, fresh: bool = False) -> Iterator[Path | None]:
+    """Hold a run folder for this process, which is made where it is not there; `fresh`: an empty one.
+
+    What lies there then is moved to `old/` beside it, so that nothing is deleted, and where to is given. Both folders
+    are held meanwhile, the new one from before it has its name: whoever comes between finds somebody at work.
+
+    Raises:
+        BusyError: another process holds it, or has just begun it.
+        StorageError: it cannot be written or locked.
+    """
+    with ExitStack() as stack:
+        if not (fresh and folder.exists()):
+            with storage.storing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(storage.locked(folder))
+            yield None
+            return
+        stack.enter_context(storage.locked(folder))
+        new = folder.parent / OLD / f".{folder.name}.{token_hex(4)}.tmp"
+        with storage.storing(new):
+            new.mkdir(parents=True)
+        try:
+            stack.enter_context(storage.locked(new))
+            aside = _set_aside(folder)
+            new.rename(folder)
+        except OSError as error:
+            if error.errno in (ENOTEMPTY, EEXIST):
+                raise BusyError(f"{folder} is being begun by another process") from error
+            raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        yield aside
+
+
+OLD = "old"
+
+
+def _set_aside(folder: Path) -> Path:
     number = 1
-    while (target := folder.parent / "old" / f"{folder.name}.{number}").exists():
+    while (target := folder.parent / OLD / f"{folder.name}.{number}").exists():
         number += 1
-    with storage.storing(target):
-        target.parent.mkdir(exist_ok=True)
-        folder.rename(target)
+    folder.rename(target)
     return target

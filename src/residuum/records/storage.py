@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -346,7 +346,7 @@ def locked(folder: Path) -> Iterator[None]:
     with file:
         try:
             with locking(path):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(file)
         except BlockingIOError as error:
             raise BusyError(f"{folder} is being worked on by another process{_holder(path)}") from error
         if not _is_there(path, file.fileno()):  # the folder was set aside between opening and holding its lock
@@ -355,6 +355,19 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f"{os.getpid()} {socket.gethostname()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
         yield
+
+
+def _take(file: IO[bytes]) -> None:
+    """Take a lock that nobody holds.
+
+    Raises:
+        BlockingIOError: somebody does.
+    """
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it was `is_locked` that had it, for a moment
 
 
 def _is_there(path: Path, descriptor: int) -> bool:

@@ -223,9 +223,11 @@ def note_reading(plan: Plan, runs: Path, *, planned: bool) -> None:
 
 def readings(folder: Path) -> tuple[Reading, ...]:
     """The readings of a study, the first one first; a damaged row is one that was not planned, of no known seeds."""
-    found = []
+    found, path = [], folder / READINGS
     try:
-        there = [*rows.each(folder / READINGS)]
+        there = [*rows.each(path)]
+        if rows.is_torn(path):
+            there.append(InputError(f"{path} is damaged: its last row was cut"))
     except InputError as error:  # as one row, which nobody can read
         there = [error]
     for row in there:
