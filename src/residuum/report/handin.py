@@ -141,8 +141,9 @@ def _came_out(results: Results) -> Iterator[Block]:
             one.claim.measure, one.difference, one.low, one.high, in_percent=one.in_percent
         )
         unit = "" if one.in_percent or mean == tables.NOTHING else f" {topics.unit_of(one.claim.measure)}".rstrip()
+        mean += unit + " (median)" * one.median
         word = tables.WORDS[one.verdict] + " (exploratory)" * bool(one.exploratory)
-        rows.append((one.claim.text, measure(one.claim.measure).shown, f"{mean}{unit}", around,
+        rows.append((one.claim.text, measure(one.claim.measure).shown, mean, around,
                      chance(one.p_holm), word))  # fmt: skip
     columns = ("claim", "measure", "difference", "95 % interval", "p (Holm)", "verdict")
     kinds = tuple(words)
