@@ -44,6 +44,10 @@ def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None 
     Raises:
         InputError: anything that the run would stumble over; BusyError, StorageError as `training.train`.
     """
+    if not isinstance(recipe, str | RunConfig):
+        what = getattr(recipe, "__name__", type(recipe).__name__)
+        text = f"{what} is no recipe; a network is a setting, as train('quick', {{'model': {what}}})"
+        raise InputError(text, argument="recipe")
     config = (recipes.recipe(recipe) if isinstance(recipe, str) else recipe).changed(settings or {})
     if not progress:
         return training.train(config, Path(runs))

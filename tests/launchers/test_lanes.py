@@ -10,7 +10,7 @@ import torch
 from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
-from residuum.conduct.launchers import ended, processes
+from residuum.conduct.launchers import processes
 from residuum.conduct.launchers.lanes import Lane, close_all, own_place, side_by_side, turn
 from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Finished, Launched, Note, Started, StepDone
@@ -222,7 +222,7 @@ def test_an_unexpected_error_in_a_lane_saves_the_others(tmp_path, monkeypatch):
     said = served.said(processes.Ended)
     assert hows(said) == {"seed 0": ["stopped"], "seed 1": ["crashed"]}
     assert said["seed 1"][0].reason.startswith("KeyError: ")
-    assert (path / ended.CRASH_LOG).exists()
+    assert (path / run_folder.CRASH_LOG).exists()
     assert read_record(folder_of(tmp_path, well)).status == "stopped"
     assert saved_to_the_last_update(folder_of(tmp_path, well))
 

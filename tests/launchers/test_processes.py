@@ -15,13 +15,13 @@ from tiny_runs import bits, folder_of, job, saved_to_the_last_update, tiny
 
 from residuum import training
 from residuum.conduct.launchers import ledger, processes
-from residuum.conduct.launchers.ended import CRASH_LOG, Ended
+from residuum.conduct.launchers.ended import Ended
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Room
 from residuum.conduct.launchers.ledger import Ledger
 from residuum.conduct.launchers.processes import _next, launch
 from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError
-from residuum.records import storage
+from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone, Finished, Note, Started, StepDone
 from residuum.records.record import read_record
 
@@ -265,8 +265,8 @@ def test_runs_whose_worker_dies_go_on_and_hopeless_ones_fail_alone(tmp_path, who
     failed = {one.id: one.reason for one in said if isinstance(one, JobFailed)}
     assert failed.keys() == {"seed 2", "seed 3"}
     assert failed["seed 2"].startswith("RuntimeError: poison")
-    assert failed["seed 2"].endswith(f" (traceback: {broken / CRASH_LOG})")
-    assert (broken / CRASH_LOG).read_text().count("Traceback (most recent call last)") == 1 + 3
+    assert failed["seed 2"].endswith(f" (traceback: {broken / run_folder.CRASH_LOG})")
+    assert (broken / run_folder.CRASH_LOG).read_text().count("Traceback (most recent call last)") == 1 + 3
     assert failed["seed 3"] == "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?"
     for config in (killed, well):
         assert bits(folder_of(tmp_path, config)) == whole(config)

@@ -167,6 +167,12 @@ def test_the_name_of_a_choice_is_the_choice(run, tmp_path):
     assert adam == RunConfig().changed({"optim.optimizer": "adam"})
 
 
+@pytest.mark.parametrize("given", [lambda: Tiny, lambda: Tiny(10), lambda: {"model": Tiny}])
+def test_a_network_in_place_of_a_recipe_is_answered_with_where_it_belongs(given):
+    with pytest.raises(InputError, match=r"recipe: \w+ is no recipe; a network is a setting"):
+        residuum.train(given())
+
+
 def inside():
     class Local(Tiny):
         pass

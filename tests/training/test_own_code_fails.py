@@ -2,6 +2,7 @@
 
 import random
 import re
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 
@@ -9,12 +10,16 @@ import pytest
 
 import residuum
 from residuum import own
+from residuum.conduct import planning
 from residuum.conduct.launchers.ended import Ended, ended
 from residuum.conduct.launchers.here import launch
 from residuum.conduct.launchers.launcher import Job, JobFailed, Room
 from residuum.config import RunConfig
 from residuum.errors import FailedError, InputError
-from residuum.records import run_folder
+from residuum.records import run_folder, storage
+from residuum.report import tables
+from residuum.studies import plan as plans
+from residuum.studies.study import Study
 
 PARTS = """
     import torch
@@ -142,3 +147,24 @@ def test_a_study_is_told_once_of_such_a_run_and_goes_on(tmp_path, monkeypatch):
     assert f"mine.py:{line} in fail: ValueError: late (traceback: " in failed.reason
     assert ended(FailedError(failed.reason), tmp_path) == Ended("impossible", failed.reason)
     assert sorted(residuum.load_run(folder).status for folder in tmp_path.glob("*-seed0-*")) == ["failed", "finished"]
+
+
+def test_a_report_of_a_study_whose_run_failed_elsewhere_says_why_and_tells_no_path(tmp_path, monkeypatch):
+    """It was begun by another command, so no list beside the plan has it."""
+    monkeypatch.chdir(tmp_path)
+    line = written("ValueError('late')")
+    arms = [{"name": name, "set": settings("schedule", at)} for name, at in (("fine", 0), ("late", 8))]
+    study = Study(name="s", question="?", base="quick", seeds=[0], arms=arms)
+    plan = planning.plan(study, {})
+    for run in plan.runs:
+        with suppress(FailedError):
+            residuum.train(run.config)
+    plans.write(plan, Path("runs"))
+    found = residuum.load_results("s")
+    ((arm, _, stands, why, _),) = tables.troubles(found).rows
+    assert (arm, stands) == ("late", "failed")
+    assert why == f"mine.py:{line} in fail: ValueError: late"
+    storage.write_json(plans.folder_of(Path("runs"), "s") / plans.FAILED,
+                       {run.id: f"late (traceback: {Path('runs') / run.folder / 'crash.log'})" for run in plan.runs})  # fmt: skip
+    ((_, _, _, why, _),) = tables.troubles(residuum.load_results("s")).rows
+    assert why == "late (traceback: crash.log)"

@@ -126,7 +126,9 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
         except InputError as error:
             unreadable[run.id] = run_folder.without_path(folder, error)
     failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}
-    failed = {id_: reason for id_, reason in failed.items() if id_ not in found or not found[id_].result} | unreadable
+    folders = {run.id: runs / run.folder for run in plan.runs}
+    failed = {id_: run_folder.without_path(folders[id_], reason) if id_ in folders else reason
+              for id_, reason in failed.items() if id_ not in found or not found[id_].result} | unreadable  # fmt: skip
     promised, altered = _promised(beside)
     readings = prespecified.readings(beside)
     looks, lost = _looks(beside, study, promised, readings)

@@ -454,7 +454,8 @@ def troubles(results: Results) -> Table:
     for run in results.plan.runs:
         record, stands = results.records.get(run.id), status(results, run)
         if stands == "failed":
-            rows.append((run.arm, str(run.seed), stands, " ".join(results.failed[run.id].split()), run.id))
+            why = results.failed.get(run.id) or (record.failure if record else "")
+            rows.append((run.arm, str(run.seed), stands, " ".join(why.split()), run.id))
         elif stands == "diverged" and record is not None:
             at = record.result.diverged if record.result else None
             what = at and f"epoch {at.epoch}, step {at.step}: loss {at.loss}, gradient norm {at.gradient_norm}"
