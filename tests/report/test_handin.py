@@ -251,7 +251,7 @@ def test_a_docx_is_made_by_pandoc_from_markdown(made, tmp_path, monkeypatch):
 def test_another_ending_an_empty_title_and_an_unknown_study_are_refused_before_work(results, runs, tmp_path, capsys):
     for words, said in (
         (["lab", "--title", "T", "--author", "A", "--out", str(tmp_path / "h.odt")], ".pdf, .docx or .md"),
-        (["lab", "--title", " \x00", "--author", "A"], "title: it is empty"),
+        (["lab", "--title", " \x01", "--author", "A"], "title: it is empty"),
         (["lib", "--title", "T", "--author", "A"], "lab"),
     ):
         assert main(["study", "handin", *words, "--runs", str(runs)]) == 2
