@@ -84,6 +84,9 @@ ROWS = (
         lambda count: disk_faults.tried(count, 0)),
     Row("hostile and damaged data files: refused in a line within 2 s and 500 MiB, or read right", 94,
         hostile("data_sets.hostile_files")),
+    Row("hostile and damaged files of weights: the same", 69, hostile("weights.hostile_weights")),
+    Row("hostile and damaged images to predict: the same", 64, hostile("data_sets.hostile_images")),
+    Row("commands on runs with texts that can be no path", 60, apart("cli/hostile_paths.py")),
     Row("mangled study files and settings: refused in a line within 1 s, with file and key, or a study", 2500,
         apart("studies/mutated.py")),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from residuum.engine.kernels import settled, with_kernels
 from residuum.engine.live import Training
 from residuum.engine.scaling import Scale
 from residuum.engine.step import has_captured_form
-from residuum.errors import InputError, quoted
+from residuum.errors import InputError, quoted, unknown
 from residuum.models import MODELS, build
 from residuum.records.event import Event, LayersSeen, Scores
 from residuum.records.facts import DataFacts, Normalized
@@ -250,7 +250,14 @@ def compute_of(config: ComputeConfig) -> Compute:
 
 
 def elsewhere(config: ComputeConfig, device: str) -> ComputeConfig:
-    """The settings for computing on another device than a run's own, in the arithmetic nearest to its own."""
+    """The settings for computing on another device than a run's own, in the arithmetic nearest to its own.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    known = get_args(ComputeConfig.model_fields["device"].annotation)
+    if device not in known:
+        raise unknown("device", device, known, argument="device")
     precision = "bf16" if config.precision == "bf16" else "fp32"
     settings = {"device": device, "precision": precision, "kernels": "cudnn"}
     return ComputeConfig.model_validate(config.model_dump() | settings)
