@@ -24,6 +24,7 @@ import deaths  # noqa: E402 - from a folder that was just named
 import disk_faults  # noqa: E402 - from a folder that was just named
 import rivals  # noqa: E402 - from a folder that was just named
 
+import planted  # noqa: E402 - from a folder that was just named
 import torture  # noqa: E402 - from a folder that was just named
 
 
@@ -89,6 +90,10 @@ ROWS = (
         lambda count: disk_faults.tried(count, 0)),
     Row("hostile and damaged data files: refused in a line within 2 s and 500 MiB, or read right", 94,
         hostile("data_sets.hostile_files")),
+    Row("hostile and damaged files of weights: the same", 69, hostile("weights.hostile_weights")),
+    Row("hostile and damaged images to predict: the same", 64, hostile("data_sets.hostile_images")),
+    Row("bugs planted in the package: their tests fail", 45, planted.tried),
+    Row("commands on runs with texts that can be no path", 60, apart("cli/hostile_paths.py")),
     Row("mangled study files and settings: refused in a line within 1 s, with file and key, or a study", 2500,
         apart("studies/mutated.py")),
 )  # fmt: skip

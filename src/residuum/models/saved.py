@@ -27,7 +27,7 @@ MAX_PICKLE = 1 << 26
 """Bytes of the part that says how tensors lie in containers."""
 MAX_AXES, MAX_NAME, MAX_STACK = 16, 256, 20_000
 """Of a tensor's shape, of what a file calls, and of what waits to be put into containers, which nests them."""
-MAX_INSTRUCTIONS, MAX_TENSORS = 800_000, 15_000
+MAX_INSTRUCTIONS, MAX_TENSORS = 600_000, 15_000
 """A tensor takes about forty instructions; ResNet-1202 has 7,000, and the state of its optimizer half of that again."""
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

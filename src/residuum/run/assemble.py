@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from residuum.engine.loop import fit
 from residuum.engine.scaling import Scale
 from residuum.engine.state import Progress
 from residuum.engine.step import has_captured_form
-from residuum.errors import InputError, quoted, tally
+from residuum.errors import InputError, quoted, tally, unknown
 from residuum.models import MODELS, build
 from residuum.records.event import Diverged, Event, LayersSeen, Scores, StepDone
 from residuum.records.facts import DataFacts, Normalized
@@ -252,7 +252,14 @@ def compute_of(config: ComputeConfig) -> Compute:
 
 
 def elsewhere(config: ComputeConfig, device: str) -> ComputeConfig:
-    """The settings for computing on another device than a run's own, in the arithmetic nearest to its own."""
+    """The settings for computing on another device than a run's own, in the arithmetic nearest to its own.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    known = get_args(ComputeConfig.model_fields["device"].annotation)
+    if device not in known:
+        raise unknown("device", device, known, argument="device")
     precision = "bf16" if config.precision == "bf16" else "fp32"
     settings = {"device": device, "precision": precision, "kernels": "cudnn"}
     return ComputeConfig.model_validate(config.model_dump() | settings)

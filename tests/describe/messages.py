@@ -1,0 +1,86 @@
+"""Every error message of the package, read off its source, as a page.
+
+python tests/describe/messages.py > docs/messages.md
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import residuum
+
+SOURCE = Path(residuum.__file__).parent
+RAISED = {
+    "InputError": "2", "StudyError": "2", "MissingError": "2", "StorageError": "74", "BusyError": "75",
+    "StudyFailedError": "1", "StoppedError": "128 + n", "NotHereError": "404",
+}  # fmt: skip
+"""The package's own errors, and the exit code, or the status of the page, that each ends in."""
+HEAD = """\
+# Messages
+
+Every message of an error of residuum's own, by the file that raises it, as `python tests/describe/messages.py` reads it off the
+source: a test keeps this page as the source is. What stands in braces is filled in; `…` is a text that is made elsewhere. A message
+is one line of at most 300 letters. The last column is the exit code of a command; 404 is of the page.
+
+Errors for a name that is not known come from `errors.unknown`: `unknown KIND 'NAME'; did you mean 'NEAREST'?`, or
+`known: …` where none is near.
+
+| file | message | ends in |
+|---|---|---:|
+"""
+
+
+def template(node: ast.expr) -> str:
+    """A text of the source with what is filled in between braces."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            str(part.value) if isinstance(part, ast.Constant) else f"{{{_short(part.value)}}}"  # type: ignore[attr-defined]
+            for part in node.values
+        )
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return template(node.left) + template(node.right)
+    return "…"
+
+
+def _short(node: ast.expr) -> str:
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "quoted":
+        node = node.args[0]
+    text = ast.unparse(node)
+    return text if len(text) <= 40 else "…"
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """A file of the package as its syntax."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def messages() -> Iterator[tuple[str, str, str]]:
+    """File, message and exit code of each error that is made, in the order of the source."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(tree(path)):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
+                continue
+            if (code := RAISED.get(node.func.id)) is not None:
+                text = node.args[1 if node.func.id == "StudyError" and len(node.args) > 1 else 0]
+                yield str(path.relative_to(SOURCE)), template(text), code
+
+
+def page() -> str:
+    """The page, in Markdown."""
+    rows = sorted({(file, text, code) for file, text, code in messages() if text.strip("…")})
+    cells = (f"| `{file}` | {_cell(text)} | {code} |" for file, text, code in rows)
+    return HEAD + "\n".join(cells) + "\n"
+
+
+def _cell(text: str) -> str:
+    for letter in "\\|<>*_`[]":
+        text = text.replace(letter, f"\\{letter}")
+    return text.replace("\n", " ")
+
+
+if __name__ == "__main__":
+    print(page(), end="")
