@@ -149,7 +149,7 @@ def misnamed(name: str) -> str:
     else:
         return ""
     if near := get_close_matches(attribute, there, n=1, cutoff=0.5):
-        return f"did you mean {f'{where}:{near[0]}'!r}?"
+        return f"did you mean {quoted(f'{where}:{near[0]}')}?"
     has = f"it has {', '.join(there)}" if there else "it has none at its top"
     return f"a class or function of {where} is named as {where}:{there[0] if there else 'Name'}; {has}"
 
@@ -292,8 +292,8 @@ def call(name: str, digest: str, fit: Fit, given: Sequence[Any], settings: Mappi
             continue
         value = by_name[0] if by_name else settings[key]
         if not _is_literal(value):
-            raise InputError(f"{name}: its argument {key!r} is {quoted(value)}, which has no text as Python")
-        words.append(repr(value) if one.kind is one.POSITIONAL_ONLY else f"{key}={value!r}")
+            raise InputError(f"{name}: its argument {quoted(key)} is {quoted(value)}, which has no text as Python")
+        words.append(repr(value) if one.kind is one.POSITIONAL_ONLY else "=".join((key, repr(value))))
     return f"{short(name)}({', '.join(words)})"
 
 

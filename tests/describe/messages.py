@@ -13,7 +13,7 @@ import residuum
 SOURCE = Path(residuum.__file__).parent
 RAISED = {
     "InputError": "2", "StudyError": "2", "MissingError": "2", "StorageError": "74", "BusyError": "75",
-    "StudyFailedError": "1", "StoppedError": "128 + n", "NotHereError": "404",
+    "StudyFailedError": "1", "FailedError": "1", "StoppedError": "128 + n", "NotHereError": "404",
 }  # fmt: skip
 """The package's own errors, and the exit code, or the status of the page, that each ends in."""
 HEAD = """\

@@ -193,7 +193,7 @@ def data_settings(text: str) -> dict[str, Any]:
     if text in DATASETS and not Path(text).exists():
         return {"data.dataset": text}
     if (text.endswith(".py") or not Path(text).exists()) and (meant := misnamed(text)):
-        raise InputError(f"unknown data set {text!r}; {meant}")
+        raise InputError(f"unknown data set {quoted(text)}; {meant}")
     if not Path(text).exists():
         if Path(text).name != text or "." in text:
             raise InputError(f"{text} does not exist")

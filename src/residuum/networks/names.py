@@ -77,7 +77,7 @@ def network(name: str) -> dict[str, Any]:
 def _no_network(name: str) -> InputError:
     """The error for a name of no network, with the network that is called so elsewhere (`ResNet-20`, `resnet20x2`)."""
     if meant := misnamed(name):
-        return InputError(f"unknown model {name!r}; {meant}")
+        return InputError(f"unknown model {quoted(name)}; {meant}")
     usual = _usual(name)
     narrow, _, times = usual.rpartition("x")
     if narrow in network_names() and times.isdecimal():
