@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.extend([str(HERE), *(str(HERE / name) for name in ("records", "studies", "cli"))])
+sys.path.extend([str(HERE), *(str(HERE / name) for name in ("records", "studies", "cli", "serve"))])
 
+import besieged  # noqa: E402 - from a folder that was just named
 import damage  # noqa: E402 - from a folder that was just named
 import damaged  # noqa: E402 - from a folder that was just named
 import deaths  # noqa: E402 - from a folder that was just named
@@ -69,6 +70,8 @@ ROWS = (
         lambda count: deaths.tried(count, 0)),
     Row("commands on disks that are full, and with files and folders that cannot be read or written", 200,
         lambda count: disk_faults.tried(count, 0)),
+    Row("windows of a page that is asked 1,000 times a second beside a training, left in mid-answer, and asked for others'", 3,
+        besieged.tried),
     Row("hostile and damaged data files: refused in a line within 2 s and 500 MiB, or read right", 94, hostile),
 )  # fmt: skip
 

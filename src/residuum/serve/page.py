@@ -37,6 +37,7 @@ from residuum.report import commands
 from residuum.run import detached
 from residuum.run.detached import Detached
 from residuum.serve import lab as reading
+from residuum.serve import pace
 from residuum.serve.aside import Aside
 from residuum.serve.guard import REPORT_POLICY, App, Rules, guarded
 from residuum.serve.lab import Lab, NotHereError
@@ -68,7 +69,9 @@ def application(runs: Path, rules: Rules) -> App:
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> Any:
+        keeping = asyncio.create_task(pace.keep())
         yield
+        keeping.cancel()
         aside.close()
         reports.cleanup()
 
