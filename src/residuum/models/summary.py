@@ -103,17 +103,18 @@ def _activations(network: nn.Module, input_shape: Shape, device: torch.device) -
     own = {tensor.untyped_storage()._cdata for tensor in parameters.values()}
     kept: dict[int, Tensor] = {}
 
-    def keep(tensor: Tensor) -> None:
+    def keep(tensor: Tensor) -> Tensor:
+        # Without its history: an operation that holds its own output is a ring that Python's collector does not see.
+        tensor = tensor.detach()
         storage = tensor.untyped_storage()._cdata
         if tensor.is_floating_point() and tensor.ndim > 1 and storage not in own:
-            kept[storage] = tensor.detach()  # alive, so that no other takes its place
-        # Nothing is given to autograd, as there is no backward pass: an operation that held its own output would be a
-        # ring that Python's collector does not see.
+            kept[storage] = tensor  # alive, so that no other takes its place
+        return tensor
 
     training = network.training
     network.train()
     try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda _: None):
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             logits_NK = functional_call(
                 network, {**parameters, **buffers}, (torch.zeros(2, *input_shape, device=device),)
             )
