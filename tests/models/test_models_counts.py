@@ -1,10 +1,12 @@
 """Parameters to the digit and multiply-adds of the published networks, and the table of layers."""
 
+import gc
+
 import pytest
 import torch
 
 from residuum.models import MODELS, build
-from residuum.models.summary import summarize
+from residuum.models.summary import activations, summarize
 from residuum.networks.names import network
 from residuum.registry import Choice
 
@@ -113,3 +115,18 @@ def test_a_summary_leaves_the_network_as_it_was():
     assert not any(module._forward_hooks for module in net.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(p.device.type == "cpu" and p.requires_grad for p in net.parameters())
+
+
+def test_counting_leaves_nothing_behind():
+    """Autograd's hooks hold what they keep in a ring that the collector does not see."""
+
+    def tensors():
+        gc.collect()
+        return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+
+    small = on_meta(network("resnet8"))
+    activations(small, (3, 8, 8))
+    before = tensors()
+    for _ in range(3):
+        activations(small, (3, 8, 8))
+    assert tensors() <= before

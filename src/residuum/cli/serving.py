@@ -61,7 +61,7 @@ def serve(options: argparse.Namespace) -> None:
         rules = Rules(options.host, port, token, options.read_only or options.store is not None)
         step_back()
         config = uvicorn.Config(
-            application(options.runs, rules), log_level="critical", access_log=False, ws="none",
+            application(options.runs, rules, paced=True), log_level="critical", access_log=False, ws="none",
             limit_concurrency=AT_ONCE,
             timeout_keep_alive=10, server_header=False, proxy_headers=False, h11_max_incomplete_event_size=16 * 2**10,
             timeout_graceful_shutdown=3,

@@ -1,7 +1,7 @@
 """The live objects of one training run, which the loop and its steps work on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -43,7 +43,8 @@ class Training:
     any case at the end of an epoch (0: only there). `evaluate` scores a split with the weights that count: the average
     of the weights where there is one. `observe` looks at the network before the first epoch (0) and after each, and
     leaves it as it is. `seed` is that of a run with own code, which may draw from torch's generator: it is set anew for
-    every update, so that what is drawn depends on nothing before; None where nothing draws.
+    every update, so that what is drawn depends on nothing before; None where nothing draws. `kept` is room for what an
+    update changes, as it was before it.
     """
 
     network: nn.Module
@@ -63,6 +64,7 @@ class Training:
     evaluate: Mapping[Literal["validation", "test"], Callable[[], Scores]]
     observe: Sequence[Callable[[int], Event]] = ()
     seed: int | None = None
+    kept: list[Tensor] = field(default_factory=list)
 
     @property
     def parameters(self) -> list[Tensor]:

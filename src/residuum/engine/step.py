@@ -78,7 +78,7 @@ def eager(training: Training, table: Epoch, progress: Progress) -> Updates:
         InputError: one image at a time does not fit.
     """
     state, optimizer = _state(training), training.optimizer
-    before, had_state = [tensor.clone() for tensor in state], bool(optimizer.state)
+    before, had_state = _copied(training.kept, state), bool(optimizer.state)
     while True:
         optimizer.zero_grad(set_to_none=True)
         try:
@@ -439,6 +439,19 @@ def put_back(tensors: Iterable[Tensor], before: Iterable[Tensor]) -> None:
     """Give tensors, as the buffers of a network, the values that they had before a pass that does not count."""
     for tensor, old in zip(tensors, before, strict=True):
         tensor.copy_(old)
+
+
+@torch.no_grad()
+def _copied(kept: list[Tensor], state: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of tensors, in the room that is kept for them: new ones each time cost twice as much.
+
+    The optimizer's first update adds its state to them.
+    """
+    if len(kept) == len(state):
+        torch._foreach_copy_(kept, list(state))
+    else:
+        kept[:] = [tensor.clone() for tensor in state]
+    return kept
 
 
 def _gradients(training: Training) -> list[Tensor]:

@@ -77,6 +77,8 @@ def _pass(network: nn.Module, input_shape: Shape, device: torch.device) -> tuple
         return lambda module, inputs, output: called.extend(_call(name, module, inputs, output))
 
     def keep(tensor: Tensor) -> Tensor:
+        # Without its history: an operation that holds its own output is a ring that Python's collector does not see.
+        tensor = tensor.detach()
         storage = tensor.untyped_storage()._cdata
         if tensor.is_floating_point() and tensor.ndim > 1 and storage not in own:
             kept[storage] = tensor  # alive, so that no other takes its place

@@ -37,6 +37,7 @@ from residuum.report import commands
 from residuum.run import detached, trust
 from residuum.run.detached import Detached
 from residuum.serve import lab as reading
+from residuum.serve import pace
 from residuum.serve.aside import Aside
 from residuum.serve.guard import REPORT_POLICY, App, Rules, guarded
 from residuum.serve.lab import Lab, NotHereError
@@ -62,13 +63,16 @@ WORD = r"[a-z0-9][a-z0-9_-]{0,60}"
 """What a network and a data set may be called in a form: names of the package, never a path or somebody's code."""
 
 
-def application(runs: Path, rules: Rules) -> App:
-    """The page over the run folders in `runs`, behind its rules."""
+def application(runs: Path, rules: Rules, *, paced: bool = False) -> App:
+    """The page over the run folders in `runs`, behind its rules; `paced` where it has the process for itself."""
     lab, aside, reports = Lab(runs), Aside(), TemporaryDirectory(prefix="residuum-")
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> Any:
+        keeping = asyncio.create_task(pace.keep()) if paced else None
         yield
+        if keeping is not None:
+            keeping.cancel()
         aside.close()
         reports.cleanup()
 

@@ -1,0 +1,48 @@
+"""The page's share of the processors is kept over any course of being asked, and whoever looks around never waits."""
+
+import asyncio
+import random
+
+import pytest
+
+from residuum.serve import pace
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_more_is_taken_than_the_share_whoever_asks(seed):
+    chance = random.Random(seed)
+    processors, most = chance.choice([1, 2, 16, 128]), chance.uniform(0.1, 1.5)
+    left, total, clock, pause = pace.BURST, 0.0, 0.0, 0.0
+    for _ in range(3000):
+        passed = pace.LOOK + pause  # in its rest it takes nothing
+        taken = pace.LOOK * chance.uniform(0, most)
+        left, pause = pace.rest(left, taken, passed, processors)
+        total, clock = total + taken, clock + passed
+        assert total <= pace.BURST + pace.SHARE * processors * clock + pace.LOOK * most + 1e-9
+        assert 0 <= pause <= pace.LONGEST
+
+
+def test_whoever_looks_around_does_not_wait():
+    """A page of half a second now and then, and one of a tenth every other second, on one processor."""
+    for every, each in ((20.0, 0.5), (2.0, 0.1)):
+        left = pace.BURST
+        for _ in range(200):
+            left, pause = pace.rest(left, each, every, 1)
+            assert pause == 0
+
+
+def test_it_rests_after_it_has_taken_too_much(monkeypatch):
+    rests = []
+    clock = iter(range(100))
+    monkeypatch.setattr(pace.time, "process_time", lambda: 10.0 * next(clock))
+    monkeypatch.setattr(pace.time, "sleep", rests.append)
+    monkeypatch.setattr(pace, "LOOK", 0)
+
+    async def a_while():
+        keeping = asyncio.create_task(pace.keep())
+        while len(rests) < 3:
+            await asyncio.sleep(0)
+        keeping.cancel()
+
+    asyncio.run(a_while())
+    assert rests == [pace.LONGEST] * 3
