@@ -17,11 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.extend([str(HERE), *(str(HERE / name) for name in ("records", "studies", "cli", "serve"))])
 
-<<<<<<< HEAD
-import crashes  # noqa: E402 - from a folder that was just named
-=======
 import besieged  # noqa: E402 - from a folder that was just named
->>>>>>> h-c
+import crashes  # noqa: E402 - from a folder that was just named
 import damage  # noqa: E402 - from a folder that was just named
 import damaged  # noqa: E402 - from a folder that was just named
 import deaths  # noqa: E402 - from a folder that was just named
@@ -92,7 +89,6 @@ ROWS = (
         lambda count: deaths.tried(count, 0)),
     Row("commands on disks that are full, and with files and folders that cannot be read or written", 200,
         lambda count: disk_faults.tried(count, 0)),
-<<<<<<< HEAD
     Row("hostile and damaged data files: refused in a line within 2 s and 500 MiB, or read right", 94,
         hostile("data_sets.hostile_files")),
     Row("hostile and damaged files of weights: the same", 69, hostile("weights.hostile_weights")),
@@ -101,11 +97,8 @@ ROWS = (
     Row("commands on runs with texts that can be no path", 60, apart("cli/hostile_paths.py")),
     Row("mangled study files and settings: refused in a line within 1 s, with file and key, or a study", 2500,
         apart("studies/mutated.py")),
-=======
     Row("windows of a page that is asked 1,000 times a second beside a training, left in mid-answer, and asked for others'", 3,
         besieged.tried),
-    Row("hostile and damaged data files: refused in a line within 2 s and 500 MiB, or read right", 94, hostile),
->>>>>>> h-c
 )  # fmt: skip
 
 
