@@ -116,7 +116,11 @@ def tried(count: int, seed: int = 0) -> list[str]:
     chosen = random.Random(seed).sample(BUGS, min(count, len(BUGS)))
     with tempfile.TemporaryDirectory() as root, ThreadPoolExecutor(AT_ONCE) as pool:
         places = [Path(root) / str(number) for number in range(len(chosen))]
-        return [said for said in pool.map(survives, chosen, places) if said]
+        found = []
+        for bug, said in zip(chosen, pool.map(survives, chosen, places), strict=True):
+            print(f"{'SURVIVES' if said else 'noticed'}: {said or bug.what}", file=sys.stderr, flush=True)
+            found += [said] if said else []
+        return found
 
 
 if __name__ == "__main__":
