@@ -375,3 +375,15 @@ def test_the_training_figures_of_an_epoch_are_means_over_its_images():
         assert done.train.loss == pytest.approx(mean, rel=1e-9)
         assert done.step == done.epoch * STEPS
         assert done.lr == steps[-1].lr
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_leaves_either_mode_as_it_was(training):
+    from torch import nn
+
+    from residuum.engine.evaluate import evaluating
+
+    network = nn.BatchNorm2d(2).train(training)
+    with evaluating(network):
+        assert not network.training
+    assert network.training is training

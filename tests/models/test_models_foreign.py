@@ -217,3 +217,11 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unread(net, tmp_path, mo
     with zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(2 << 20))
     refused(tmp_path / "w.pt", net, "when unpacked are too large")
+
+
+def test_two_tensors_of_one_name_in_safetensors_are_said(net, tmp_path):
+    one = b'"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
+    header = b"{" + one + b"," + one + b"}"
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    with pytest.raises(InputError, match="two tensors have one name"):
+        load_foreign(tmp_path / "w.safetensors", net)
