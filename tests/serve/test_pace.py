@@ -31,18 +31,20 @@ def test_whoever_looks_around_does_not_wait():
             assert pause == 0
 
 
-def test_it_rests_after_it_has_taken_too_much(monkeypatch):
-    rests = []
+@pytest.mark.parametrize("requests", [0, 1000])
+def test_it_rests_where_it_has_taken_too_much_and_is_asked_too_often(monkeypatch, requests):
+    """What whoever looks around asks for may take as long as it does, as a list of 10,000 runs."""
+    rests, asked = [], iter(range(0, 10**6, requests or 1))
     clock = iter(range(100))
     monkeypatch.setattr(pace.time, "process_time", lambda: 10.0 * next(clock))
     monkeypatch.setattr(pace.time, "sleep", rests.append)
     monkeypatch.setattr(pace, "LOOK", 0)
 
     async def a_while():
-        keeping = asyncio.create_task(pace.keep())
-        while len(rests) < 3:
+        keeping = asyncio.create_task(pace.keep(lambda: next(asked) if requests else 0))
+        for _ in range(50):
             await asyncio.sleep(0)
         keeping.cancel()
 
     asyncio.run(a_while())
-    assert rests == [pace.LONGEST] * 3
+    assert rests[:3] == ([pace.LONGEST] * 3 if requests else [])

@@ -1,17 +1,24 @@
-"""Pace: how much of the processors the page takes, however often it is asked.
+"""Pace: how much of the processors the page takes when it is asked too often.
 
 Whoever trains beside it loses no more than that. Beyond its share the page rests: it takes up nothing, and the kernel
-keeps those who ask waiting, or turns them away, which costs a training next to nothing.
+keeps those who ask waiting, or turns them away, which costs a training next to nothing. Whoever looks around, also at
+thousands of runs, asks far less often, and never waits.
 """
 
 import asyncio
 import os
 import time
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from residuum.serve.guard import App, Receive, Send
 
 SHARE = 0.05
 """The share of all processors that it may take for long."""
 BURST = 2.0
 """Seconds of a processor that it may take at once, as whoever looks around does."""
+REQUESTS, RATE = 400, 20.0
+"""Requests that it may be asked at once, and a second for long; beyond both it is asked too often."""
 LOOK = 0.05
 """Seconds between two looks at what it has taken."""
 LONGEST = 2.0
@@ -28,13 +35,31 @@ def rest(left: float, taken: float, passed: float, processors: int) -> tuple[flo
     return left, min(LONGEST, max(0.0, -left / share))
 
 
-async def keep() -> None:
-    """Rest when it is time to, until this is cancelled."""
+def counted(app: App) -> tuple[App, Callable[[], int]]:
+    """An application, and how many requests have come to it so far."""
+    requests = 0
+
+    async def counting(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        nonlocal requests
+        requests += scope["type"] == "http"
+        await app(scope, receive, send)
+
+    return counting, lambda: requests
+
+
+async def keep(asked: Callable[[], int]) -> None:
+    """Rest when it is time to, until this is cancelled; `asked` counts the requests so far."""
     left, processors = BURST, os.cpu_count() or 1
+    requests, known = float(REQUESTS), asked()
     taken, now = time.process_time(), time.monotonic()
     while True:
         await asyncio.sleep(LOOK)
         before, since = taken, now
         taken, now = time.process_time(), time.monotonic()
         left, pause = rest(left, taken - before, now - since, processors)
-        time.sleep(pause)
+        all_asked = asked()
+        requests, known = min(REQUESTS, requests + RATE * (now - since)) - (all_asked - known), all_asked
+        if requests < 0:
+            time.sleep(pause)
+        else:
+            left = max(left, 0.0)

@@ -69,7 +69,7 @@ def application(runs: Path, rules: Rules, *, paced: bool = False) -> App:
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> Any:
-        keeping = asyncio.create_task(pace.keep()) if paced else None
+        keeping = asyncio.create_task(pace.keep(asked)) if paced else None
         yield
         if keeping is not None:
             keeping.cancel()
@@ -82,7 +82,8 @@ def application(runs: Path, rules: Rules, *, paced: bool = False) -> App:
     _drawn(app, lab, aside, Path(reports.name))
     if not rules.read_only:
         _acting(app, lab)
-    return guarded(app, rules)
+    guard, asked = pace.counted(guarded(app, rules))
+    return guard
 
 
 def _visible(value: Any) -> Any:
