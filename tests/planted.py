@@ -45,7 +45,7 @@ BUGS = (
     Bug("every epoch has the same order", "data/batches.py", '"order", epoch)', '"order", 0)', BATCHES),
     Bug("the order is no permutation", "data/batches.py", ".permutation(self._indices)", ".choice(self._indices, len(self._indices))", BATCHES),
     Bug("every batch of an epoch is mixed alike", "data/batches.py", '"mix", epoch, step)', '"mix", epoch, 0)', BATCHES),
-    Bug("the rate is that of the step before", "engine/step.py", 'group["lr"] = table.rates[number]', 'group["lr"] = table.rates[max(0, number - 1)]', "golden/test_golden.py"),
+    Bug("the rate is that of the step before", "engine/step.py", 'group["lr"] = table.rates[number]', 'group["lr"] = table.rates[max(0, number - 1)]', LOOP),
     Bug("one-cycle never ends", "schedules.py", "peak, last = rise * span.total_steps - 1, span.total_steps - 1", "peak, last = rise * span.total_steps, span.total_steps", SCHEDULES),
     Bug("a warm-up is a step ahead", "schedules.py", "(1 - warmup_start) * step / length)", "(1 - warmup_start) * (step + 1) / length)", SCHEDULES),
     Bug("changes come a step late", "schedules.py", "return step + 0.5 >= change", "return step >= change + 1", SCHEDULES),

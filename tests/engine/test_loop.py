@@ -156,6 +156,21 @@ def test_every_image_comes_once_an_epoch_and_the_order_hash_tells_orders_apart()
     assert len({event.order for event in steps}) == STEPS * EPOCHS
 
 
+def test_every_update_moves_the_weights_by_the_rate_that_its_event_tells():
+    t = training(epochs=2)
+    t.optimizer.param_groups[0].update(momentum=0.0, weight_decay=0.0)
+    before, moved = weights(t), 0
+    for event in fit(t, Progress()):
+        if isinstance(event, StepDone):
+            after = weights(t)
+            for name, parameter in t.network.named_parameters():
+                step = before[name] - after[name]
+                assert torch.allclose(step, event.lr * parameter.grad, rtol=1e-3, atol=1e-7), (event.step, name)
+                moved += int(bool(step.abs().sum()))
+            before = after
+    assert moved > 2 * STEPS
+
+
 def test_the_rate_of_every_step_is_the_schedule_s():
     """Guard 5, and the validation losses that the schedule sees are those of finished epochs."""
     for event in fit(training(), Progress()):
