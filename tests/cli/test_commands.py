@@ -280,7 +280,7 @@ MISTAKES = [
     (["train", "quick", "--model", "resnet21"], "the nearest is 'resnet20'"),
     (["train", "quick", "--data", "nowhere.tar.gz"], "nowhere.tar.gz"),
     (["train", "quick", "--set", 'data.augment=["hue"]'], "hue"),
-    (["train", "quick", "--set", "data.validation=5000"], "data.validation: 5000 means 5000 of 1437 images"),
+    (["train", "quick", "--set", "data.validation=5000"], "data.validation: 5000 means 5,000 of 1,437 images"),
     (["train", "quick", "--device", "cuda:9"], "compute.device"),
     (["train", "quick", "--model", "preactresnet20"], "did you mean 'preact20'?"),
     (["show", "model", "resnet20x2"], "did you mean 'resnet20' with model.wide=2?"),

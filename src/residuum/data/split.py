@@ -60,7 +60,7 @@ def _count(setting: str, wanted: int | float, available: int) -> int:
         raise InputError(f"{setting}: {wanted} is neither a count nor a share below 1; a count is written {wanted:.0f}")
     count = round(wanted * available) if isinstance(wanted, float) else wanted
     if not 0 < count <= available:
-        raise InputError(f"{setting}: {wanted} means {count} of {tally(available, 'image')}")
+        raise InputError(f"{setting}: {wanted} means {count:,} of {tally(available, 'image')}")
     return count
 
 

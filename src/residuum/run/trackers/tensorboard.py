@@ -1,5 +1,6 @@
 """TensorBoard: a folder of events for each run, which `tensorboard --logdir` shows."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,24 @@ def tracker(place: Path, run: Tracked) -> Iterator[Log]:
             shown = {**plain, **run.labels, "status": status}
             writer.add_hparams(shown, dict(values), run_name=".")
 
+    with _told_once():
+        try:
+            yield _Log()
+        finally:
+            writer.close()
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """Within it, the thread that writes prints no traceback of an error, which it hands over to the caller besides."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            before(args)
+
+    threading.excepthook = hook
     try:
-        yield _Log()
+        yield
     finally:
-        writer.close()
+        threading.excepthook = before
