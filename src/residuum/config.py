@@ -267,8 +267,10 @@ class RunConfig(Part):
                 **{path: value for path, value in settings.items() if path != "data"},
             }
         # The name of a choice is the choice: `model.name=mine.py:Net` is `model=mine.py:Net`.
-        whole = {path: path.removesuffix(".name") for path in settings}
-        settings = {path if whole[path] in settings else whole[path]: value for path, value in settings.items()}
+        whole = {path: path.removesuffix(".name") for path in settings if path.endswith(".name")}
+        whole = {path: choice for path, choice in whole.items() if choice not in settings}
+        settings = {whole.get(path, path): {"name": value} if path in whole else value
+                    for path, value in settings.items()}  # fmt: skip
         values = self.model_dump(mode="json")
         # Shorter paths first, so that choosing an optimizer and setting its momentum works in either order.
         for path in sorted(settings, key=lambda path: path.count(".")):

@@ -385,7 +385,7 @@ def test_a_plan_says_how_its_runs_are_packed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(packing, "fastest", lambda *_: packed)
     asked = []
 
-    def estimate(plan, root, packing):
+    def estimate(plan, root, packing, paces):
         asked.append(packing)
         gain = packing.gain if packing else 1.0
         return cost.Estimate({"none": 1.0, "identity": 1.0}, 4.0, 6.0, 6.0, 0.1, 12.0, 0.0, 2, 2, 0, gain)
