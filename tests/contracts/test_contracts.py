@@ -137,9 +137,9 @@ def test_every_method(name, shape):
     testing.check_method(METHODS.bind(name), network.eval(), shape)
 
 
-# Clusters take a minute to start and to lose a node; tests/launchers has each of theirs, with what is theirs alone.
+# All but `here` take a minute to start and to lose a worker; tests/launchers has each of theirs, with what is theirs alone.
 @pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=[pytest.mark.long] * (one in ("ray", "slurm"))) for one in LAUNCHERS]
+    "name", [pytest.param(one, marks=[pytest.mark.long] * (one != "here")) for one in LAUNCHERS]
 )
 def test_every_launcher(name, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

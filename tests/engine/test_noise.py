@@ -88,5 +88,5 @@ def test_a_run_records_it(tmp_path):
     assert all(one.trace > 0 for one in seen)
     (first, *_) = train(config.changed({"data.subset": 52, "train.epochs": 1}), tmp_path).noise()
     assert (first.images, first.batch) == (40, 20)
-    with pytest.raises(InputError, match=r"monitor\.noise: 3 training images are too few"):
+    with pytest.raises(InputError, match=r"monitor\.noise: 3 training images, where 4 are the fewest"):
         check(config.changed({"data.subset": 7, "data.validation": 4}))

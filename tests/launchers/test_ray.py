@@ -126,6 +126,7 @@ def test_a_variable_that_a_node_does_not_have_is_told(tmp_path):
     assert not Path("$NOT_THERE").exists()
 
 
+@pytest.mark.long
 def test_lanes_bundle_runs_in_a_task(cluster, serial, tmp_path):
     said = list(launch_of(f"ray:{cluster.address}")(jobs(0, 1, 2), tmp_path, Room(workers=0, lanes=2)))
     assert ended(said) == {f"seed {seed}": ["finished"] for seed in range(3)}

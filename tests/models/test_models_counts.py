@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from residuum.models import MODELS, build
-from residuum.models.summary import activations, summarize
+from residuum.models.summary import summarize
 from residuum.networks.names import network
 from residuum.registry import Choice
 
@@ -125,8 +125,8 @@ def test_counting_leaves_nothing_behind():
         return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
 
     small = on_meta(network("resnet8"))
-    activations(small, (3, 8, 8))
+    summarize(small, (3, 8, 8))
     before = tensors()
     for _ in range(3):
-        activations(small, (3, 8, 8))
+        summarize(small, (3, 8, 8))
     assert tensors() <= before

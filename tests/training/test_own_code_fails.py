@@ -152,7 +152,7 @@ def test_a_study_is_told_once_of_such_a_run_and_goes_on(tmp_path, monkeypatch):
 def test_a_report_of_a_study_whose_run_failed_elsewhere_says_why_and_tells_no_path(tmp_path, monkeypatch):
     """It was begun by another command, so no list beside the plan has it."""
     monkeypatch.chdir(tmp_path)
-    line = written("ValueError('late')")
+    line = written("ValueError('late elsewhere')")  # a text of its own: a module counts its calls
     arms = [{"name": name, "set": settings("schedule", at)} for name, at in (("fine", 0), ("late", 8))]
     study = Study(name="s", question="?", base="quick", seeds=[0], arms=arms)
     plan = planning.plan(study, {})
@@ -163,7 +163,7 @@ def test_a_report_of_a_study_whose_run_failed_elsewhere_says_why_and_tells_no_pa
     found = residuum.load_results("s")
     ((arm, _, stands, why, _),) = tables.troubles(found).rows
     assert (arm, stands) == ("late", "failed")
-    assert why == f"mine.py:{line} in fail: ValueError: late"
+    assert why == f"mine.py:{line} in fail: ValueError: late elsewhere"
     storage.write_json(plans.folder_of(Path("runs"), "s") / plans.FAILED,
                        {run.id: f"late (traceback: {Path('runs') / run.folder / 'crash.log'})" for run in plan.runs})  # fmt: skip
     ((_, _, _, why, _),) = tables.troubles(residuum.load_results("s")).rows
