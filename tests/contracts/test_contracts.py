@@ -138,9 +138,7 @@ def test_every_method(name, shape):
 
 
 # All but `here` take a minute to start and to lose a worker; tests/launchers has each of theirs, with what is theirs alone.
-@pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=[pytest.mark.long] * (one != "here")) for one in LAUNCHERS]
-)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.long] * (one != "here")) for one in LAUNCHERS])
 def test_every_launcher(name, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     testing.check_launcher(launch_of({"slurm": "slurm:local"}.get(name, name)))
