@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from residuum.analysis.estimate import LEVEL
 from residuum.records.event import EpochDone
-from residuum.records.measures import has_trained
+from residuum.records.measures import measure
 from residuum.records.record import RunRecord
 
 Split = Literal["train", "validation", "test"]
@@ -65,9 +65,9 @@ def _band(arm: str, split: Split, quantity: Quantity, records: Sequence[RunRecor
 
 
 def _all_trained(records: Sequence[RunRecord], split: Split, quantity: Quantity) -> bool:
-    if quantity == "loss":  # at chance a number like any other
-        return all(record.status != "diverged" for record in records)
-    return all(has_trained(record, "train" if split == "train" else "test") is not False for record in records)
+    """Whether a table would have an interval of what the curve shows: by the measure of its last epoch."""
+    what = measure(f"{'train' if split == 'train' else 'test'}_{quantity}")
+    return all(record.status != "diverged" and what.trained(record) for record in records)
 
 
 def _value(row: EpochDone, split: Split, quantity: Quantity) -> float | None:

@@ -222,7 +222,7 @@ def arms(results: Results) -> Table:
     names = measures_shown(results)
     every = results.plan.study.settings
     numbers = {source: at for at, source in enumerate(sources(results), start=1)}
-    rows = []
+    alike, rows = published_alike(results), []
     for arm in results.plan.arms:
         own = [setting(path, value) for path, value in arm.settings.items()
                if path not in every or every[path] != value]  # fmt: skip
@@ -230,7 +230,7 @@ def arms(results: Results) -> Table:
         stands = [status(results, run) for run in results.plan.runs_of[arm.name]]
         published = [
             f"{_published(one)} [{numbers[one.source]}]"
-            for one in published_alike(results)
+            for one in alike
             if one.arm == arm.name and one.measure == names[0]
         ]
         rows.append((

@@ -151,11 +151,12 @@ def put(found: Pretrained, network: nn.Module, classes: tuple[str, ...], model: 
 
 def _otherwise(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """In what a network computes otherwise than the one that weights were trained in, since no tensor tells."""
-    keys = [key for key in ours if key in theirs and key != "init" and theirs[key] != ours[key]]
-    pairs = {key: (theirs[key], ours[key]) for key in keys}
-    named = {key: (name_of(one), name_of(two)) for key, (one, two) in pairs.items()}
-    told = [f"model.{key} was {one} and is {two}" for key, (one, two) in
-            {**pairs, **{key: both for key, both in named.items() if both[0] != both[1]}}.items()]  # fmt: skip
+    told = []
+    for key in (key for key in ours if key in theirs and key != "init" and theirs[key] != ours[key]):
+        one, two = name_of(theirs[key]), name_of(ours[key])
+        if one == two:  # choices of one name, with other settings
+            one, two = theirs[key], ours[key]
+        told.append(f"model.{key} was {one} and is {two}")
     return [f"they were trained in a network that computes otherwise: {', '.join(told)}"] if told else []
 
 
