@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -22,6 +22,29 @@ LIMIT_SECONDS, LIMIT_MIB = 60, 2_000
 
 Tried = tuple[str, str, float, int]
 """A case: its name, what came of it (`read`, `refused: …`, or `WRONG: …`), seconds and MiB that it took."""
+
+
+Case = Callable[[Path], Path]
+"""What writes a file into a folder, and says where it lies."""
+SPECIAL: Mapping[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "nothing": lambda path: None,
+    "a file of a terabyte, of holes": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 1 << 40),
+}
+"""What may lie in the place of any file, and is never read."""
+
+
+def put(file: str, lay: Callable[[Path], object]) -> Case:
+    """The case of what `lay` puts in the place of a file of this name."""
+
+    def made(folder: Path) -> Path:
+        lay(folder / file)
+        return folder / file
+
+    return made
 
 
 def used() -> tuple[int, int]:

@@ -22,22 +22,16 @@ from residuum.cli import main
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from forked import Tried, attempt, run
+from forked import SPECIAL, Case, Tried, attempt, put, run
 
-Case = Callable[[Path], Path]
 CASES: dict[str, tuple[Case, str]] = {}
 RGB = Image.fromarray(np.random.default_rng(1).integers(0, 256, (12, 12, 3), np.uint8))
 
 
 def case(name: str, content: Callable[[], bytes], wanted: str = "refused", file: str = "x.png") -> None:
     """Keep an image of some content as a case; `wanted` is what has to come of it."""
-
-    def made(folder: Path) -> Path:
-        (folder / file).write_bytes(content())
-        return folder / file
-
     assert name not in CASES, name
-    CASES[name] = made, wanted
+    CASES[name] = put(file, lambda path: path.write_bytes(content())), wanted
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -120,20 +114,7 @@ case("a name of stars and question marks", lambda: encoded(RGB), "read", "[a]*?.
 case("a name like an option's value", lambda: encoded(RGB), "read", "=[b]x[b].png")
 
 
-def special(name: str, put: Callable[[Path], object]) -> None:
-    def made(folder: Path) -> Path:
-        put(folder / "x.png")
-        return folder / "x.png"
-
-    CASES[name] = made, "refused"
-
-
-special("a pipe", os.mkfifo)
-special("a folder", lambda path: path.mkdir())
-special("a link to itself", lambda path: path.symlink_to(path))
-special("a link to a device", lambda path: path.symlink_to("/dev/zero"))
-special("nothing", lambda path: None)
-special("a file of a terabyte, of holes", lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 1 << 40))
+CASES |= {name: (put("x.png", lay), "refused") for name, lay in SPECIAL.items()}
 
 
 def tried(folder: Path, names: tuple[str, ...] = ()) -> Iterator[Tried]:

@@ -30,11 +30,10 @@ from residuum.registry import Choice
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from forked import Tried, attempt, run
+from forked import SPECIAL, Case, Tried, attempt, put, run
 
 STATE: dict[str, torch.Tensor] = dict(build(Choice(**network("resnet20")), 3, 10, (32, 32), 0).state_dict())
 FIRST = next(iter(STATE))
-Case = Callable[[Path], Path]
 CASES: dict[str, tuple[Case, str]] = {}
 MARK = b"\x80\x02"
 
@@ -48,13 +47,8 @@ class Canary:
 
 def case(name: str, content: Callable[[], bytes], wanted: str = "refused", file: str = "w.pt") -> None:
     """Keep a file of some content as a case; `wanted` is what has to come of it."""
-
-    def made(folder: Path) -> Path:
-        (folder / file).write_bytes(content())
-        return folder / file
-
     assert name not in CASES, name
-    CASES[name] = made, wanted
+    CASES[name] = put(file, lambda path: path.write_bytes(content())), wanted
 
 
 def saved(state: Any, *, zipped: bool = True) -> bytes:
@@ -173,20 +167,7 @@ for _name in ("F4", "F8_E4M3", "F8_E8M0", "C64", "X9", "BOOL"):
         {FIRST: {"dtype": name, "shape": [2], "data_offsets": [0, {"F4": 1, "C64": 16}.get(name, 2)]}}, bytes({"F4": 1, "C64": 16}.get(name, 2))))  # fmt: skip
 
 
-def special(name: str, put: Callable[[Path], object]) -> None:
-    def made(folder: Path) -> Path:
-        put(folder / "w.pt")
-        return folder / "w.pt"
-
-    CASES[name] = made, "refused"
-
-
-special("a pipe", os.mkfifo)
-special("a folder", lambda path: path.mkdir())
-special("a link to itself", lambda path: path.symlink_to(path))
-special("a link to a device", lambda path: path.symlink_to("/dev/zero"))
-special("nothing", lambda path: None)
-special("a file without an end, of holes", lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 1 << 40))
+CASES |= {name: (put("w.pt", lay), "refused") for name, lay in SPECIAL.items()}
 
 
 def tried(folder: Path, names: tuple[str, ...] = ()) -> Iterator[Tried]:
