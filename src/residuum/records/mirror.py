@@ -523,8 +523,9 @@ def push_changed(store: Store, folder: Path, before: Sent, *, name: str = "", pr
     name = name or folder.name
     sent = Sent(dict(before.files), {*before.states})
     complete = {path.rpartition("/")[0] for path in sent.states if path.endswith(f"/{storage.MANIFEST}")}
-    saved = [path for _, path in run_folder.checkpoints(folder)]
+    # A run goes on while it is looked through: what it writes last is looked for first, so that all before it is found.
     result = (folder / RESULT).exists()
+    saved = [path for _, path in run_folder.checkpoints(folder)]
     plain = [path for path in _here(folder) if not path.startswith(f"{CHECKPOINTS}/") and path != RESULT]
     if prune and not result and RESULT in sent.files:  # it was damaged, and is made again
         store.remove(name, RESULT)
