@@ -62,7 +62,7 @@ def estimate(
     packing: Packing | None = None,
     paces: dict["_Size", Pace] | None = None,
 ) -> Estimate:
-    """What a plan takes here, from a calibration of about `seconds` in all, at most 3 for each network and batch.
+    """What a plan takes here, from at most about `seconds` of calibration: 3, or one run, for each network and batch.
 
     Nothing is measured where all runs are there: it is what they took. Networks are measured from the smallest on; what
     would not fit any more is scaled from the nearest one that was. Without a packing one run at a time is assumed.

@@ -314,7 +314,7 @@ def least_seconds(pace: Pace) -> float:
 
 
 def step_seconds(config: RunConfig, threads: int, seconds: float = 3.0) -> Pace:
-    """The pace of a run in this process, from about `seconds` of updates on its own data; nothing is written.
+    """The pace of a run in this process, from its own updates or about `seconds` of them; nothing is written.
 
     `threads` counts where the configuration does not fix them.
 
@@ -339,7 +339,8 @@ def _pace(config: RunConfig, seconds: float) -> Pace:
         first = _updates(lane)
     begun = time.perf_counter()
     took: list[float] = []
-    while len(took) < LEAST or time.perf_counter() - begun < seconds:
+    whole = training.epochs * training.batches.steps_per_epoch  # a run's own updates tell all there is to know of it
+    while len(took) < LEAST or (len(took) < whole and time.perf_counter() - begun < seconds):
         start_of_turn = time.perf_counter()
         updates = _updates(lane)
         if updates:  # a GPU's first block is launched in a turn that has none to tell
