@@ -11,7 +11,9 @@ from test_loop import ON, STEPS, Pictures, network, training, weights
 from torch import nn
 
 from residuum.engine.evaluate import logits_of
+from residuum.engine.looking import look, on_fewer
 from residuum.engine.loop import fit
+from residuum.engine.noise import noise
 from residuum.engine.state import Progress
 from residuum.errors import InputError, Remark
 from residuum.optim.averaging import Average
@@ -113,24 +115,62 @@ def test_other_errors_are_not_taken_for_memory():
             trained("sgd", Failing("optimizer", 1, error, 1))
 
 
+class Small(nn.Module):
+    """The small network, which has room for so many images; the error comes behind its layers."""
+
+    def __init__(self, limit, error):
+        super().__init__()
+        self.inner, self.limit, self.error = network(), limit, error
+
+    def forward(self, images):
+        logits = self.inner(images)
+        if len(images) > self.limit:
+            raise self.error
+        return logits
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=[f"{type(one).__name__} {one}"[:40] for one in ERRORS])
 def test_an_evaluation_that_does_not_fit_goes_on_in_parts(error):
-    class Small(nn.Module):
-        def __init__(self, limit):
-            super().__init__()
-            self.inner, self.limit = network(), limit
-
-        def forward(self, images):
-            if len(images) > self.limit:
-                raise error
-            return self.inner(images)
-
     images = Pictures().images
     expected = logits_of(network(), images.split(3), ON)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Remark)
-        found = logits_of(Small(3), images.split(13), ON)
+        found = logits_of(Small(3, error), images.split(13), ON)
         with pytest.raises(InputError, match="out of memory with one image at a time"):
-            logits_of(Small(0), images.split(13), ON)
+            logits_of(Small(0, error), images.split(13), ON)
     torch.testing.assert_close(found, expected)
     assert "images are evaluated 7 at a time" in str(caught[0].message)
+
+
+def looked(net, images, labels):
+    """What `look` says of a network."""
+    return look(net, images, labels, ON, 3)
+
+
+def noisy(net, images, labels):
+    """The noise of the gradients of two batches of such images."""
+    return noise(net, [(images, labels), (images.flip(3), labels)], ON, 3)
+
+
+@pytest.mark.parametrize("of", [looked, noisy], ids=["layers", "noise"])
+@pytest.mark.parametrize("error", ERRORS[:2], ids=["device", "machine"])
+def test_what_is_recorded_of_fewer_images_where_memory_runs_out_says_so_and_leaves_the_network_as_it_was(of, error):
+    images, labels = Pictures().images[:12].float(), Pictures().labels[:12]
+    small = Small(3, error)
+    next(iter(small.parameters())).requires_grad_(False)
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Remark)
+        found = on_fewer(lambda count: of(small, images[:count], labels[:count]), 12)
+    assert "layers or noise are looked at with 3 images at a time" in str(caught[-1].message)
+    expected = of(Small(12, error), images[:3], labels[:3])
+    assert found.images == expected.images
+    if of is looked:
+        assert (found.gradients.mean_T[1:] == expected.gradients.mean_T[1:]).all()
+    else:
+        assert found.batch == 3
+    assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
+    assert [one.requires_grad for one in small.parameters()][:2] == [False, True]
+    with warnings.catch_warnings(), pytest.raises(InputError, match="out of memory with two images at a time"):
+        warnings.simplefilter("ignore", Remark)
+        on_fewer(lambda count: of(Small(0, error), images[:count], labels[:count]), 12)

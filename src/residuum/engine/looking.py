@@ -1,19 +1,23 @@
 """Looking at every layer of a network while it trains, without leaving a trace in it."""
 
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from residuum.engine.compute import Compute
+from residuum.engine.compute import Compute, out_of_memory
 from residuum.engine.step import put_back
+from residuum.errors import InputError, Remark
 from residuum.records.layers import BINS, Histograms, Layers
+
+T = TypeVar("T")
 
 SCALE = 2.0**64
 """The loss is multiplied by it and the gradients divided: those of the first layers of a deep sigmoid network would
@@ -38,15 +42,18 @@ def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, on: Compute,
     parameters = dict(network.named_parameters())
     buffers = [buffer.clone() for buffer in network.buffers()]
     frozen = [parameter for parameter in parameters.values() if not parameter.requires_grad]
-    for parameter in frozen:  # has a gradient to look at, too
-        parameter.requires_grad_(True)
-    with caught(network) as seen:
-        loss = F.cross_entropy(network(images_NCHW), labels_N) * SCALE
-    gradients = torch.autograd.grad(loss, list(parameters.values()))
-    for parameter in frozen:
-        parameter.requires_grad_(False)
+    try:
+        for parameter in frozen:  # has a gradient to look at, too
+            parameter.requires_grad_(True)
+        with caught(network) as seen:
+            loss = F.cross_entropy(network(images_NCHW), labels_N) * SCALE
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        with torch.no_grad():
+            put_back(network.buffers(), buffers)
     with torch.no_grad():
-        put_back(network.buffers(), buffers)
         return Layers(
             epoch=epoch,
             images=len(images_NCHW),
@@ -59,6 +66,27 @@ def look(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, on: Compute,
             activations=histograms(seen.activations),
             dead_A=np.array([dead(values) for values in seen.activations.values()], np.float64),
         )
+
+
+def on_fewer(observe: Callable[[int], T], images: int) -> T:
+    """What `observe` gives of so many images at once, or of half as many, and half of those, where memory runs out.
+
+    Raises:
+        InputError: two images, the fewest that batch norm takes, do not fit.
+    """
+    while True:
+        try:
+            return observe(images)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if images < 4:
+                raise InputError("out of memory with two images at a time; leave out what monitor records") from error
+        images //= 2
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
+        warnings.warn(f"out of memory: layers or noise are looked at with {images} images at a time",
+                      Remark, stacklevel=2)  # fmt: skip
 
 
 @contextmanager

@@ -23,16 +23,18 @@ def noise(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], on: Comp
     buffers = [buffer.clone() for buffer in network.buffers()]
     total = [torch.zeros_like(parameter) for parameter in parameters]
     small = 0.0
-    for images_BCHW, labels_B in batches:
-        on.set_backends()
-        # Half precision would need the loss scaled; the few batches are computed in fp32 there.
-        with on.arithmetic() if on.precision != "fp16" else nullcontext():
-            logits_BK = network(images_BCHW)
-        gradients = torch.autograd.grad(F.cross_entropy(logits_BK.float(), labels_B), parameters)
-        small += _squared(gradients) / len(batches)
-        torch._foreach_add_(total, gradients)
-    with torch.no_grad():
-        put_back(network.buffers(), buffers)
+    try:
+        for images_BCHW, labels_B in batches:
+            on.set_backends()
+            # Half precision would need the loss scaled; the few batches are computed in fp32 there.
+            with on.arithmetic() if on.precision != "fp16" else nullcontext():
+                logits_BK = network(images_BCHW)
+            gradients = torch.autograd.grad(F.cross_entropy(logits_BK.float(), labels_B), parameters)
+            small += _squared(gradients) / len(batches)
+            torch._foreach_add_(total, gradients)
+    finally:
+        with torch.no_grad():
+            put_back(network.buffers(), buffers)
     count, size = len(batches), len(batches[0][1])
     big = _squared(total) / count**2
     return NoiseSeen(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -418,14 +418,22 @@ def _observers(config: RunConfig, network: nn.Module, data: Data, on: Compute) -
 
     if config.monitor.histograms:
         ((images_NCHW, labels_N),) = batches(LOOKED_AT, LOOKED_AT)
-        made.append(lambda epoch: LayersSeen(looking.look(network, images_NCHW, labels_N, on, epoch)))
+
+        def layers(epoch: int, images: int) -> Event:
+            return LayersSeen(looking.look(network, images_NCHW[:images], labels_N[:images], on, epoch))
+
+        made.append(lambda epoch: looking.on_fewer(partial(layers, epoch), len(labels_N)))
     if config.monitor.noise:
         known = min(NOISE_IMAGES, len(data.train_N))
         size = min(NOISE_BATCH, known // 2)
         if size < 2:
             raise InputError(f"monitor.noise: {tally(known, 'training image')}, where 4 are the fewest that it takes")
         parts = batches(known // size * size, size)
-        made.append(lambda epoch: noise.noise(network, parts, on, epoch))
+
+        def noises(epoch: int, images: int) -> Event:
+            return noise.noise(network, [(of[:images], labels[:images]) for of, labels in parts], on, epoch)
+
+        made.append(lambda epoch: looking.on_fewer(partial(noises, epoch), size))
     return made
 
 
