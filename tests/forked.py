@@ -47,33 +47,33 @@ def put(file: str, lay: Callable[[Path], object]) -> Case:
     return made
 
 
-def used() -> tuple[int, int]:
-    """Bytes of address space and of memory that this process has."""
-    size, resident, *_ = map(int, Path("/proc/self/statm").read_text().split())
-    return size * resource.getpagesize(), resident * resource.getpagesize()
+def memory(which: str) -> int:
+    """KiB of this process's memory, as Linux names it: `VmSize` (address space), `VmRSS`, or the peak of that, `VmHWM`."""
+    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(f"{which}:")]
+    return int(line.split()[1])
 
 
 def attempt(name: str, words: Iterable[object], wanted: str, canary: Path) -> Tried:
     """Run a command in a fork. `wanted` is `read`, `refused` or `either`; the canary is what nothing may make."""
     receiving, sending = os.pipe()
-    size, resident = used()
     start = time.monotonic()
     pid = os.fork()
     if not pid:
         os.close(receiving)
-        os._exit(_child(sending, list(map(str, words)), size))
+        os._exit(_child(sending, list(map(str, words))))
     os.close(sending)
     with os.fdopen(receiving, "rb") as file:
-        said = file.read().decode(errors="replace")
-    _, status, spent = os.wait4(pid, 0)
+        kib, _, said = file.read().decode(errors="replace").partition(" ")
+    _, status = os.waitpid(pid, 0)
     seconds = time.monotonic() - start
-    mib = max(0, spent.ru_maxrss * 1024 - resident) >> 20
-    return name, _judged(os.waitstatus_to_exitcode(status), said, wanted, canary), round(seconds, 2), mib
+    return name, _judged(os.waitstatus_to_exitcode(status), said, wanted, canary), round(seconds, 2), int(kib or 0) >> 10
 
 
-def _child(sending: int, words: list[str], size: int) -> int:
+def _child(sending: int, words: list[str]) -> int:
+    """The exit code of the command; what memory it took at most beyond what it was born with, and said, is sent."""
     signal.alarm(LIMIT_SECONDS)
-    resource.setrlimit(resource.RLIMIT_AS, (size + (LIMIT_MIB << 20),) * 2)
+    born = memory("VmRSS")
+    resource.setrlimit(resource.RLIMIT_AS, ((memory("VmSize") + (LIMIT_MIB << 10)) << 10,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out, err = io.StringIO(), io.StringIO()
     code = 99
@@ -82,7 +82,7 @@ def _child(sending: int, words: list[str], size: int) -> int:
             code = main(words)
     except BaseException as error:
         err.write(f"{type(error).__name__}: {error}")
-    os.write(sending, err.getvalue()[:60_000].encode(errors="replace"))
+    os.write(sending, f"{memory('VmHWM') - born} {err.getvalue()[:60_000]}".encode(errors="replace"))
     return code
 
 
