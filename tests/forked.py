@@ -66,7 +66,12 @@ def attempt(name: str, words: Iterable[object], wanted: str, canary: Path) -> Tr
         kib, _, said = file.read().decode(errors="replace").partition(" ")
     _, status = os.waitpid(pid, 0)
     seconds = time.monotonic() - start
-    return name, _judged(os.waitstatus_to_exitcode(status), said, wanted, canary), round(seconds, 2), int(kib or 0) >> 10
+    return (
+        name,
+        _judged(os.waitstatus_to_exitcode(status), said, wanted, canary),
+        round(seconds, 2),
+        int(kib or 0) >> 10,
+    )
 
 
 def _child(sending: int, words: list[str]) -> int:

@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 from matplotlib.figure import Figure
-from payloads import PAYLOADS
 from report_runs import finished, planned
+
+from tests.payloads import PAYLOADS
 
 from residuum.cli.surroundings import kept_out
 from residuum.cli.terminal import console, print_table

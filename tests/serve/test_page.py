@@ -6,6 +6,7 @@ import io
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from residuum.records.record import read_record
 from residuum.run import detached
 from residuum.serve import jobs, page
 from residuum.serve import lab as reading
+from tests.payloads import PAYLOADS
 
 PAGES = ("/", "/part/going", "/part/runs", "/run/{run}", "/part/run/{run}", "/study/{study}", "/part/study/{study}",
          "/beside?run={run}&run={other}")  # fmt: skip
@@ -178,32 +180,52 @@ def test_a_figure_is_named_by_the_table_alone(client, made):
     assert client.get(f"/run/{name}/attributions/..%2f..%2fconfig.svg").status_code == 404
 
 
-PAYLOADS = [
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover='alert(1)", "{{ 7 * 7 }}", "{% raw %}",
-    "javascript:alert(1)", "&lt;b&gt;", "</td></tr></table>", "\x1b[31mred", "\u202egnp.exe", "a\x00b", "\u200bzero",
-]  # fmt: skip
+NAMES = [payload for payload in PAYLOADS if not re.search(r"[/\0]", payload)]
+"""Those that a folder may have, too."""
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_what_others_named_is_text_and_nothing_else(made, lab, payload):
-    """A damaged run's error, the question, the arms and the reason of a failure, each with a payload in it."""
+@pytest.mark.parametrize("number", range(4))
+def test_what_others_named_is_text_and_nothing_else(lab, number):
+    """Ten of the payloads as classes, two of them as arms and the names of folders, and one in all that is prose."""
+    some = PAYLOADS[10 * number : 10 * number + 10]
+    arms, payload = dict(zip(("small", "plain"), some[1:3], strict=True)), some[0]
     label, name = label_of(lab), name_of(lab, "plain8")
-    path = lab / "studies" / label / "plan.json"
-    plan = storage.read_json(path)
-    plan["study"]["question"] = payload
-    storage.write_json(path, plan)
-    (lab / name / "result.json").unlink()
-    run = json.loads((lab / name / "config.json").read_text())["id"]
+    run, called = json.loads((lab / name / "config.json").read_text())["id"], f"{NAMES[number]}-{name}"
+    (lab / name).rename(lab / called)
+    changed(lab / called / "data.json", classes=some)
+    (lab / called / "result.json").unlink()
+    (lab / called / "remarks.jsonl").write_text(json.dumps({"time": payload, "text": payload}) + "\n")
+    plan = storage.read_json(lab / "studies" / label / "plan.json")
+    study = plan["study"] | {"name": some[3], "question": payload,
+                             "arms": [one | {"name": arms[one["name"]]} for one in plan["study"]["arms"]]}  # fmt: skip
+    changed(
+        lab / "studies" / label / "plan.json", study=study,
+        arms=[one | {"name": arms[one["name"]], "family": some[4]} for one in plan["arms"]],
+        runs=[one | {"arm": arms[one["arm"]], "folder": called if one["folder"] == name else one["folder"]}
+              for one in plan["runs"]],
+        configs={arms[arm]: config for arm, config in plan["configs"].items()},
+    )  # fmt: skip
     storage.write_json(lab / "studies" / label / "failed.json", {run: payload})
-    remarks = {"time": payload, "text": payload}
-    (lab / name / "remarks.jsonl").write_text(json.dumps(remarks) + "\n")
+    shutil.copytree(lab / "studies" / label, lab / "studies" / NAMES[number + 4])
     with client_of(lab) as client:
-        for path in ("/", f"/study/{label}", f"/run/{name}"):
-            text = client.get(path).text
-            assert not re.search(r"[\x00-\x08\x0b-\x1f\u200b\u202a-\u202e]", text)
-            assert all("alert" not in str(value) for tag, found in Elements(text).found for key, value in found.items()
-                       if key.startswith("on") or key in ("src", "href"))  # fmt: skip
-            assert "<script>alert" not in text
+        assert client.get(f"/study/{quote(NAMES[number + 4])}").status_code == 400
+        for path in ("/", f"/study/{label}", f"/run/{quote(called)}",
+                     f"/beside?run={quote(called)}&run={quote(name_of(lab, 'resnet8-digits-seed0'))}"):  # fmt: skip
+            answer = client.get(path)
+            text, elements = answer.text, Elements(answer.text).found
+            assert answer.status_code == 200, (path, text[-300:])
+            assert not re.search(r"[\x00-\x08\x0b-\x1f\x80-\x9f\u200b\u2028\u202a-\u202e\u2066\u2069\ufeff]", text)
+            assert not [key for _, found in elements for key in found if key.startswith("on")]
+            links = [str(found[key]) for _, found in elements for key in ("src", "href") if key in found]
+            assert links
+            assert {link for link in links if not link.startswith(("/", "#", "?"))} == {"data:,"}
+            assert not [tag for tag, found in elements if tag == "img" or found.get("id") == "x"]
+            assert "alert" not in "".join(re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL))
+
+
+def changed(path, **values):
+    """Write a file of JSON again with other values."""
+    storage.write_json(path, {**storage.read_json(path), **values})
 
 
 def test_own_code_is_found_wherever_it_stands(lab):

@@ -139,8 +139,8 @@ class Lab:
 
     def _reasons(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
-        for label in self.labels():
-            found |= standing.failures(plans.folder_of(self.runs, label))
+        for folder in plans.plans(self.runs):
+            found |= standing.failures(folder)
         return found
 
     def stamp(self, label: str) -> str:
