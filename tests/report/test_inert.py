@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 from report_runs import finished, planned
-
 from tests.payloads import PAYLOADS
 
 from residuum.cli.surroundings import kept_out

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from pages_over import client_of, label_of, name_of
 from PIL import Image
+from tests.payloads import PAYLOADS
 
 from residuum import recipes, training
 from residuum.records import run_folder, storage
@@ -27,7 +28,6 @@ from residuum.records.record import read_record
 from residuum.run import detached
 from residuum.serve import jobs, page
 from residuum.serve import lab as reading
-from tests.payloads import PAYLOADS
 
 PAGES = ("/", "/part/going", "/part/runs", "/run/{run}", "/part/run/{run}", "/study/{study}", "/part/study/{study}",
          "/beside?run={run}&run={other}")  # fmt: skip
@@ -196,11 +196,11 @@ def test_what_others_named_is_text_and_nothing_else(lab, number):
     (lab / called / "result.json").unlink()
     (lab / called / "remarks.jsonl").write_text(json.dumps({"time": payload, "text": payload}) + "\n")
     plan = storage.read_json(lab / "studies" / label / "plan.json")
-    study = plan["study"] | {"name": some[3], "question": payload,
+    study = plan["study"] | {"question": payload,
                              "arms": [one | {"name": arms[one["name"]]} for one in plan["study"]["arms"]]}  # fmt: skip
     changed(
         lab / "studies" / label / "plan.json", study=study,
-        arms=[one | {"name": arms[one["name"]], "family": some[4]} for one in plan["arms"]],
+        arms=[one | {"name": arms[one["name"]], "family": some[3]} for one in plan["arms"]],
         runs=[one | {"arm": arms[one["arm"]], "folder": called if one["folder"] == name else one["folder"]}
               for one in plan["runs"]],
         configs={arms[arm]: config for arm, config in plan["configs"].items()},
