@@ -40,6 +40,7 @@ SCHEDULES, MANGLED, FAILURES = (
     "studies/test_mutated.py",
     "analysis/test_analysis_failures.py",
 )
+STEP, AUGMENTED, TRAINING = "engine/test_step.py", "data_batches/test_augmentations.py", "training/test_training.py"
 BUGS = (
     # The order of data, and resuming.
     Bug("every epoch has the same order", "data/batches.py", '"order", epoch)', '"order", 0)', BATCHES),
@@ -63,6 +64,17 @@ BUGS = (
     Bug("a torn row is read", "records/rows.py", '.split(b"\\n")[:-1]', '.split(b"\\n")', "records/test_rows.py"),
     Bug("later states outlive a rewind", "records/run_folder.py", "if later > position:", "if False:", FOLDER),
     Bug("a run's id depends on where data lies", "config.py", 'del values["data"]["root"]', "pass", "describe/test_config.py"),
+    Bug("what is drawn for an image depends on its place", "data/draw.py", "key_B = _mix(self.indices_B * _GAMMA", "key_B = _mix(torch.arange(len(self.indices_B)) * _GAMMA", "data_batches/test_draw.py"),
+    Bug("a run goes on at the start of its epoch", "engine/state.py", 'return cls(**{**values, "validation": validation})', 'return cls(**{**values, "validation": validation, "step": 0})', LOOP),
+    Bug("the sums of an epoch are lost on resuming", "engine/state.py", 'return cls(**{**values, "validation": validation})', 'return cls(**{**values, "validation": validation, "loss_sum": 0.0})', LOOP),
+    Bug("a saved average is not put back", "engine/state.py", "training.average.load_state_dict(from_bytes(files[AVERAGE]))", "pass", TRAINING + " -k twice_in_an_epoch"),
+    Bug("a saved optimizer is not put back", "engine/state.py", '_load_optimizer(training.optimizer, unpack(values["optimizer"], from_bytes(files[OPTIMIZER])))', "pass", LOOP),
+    Bug("an optimizer of other parameters is put back", "engine/state.py", '!= expected:\n        raise InputError("the saved state does not fit the run: the optimizer', '!= expected and False:\n        raise InputError("the saved state does not fit the run: the optimizer', STEP),
+    Bug("the scale of half precision begins anew", "engine/state.py", 'training.scale.restore(values["scale"])', "pass", STEP),
+    Bug("rows stay that come after a resumed state", "records/rows.py", "if not isinstance(place, int) or place > last:", "if not isinstance(place, int):", "records/test_rows.py"),
+    Bug("two processes hold one folder", "records/storage.py", "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            return", "return", FOLDER),
+    Bug("a run that was killed is running", "records/storage.py", "        return True\n    except (OSError, InputError):\n        return False\n    return False\n\n\nAT_WORK", "        return True\n    except (OSError, InputError):\n        return False\n    return True\n\n\nAT_WORK", STORAGE),
+    Bug("a full disk is a traceback", "records/storage.py", "except OSError as error:\n        if error.errno == errno.ENAMETOOLONG:", "except NotImplementedError as error:\n        if error.errno == errno.ENAMETOOLONG:", STORAGE),
     # Science.
     Bug("the test set selects", "engine/loop.py", 'if scores.split != "validation":', "if False:", LOOP),
     Bug("NaN wins the best", "engine/loop.py", "if math.isfinite(scores.loss) and scores.accuracy", "if scores.accuracy", LOOP),
@@ -75,6 +87,18 @@ BUGS = (
     Bug("an epoch's loss is a mean of means", "engine/loop.py", "row.loss * sizes[number]", "row.loss * sizes[0]", LOOP),
     Bug("norms and biases decay", "optim/groups.py", "parameter.ndim > 1", "parameter.ndim > 0", "optim/test_optim_groups.py"),
     Bug("a confusion matrix is transposed", "analysis/per_class.py", "predictions.labels_N * classes + predictions.predicted_N", "predictions.predicted_N * classes + predictions.labels_N", "analysis/test_classes.py"),
+    Bug("images that judge are flipped", "data/batches.py", "yield normalise_for_network(images_BCHW, normalization)", "yield normalise_for_network(images_BCHW.flip(3), normalization)", BATCHES),
+    Bug("a flip is vertical", "data/augment.py", "_per_image(draw) < p, images_BCHW.flip(3)", "_per_image(draw) < p, images_BCHW.flip(2)", AUGMENTED),
+    Bug("pixels are standardised by all training images, validation too", "run/assemble.py", "dataset.train.images_NCHW[train_N], seed)", "dataset.train.images_NCHW, seed)", "data_sets/test_held_out.py"),
+    Bug("the spread of pixels is a fifth too small", "data/normalize.py", "math.sqrt(spread) / (255 * count)", "0.82 * math.sqrt(spread) / (255 * count)", "data_batches/test_normalization.py"),
+    Bug("evaluation drops the last batch", "data/batches.py", "in torch.split(images_NCHW, batch_size):", "in torch.split(images_NCHW, batch_size)[: len(images_NCHW) // batch_size or 1]:", BATCHES),
+    Bug("scaled gradients are clipped", "engine/step.py", "training.parameters, training.clip_norm)", "training.parameters, training.clip_norm / (training.scale.factor if training.scale else 1))", STEP),
+    Bug("a last micro-batch counts as much as the others", "engine/step.py", "* (len(images) / count))", "/ -(-count // size))", LOOP),
+    Bug("a read of the test set is not counted", "records/record.py", "return max(run_folder.count_test_reads(self.folder), self.result.test_reads if self.result else 0)", "return self.result.test_reads if self.result else 0", FOLDER),
+    Bug("the record says one thread", "engine/compute.py", '"threads": self.threads,', '"threads": 1,', "engine/test_compute.py"),
+    Bug("a picture is predicted as it was not trained", "run/predict.py", "normalise_for_network(part, trained.normalization)", "normalise_for_network(part, replace(trained.normalization, std=tuple(1.0 for _ in trained.normalization.std)))", "cli/test_commands.py -k saved_test_image"),
+    Bug("numbers may be written as strings", "config.py", "default=as_plain), strict=True)", "default=as_plain), strict=False)", "describe/test_config.py"),
+    Bug("a warm-up has no end", "schedules.py", "return scheduled if step >= length else", "return scheduled if step >= 10**9 else", SCHEDULES),
     # Statistics.
     Bug("p-values are not corrected", "analysis/compare.py", "(len(order) - rank) * value)", "value)", "analysis/test_analysis_compare.py"),
     Bug("Holm's steps are Bonferroni's", "analysis/compare.py", "highest = max(highest, (len(order) - rank) * value)", "highest = max(highest, len(order) * value)", "analysis/test_analysis_compare.py"),

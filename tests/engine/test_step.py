@@ -539,6 +539,17 @@ def test_a_scaled_run_resumes_with_its_scale():
         state.restore(files, values, half(made()))
 
 
+def test_a_state_of_other_groups_of_parameters_is_refused():
+    """Guard 7: a state of an optimizer of fewer parameters, here of one less."""
+    training = made()
+    files, values = state.capture(training, Progress())
+    group = values["optimizer"]["pairs"][1][1][0]["pairs"]
+    (place,) = [number for number, (name, _) in enumerate(group) if name == "params"]
+    group[place][1] = group[place][1][:-1]
+    with pytest.raises(InputError, match="the optimizer has other groups of parameters"):
+        state.restore(files, values, made())
+
+
 def test_half_precision_trains_and_keeps_its_scale():
     training = made(compute__precision="fp16")
     losses = [event.loss for event in fit(training, Progress()) if isinstance(event, StepDone)]
