@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -373,8 +374,15 @@ def test_every_wish_of_the_table_is_granted_here():
     assert set(rows()) == set(WISHES)
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory) -> Iterator[list[str]]:
+    """The words that have a program run in a process that has imported everything but the package."""
+    with warm.serving(tmp_path_factory.mktemp("asked") / "socket", warm.LIBRARIES) as asking:
+        yield asking("code")
+
+
 @pytest.mark.parametrize("name", list(WISHES))
-def test_a_wish_touches_the_one_file_that_its_row_names(name, tmp_path):
+def test_a_wish_touches_the_one_file_that_its_row_names(name, asked, tmp_path):
     wish, source = WISHES[name], ROOT / "src"
     copy = tmp_path / "src"
     shutil.copytree(source / "residuum", copy / "residuum")  # with what is compiled: it is as old as its source
@@ -398,6 +406,6 @@ def test_a_wish_touches_the_one_file_that_its_row_names(name, tmp_path):
         "OMP_NUM_THREADS": "1",
         "RESIDUUM_CACHE": str(tmp_path.parent / "cache"),
     }
-    program = HELPERS + lines(wish.works)
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
+    program = f"import sys\nsys.path.insert(0, {str(copy)!r})\n" + HELPERS + lines(wish.works)
+    done = subprocess.run([*asked, program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

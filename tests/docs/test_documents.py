@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests import warm
 
 from residuum.config import RunConfig, described_settings
 
@@ -43,21 +44,11 @@ SHORTER = {
 def commands(tmp_path_factory) -> Iterator[Path]:
     """A folder with a `residuum` that a process which has torch imported already runs in a fork of itself."""
     folder = tmp_path_factory.mktemp("commands")
-    client = f"{sys.executable} -I -S {Path(__file__).with_name('warm.py')}"
-    for name, what in (("residuum", "residuum"), ("run-block", "code")):
-        (folder / name).write_text(f'#!/bin/sh\nexec {client} {what} {folder}/socket "$@"\n')
-        (folder / name).chmod(0o755)
-    server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("warm.py"), "serve", folder / "socket"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    yield folder
-    server.kill()
-    server.wait()
+    with warm.serving(folder / "socket", [*warm.LIBRARIES, *warm.OURS]) as asking:
+        for name, what in (("residuum", "residuum"), ("run-block", "code")):
+            (folder / name).write_text(f'#!/bin/sh\nexec {" ".join(asking(what))} "$@"\n')
+            (folder / name).chmod(0o755)
+        yield folder
 
 
 def blocks(document: Path) -> list[tuple[str, str]]:

@@ -35,9 +35,18 @@ def study(**changes):
     return residuum.Study(**values | changes)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Its results, and the folder of its runs; nothing of it is changed."""
+    runs = tmp_path_factory.mktemp("made")
+    return residuum.run_study(study(set=SMALL | {"monitor.histograms": True}), runs=runs, threads=1), runs
+
+
 @pytest.fixture
-def found(tmp_path):
-    return residuum.run_study(study(set=SMALL | {"monitor.histograms": True}), runs=tmp_path, threads=1)
+def found(made, tmp_path):
+    """A copy of them to act on."""
+    shutil.copytree(made[1], tmp_path, dirs_exist_ok=True)
+    return results(made[0].plan, tmp_path)
 
 
 def names(section):

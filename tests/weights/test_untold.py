@@ -118,7 +118,15 @@ def read(name, path, differences=()):
     return importing.read_weights(path, config, importing.cifar10_without_images(), settings=settings)
 
 
-@pytest.mark.parametrize("seed", range(16))
+def seeds(first, count):
+    """So many seeds, of which the second half is for `make long`."""
+    return [
+        pytest.param(seed, marks=[pytest.mark.long] * (seed >= first + count // 2))
+        for seed in range(first, first + count)
+    ]
+
+
+@pytest.mark.parametrize("seed", seeds(0, 16))
 def test_random_differences_are_caught_by_the_logits_and_the_right_settings_agree(seed, tmp_path, monkeypatch):
     monkeypatch.setattr("residuum.run.variants.MOST", 10)
     name, state, differences, logits_NK = case(seed)
@@ -133,7 +141,7 @@ def test_random_differences_are_caught_by_the_logits_and_the_right_settings_agre
         importing.check_reference(read(name, tmp_path / "w.pt"), tmp_path / "logits.pt")
 
 
-@pytest.mark.parametrize("seed", range(100, 112))
+@pytest.mark.parametrize("seed", seeds(100, 12))
 def test_one_random_difference_is_named(seed, tmp_path):
     name, state, differences, logits_NK = case(seed, count=1)
     torch.save(state, tmp_path / "w.pt")

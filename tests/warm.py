@@ -1,6 +1,6 @@
 """A process that has everything imported, and forks for each command: what documents start is then up in milliseconds.
 
-    python warm.py serve SOCKET             # takes commands until it is killed
+    python warm.py serve SOCKET MODULE…     # imports these, and takes commands until it is killed
     python warm.py residuum SOCKET WORD…    # runs `residuum WORD…` in a fork of it
     python warm.py code SOCKET TEXT         # runs `python -c TEXT` in a fork of it
 
@@ -13,10 +13,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-SLOW_TO_IMPORT = (
+LIBRARIES = (
     "torch._dynamo",
     "captum.attr",
     "matplotlib.backends.backend_agg",
@@ -24,15 +27,31 @@ SLOW_TO_IMPORT = (
     "matplotlib.pyplot",
     "scipy.stats",
     "sklearn.metrics",
-    "residuum.api",
-    "residuum.figures",
-    "residuum.training",
 )
+"""What takes long to import of others."""
+OURS = ("residuum.api", "residuum.figures", "residuum.training")
 
 
-def serve(path: str) -> None:
+@contextmanager
+def serving(path: Path, modules: Iterable[str]) -> Iterator[Callable[[str], list[str]]]:
+    """A process with these modules, which is asked at a socket as long as this goes on.
+
+    What is given makes the words of a command out of what is asked: `residuum`, or `code`.
+    """
+    server = subprocess.Popen([sys.executable, __file__, "serve", path, *modules],
+                              env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    try:
+        yield lambda what: [sys.executable, "-I", "-S", __file__, what, str(path)]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def serve(path: str, modules: Iterable[str]) -> None:
     """Import once, then fork for each connection."""
-    for name in SLOW_TO_IMPORT:
+    for name in modules:
         importlib.import_module(name)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -109,6 +128,6 @@ def ask(what: str, path: str, words: list[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(sys.argv[2], sys.argv[3:])
     else:
         sys.exit(ask(sys.argv[1], sys.argv[2], sys.argv[3:]))
