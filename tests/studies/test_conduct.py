@@ -302,8 +302,8 @@ def test_budget_knows_that_runs_are_packed(monkeypatch, tmp_path):
 
 def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     """A difference as plain as day ends at the first look that allows it; one that is not there uses all looks."""
-    plain = tiny(axes={"train.epochs": [1, 12]}, compare={}, seeds=3,
-                 claims=[{"text": "More training.", "expect": "epochs=12 < epochs=1", "measure": "train_loss"}])  # fmt: skip
+    plain = tiny(axes={"train.epochs": [1, 8]}, compare={}, seeds=3,
+                 claims=[{"text": "More training.", "expect": "epochs=8 < epochs=1", "measure": "train_loss"}])  # fmt: skip
     looks = [one for one in conducting.until_decided(planning.plan(plain, {}), tmp_path, Room(1, 1), budget=None)
              if isinstance(one, plans.Look)]  # fmt: skip
     assert looks[-1].decided == {"More training.": "supported"}
@@ -313,7 +313,7 @@ def test_seeds_are_added_in_groups_until_claims_are_decided(here, tmp_path):
     assert [look.seeds for look in found.looks] == [look.seeds for look in looks]
     with pytest.raises(InputError, match=r"was grown until it was decided: .*go on until it is decided, or ask anew"):
         list(conducting.run(planning.plan(plain, {}), tmp_path, Room(1, 1)))
-    same = tiny(name="same", axes={}, arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.0200001}}], compare={}, seeds=2,
+    same = tiny(name="same", axes={}, set={"train.epochs": 1}, arms=[{"name": "a"}, {"name": "b", "set": {"optim.lr": 0.0200001}}], compare={}, seeds=2,
                 claims=[{"text": "?", "expect": "a < b"}])  # fmt: skip
     looks = [one for one in conducting.until_decided(planning.plan(same, {}), tmp_path, Room(1, 1), budget=None)
              if isinstance(one, plans.Look)]  # fmt: skip

@@ -66,7 +66,7 @@ def test_what_is_given_up_comes_in_order_and_the_plan_fits(tmp_path, budget, epo
 
 def test_any_budget_gives_a_plan_that_fits_with_curves_that_can_be_read_or_says_what_would_do(tmp_path):
     draw = random.Random(9)
-    for _ in range(12):
+    for _ in range(6):
         study = lab(seeds=draw.randint(1, 3), set={"train.epochs": draw.randint(3, 60)},
                     axes={"optim.lr": draw.sample([0.1, 0.2, 0.3, 0.4], draw.randint(2, 3))}, compare={})  # fmt: skip
         budget, whole = draw.choice((5, 20, 60, 300, 3000)), study.arms()[0].config.train.epochs
@@ -111,7 +111,7 @@ def test_the_command_that_is_printed_plans_the_same_runs(run, tmp_path):
         + '[[arms]]\nname = "slow"\nset = {"optim.lr" = 0.01}\n[[arms]]\nname = "usual"\n'
         '[[arms]]\nname = "wide"\nset = {"optim.weight_decay" = 0.1}\n[compare]\nbaseline = "usual"\n'
     )
-    for budget in ("2h", "6m", "100s", "40s"):
+    for budget in ("6m", "40s"):
         words = ["study", "plan", "lab.toml", "--topic", "lr", "--set", "optim.ema=0.9"]
         code, out, err = run(*words, "--budget", budget, "--json")
         assert code == 0, err
