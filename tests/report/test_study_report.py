@@ -62,6 +62,13 @@ def page(tmp_path, monkeypatch):
     return made
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """What tests of words alone need of figures: that they are there."""
+    monkeypatch.setattr(style, "png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(style, "svg", lambda figure: b'<svg viewBox="0 0 1 1"></svg>')
+
+
 @pytest.fixture(scope="module")
 def printed(whole, tmp_path_factory):
     """A report with all that belongs to it: its sections, its folder and the text of its page."""
@@ -703,7 +710,7 @@ def test_on_a_phone_panels_stand_below_one_another_in_text_that_can_be_read(name
         assert all(place.width > 0.6 for place in places)
 
 
-def test_the_answer_is_what_the_verdicts_and_means_say(whole, tmp_path):
+def test_the_answer_is_what_the_verdicts_and_means_say(whole, undrawn, tmp_path):
     _, found = whole
     answer = sections(found)[0]
     text, table, extent = answer.blocks
@@ -1023,7 +1030,7 @@ def test_what_is_saved_or_recorded_beside_training_is_no_change_of_a_number(tmp_
     assert "--set save.keep=0" in commands.train_command(plan, plan.runs[0])  # it belongs to the run's id
 
 
-def test_how_small_p_can_get_is_said_once(whole, page):
+def test_how_small_p_can_get_is_said_once(whole, undrawn, page):
     page(whole[1], whole[0])
     caption = next(b.caption for s in sections(whole[1]) if s.id == "comparisons" for b in s.blocks)
     assert caption.count("With 3 pairs the permutation test cannot give p below 0.250.") == 1
@@ -1280,7 +1287,7 @@ def test_names_cannot_break_the_page(tmp_path, page):
     assert all(name in seen.cells for name in NASTY)
 
 
-def test_looks_and_images_are_told(whole, page):
+def test_looks_and_images_are_told(whole, undrawn, page):
     root, found = whole
     looks = (Look(1, 4, (0, 1), 0.999, {}), Look(2, 4, (0, 1, 2), 0.98, {"Plain gets worse.": "supported"}))
     pairs = ImagePairs(30, 10, 900, 60, 0.00222, 2.0, 0.75, 3.25, p_holm=0.0333)
