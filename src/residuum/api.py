@@ -1,5 +1,6 @@
 """What `import residuum` gives: to train, to ask a study, to read a run and to explain it, in a few words each."""
 
+import inspect
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from residuum.errors import InputError, Remark, tally
 from residuum.records.attributions import Attributions
 from residuum.records.event import Finished, Scores
 from residuum.records.record import RUNS, RunRecord, record_of
+from residuum.registry import Choice
 from residuum.run import explaining
 from residuum.run import predict as predicting
 from residuum.run import trust as trusting
@@ -39,6 +41,8 @@ def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None 
 
         residuum.train("quick", {"model": "resnet56", "train.seed": 1})
 
+    Where a name of own code may stand, a class, a function or an object may, and for `data` arrays or a data set (as
+    `keep_data` takes). An object, as `Net(1, 10)`, is kept as it is now, weights included; it is not itself trained.
     `runs` is the folder that holds run folders. With `progress` each epoch is a line on standard error.
 
     Raises:
@@ -48,7 +52,7 @@ def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None 
         what = getattr(recipe, "__name__", type(recipe).__name__)
         text = f"{what} is no recipe; a network is a setting, as train('quick', {{'model': {what}}})"
         raise InputError(text, argument="recipe")
-    config = (recipes.recipe(recipe) if isinstance(recipe, str) else recipe).changed(settings or {})
+    config = (recipes.recipe(recipe) if isinstance(recipe, str) else recipe).changed(_with_data(settings))
     if not progress:
         return training.train(config, Path(runs))
     folder = None
@@ -109,6 +113,16 @@ def keep_data(data: Any, *, classes: Sequence[str] = (), path: Path | str = "") 
     return objects.keep(data, classes, Path(path) if path else None)
 
 
+def _with_data(settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The settings, with the path of a data set that was given as an object of Python."""
+    data = (settings or {}).get("data")
+    if data is None or isinstance(data, str | Path | Choice | type) or inspect.isfunction(data):
+        return settings or {}
+    if isinstance(data, Mapping) and not {*data} <= {"train", "validation", "test"}:
+        return settings or {}
+    return {**(settings or {}), "data": str(keep_data(data))}
+
+
 def trust(run: RunRecord | Path | str, *, runs: Path | str = RUNS) -> list[str]:
     """Let the own code that is kept with a run be run from now on; read it first, it can do anything.
 
@@ -161,7 +175,7 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.restricted(arms)
     if seeds is not None:
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
-    plan = planning.plan(found, settings or {}, scale=scale)
+    plan = planning.plan(found, _with_data(settings), scale=scale)
     threads = threads or max(1, usual_threads() // max(1, workers))
     said = conducting.run(plan, Path(runs), Room(workers, threads, lanes), on)
     for line in following.of_study(_logged(said), plan, Path(runs)):
@@ -211,7 +225,7 @@ def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, 
         InputError: the study searches for nothing, something in it cannot be, or no trial was completed.
     """
     found = load_study(study) if isinstance(study, str) else study
-    plan = tuning.planned(planning.plan(found, settings or {}, scale=scale), trials)
+    plan = tuning.planned(planning.plan(found, _with_data(settings), scale=scale), trials)
     threads = threads or max(1, usual_threads() // max(1, workers))
     for _ in tuning.search(plan, Path(runs), Room(workers, threads), on):
         pass

@@ -284,5 +284,7 @@ def row(name: str) -> Schedule:
     return ROWS[name] if name in ROWS else Schedule(constant)
 
 
-SCHEDULES: Table[Factor] = Table("schedule", {name: one.build for name, one in ROWS.items()}, Fit(("span",)))
+SCHEDULES: Table[Factor] = Table(
+    "schedule", {name: one.build for name, one in ROWS.items()}, Fit(("span",), object="called")
+)
 """Builders `(span, *, settings) -> factor`."""

@@ -181,7 +181,7 @@ ROWS: Mapping[str, Augmentation] = {
 """What is known of each augmentation, by its name."""
 
 AUGMENTATIONS: Table[Tensor] = Table(
-    "augmentation", {name: row.apply for name, row in ROWS.items()}, Fit(("images_BCHW", "draw"))
+    "augmentation", {name: row.apply for name, row in ROWS.items()}, Fit(("images_BCHW", "draw"), object="called")
 )
 """Augmentations: `(images_BCHW float32 in [0, 1], draw) -> images_BCHW`."""
 

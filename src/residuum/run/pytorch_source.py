@@ -51,7 +51,9 @@ def of_own(network: nn.Module, model: Choice, normalization: Normalization, clas
            shape: Sequence[int], title: str, module: str) -> dict[str, str]:  # fmt: skip
     """The texts of two files by name, for a network that is own code: what loads it, and its own text as it is.
 
-    The arguments are those of `source`, and the resolved choice of the network.
+    Of an object the text lacks the values that it was given with, since those of the run are loaded; they stay where
+    the network holds tensors that are not among its weights. The arguments are those of `source`, and the resolved
+    choice of the network.
 
     Raises:
         InputError: its text needs what lies beside it, or gives other logits than the network.
@@ -66,18 +68,34 @@ def of_own(network: nn.Module, model: Choice, normalization: Normalization, clas
     )
     head = head.replace("the weights lie beside", f"its own text ({beside}.py) and the weights lie beside")
     whole = "\n\n\n".join([head, loads.strip("\n")]) + "\n"
-    alone = ModuleType(beside)
-    sys.modules[beside] = alone  # where dataclasses look
+    prepare = _made(_without(whole, f"from {beside} import {name}\n"))
+    if (shorter := own.without_values(text)) != text:
+        try:
+            _compare(_alone(beside, shorter, call, network, model.name), prepare, network, normalization, shape)
+            text = shorter
+        except InputError:
+            pass
+    _compare(_alone(beside, text, call, network, model.name), prepare, network, normalization, shape)
+    return {f"{module}.py": _without(whole, "import torch.nn.functional as F\n"), f"{beside}.py": text}
+
+
+def _alone(module: str, text: str, call: str, network: nn.Module, of: str) -> nn.Module:
+    """The network that a call makes in a module with a text of own code, with the weights of another.
+
+    Raises:
+        InputError: it makes none.
+    """
+    alone = ModuleType(module)
+    sys.modules[module] = alone  # where dataclasses look
     try:
-        exec(compile(text, f"{beside}.py", "exec"), vars(alone))  # which the run has run
-        other = eval(call, vars(alone))
+        exec(compile(text, f"{module}.py", "exec"), vars(alone))  # which the run has run
+        other: nn.Module = eval(call, vars(alone))
         other.load_state_dict(network.state_dict())
     except Exception as error:
-        raise InputError(f"{model.name} cannot stand alone: {own.told(error)}") from error
+        raise InputError(f"{of} cannot stand alone: {own.told(error)}") from error
     finally:
-        del sys.modules[beside]
-    _compare(other, _made(_without(whole, f"from {beside} import {name}\n")), network, normalization, shape)
-    return {f"{module}.py": _without(whole, "import torch.nn.functional as F\n"), f"{beside}.py": text}
+        del sys.modules[module]
+    return other
 
 
 def _without(text: str, line: str) -> str:

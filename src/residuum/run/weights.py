@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
+from residuum.engine import state
 from residuum.errors import InputError, Remedy, lacking
 from residuum.networks.names import short_name
 from residuum.records import storage
@@ -88,7 +89,7 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         path = path if path.suffix == ".py" else path.with_name(f"{path.name}.py")
         texts = _as_python(record, trained, path)
     if form in ("safetensors", "huggingface", "python"):
-        tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+        tensors = state.apart(trained.network.state_dict())
         asked = {"format": "pt"} if form == "huggingface" else {}  # what the hub looks for
         content = safetensors.torch.save(tensors, {**asked, "residuum": description})
     else:
