@@ -322,7 +322,18 @@ def call(name: str, digest: str, fit: Fit, given: Sequence[Any], settings: Mappi
     return f"{short(name)}({', '.join(words)})"
 
 
+class Expression(str):
+    """Python that stands for a value in a call that is written."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _is_literal(value: Any) -> bool:
+    if isinstance(value, Expression):
+        return True
     try:
         return bool(ast.literal_eval(repr(value)) == value)
     except (ValueError, SyntaxError):
