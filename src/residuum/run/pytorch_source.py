@@ -115,9 +115,7 @@ def source(
             if not parts.texts:
                 raise
             names = " and ".join(parts.texts)
-            raise InputError(
-                f"what the network has of your own ({names}) cannot stand alone: {own.told(error)}"
-            ) from error
+            raise InputError(f"own code in the network ({names}) cannot stand alone: {own.told(error)}") from error
         _compare(other, made, network, normalization, shape)
     return text
 
@@ -430,9 +428,8 @@ def _block(network: Network, parts: Parts) -> str:
             taken = " * ".join(f"self.conv{number + 1}.stride[0]" for number in range(len(convs)))
     for number, (into, to) in enumerate(pairwise(widths)):
         if parts.block is None:
-            lines.append(
-                f"        self.conv{number + 1} = {_conv(into, to, convs[number], 'stride' if number == place else '1')}"
-            )
+            stepped = "stride" if number == place else "1"
+            lines.append(f"        self.conv{number + 1} = {_conv(into, to, convs[number], stepped)}")
         else:
             into, to = (f"self.conv{number + 1}.{of}_channels" for of in ("in", "out"))
         norm = getattr(usual, f"bn{number + 1}", None)
