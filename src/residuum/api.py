@@ -12,7 +12,7 @@ from residuum.analysis import frames
 from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
 from residuum.conduct import conducting, following, planning, tuning
-from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room, Said
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room, Said, outlook
 from residuum.config import RunConfig
 from residuum.data.datasets import objects
 from residuum.engine.compute import usual_threads
@@ -178,28 +178,30 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     plan = planning.plan(found, _with_data(settings), scale=scale)
     threads = threads or max(1, usual_threads() // max(1, workers))
     said = conducting.run(plan, Path(runs), Room(workers, threads, lanes), on)
-    for line in following.of_study(_logged(said), plan, Path(runs)):
+    failed: dict[str, JobFailed] = {}
+    for line in following.of_study(_logged(said, failed), plan, Path(runs)):
         if progress:
             _tell(line)
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass
     read = read_results(plan, Path(runs))
-    _say_failed(read)
+    _say_failed(read, failed)
     note_reading(read, Path(runs))
     return read
 
 
-def _logged(said: Iterable[Said | Plan]) -> Iterator[Said | Plan]:
-    """The same, and each event told to Python's logging on its way."""
+def _logged(said: Iterable[Said | Plan], failed: dict[str, JobFailed]) -> Iterator[Said | Plan]:
+    """The same, each event told to Python's logging on its way, and those runs noted that failed."""
     for one in said:
         if isinstance(one, JobEvent):
             tell(one.event, one.id)
         elif isinstance(one, JobFailed):
+            failed[one.id] = one
             LOG.error("run %s failed: %s", one.id, one.reason)
         yield one
 
 
-def _say_failed(found: Results) -> None:
+def _say_failed(found: Results, failed: Mapping[str, JobFailed]) -> None:
     """Warn of runs that failed, each with its reason; an error where there is nothing else."""
     names = {run.id: f"{run.arm}, seed {run.seed}" for run in found.plan.runs}
     reasons = [f"{names[id_]}: {' '.join(reason.split())}" for id_, reason in found.failed.items() if id_ in names]
@@ -208,7 +210,8 @@ def _say_failed(found: Results) -> None:
     text = f"{len(reasons)} of {tally(len(found.plan.runs), 'run')} of {found.plan.label} failed"
     if not any(record.result for record in found.records.values()):
         raise InputError(f"{text}: {reasons[0]}")
-    warnings.warn(f"{text}; the same call tries them again: {'; '.join(reasons)}", Remark, stacklevel=3)
+    then = outlook(failed[id_] for id_ in found.failed if id_ in failed).replace("command", "call")
+    warnings.warn(f"{text}: {'; '.join(reasons)}; {then}", Remark, stacklevel=3)
 
 
 def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,

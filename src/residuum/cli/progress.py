@@ -78,11 +78,11 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dict[str, str]:
-    """Show the runs of a study while they are computed; returns the reasons of those that failed, by arm and seed."""
+def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dict[str, JobFailed]:
+    """Show the runs of a study while they are computed; returns those that failed, by arm and seed."""
     screen = console(stream)
     board = _Board()
-    failed: dict[str, str] = {}
+    failed: dict[str, JobFailed] = {}
     with Live(board, console=screen, transient=True, refresh_per_second=2) if screen.is_terminal else nullcontext():
         for one in said:
             if isinstance(one, Plan):
@@ -107,7 +107,7 @@ def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dic
                 screen.print(f"{name}: {one.reason}; restarted (attempt {one.attempt})")
             elif isinstance(one, JobFailed):
                 board.going.pop(one.id, None)
-                failed[name] = one.reason
+                failed[name] = one
                 screen.print(f"{name}: failed: {one.reason}")
     return failed
 
