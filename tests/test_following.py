@@ -44,7 +44,7 @@ def test_a_training_tells_each_epoch_if_asked(tmp_path, capsys):
 
 def test_a_study_tells_each_run_and_warns_of_those_that_failed(tmp_path, monkeypatch, capsys):
     failing(monkeypatch, {0.002})
-    with pytest.warns(Remark, match=r"1 of 2 runs of rates@\w+ failed:  lr=0.002, seed 0: out of memory"):
+    with pytest.warns(Remark, match=r"1 of 2 runs of rates@\w+ failed: lr=0.002, seed 0: out of memory; .*tries again"):
         found = residuum.run_study(STUDY, SMALL, runs=tmp_path, threads=1, progress=True)
     assert len(found.records) == 1
     lines = capsys.readouterr().err.splitlines()
