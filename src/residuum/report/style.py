@@ -197,7 +197,7 @@ def svg(figure: Figure) -> bytes:
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG; an ending that is one of the two stands for both.
 
-    The bytes depend on nothing but the figure.
+    The bytes depend on nothing but the figure. Folders that are missing are made, as by all that writes a file.
 
     Raises:
         InputError: the name ends as another kind of picture.
@@ -207,8 +207,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
         raise InputError(f"{path.name}: figures are written as PNG and SVG; name it {path.stem} or {path.stem}.png")
     stem = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
     paths = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg")]
-    with storage.storing(paths[0]):
-        stem.parent.stat()  # a folder that is not there is a slip, and none is made of it
     for target, content in zip(paths, (png(figure), svg(figure)), strict=True):
         storage.write_file(target, content)
     return paths
