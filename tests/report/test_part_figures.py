@@ -477,11 +477,6 @@ def test_mistakes_are_one_line_and_nothing_is_written(words, said, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(["show", "model", "plain8", "--draw", "no/where"]) == 74
-
-
 @pytest.mark.parametrize("count", [1, 4, 5, 8, 9, 13])
 def test_every_activation_has_its_numbers_below_it_and_lies_within_its_frame(count):
     """A ninth one took the numbers below the axes of all the others."""
