@@ -3,7 +3,8 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,30 @@ def literal(text: str) -> str:
 def short(text: str, length: int) -> str:
     """A text cut in its middle to that many letters: ends tell arms apart."""
     return shortened(text, length)
+
+
+def apart(texts: Sequence[str], length: int) -> list[str]:
+    """Texts cut to that many letters each, those that would be alike then so that what sets them apart is seen."""
+    found = [short(text, length) for text in texts]
+    for cut in [one for one, count in Counter(found).items() if count > 1]:
+        alike = [at for at, one in enumerate(found) if one == cut]
+        first = _shared([texts[at] for at in alike])
+        last = _shared([texts[at][first:][::-1] for at in alike])
+        room = length - length // 4 - 2
+        beside = min(8, max(0, (room - max(len(texts[at]) - last - first for at in alike)) // 2))
+        begin = max(first - beside, 0)
+        for at in alike:
+            head = f"{texts[at][: length // 4]}…" if begin > length // 4 else texts[at][:begin]
+            end = len(texts[at]) - max(last - beside, 0)
+            found[at] = f"{head}{short(texts[at][begin:end], room)}{'…' * (last > beside)}"
+    return found
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """With how many letters all texts begin."""
+    return next(
+        (at for at, letters in enumerate(zip(*texts, strict=False)) if len({*letters}) > 1), min(map(len, texts))
+    )
 
 
 def fitted(text: str, inches: float) -> str:
