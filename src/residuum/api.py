@@ -216,13 +216,14 @@ def _say_failed(found: Results, failed: Mapping[str, JobFailed]) -> None:
 
 def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
                  trials: int | None = None, runs: Path | str = RUNS, workers: int = 1, threads: int = 0,
-                 on: str = "processes") -> Study:  # fmt: skip
+                 on: str = "processes", progress: bool = False) -> Study:  # fmt: skip
     """Search for settings on validation images, as a study's `search` says; returns the study that judges them.
 
         residuum.run_study(residuum.search_study("mine.toml"))
 
     That study has seeds that the search never saw, and says what the search cost. `trials` of each arm stand in place
-    of the study's own number; the other arguments are those of `run_study`. Whatever stops it, the same call goes on.
+    of the study's own number; the other arguments are those of `run_study`. With `progress` each trial that ends is a
+    line on standard error. Whatever stops it, the same call goes on.
 
     Raises:
         InputError: the study searches for nothing, something in it cannot be, or no trial was completed.
@@ -230,8 +231,10 @@ def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, 
     found = load_study(study) if isinstance(study, str) else study
     plan = tuning.planned(planning.plan(found, _with_data(settings), scale=scale), trials)
     threads = threads or max(1, usual_threads() // max(1, workers))
-    for _ in tuning.search(plan, Path(runs), Room(workers, threads), on):
-        pass
+    said = tuning.search(plan, Path(runs), Room(workers, threads), on)
+    for line in following.of_search(said, plan.study.search.trials if plan.study.search else 0):
+        if progress:
+            _tell(line)
     return tuning.tuned(plan, Path(runs))
 
 
