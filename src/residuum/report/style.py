@@ -205,9 +205,25 @@ def _letters_told() -> Iterator[None]:
             missing += chr(int(found[1])) if chr(int(found[1])) not in missing else ""
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    tell_letters(missing)
+
+
+def tell_letters(missing: str) -> None:
+    """The remark on letters that no font here has; none where there are none."""
     if missing:
-        warnings.warn(f"no font here has {quoted(short(missing, 12))}: pictures have boxes in place of such letters; "
-                      "a font as Noto Sans CJK brings them", Remark, stacklevel=3)  # fmt: skip
+        warnings.warn(f"no font here has {quoted(short(missing, 12))}: boxes stand in place of such letters; "
+                      "a font as Noto Sans CJK brings them", Remark, stacklevel=4)  # fmt: skip
+
+
+def without_a_font(text: str) -> str:
+    """The letters of a text that none of the fonts that figures are drawn with has, each once."""
+    wanted = {letter for letter in text if letter.isprintable() and not letter.isspace()}
+    for family in _families()[:-1]:
+        if not wanted:
+            break
+        font = font_manager.get_font(font_manager.findfont(family))
+        wanted -= {letter for letter in wanted if font.get_char_index(ord(letter))}
+    return "".join(sorted(wanted))
 
 
 def svg(figure: Figure) -> bytes:
