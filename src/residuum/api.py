@@ -53,10 +53,11 @@ def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None 
         text = f"{what} is no recipe; a network is a setting, as train('quick', {{'model': {what}}})"
         raise InputError(text, argument="recipe")
     config = (recipes.recipe(recipe) if isinstance(recipe, str) else recipe).changed(_with_data(settings))
+    name = recipe if isinstance(recipe, str) else ""
     if not progress:
-        return training.train(config, Path(runs))
+        return training.train(config, Path(runs), recipe=name)
     folder = None
-    for event in training.run(config, Path(runs)):
+    for event in training.run(config, Path(runs), recipe=name):
         _tell(following.of_run(event, config.train.epochs))
         if isinstance(event, Finished):
             folder = event.folder
