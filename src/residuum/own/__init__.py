@@ -24,8 +24,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import PydanticUserError, TypeAdapter
-
 from residuum.errors import QUOTED, InputError, ResiduumError, quoted, shortened, unknown
 from residuum.own import definitions, instances
 
@@ -364,6 +362,8 @@ def _setting(name: str, one: inspect.Parameter) -> inspect.Parameter | None:
 
 def _is_checkable(hint: Any) -> bool:
     """Whether a value from a file can be checked against a type hint."""
+    from pydantic import PydanticUserError, TypeAdapter  # which --help does not wait for
+
     table = next((True for one in getattr(hint, "__metadata__", ()) if hasattr(one, "resolve")), False)
     try:
         return table or bool(TypeAdapter(hint))
