@@ -409,6 +409,52 @@ def test_a_method_that_was_put_in_from_another_cell_is_not_passed_over(cell):
         RunConfig().changed({"model": names["Thing"]})
 
 
+@pytest.mark.parametrize(("change", "said"), [
+    ("Thing.width = 8", "Thing.width was set after Thing was defined"), ("Thing.depth = 8", "Thing.depth was set after"),
+    ("Thing.width = 4", None),
+])  # fmt: skip
+def test_what_a_class_was_given_after_its_text_is_not_passed_over(cell, change, said):
+    cell(CELLS)
+    cell("""
+        class Thing(nn.Module):
+            width: int = 4
+            @property
+            def half(self):
+                return self.width / 2
+            def forward(self, x):
+                return x * self.half
+    """)
+    names = cell(change)
+    if said is None:
+        assert RunConfig().changed({"model": names["Thing"]}).model.name == "notebook.py:Thing"
+        return
+    with pytest.raises(InputError, match=said):
+        RunConfig().changed({"model": names["Thing"]})
+
+
+def test_blocks_optimizers_and_data_sets_may_be_defined_anywhere(tmp_path):
+    images = {"images": [[[0, 9], [9, 0]]] * 8}
+
+    class Plain(torch.optim.SGD):
+        pass
+
+    def block(in_channels, channels, stride):
+        return (nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False),
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False))  # fmt: skip
+
+    def data():
+        import numpy
+
+        all_ = numpy.array(images["images"] * 5, numpy.uint8).repeat(4, 1).repeat(4, 2)
+        return all_, numpy.arange(40) % 2
+
+    config = small(**{"data.dataset": data, "data.subset": 0, "model": {"name": "cifar_resnet", "depth": 8, "channels": [2, 2, 4]},
+                      "model.block": block, "optim.optimizer": Plain})  # fmt: skip
+    found = residuum.train(config, runs=tmp_path)
+    assert (found.config.data.dataset.name, found.config.optim.optimizer.name) == ("script.py:data", "script.py:Plain")
+    assert found.status == "finished"
+
+
 def test_a_script_is_not_run_again_for_a_class_of_it(tmp_path, monkeypatch):
     """Its work need not stand below `if __name__ == "__main__"`."""
     script = tmp_path / "work.py"

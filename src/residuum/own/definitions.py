@@ -106,6 +106,10 @@ class Text:
         if any(base.__name__ == name for base in getattr(value, "__bases__", ())):
             raise InputError(f"{name} is made of another class of the same name; call one of them otherwise")
         source, code = source_of(value)
+        if isinstance(value, type) and (later := _put_in_later(value, source)):
+            raise InputError(
+                f"{name}.{later} was set after {name} was defined, which its text does not have; {INSTEAD.format(name)}"
+            )
         where, known = _namespace(value)
         self._future |= bool(code is not None and code.co_flags & _annotations_flag())
         hard, soft = _names(source, future=self._future)
@@ -249,6 +253,32 @@ def source_of(value: Any) -> tuple[str, CodeType | None]:
     if len({ast.unparse(node) for node in lambdas}) == 1:
         return f"{name} = {ast.unparse(lambdas[0])}", code
     raise lost
+
+
+def _put_in_later(kind: type, source: str) -> str:
+    """What a class holds that its text does not give, or not so; empty where there is nothing."""
+    (node,) = ast.parse(source).body
+    assert isinstance(node, ast.ClassDef), "the text of a class"
+    bound, plain = set[str](), dict[str, Any]()
+    for one in node.body:
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound.add(one.name)
+        bound |= {
+            inner.id for inner in ast.walk(one) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
+        }
+        bound |= {
+            (inner.asname or inner.name).partition(".")[0] for inner in ast.walk(one) if isinstance(inner, ast.alias)
+        }
+        if isinstance(one, ast.Assign | ast.AnnAssign) and isinstance(one.value, ast.Constant):
+            targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+            plain |= {target.id: one.value.value for target in targets if isinstance(target, ast.Name)}
+    for key, value in vars(kind).items():
+        library = is_installed(str(getattr(value, "__module__", "__main__"))) and inspect.isroutine(value)
+        if (key.startswith("_") and key.endswith("_")) or key == "_abc_impl" or library:
+            continue
+        if key not in bound or (key in plain and type(value) in PLAIN and not _same(value, plain[key])):
+            return key
+    return ""
 
 
 def _alike(node: ast.Lambda, code: CodeType) -> bool:
