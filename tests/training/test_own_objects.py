@@ -257,7 +257,7 @@ def itself():
 @pytest.mark.parametrize(("given", "said"), [
     (hooked, "class Linear cannot be kept with a run, since it is or holds hooks; give the class"),
     (lambda: nn.Sequential(hooked()), "class Sequential cannot be kept with a run: it holds hooks in 0;"),
-    (lambda: nn.LazyLinear(3), "a lazy layer, which has no shape before it saw images"),
+    (lambda: nn.LazyLinear(3), "a lazy layer, which has no shape before it saw images (show it some first)"),
     (lambda: holding(torch.Generator()), "it holds a Generator in held"),
     (lambda: holding(np.zeros(3)), "it holds a ndarray in held"),
     (lambda: holding(open), None),

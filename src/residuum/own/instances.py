@@ -171,7 +171,7 @@ class _Object:
         """What a module holds beside what each holds when it is new."""
         usual, held = vars(self._torch.nn.Module()), self._state(module, place)
         if any(type(one).__name__.startswith("Uninitialized") for one in module._parameters.values()):
-            raise self.refuse("a lazy layer, which has no shape before it saw images", place)
+            raise self.refuse("a lazy layer, which has no shape before it saw images (show it some first)", place)
         for key, one in held.items():
             if "hooks" in key and key in usual and one:
                 raise self.refuse("hooks", place)
