@@ -10,7 +10,7 @@ from PIL import Image
 import residuum
 from residuum import figures
 from residuum.conduct.launchers import LAUNCHERS
-from residuum.conduct.launchers.launcher import JobFailed, Room
+from residuum.conduct.launchers.launcher import JobFailed, Room, outlook
 from residuum.errors import InputError
 from residuum.figures import Drawing
 
@@ -259,6 +259,26 @@ def test_what_a_run_says_is_logged_and_what_failed_is_an_error(tmp_path, caplog,
     residuum.run_study(study, runs=tmp_path / "none")
     assert [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "residuum"] == [
         ("ERROR", f"run {failed[0]} failed: it cannot work")]  # fmt: skip
+
+
+def test_runs_whose_own_code_fails_are_not_said_to_be_tried_again(tmp_path):
+    """What was asked for fails in the same way; a run whose worker died may come to its end the next time."""
+    (tmp_path / "late.py").write_text(
+        "from torch import nn\n\n\nclass Late(nn.Module):\n    def __init__(self, classes: int, most: int = 9):\n"
+        "        super().__init__()\n        self.head, self.most = nn.Linear(64, classes), most\n\n"
+        "    def forward(self, x):\n        self.most -= self.training\n"
+        "        if self.most < 0:\n            raise ValueError('no more')\n        return self.head(x.flatten(1))\n"
+    )
+    study = residuum.Study(name="late", question="?", base="quick", seeds=1, set=SMALL, axes={"model": [
+        {"name": f"{tmp_path / 'late.py'}:Late", "most": most} for most in (2, 1000)]})  # fmt: skip
+    with pytest.warns(residuum.errors.Remark, match=r"1 of 2 runs .* failed: .*no more.*; it fails in the same way again "
+                      "until what is named is mended"):  # fmt: skip
+        residuum.run_study(study, runs=tmp_path / "runs", on="here")
+    died, certain = JobFailed("a", "killed"), JobFailed("b", "raised", certain=True)
+    assert outlook([died, died]) == "the same command tries again"
+    assert outlook([died, certain, certain]) == (
+        "the same command tries 1 of them again, and the others fail in the same way until what is named is mended"
+    )
 
 
 @pytest.mark.parametrize(("study", "said"), [("runs", "of='runs'"), (".", r"runs='\.' reads a folder")])

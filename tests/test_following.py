@@ -44,7 +44,7 @@ def test_a_training_tells_each_epoch_if_asked(tmp_path, capsys):
 
 def test_a_study_tells_each_run_and_warns_of_those_that_failed(tmp_path, monkeypatch, capsys):
     failing(monkeypatch, {0.002})
-    with pytest.warns(Remark, match=r"1 of 2 runs of rates@\w+ failed; .* lr=0.002, seed 0: out of memory"):
+    with pytest.warns(Remark, match=r"1 of 2 runs of rates@\w+ failed: lr=0.002, seed 0: out of memory; .*tries again"):
         found = residuum.run_study(STUDY, SMALL, runs=tmp_path, threads=1, progress=True)
     assert len(found.records) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -63,3 +63,15 @@ def test_a_study_of_which_no_run_could_be_computed_is_an_error(tmp_path, monkeyp
     failing(monkeypatch, {0.02, 0.002})
     with pytest.raises(InputError, match=r"2 of 2 runs of rates@\w+ failed: lr=0.02, seed 0: out of memory"):
         residuum.run_study(STUDY, SMALL, runs=tmp_path, threads=1)
+
+
+def test_a_search_tells_each_trial_if_asked(tmp_path, capsys):
+    pytest.importorskip("optuna")
+    study = residuum.Study(name="searched", question="?", base="quick", seeds=[5], axes={"optim.ema": [0.0, 0.5]},
+                           search={"trials": 2, "seeds": [0], "tune_each_arm": True, "space": {"optim.lr": [0.02, 0.002]}})  # fmt: skip
+    judged = residuum.search_study(study, SMALL, runs=tmp_path, threads=1, on="here", progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    ended = [line.partition(":")[0] for line in lines if ", trial " in line and " | validation error " in line]
+    assert sorted(ended) == [f"{arm}, trial {number} of 2" for arm in ("ema=0", "ema=0.5") for number in (1, 2)]
+    assert residuum.search_study(study, SMALL, runs=tmp_path, threads=1, on="here") == judged
+    assert capsys.readouterr().err == ""

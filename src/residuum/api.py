@@ -1,5 +1,6 @@
 """What `import residuum` gives: to train, to ask a study, to read a run and to explain it, in a few words each."""
 
+import inspect
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from residuum.analysis import frames
 from residuum.analysis.results import Results, note_reading
 from residuum.analysis.results import results as read_results
 from residuum.conduct import conducting, following, planning, tuning
-from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room, Said
+from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room, Said, outlook
 from residuum.config import RunConfig
 from residuum.data.datasets import objects
 from residuum.engine.compute import usual_threads
@@ -19,6 +20,7 @@ from residuum.errors import InputError, Remark, tally
 from residuum.records.attributions import Attributions
 from residuum.records.event import Finished, Scores
 from residuum.records.record import RUNS, RunRecord, record_of
+from residuum.registry import Choice
 from residuum.run import explaining
 from residuum.run import predict as predicting
 from residuum.run import trust as trusting
@@ -39,6 +41,8 @@ def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None 
 
         residuum.train("quick", {"model": "resnet56", "train.seed": 1})
 
+    Where a name of own code may stand, a class, a function or an object may, and for `data` arrays or a data set (as
+    `keep_data` takes). An object, as `Net(1, 10)`, is kept as it is now, weights included; it is not itself trained.
     `runs` is the folder that holds run folders. With `progress` each epoch is a line on standard error.
 
     Raises:
@@ -48,11 +52,12 @@ def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None 
         what = getattr(recipe, "__name__", type(recipe).__name__)
         text = f"{what} is no recipe; a network is a setting, as train('quick', {{'model': {what}}})"
         raise InputError(text, argument="recipe")
-    config = (recipes.recipe(recipe) if isinstance(recipe, str) else recipe).changed(settings or {})
+    config = (recipes.recipe(recipe) if isinstance(recipe, str) else recipe).changed(_with_data(settings))
+    name = recipe if isinstance(recipe, str) else ""
     if not progress:
-        return training.train(config, Path(runs))
+        return training.train(config, Path(runs), recipe=name)
     folder = None
-    for event in training.run(config, Path(runs)):
+    for event in training.run(config, Path(runs), recipe=name):
         _tell(following.of_run(event, config.train.epochs))
         if isinstance(event, Finished):
             folder = event.folder
@@ -109,6 +114,16 @@ def keep_data(data: Any, *, classes: Sequence[str] = (), path: Path | str = "") 
     return objects.keep(data, classes, Path(path) if path else None)
 
 
+def _with_data(settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The settings, with the path of a data set that was given as an object of Python."""
+    data = (settings or {}).get("data")
+    if data is None or isinstance(data, str | Path | Choice | type) or inspect.isfunction(data):
+        return settings or {}
+    if isinstance(data, Mapping) and not {*data} <= {"train", "validation", "test"}:
+        return settings or {}
+    return {**(settings or {}), "data": str(keep_data(data))}
+
+
 def trust(run: RunRecord | Path | str, *, runs: Path | str = RUNS) -> list[str]:
     """Let the own code that is kept with a run be run from now on; read it first, it can do anything.
 
@@ -161,31 +176,33 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
         found = found.restricted(arms)
     if seeds is not None:
         found = found.changed({}, tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds))
-    plan = planning.plan(found, settings or {}, scale=scale)
+    plan = planning.plan(found, _with_data(settings), scale=scale)
     threads = threads or max(1, usual_threads() // max(1, workers))
     said = conducting.run(plan, Path(runs), Room(workers, threads, lanes), on)
-    for line in following.of_study(_logged(said), plan, Path(runs)):
+    failed: dict[str, JobFailed] = {}
+    for line in following.of_study(_logged(said, failed), plan, Path(runs)):
         if progress:
             _tell(line)
     for _ in explaining.explain_arms(plan, Path(runs)):
         pass
     read = read_results(plan, Path(runs))
-    _say_failed(read)
+    _say_failed(read, failed)
     note_reading(read, Path(runs))
     return read
 
 
-def _logged(said: Iterable[Said | Plan]) -> Iterator[Said | Plan]:
-    """The same, and each event told to Python's logging on its way."""
+def _logged(said: Iterable[Said | Plan], failed: dict[str, JobFailed]) -> Iterator[Said | Plan]:
+    """The same, each event told to Python's logging on its way, and those runs noted that failed."""
     for one in said:
         if isinstance(one, JobEvent):
             tell(one.event, one.id)
         elif isinstance(one, JobFailed):
+            failed[one.id] = one
             LOG.error("run %s failed: %s", one.id, one.reason)
         yield one
 
 
-def _say_failed(found: Results) -> None:
+def _say_failed(found: Results, failed: Mapping[str, JobFailed]) -> None:
     """Warn of runs that failed, each with its reason; an error where there is nothing else."""
     names = {run.id: f"{run.arm}, seed {run.seed}" for run in found.plan.runs}
     reasons = [f"{names[id_]}: {' '.join(reason.split())}" for id_, reason in found.failed.items() if id_ in names]
@@ -194,27 +211,31 @@ def _say_failed(found: Results) -> None:
     text = f"{len(reasons)} of {tally(len(found.plan.runs), 'run')} of {found.plan.label} failed"
     if not any(record.result for record in found.records.values()):
         raise InputError(f"{text}: {reasons[0]}")
-    warnings.warn(f"{text}; the same call tries them again: {'; '.join(reasons)}", Remark, stacklevel=3)
+    then = outlook(failed[id_] for id_ in found.failed if id_ in failed).replace("command", "call")
+    warnings.warn(f"{text}: {'; '.join(reasons)}; {then}", Remark, stacklevel=3)
 
 
 def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
                  trials: int | None = None, runs: Path | str = RUNS, workers: int = 1, threads: int = 0,
-                 on: str = "processes") -> Study:  # fmt: skip
+                 on: str = "processes", progress: bool = False) -> Study:  # fmt: skip
     """Search for settings on validation images, as a study's `search` says; returns the study that judges them.
 
         residuum.run_study(residuum.search_study("mine.toml"))
 
     That study has seeds that the search never saw, and says what the search cost. `trials` of each arm stand in place
-    of the study's own number; the other arguments are those of `run_study`. Whatever stops it, the same call goes on.
+    of the study's own number; the other arguments are those of `run_study`. With `progress` each trial that ends is a
+    line on standard error. Whatever stops it, the same call goes on.
 
     Raises:
         InputError: the study searches for nothing, something in it cannot be, or no trial was completed.
     """
     found = load_study(study) if isinstance(study, str) else study
-    plan = tuning.planned(planning.plan(found, settings or {}, scale=scale), trials)
+    plan = tuning.planned(planning.plan(found, _with_data(settings), scale=scale), trials)
     threads = threads or max(1, usual_threads() // max(1, workers))
-    for _ in tuning.search(plan, Path(runs), Room(workers, threads), on):
-        pass
+    said = tuning.search(plan, Path(runs), Room(workers, threads), on)
+    for line in following.of_search(said, plan.study.search.trials if plan.study.search else 0):
+        if progress:
+            _tell(line)
     return tuning.tuned(plan, Path(runs))
 
 

@@ -274,9 +274,10 @@ class RunConfig(Part):
         values = self.model_dump(mode="json")
         # Shorter paths first, so that choosing an optimizer and setting its momentum works in either order.
         for path in sorted(settings, key=lambda path: path.count(".")):
-            if meant := own.misgiven(settings[path]):
-                raise InputError(f"{path}: {meant}")
-            value = settings[path] if path in own.PATHS else own.named(settings[path])
+            try:
+                value = settings[path] if path in own.PATHS else own.named(settings[path])
+            except InputError as error:
+                raise error if isinstance(settings[path], str | Mapping) else InputError(f"{path}: {error}") from error
             if path == "model" and isinstance(value, str):
                 value = network(value)
             elif path == "model" and isinstance(value, Mapping) and isinstance(name := value.get("name"), str):
@@ -314,6 +315,7 @@ class RunConfig(Part):
 
 def _data(value: Any) -> dict[str, Any]:
     """The settings that one word for the data stands for, as `--data` does."""
+    value = str(value) if isinstance(value, Path) else value
     if isinstance(value, str) and os.path.exists(os.path.expanduser(value)):  # noqa: PTH110, PTH111  (any text, ~nobody)
         return {"data.dataset": FOUND, "data.root": value}
     if isinstance(value, str) and not own.is_own(value) and (Path(value).name != value or "." in value):

@@ -105,7 +105,7 @@ def cyclical(span: Span, *, base: Share = 0.1, period: Time = 0.2) -> Factor:
 def one_cycle(
     span: Span, *, rise: Annotated[float, Field(ge=0, lt=1)] = 0.3, start: Share = 0.04, final: Share = 4e-6
 ) -> Factor:
-    """Cosines from `start` up to 1 during the share `rise` of the run, then down to `final`, the last step's factor.
+    """Half a cosine from `start` up to 1 during the share `rise` of the run, then down to `final`, its last factor.
 
     Smith and Topin 2018, with cosines for lines. The base rate is the peak. The defaults are those of torch's
     OneCycleLR: the rate starts at 1/25 of the peak and ends at 1/10,000 of that.
@@ -284,5 +284,7 @@ def row(name: str) -> Schedule:
     return ROWS[name] if name in ROWS else Schedule(constant)
 
 
-SCHEDULES: Table[Factor] = Table("schedule", {name: one.build for name, one in ROWS.items()}, Fit(("span",)))
+SCHEDULES: Table[Factor] = Table(
+    "schedule", {name: one.build for name, one in ROWS.items()}, Fit(("span",), object="called")
+)
 """Builders `(span, *, settings) -> factor`."""

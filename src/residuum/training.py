@@ -42,10 +42,11 @@ def check(config: RunConfig) -> RunConfig:
     return resolved
 
 
-def train(config: RunConfig, runs: Path = Path("runs")) -> RunRecord:
+def train(config: RunConfig, runs: Path = Path("runs"), *, recipe: str = "") -> RunRecord:
     """Train one network, or go on with a stopped run, or read the record of a complete one.
 
-    The run's folder lies under `runs` and is named after the identity of the resolved configuration.
+    The run's folder lies under `runs` and is named after the identity of the resolved configuration; `recipe` is the
+    name of where that began, for the record.
 
     Raises:
         InputError: as `check`.
@@ -54,7 +55,7 @@ def train(config: RunConfig, runs: Path = Path("runs")) -> RunRecord:
         StorageError: a file could not be written.
     """
     folder = None
-    for event in logged(run(config, runs)):
+    for event in logged(run(config, runs, recipe=recipe)):
         if isinstance(event, Finished):
             folder = event.folder
     assert folder is not None, "a run that raises nothing ends in Finished"

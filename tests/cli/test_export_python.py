@@ -19,7 +19,7 @@ from residuum.models.activations import ACTIVATIONS
 from residuum.models.blocks import ORDERINGS
 from residuum.models.shortcuts import SHORTCUTS
 from residuum.run import predict
-from residuum.run.pytorch_source import source
+from residuum.run.pytorch_source import parts_of, source
 from residuum.training import train
 
 SMALL = {
@@ -201,3 +201,103 @@ def test_a_network_of_ones_own_is_exported_with_its_text_as_it_is(seed, tmp_path
         torch.testing.assert_close(space["load"]()(space["prepare"](images.numpy())), expected, rtol=1e-5, atol=1e-5)
     assert "residuum" not in Path("hand/in/3-nets.py").read_text()
     sys.modules.pop("_3_nets_network")
+
+
+PARTS = """
+import torch
+from torch import nn
+
+class Narrow(nn.Module):
+    def __init__(self, channels, stride):
+        super().__init__()
+        self.pool, self.norm = nn.AvgPool2d(stride) if stride > 1 else nn.Identity(), nn.BatchNorm2d(channels)
+    def forward(self, x):
+        return self.norm(self.pool(x)) * 1.5
+
+def branch(in_channels: int, planes: int, stride: int, *, more: int = 2):
+    "A branch with a layer before, and one after, its convolutions, which are wider between."
+    return (nn.Dropout(0.5), nn.Conv2d(in_channels, more * planes, 3, stride=stride, padding=1, bias=False), nn.Tanh(),
+            nn.Conv2d(more * planes, planes, 3, padding=1, bias=False), Narrow(planes, 1))
+
+def pooled(in_channels: int, channels: int, stride: int):
+    "The stride is not one of a convolution."
+    return nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), Narrow(channels, stride)
+
+class Block(nn.Module):
+    "A whole block, called as something in the exported file is."
+    def __init__(self, in_channels: int, channels: int, stride: int, scale: float = 0.5):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels)
+        self.scale = scale
+    def forward(self, x):
+        return self.norm(self.conv(x)).relu() * self.scale
+
+class Swish(nn.Module):
+    def __init__(self, beta: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((), beta))
+    def forward(self, x):
+        return x * (self.weight * x).sigmoid()
+"""
+
+
+@pytest.mark.parametrize(("block", "shortcuts"), [
+    ({"name": "own.py:branch", "more": 3}, ["identity", "projection", "all_projection", "none"]),
+    ("own.py:pooled", ["none"]), ({"name": "own.py:Block", "scale": 0.7}, ["identity"]), ("basic", ["identity", "projection"]),
+])  # fmt: skip
+@pytest.mark.parametrize("activation", ["relu", {"name": "own.py:Swish", "beta": 1.3}, "object"])
+@pytest.mark.parametrize("seed", range(2))
+def test_own_code_within_a_network_is_exported_with_its_text_as_it_is(block, shortcuts, activation, seed, tmp_path,
+                                                                      monkeypatch):  # fmt: skip
+    draw = random.Random(repr((block, activation, seed)))
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(tmp_path / "out")
+    for shortcut in shortcuts:
+        model = RunConfig().changed({"model": {
+            "name": "staged_resnet", "blocks": [1, 3, 2], "channels": [4, 4, 8], "strides": [1, 2, 2], "block": block,
+            "activation": torch.nn.PReLU() if activation == "object" else activation, "shortcut": shortcut,
+            "ordering": draw.choice(["original", "full_preactivation", "bn_after_addition", "without_bn"]),
+            "bn_eps": draw.choice([1e-5, 1e-2]), "conv_bias": draw.random() < 0.5,
+        }}).model  # fmt: skip
+        network = made(model.model_dump(), seed)
+        parts = parts_of(MODELS.resolve(model), f"net{seed}")
+        text = source(network, NORMS[seed], "abcde", (3, 16, 16), "some network", f"net{seed}", parts)
+        assert "residuum" not in text
+        Path("out").mkdir(exist_ok=True)
+        for name, one in parts.texts.items():
+            Path(f"out/{name}.py").write_text(one)
+        assert len(parts.texts) == ("own.py" in str(block) + str(activation)) + (activation == "object")
+        space = {"__name__": "net", "__file__": str(tmp_path / f"net{seed}.py")}
+        exec(text, space)
+        save_file(network.state_dict(), tmp_path / f"net{seed}.safetensors")
+        images = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = network(normalise_for_network(images, NORMS[seed]))
+            torch.testing.assert_close(space["load"]()(space["prepare"](images)), expected, rtol=1e-5, atol=1e-5)
+        for name in parts.texts:
+            del sys.modules[name]
+
+
+def test_a_run_with_own_code_within_its_network_is_given_away_by_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(PARTS)
+    record = train(RunConfig().changed({
+        "data.dataset": {"name": "synthetic", "size": 12, "train": 40, "test": 20, "classes": 4}, "data.validation": 0,
+        "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8], "block": "own.py:branch",
+                  "activation": "own.py:Swish"}, "train.epochs": 1, "compute.precision": "fp32",
+    }))  # fmt: skip
+    Path("own.py").unlink()
+    assert main(["export", str(record.folder), "--format", "python", "--out", "hand/net.py"]) == 0
+    assert capsys.readouterr().out.strip() == "hand/net.py"
+    assert {path.name for path in Path("hand").iterdir()} == {"net.py", "net.safetensors", "net_own.py"}
+    assert Path("hand/net_own.py").read_text() == PARTS
+    monkeypatch.syspath_prepend(tmp_path / "hand")
+    space = {"__name__": "net", "__file__": str(tmp_path / "hand/net.py")}
+    exec(Path("hand/net.py").read_text(), space)
+    images = torch.full((2, 3, 12, 12), 77, dtype=torch.uint8)
+    with torch.no_grad():
+        expected = predict.logits(predict.load(record), images)
+        torch.testing.assert_close(space["load"]()(space["prepare"](images)), expected, rtol=1e-5, atol=1e-5)
+    assert "residuum" not in Path("hand/net.py").read_text()
+    del sys.modules["net_own"]

@@ -266,7 +266,7 @@ def test_letters_that_no_font_has_are_told_once(tmp_path, monkeypatch):
         style.save(figure, tmp_path / "figure")
     told = {str(one.message) for one in caught}
     assert {one.category for one in caught} == {Remark}
-    assert told == {"no font here has '飞机汽车': pictures have boxes in place of such letters; a font as Noto Sans CJK "
+    assert told == {"no font here has '飞机汽车': boxes stand in place of such letters; a font as Noto Sans CJK "
                     "brings them"}  # fmt: skip
 
 

@@ -10,7 +10,16 @@ import residuum
 from residuum.errors import QUOTED, quoted
 
 SOURCES = sorted(Path(residuum.__file__).parent.rglob("*.py"))
-WRITES_CODE = {"notebook.py", "pytorch_source.py", "handin.py", "handing_in.py", "processes.py", "studying.py"}
+WRITES_CODE = {
+    "definitions.py",
+    "instances.py",
+    "notebook.py",
+    "pytorch_source.py",
+    "handin.py",
+    "handing_in.py",
+    "processes.py",
+    "studying.py",
+}
 """Files that write Python or a command, in which a value stands as it is."""
 OF_TABLES = {"errors.py", "__init__.py", "testing.py"}
 """Files that quote names of tables and of members, which somebody who writes a program gave."""

@@ -29,7 +29,9 @@ def test_a_run_that_cannot_work_fails_alone_and_an_unexpected_error_comes_as_it_
     crashing = tiny(1)
     monkeypatch.setattr(run_folder, "rewind", lambda *_: {}["a mistake of ours"])
     said = here.launch([job(impossible), job(crashing)], tmp_path, Room())
-    assert next(said) == JobFailed("seed 3", "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?")
+    assert next(said) == JobFailed(
+        "seed 3", "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?", certain=True
+    )
     with pytest.raises(KeyError):
         list(said)
 

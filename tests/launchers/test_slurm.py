@@ -81,7 +81,7 @@ def test_runs_share_a_job_fail_alone_and_are_pruned(tmp_path):
             if isinstance(one, JobEvent) and isinstance(one.event, Finished | Pruned)}  # fmt: skip
     assert ends == {"seed 0": Finished, "pruned": Pruned}
     assert [one for one in said if isinstance(one, JobFailed)] == [
-        JobFailed("seed 3", "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?")
+        JobFailed("seed 3", "optim.optimizer: unknown optimizer 'sgdd'; did you mean 'sgd'?", certain=True)
     ]
     assert len(list((tmp_path / slurm.FOLDER).glob("*_submission.sh"))) <= 1, "one job for the three"
 

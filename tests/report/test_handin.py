@@ -16,9 +16,11 @@ from residuum import figures
 from residuum.analysis.curves import Band
 from residuum.analysis.results import Results
 from residuum.cli import handing_in, main
-from residuum.errors import InputError
+from residuum.errors import InputError, Remark
+from residuum.models import MODELS
+from residuum.optim import OPTIMIZERS, PENALTIES
 from residuum.records.record import read_record
-from residuum.report import handin, tables, topics
+from residuum.report import handin, style, tables, topics
 from residuum.report.content import Items, Paragraph, Picture, Tabular
 from residuum.report.figures import four_curves, study_curves
 from residuum.report.handin import ToWrite
@@ -108,11 +110,29 @@ def test_what_was_changed_is_told_with_a_sentence_from_where_it_is_defined(resul
     (topic,) = (one for one in topics.topics(results) if one.title == "Augmentation")
     assert topics.changed(topic)[1:] == ["none: data.augment = []", "turned: data.augment = [rotation]"]
     told = topics.meaning(topic)
-    assert "data.augment: Augmentations of the training images, in order." in told
+    assert "data.augment sets the augmentations of the training images, in order." in told
     assert any(
-        line.startswith("The augmentation “rotation”: Images turned about their centre") and "`" not in line
+        line.startswith("With the augmentation “rotation” training sees images turned about their centre")
+        and "`" not in line
         for line in told
     )
+
+
+def test_what_is_said_of_a_setting_and_of_each_member_of_a_table_is_a_whole_sentence():
+    """Docstrings are phrases: each is put into a sentence with a verb, which names keep their capital in."""
+    networks = [setting.table for name in MODELS for setting in MODELS.settings(name).values() if setting.table]
+    for table in {id(table): table for table in [*topics.TABLES.values(), *networks]}.values():
+        for name in table:
+            said = topics._sentence(table, name)
+            head = said.partition("”")[2]
+            assert re.match(r" (is|has|applies|training sees|the network sees|the learning rate is) ", head), said
+            assert said.count("“") == 1
+            assert said.endswith(".")
+    for table, name, said in (
+        (OPTIMIZERS, "adamw", "The optimizer “adamw” is AdamW (Loshchilov"), (OPTIMIZERS, "sgd", "“sgd” is stochastic"),
+        (OPTIMIZERS, "adagrad", "“adagrad” is Adagrad"), (PENALTIES, "l1", "“l1” is weight times"),
+    ):  # fmt: skip
+        assert said in topics._sentence(table, name)
 
 
 def test_sentences_say_a_difference_only_where_its_corrected_p_is_below_five_percent(tmp_path):
@@ -374,3 +394,13 @@ def test_an_arm_that_does_not_train_does_not_press_the_others_together(grid, see
         values = [value for one in row[0].bands if one.arm != lost for value in one.mean]
         assert all(shown.low <= value <= shown.high for value in values)
         assert max(values) - min(values) > (shown.high - shown.low) / 3
+
+
+def test_letters_that_no_font_has_are_told_of_a_document_and_others_are_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "_families", lambda: ["DejaVu Sans", "sans-serif"])
+    made = handin.Document("残差 network", "É. Žák", "x", "Why? 残", "", ())
+    with pytest.warns(Remark, match="no font here has '差残': boxes stand in place of such letters"):
+        content = handin.pdf(made, tmp_path)
+    assert content.startswith(b"%PDF")
+    assert {path.name[:6] for path in (tmp_path / "fonts").iterdir()} == {"DejaVu"}
+    assert style.without_a_font("plain, λ ~ Β ± é ≤ 1 − 2") == ""

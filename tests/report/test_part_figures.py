@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from residuum import figures, recipes
 from residuum.cli import main
@@ -15,6 +16,7 @@ from residuum.data.batches import TrainingBatches
 from residuum.data.dataset import Dataset, Split
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS
+from residuum.errors import StorageError
 from residuum.models import MODELS, build
 from residuum.models.activations import ACTIVATIONS, curve
 from residuum.models.blocks import ORDERINGS
@@ -421,10 +423,10 @@ def test_settings_are_written_in_a_few_words():
             ["model", "staged_resnet", "--set", "model.blocks=[1,2]", "--set", "model.channels=[4,4]", "--draw"],
             "staged_resnet",
         ),
-        (["model", "plain8", "--draw", "p"], "p"),
+        (["model", "plain8", "--draw", "new/folder/p"], "new/folder/p"),
         (["activations"], "activations"),
         (["schedules", "--epochs", "3"], "schedules"),
-        (["schedules", "quick", "he2015", "--set", "optim.warmup=1", "--out", "two"], "two"),
+        (["schedules", "quick", "he2015", "--set", "optim.warmup=1", "--out", "new/two.png"], "new/two"),
         (["schedules", "--set", "optim.schedule=cosine"], "schedules"),
         (["augmentations"], "augmentations"),
         (["augmentations", "quick", "--set", "data.mix=cutmix", "--out", "q"], "q"),
@@ -436,6 +438,15 @@ def test_commands_write_what_they_say(words, stem, tmp_path, monkeypatch, capsys
     assert json.loads(capsys.readouterr().out)["figures"] == [f"{stem}.png", f"{stem}.svg"]
     assert (tmp_path / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (tmp_path / f"{stem}.svg").read_text()
+
+
+def test_a_figure_makes_the_folders_that_it_is_saved_in_and_says_in_a_line_where_none_can_be(tmp_path):
+    drawn = figures.Drawing(Figure())
+    assert drawn.save(tmp_path / "a" / "b" / "c.svg") == [tmp_path / "a" / "b" / f"c.{form}" for form in ("png", "svg")]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file"):
+        drawn.save(tmp_path / "file" / "c")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "file"]
 
 
 def test_a_schedule_of_ones_own_is_drawn_alone(tmp_path, monkeypatch):
@@ -464,11 +475,6 @@ def test_mistakes_are_one_line_and_nothing_is_written(words, said, tmp_path, mon
     assert said in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(["show", "model", "plain8", "--draw", "no/where"]) == 74
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 8, 9, 13])

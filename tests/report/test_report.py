@@ -12,11 +12,12 @@ from residuum import recipes
 from residuum.analysis.curves import bands
 from residuum.cli import terminal
 from residuum.cli.terminal import epoch_line, print_table, show
+from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.records.event import Diverged, EpochDone, Note, Scores, Started, StepDone
 from residuum.records.record import RunRecord, labels, legend
 from residuum.report import style
-from residuum.report.figures import learning_curves, of_runs, run_curves
+from residuum.report.figures import frame, learning_curves, of_runs, run_curves
 
 
 def epoch(number, lr=0.1, validation=True, test=False, best=False):
@@ -54,7 +55,12 @@ def test_curves_are_drawn_and_written_in_both_forms(name, tmp_path):
 def test_several_runs_are_drawn_into_one_figure(names, tmp_path):
     lines = run_curves.data([replace(CASES[name], id=str(number)) for number, name in enumerate(names)])
     assert len(lines) == len(names)
-    assert all(path.stat().st_size > 1000 for path in style.save(run_curves.draw(lines), tmp_path / "runs"))
+    for narrow in (False, True):
+        drawn = run_curves.draw(lines, narrow=narrow)
+        assert all(path.stat().st_size > 1000 for path in style.save(drawn, tmp_path / "runs"))
+        assert drawn.get_figwidth() == (frame.NARROW if narrow else 9.5)
+        places = [axes.get_position() for axes in drawn.axes]
+        assert places[0].y0 > places[1].y1 if narrow else places[0].x1 < places[1].x0, "one below, or beside, the other"
 
 
 @pytest.mark.parametrize(("error", "ends"), [(0.999, (94.7, 100.0)), (0.2, (0.0, 21.0))])
@@ -247,3 +253,35 @@ def test_a_figure_keeps_the_name_that_it_was_given(tmp_path):
     with pytest.raises(InputError, match=r"a\.jpg: figures are written as PNG and SVG"):
         style.save(figure, tmp_path / "a.jpg")
     assert len(list(tmp_path.iterdir())) == 6
+
+
+@pytest.mark.parametrize(("texts", "length"), [
+    (["resnet8, seed 0, subset 400, lr 0.02, epochs 4, stride at first", "resnet8, seed 0, subset 400, lr 0.1, epochs 4, stride at first"], 30),
+    ([f"{'x' * 40}{n}{'y' * 40}" for n in range(12)], 20), (["a" * 60 + "b", "a" * 60 + "c", "short"], 20),
+    (["one", "two"], 20), ([f"{'x' * 90}{n}" for n in "ab"] + [f"{n}{'x' * 90}" for n in "ab"], 24),
+])  # fmt: skip
+def test_what_is_cut_in_a_legend_is_still_told_apart(texts, length):
+    cut = style.apart(texts, length)
+    assert len({*cut}) == len(texts)
+    assert all(len(one) <= length for one in cut)
+    assert [one for one in cut if "…" not in one] == [one for one in texts if len(one) <= length]
+
+
+def test_runs_of_own_code_are_told_apart_by_its_name_or_else_by_its_hash_in_short():
+    def of(model):
+        return replace(CASES["normal"], id=repr(model), config=RunConfig.of({"model": model}))
+
+    one, other = "0" * 64, "1" * 64
+    block = {"name": "cifar_resnet", "depth": 8}
+    names = legend(
+        [of({**block, "block": {"name": "mine.py:Se", "code": one, "reduction": 4}}), of({**block, "block": "basic"})]
+    )
+    assert names == ["resnet8, block Se", "resnet8, block basic"]
+    names = legend([of({**block, "block": {"name": "mine.py:Se", "code": code}}) for code in (one, other)])
+    assert names == [f"resnet8, code {code[:12]}" for code in (one, other)]
+
+
+def test_lists_of_the_same_names_are_told_apart_by_their_settings():
+    runs = [replace(CASES["normal"], id=str(padding), config=RunConfig.of({"data": {"augment": [
+        {"name": "pad_crop", "padding": padding}]}})) for padding in (1, 4)]  # fmt: skip
+    assert [name.partition("augment ")[2] for name in legend(runs)] == ["pad_crop padding=1", "pad_crop padding=4"]

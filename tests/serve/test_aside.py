@@ -87,6 +87,7 @@ def test_every_figure_that_a_run_has_is_drawn(live, made):
     assert {"confusion", "reliability"} <= {*there}
     for path in [*(f"/run/{record.folder.name}/figure/{name}.svg" for name in there),
                  f"/beside/curves.svg?run={record.folder.name}&run={name_of(made, 'plain8')}",
+                 f"/beside/curves.svg?run={record.folder.name}&run={name_of(made, 'plain8')}&narrow=true",
                  f"/study/{label_of(made)}/curves.svg", f"/study/{label_of(made)}/curves.svg?narrow=true"]:  # fmt: skip
         answer = live.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml"), path

@@ -283,8 +283,8 @@ def test_a_run_of_own_code_that_nobody_trusted_is_shown_and_its_code_never_run(l
         assert "what does it look at" not in text
         for answer, said in (
             (client.put(f"/run/{of_own}/predict", content=image()), "that nobody has trusted here"),
-            (client.post("/start/resume", data={"run": of_own}), "is somebody's own code"),
-            (client.post("/start/explain", data={"run": of_own}), "is somebody's own code"),
+            (client.post("/start/resume", data={"run": of_own}), "that nobody has trusted here"),
+            (client.post("/start/explain", data={"run": of_own}), "that nobody has trusted here"),
         ):
             assert (answer.status_code, said in answer.text) == (400, True)
     assert not Path("ran").exists()
@@ -296,11 +296,23 @@ def test_an_image_is_tried_with_own_code_that_was_trusted(lab, of_own, monkeypat
     with client_of(lab) as client:
         text = client.get(f"/run/{of_own}").text
         assert 'type="file"' in text
-        assert "trying an image runs it" in text
+        assert "which was trusted here" in text
         answer = client.put(f"/run/{of_own}/predict", content=image())
     assert answer.status_code == 200
     assert answer.text.count("%") == jobs.LIKELIEST
     assert Path("ran").exists()
+
+
+def test_a_run_of_own_code_that_was_trusted_is_gone_on_with_and_explained_from_the_page(lab, of_own, monkeypatch):
+    begun = []
+    monkeypatch.setattr(detached, "begin", lambda words, *_: begun.append(words))
+    with client_of(lab) as client:
+        assert "/start/explain" in client.get(f"/part/run/{of_own}").text
+        (lab / of_own / run_folder.RESULT).unlink()
+        assert "/start/resume" in client.get(f"/part/run/{of_own}").text
+        for what in ("resume", "explain"):
+            assert client.post(f"/start/{what}", data={"run": of_own}, follow_redirects=False).status_code == 303
+    assert begun == [[what, str(lab / of_own), "--runs", str(lab)] for what in ("resume", "explain")]
 
 
 def test_a_list_says_which_study_and_arm_asked_for_a_run(client, made):

@@ -191,7 +191,9 @@ def test_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
     assert "residuum: " in said.err
 
 
-def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("certain", "then"), [(False, "the same command tries again"),
+                                               (True, "it fails in the same way again until what is named is mended")])  # fmt: skip
+def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, monkeypatch, capsys, certain, then):
     """A run that cannot work is named, the others are computed, and who called the command sees that one is missing."""
     path = tmp_path / "tiny.toml"
     path.write_text(written(tiny(seeds=1)))
@@ -200,7 +202,7 @@ def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, 
     def launch(jobs, root, _):
         for number, job in enumerate(jobs):
             if number == 0 and broken:
-                yield JobFailed(job.id, "it cannot work")
+                yield JobFailed(job.id, "it cannot work", certain=certain)
                 continue
             for event in run(job.config, root, recipe=job.recipe):
                 yield JobEvent(job.id, event)
@@ -208,7 +210,7 @@ def test_a_study_with_a_failed_run_ends_with_1_and_one_without_with_0(tmp_path, 
     monkeypatch.setitem(LAUNCHERS, "processes", launch)
     broken = True
     assert main(["study", "run", str(path), "--runs", str(tmp_path)]) == 1
-    assert "1 run failed (none, seed 0: it cannot work)" in capsys.readouterr().err
+    assert f"1 run failed (none, seed 0: it cannot work); {then}" in capsys.readouterr().err
     assert [plans.is_complete(one, tmp_path) for one in plan.runs].count(True) == len(plan.runs) - 1
     broken = False
     assert main(["study", "run", str(path), "--runs", str(tmp_path)]) == 0

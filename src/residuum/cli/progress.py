@@ -15,11 +15,11 @@ from rich.text import Text
 
 from residuum.cli.hints import helped
 from residuum.cli.terminal import console, epoch_line
+from residuum.conduct.following import of_trial
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Said
 from residuum.conduct.tuning import TrialDone
 from residuum.records.event import Diverged, EpochDone, Finished, Note, Pruned, Started, StepDone
 from residuum.studies.plan import Look, Plan, PlannedRun, is_complete
-from residuum.studies.study import label_of
 
 
 @dataclass
@@ -78,11 +78,11 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dict[str, str]:
-    """Show the runs of a study while they are computed; returns the reasons of those that failed, by arm and seed."""
+def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dict[str, JobFailed]:
+    """Show the runs of a study while they are computed; returns those that failed, by arm and seed."""
     screen = console(stream)
     board = _Board()
-    failed: dict[str, str] = {}
+    failed: dict[str, JobFailed] = {}
     with Live(board, console=screen, transient=True, refresh_per_second=2) if screen.is_terminal else nullcontext():
         for one in said:
             if isinstance(one, Plan):
@@ -107,7 +107,7 @@ def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dic
                 screen.print(f"{name}: {one.reason}; restarted (attempt {one.attempt})")
             elif isinstance(one, JobFailed):
                 board.going.pop(one.id, None)
-                failed[name] = one.reason
+                failed[name] = one
                 screen.print(f"{name}: failed: {one.reason}")
     return failed
 
@@ -121,7 +121,7 @@ def show_search(said: Iterable[Said | TrialDone], trials: int, stream: IO[str]) 
     with live or nullcontext():
         for one in said:
             if isinstance(one, TrialDone):
-                screen.print(_trial(one, trials, best))
+                screen.print(of_trial(one, trials, best))
             elif isinstance(one, JobRestarted):
                 screen.print(f"{one.id}: {one.reason}; restarted (attempt {one.attempt})")
             elif isinstance(one, JobEvent) and isinstance(one.event, Note):
@@ -132,17 +132,6 @@ def show_search(said: Iterable[Said | TrialDone], trials: int, stream: IO[str]) 
                 going.pop(one.id, None)
             if live:
                 live.update(Text("\n".join(f"{name}: {state}" for name, state in going.items())))
-
-
-def _trial(done: TrialDone, trials: int, best: dict[str, float]) -> str:
-    """A trial that has ended, in a line; takes note of the best of each arm."""
-    head = f"{done.arm}, trial {done.number} of {trials}: {label_of(done.settings)} | "
-    if done.error is None:
-        return f"{head}failed: {done.reason}"
-    if done.state == "pruned":
-        return f"{head}validation error {done.error:.2f} %, pruned"
-    best[done.arm] = min(done.error, best.get(done.arm, done.error))
-    return f"{head}validation error {done.error:.2f} %, best so far {best[done.arm]:.2f} %"
 
 
 def _take_in(board: _Board, plan: Plan, runs: Path) -> None:

@@ -485,6 +485,7 @@ def run(options: argparse.Namespace) -> None:
     """`residuum study run STUDY`."""
     from residuum.cli import progress
     from residuum.conduct import conducting
+    from residuum.conduct.launchers.launcher import outlook
     from residuum.studies import plan as plans
 
     store = _store(options)
@@ -518,10 +519,8 @@ def run(options: argparse.Namespace) -> None:
     if room.store:
         conducting.give(made, options.runs, room.store)
     if failed:
-        which = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise StudyFailedError(
-            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed ({which}); the same command tries again"
-        )
+        which = "; ".join(f"{name}: {one.reason}" for name, one in failed.items())
+        raise StudyFailedError(f"{tally(len(failed), 'run')} failed ({which}); {outlook(failed.values())}")
 
 
 def _detach(options: argparse.Namespace) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from residuum.conduct.launchers.launcher import JobEvent, JobFailed, JobRestarted, Said
+from residuum.conduct.tuning import TrialDone
 from residuum.records.event import Diverged, EpochDone, Event, Finished, Note
 from residuum.studies.plan import Plan, is_complete
+from residuum.studies.study import label_of
 
 
 def of_run(event: Event, epochs: int) -> str:
@@ -48,3 +50,26 @@ def of_study(said: Iterable[Said | Plan], plan: Plan, runs: Path) -> Iterator[st
                 yield f"{len(done)}/{len(names)} {name}: {'; '.join(filter(None, (line, last[one.id])))}"
             elif isinstance(one.event, Note):
                 yield f"{name}: {line}"
+
+
+def of_trial(done: TrialDone, trials: int, best: dict[str, float]) -> str:
+    """A trial that has ended, in a line; takes note of the best of each arm."""
+    head = f"{done.arm}, trial {done.number} of {trials}: {label_of(done.settings)} | "
+    if done.error is None:
+        return f"{head}failed: {done.reason}"
+    if done.state == "pruned":
+        return f"{head}validation error {done.error:.2f} %, pruned"
+    best[done.arm] = min(done.error, best.get(done.arm, done.error))
+    return f"{head}validation error {done.error:.2f} %, best so far {best[done.arm]:.2f} %"
+
+
+def of_search(said: Iterable[Said | TrialDone], trials: int) -> Iterator[str]:
+    """A line for each trial of a search that ends, of so many of each arm, and for what goes wrong on the way."""
+    best: dict[str, float] = {}
+    for one in said:
+        if isinstance(one, TrialDone):
+            yield of_trial(one, trials, best)
+        elif isinstance(one, JobRestarted):
+            yield f"{one.id}: {one.reason}; restarted (attempt {one.attempt})"
+        elif isinstance(one, JobEvent) and isinstance(one.event, Note):
+            yield f"{one.id}: {one.event.text}"

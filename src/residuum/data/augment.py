@@ -74,18 +74,18 @@ def brightness(images_BCHW: Tensor, draw: Draw, *, strength: Share = 0.2) -> Ten
 
 
 def contrast(images_BCHW: Tensor, draw: Draw, *, strength: Share = 0.2) -> Tensor:
-    """Differences from the image's mean grey times a factor drawn from 1 ± strength."""
+    """Images with their differences from the mean grey times a factor drawn from 1 ± strength."""
     grey_B111 = mean_per_image(_luma(images_BCHW) if images_BCHW.shape[1] == 3 else images_BCHW)
     return _away_from(grey_B111, images_BCHW, _factor(draw, strength))
 
 
 def saturation(images_BCHW: Tensor, draw: Draw, *, strength: Share = 0.2) -> Tensor:
-    """Differences of each pixel from its grey times a factor drawn from 1 ± strength; RGB only."""
+    """Images with the difference of each pixel from its grey times a factor drawn from 1 ± strength; RGB only."""
     return _away_from(_luma(images_BCHW), images_BCHW, _factor(draw, strength))
 
 
 def hue(images_BCHW: Tensor, draw: Draw, *, strength: Annotated[float, Field(ge=0, le=0.5)] = 0.05) -> Tensor:
-    """Hue turned by up to `strength` (a share of the whole circle) either way, uniformly; RGB only.
+    """Images whose hue is turned by up to `strength` (a share of the whole circle) either way, uniformly; RGB only.
 
     The hue of HSV; largest and smallest of the three values of a pixel are kept, so nothing needs clamping.
     """
@@ -106,7 +106,7 @@ def hue(images_BCHW: Tensor, draw: Draw, *, strength: Annotated[float, Field(ge=
 
 
 def gaussian_noise(images_BCHW: Tensor, draw: Draw, *, std: Annotated[float, Field(ge=0, le=1000)] = 0.05) -> Tensor:
-    """Normal noise on every value, its standard deviation in units of pixels in [0, 1]; not clamped.
+    """Images with normal noise on every value, its standard deviation in units of pixels in [0, 1]; not clamped.
 
     Noise of variance 1 on standardised images is noise whose std is that of the pixels: 0.25 for CIFAR-10, where the
     three channels have 0.247, 0.243 and 0.262.
@@ -117,7 +117,7 @@ def gaussian_noise(images_BCHW: Tensor, draw: Draw, *, std: Annotated[float, Fie
 def cutout(
     images_BCHW: Tensor, draw: Draw, *, size: Annotated[int, Field(ge=1, le=1024)] = 8, fill: Share = 0.5
 ) -> Tensor:
-    """A square of `size` pixels at a random place of each image set to grey (DeVries and Taylor 2017, section 3).
+    """Images with a square of `size` pixels at a random place set to grey (DeVries and Taylor 2017, section 3).
 
     The square's centre is any pixel, so it may reach over the border. The paper sets it to 0 after normalisation, which
     is the mean pixel; a `fill` of 0.5 is near that for photographs.
@@ -181,7 +181,7 @@ ROWS: Mapping[str, Augmentation] = {
 """What is known of each augmentation, by its name."""
 
 AUGMENTATIONS: Table[Tensor] = Table(
-    "augmentation", {name: row.apply for name, row in ROWS.items()}, Fit(("images_BCHW", "draw"))
+    "augmentation", {name: row.apply for name, row in ROWS.items()}, Fit(("images_BCHW", "draw"), object="called")
 )
 """Augmentations: `(images_BCHW float32 in [0, 1], draw) -> images_BCHW`."""
 

@@ -151,7 +151,18 @@ def evaluated(files: Mapping[str, bytes]) -> bytes:
 
 def to_bytes(state: Mapping[str, Tensor]) -> bytes:
     """A state dict as the bytes of a safetensors file."""
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    return safetensors.torch.save(apart(state))
+
+
+def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict on the CPU, each in memory of its own, which weights that are tied do not have."""
+    found, taken = dict[str, Tensor](), set[int]()
+    for name, tensor in state.items():
+        one = tensor.detach().cpu().contiguous()
+        place = one.untyped_storage().data_ptr()
+        found[name] = one.clone() if place in taken else one
+        taken.add(place)
+    return found
 
 
 def from_bytes(content: bytes) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ def _no_network(made: object) -> str:
 MODELS: Table[Network] = Table(
     "model",
     {name: build for file in gathered(families.__name__, "FAMILIES").values() for name, build in file.items()},
-    Fit(("in_channels", "classes"), by_name=True, wrong=_no_network),
+    Fit(("in_channels", "classes"), by_name=True, object="made", wrong=_no_network),
 )
 """Families: `(in_channels, classes, *, settings) -> Network`, made on the meta device and initialised afterwards.
 

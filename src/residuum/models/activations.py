@@ -66,7 +66,10 @@ ACTIVATIONS: Table[nn.Module] = Table(
         "sigmoid": nn.Sigmoid,
         "tanh": nn.Tanh,
     },
-    Fit(wrong=lambda made: "" if isinstance(made, nn.Module) else f"makes a {type(made).__name__}, not a module"),
+    Fit(
+        object="made",
+        wrong=lambda made: "" if isinstance(made, nn.Module) else f"makes a {type(made).__name__}, not a module",
+    ),
 )
 
 

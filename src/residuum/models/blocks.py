@@ -48,22 +48,28 @@ class Ordering:
 
 
 def original(*, act_after: bool = True) -> Ordering:
-    """Figure 4a: conv, BN, act, conv, BN; addition; act, or nothing after the addition."""
+    """The order of He et al. 2016, figure 4a: conv, BN, act, conv, BN; addition; act, or nothing after the addition."""
     return Ordering(("conv", "bn", "act"), after=int(act_after), omitted=int(not act_after))
 
 
 def bn_after_addition() -> Ordering:
-    """Figure 4b: conv, BN, act, conv; addition; BN, act. BN also alters what comes through the shortcut."""
+    """The order of He et al. 2016, figure 4b: conv, BN, act, conv; addition; BN, act.
+
+    BN also alters what comes through the shortcut.
+    """
     return Ordering(("conv", "bn", "act"), after=2)
 
 
 def relu_before_addition() -> Ordering:
-    """Figure 4c: conv, BN, act, conv, BN, act; addition. With ReLU a block can only add."""
+    """The order of He et al. 2016, figure 4c: conv, BN, act, conv, BN, act; addition.
+
+    With ReLU a block can only add.
+    """
     return Ordering(("conv", "bn", "act"), after=0)
 
 
 def relu_only_preactivation(*, repeats: bool = False, ended: bool = True) -> Ordering:
-    """Figure 4d: act, conv, BN, act, conv, BN; addition. One more activation ends the last stage.
+    """The order of He et al. 2016, figure 4d: act, conv, BN, act, conv, BN; addition. One more act ends the last stage.
 
     `repeats`: the first block also begins with an activation of its own; `ended`: that last one is there.
     """
@@ -71,7 +77,7 @@ def relu_only_preactivation(*, repeats: bool = False, ended: bool = True) -> Ord
 
 
 def full_preactivation(*, repeats: bool = False, ended: bool = True) -> Ordering:
-    """Figure 4e: BN, act, conv, BN, act, conv; addition. One more BN and activation end the last stage.
+    """The order of He et al. 2016, figure 4e: BN, act, conv, BN, act, conv; addition. One BN, act end the last stage.
 
     `repeats`: the first block also begins with a BN and an activation of its own; `ended`: those last ones are there.
     """
@@ -79,7 +85,7 @@ def full_preactivation(*, repeats: bool = False, ended: bool = True) -> Ordering
 
 
 def without_bn() -> Ordering:
-    """No batch norm anywhere: conv, act, conv; addition; act (He et al. 2015, figure 2). Convolutions have no biases.
+    """An order without batch norm: conv, act, conv; addition; act (He et al. 2015, figure 2). No biases.
 
     To study signals and gradients that nothing rescales; deep networks are hard to train so.
     """

@@ -1,6 +1,5 @@
 """What a network consists of and costs: its layers with output shapes, parameters and multiply-adds."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -59,16 +58,28 @@ def _passed(network: nn.Module, input_shape: Shape) -> tuple[Called, int]:
             return _pass(network, input_shape, here)
 
 
-def _copied(tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() if tensor.device == device else tensor.detach().to(device)
-            for name, tensor in tensors}  # fmt: skip
+def _copied(network: nn.Module, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers on a device, each once for each module that has it: what is tied is so again.
+
+    Of a module that stands at two places one name is enough; under two, torch would not put back what it had.
+    """
+    parameters, buffers, copies = dict[str, Tensor](), dict[str, Tensor](), dict[int, Tensor]()
+    for place, module in network.named_modules():
+        for found, tensors in ((parameters, module._parameters), (buffers, module._buffers)):
+            for key, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in copies:
+                    here = tensor.device == device
+                    copies[id(tensor)] = tensor.detach().clone() if here else tensor.detach().to(device)
+                    copies[id(tensor)].requires_grad_(found is parameters)
+                found[f"{place}.{key}" if place else key] = copies[id(tensor)]
+    return parameters, buffers
 
 
 def _pass(network: nn.Module, input_shape: Shape, device: torch.device) -> tuple[Called, int]:
     """One forward pass in training of two images on `device`: batch norm refuses a single value per channel."""
-    copied = _copied(network.named_parameters(), device)
-    parameters = {name: tensor.requires_grad_() for name, tensor in copied.items()}
-    buffers = _copied(network.named_buffers(), device)
+    parameters, buffers = _copied(network, device)
     own = {tensor.untyped_storage()._cdata for tensor in parameters.values()}
     called: Called = []
     kept: dict[int, Tensor] = {}
@@ -90,7 +101,10 @@ def _pass(network: nn.Module, input_shape: Shape, device: torch.device) -> tuple
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             logits_NK = functional_call(
-                network, {**parameters, **buffers}, (torch.zeros(2, *input_shape, device=device),)
+                network,
+                {**parameters, **buffers},
+                (torch.zeros(2, *input_shape, device=device),),
+                tie_weights=False,
             )
             loss = nn.functional.cross_entropy(logits_NK, torch.zeros(2, dtype=torch.int64, device=device))
     finally:

@@ -53,6 +53,8 @@ def _no_loss(made: object) -> str:
 
 
 LOSSES: Table[Tensor] = Table(
-    "loss", {"cross_entropy": cross_entropy}, Fit(("logits_NK", "targets"), adapted=_of_module, wrong=_no_loss)
+    "loss",
+    {"cross_entropy": cross_entropy},
+    Fit(("logits_NK", "targets"), adapted=_of_module, object="called", wrong=_no_loss),
 )
 """Builders `(logits_NK, targets, *, settings) -> loss`; `LOSSES.bind(choice)` is the loss as a function."""

@@ -288,11 +288,13 @@ def _told_apart(names: Sequence[str], records: Sequence[RunRecord]) -> list[str]
     found = list(names)
     for name in dict.fromkeys(names):
         settings = {at: records[at].config.settings() for at, one in enumerate(names) if one == name}
-        paths = dict.fromkeys(path for one in settings.values() for path in one)
-        differing = [path for path in paths if len({str(one.get(path)) for one in settings.values()}) > 1]
-        usual = [path for path in differing if not path.startswith(BESIDE)]
+        apart = _apart([*settings.values()])
+        paths = [path for path in apart if not path.startswith(BESIDE)] or apart
+        words = {path: [_in_words(path, one[path]) for one in settings.values() if path in one] for path in paths}
+        whole = {path for path, said in words.items() if len(said) == len(settings) and len({*said}) == 1}
         for at, mine in settings.items():
-            found[at] = ", ".join([name, *(_in_words(path, mine[path]) for path in usual or differing if path in mine)])
+            found[at] = ", ".join([name, *(_in_words(path, mine[path], whole=path in whole)
+                                           for path in paths if path in mine)])  # fmt: skip
     # What is left are runs of other own code, or of data that has changed since.
     seen, numbers = Counter[str](), Counter(found)
     for at, name in enumerate(found):
@@ -301,13 +303,15 @@ def _told_apart(names: Sequence[str], records: Sequence[RunRecord]) -> list[str]
     return found
 
 
-def _in_words(path: str, value: Any) -> str:
-    """A setting in few words: `lr 0.05`, `optimizer adam`."""
+def _in_words(path: str, value: Any, *, whole: bool = False) -> str:
+    """A setting in few words: `lr 0.05`, `optimizer adam`; `whole`: its names alone do not tell the runs apart."""
     section, _, key = path.rpartition(".")
     key = section.rpartition(".")[2] if key == "name" else key
+    if whole or (isinstance(value, str) and own.HASH.fullmatch(value)):
+        return f"{key.replace('_', ' ')} {_told(value)}"
     parts = value if isinstance(value, list) else [value]
     shown = [str(one["name"]) if isinstance(one, dict) and "name" in one else str(one) for one in parts]
-    return f"{key.replace('_', ' ')} {' + '.join(shown) or 'none'}"
+    return f"{key.replace('_', ' ')} {' + '.join(map(own.short, shown)) or 'none'}"
 
 
 def find_runs(runs: Path) -> Iterator[Path]:
@@ -377,17 +381,22 @@ UNTOLD = ("data.root", "data.fingerprint", "pretrained.weights", "train.seed", "
 def differing(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Of each run folder those settings, by dotted path, in which not all agree; none of one that cannot be read."""
     every = [_settings(folder) for folder in folders]
-    known = [one for one in every if one]
+    apart = _apart([one for one in every if one])
+    return [{path.removesuffix(".name"): one[path] for path in apart if path in one} for one in every]
+
+
+def _apart(known: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The dotted paths in which settings do not agree."""
     paths = dict.fromkeys(path for one in known for path in one)
     apart = [path for path in paths if _disagree(path, known)]
     for choice in [path.removesuffix("name") for path in apart if path.endswith(".name")]:
         # What one choice has and another has not goes without saying.
-        alike: dict[Any, list[dict[str, Any]]] = {}
+        alike: dict[Any, list[Mapping[str, Any]]] = {}
         for one in known:
             alike.setdefault(one.get(f"{choice}name"), []).append(one)
         apart = [path for path in apart if not path.startswith(choice) or path == f"{choice}name"
                  or any(_disagree(path, some) for some in alike.values())]  # fmt: skip
-    return [{path.removesuffix(".name"): one[path] for path in apart if path in one} for one in every]
+    return apart
 
 
 def _disagree(path: str, every: Sequence[Mapping[str, Any]]) -> bool:

@@ -24,7 +24,7 @@ from residuum.errors import InputError, lacking, tally, visible
 from residuum.networks.outlines import Layer, Outline
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import commands, promised, tables, topics
+from residuum.report import commands, promised, style, tables, topics
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Tabular, picture
 from residuum.report.figures import four_curves, study_curves
 from residuum.report.tables import Table
@@ -380,14 +380,28 @@ def pdf(made: Document, folder: Path) -> bytes:
 
     for block in _pictures(made):
         (folder / f"{block.name}.svg").write_bytes(_with_letters(block.svg))
-    (folder / "handin.json").write_text(json.dumps(_values(made)), encoding="utf-8")
+    values = _values(made) | {"letters": list(style.LETTERS)}
+    (folder / "handin.json").write_text(json.dumps(values), encoding="utf-8")
+    style.tell_letters(style.without_a_font("".join(_texts(values))))
     template = files("residuum.report").joinpath("page", "handin.typ").read_text(encoding="utf-8")
     (folder / "handin.typ").write_text(template, encoding="utf-8")
-    fonts = Path(mpl.get_data_path(), "fonts", "ttf")  # figures are drawn with them, and so are headings
+    # Figures are drawn with matplotlib's, and so are headings. One of them has boxes, and takes a whole text for one.
+    fonts = folder / "fonts"
+    fonts.mkdir()
+    for path in Path(mpl.get_data_path(), "fonts", "ttf").glob("DejaVu*.ttf"):
+        shutil.copyfile(path, fonts / path.name)
     content: bytes = typst.compile(
         str(folder / "handin.typ"), root=str(folder), font_paths=[str(fonts)], format="pdf", timestamp=0
     )
     return content
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text within plain values."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def _with_letters(svg: bytes) -> bytes:

@@ -3,7 +3,8 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,30 @@ def literal(text: str) -> str:
 def short(text: str, length: int) -> str:
     """A text cut in its middle to that many letters: ends tell arms apart."""
     return shortened(text, length)
+
+
+def apart(texts: Sequence[str], length: int) -> list[str]:
+    """Texts cut to that many letters each, those that would be alike then so that what sets them apart is seen."""
+    found = [short(text, length) for text in texts]
+    for cut in [one for one, count in Counter(found).items() if count > 1]:
+        alike = [at for at, one in enumerate(found) if one == cut]
+        first = _shared([texts[at] for at in alike])
+        last = _shared([texts[at][first:][::-1] for at in alike])
+        room = length - length // 4 - 2
+        beside = min(8, max(0, (room - max(len(texts[at]) - last - first for at in alike)) // 2))
+        begin = max(first - beside, 0)
+        for at in alike:
+            head = f"{texts[at][: length // 4]}…" if begin > length // 4 else texts[at][:begin]
+            end = len(texts[at]) - max(last - beside, 0)
+            found[at] = f"{head}{short(texts[at][begin:end], room)}{'…' * (last > beside)}"
+    return found
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """With how many letters all texts begin."""
+    return next(
+        (at for at, letters in enumerate(zip(*texts, strict=False)) if len({*letters}) > 1), min(map(len, texts))
+    )
 
 
 def fitted(text: str, inches: float) -> str:
@@ -180,9 +205,25 @@ def _letters_told() -> Iterator[None]:
             missing += chr(int(found[1])) if chr(int(found[1])) not in missing else ""
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    tell_letters(missing)
+
+
+def tell_letters(missing: str) -> None:
+    """The remark on letters that no font here has; none where there are none."""
     if missing:
-        warnings.warn(f"no font here has {quoted(short(missing, 12))}: pictures have boxes in place of such letters; "
-                      "a font as Noto Sans CJK brings them", Remark, stacklevel=3)  # fmt: skip
+        warnings.warn(f"no font here has {quoted(short(missing, 12))}: boxes stand in place of such letters; "
+                      "a font as Noto Sans CJK brings them", Remark, stacklevel=4)  # fmt: skip
+
+
+def without_a_font(text: str) -> str:
+    """The letters of a text that none of the fonts that figures are drawn with has, each once."""
+    wanted = {letter for letter in text if letter.isprintable() and not letter.isspace()}
+    for family in _families()[:-1]:
+        if not wanted:
+            break
+        font = font_manager.get_font(font_manager.findfont(family))
+        wanted -= {letter for letter in wanted if font.get_char_index(ord(letter))}
+    return "".join(sorted(wanted))
 
 
 def svg(figure: Figure) -> bytes:
@@ -197,7 +238,7 @@ def svg(figure: Figure) -> bytes:
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG; an ending that is one of the two stands for both.
 
-    The bytes depend on nothing but the figure.
+    The bytes depend on nothing but the figure. Folders that are missing are made, as by all that writes a file.
 
     Raises:
         InputError: the name ends as another kind of picture.
@@ -207,8 +248,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
         raise InputError(f"{path.name}: figures are written as PNG and SVG; name it {path.stem} or {path.stem}.png")
     stem = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
     paths = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg")]
-    with storage.storing(paths[0]):
-        stem.parent.stat()  # a folder that is not there is a slip, and none is made of it
     for target, content in zip(paths, (png(figure), svg(figure)), strict=True):
         storage.write_file(target, content)
     return paths

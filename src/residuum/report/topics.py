@@ -200,20 +200,45 @@ def meaning(topic: Topic) -> list[str]:
     found: dict[str, None] = {}
     for path in topic.paths:
         if path in texts:
-            found[f"{path}: {texts[path][:1].upper()}{texts[path][1:]}."] = None
+            found[f"{path} sets {'' if texts[path].startswith(CLAUSES) else 'the '}{texts[path].replace('`', '')}."] = (
+                None
+            )
         for config in topic.configs.values():
             value, table = value_of(config, path), _table(path, config)
             for one in value if isinstance(value, list) else [value]:
                 name = one.get("name") if isinstance(one, dict) else one
                 if table is not None and isinstance(name, str) and name in table.builders:
-                    found[f"The {table.kind} “{name}”: {_sentence(table, name)}"] = None
+                    found[_sentence(table, name)] = None
     return list(found)
 
 
+CLAUSES = ("whether ", "where ", "how ", "what ")
+"""How a description of a setting begins that needs no article."""
+SAYS = {
+    "normalisation": "With the normalisation “{}” the network sees",
+    "augmentation": "With the augmentation “{}” training sees",
+    "mixing": "With the mixing “{}” training sees", "schedule": "Under the schedule “{}” the learning rate is",
+    "block": "The block “{}” has",
+}  # fmt: skip
+"""How a sentence begins on a member of these tables, whose docstring, a phrase, ends it; else it says what that is."""
+NAMES = ("Adadelta", "Adagrad", "Adam", "He", "Muon", "Swish")
+"""Words that begin a docstring and are written with a capital within a sentence as well."""
+
+
 def _sentence(table: Table[Any], name: str) -> str:
+    """What a member of a table is or does, in a sentence made of its docstring's first paragraph."""
     paragraph = (inspect.getdoc(table.builder(name)) or "").partition("\n\n")[0]
-    words = " ".join(SHAPE.sub("", paragraph.replace("`", "")).split()) or "It has no description"
-    return words if words.endswith(".") else f"{words}."
+    words = " ".join(SHAPE.sub("", paragraph.replace("`", "")).split()).rstrip(".")
+    if not words:
+        return f"The {table.kind} “{name}” has no description."
+    first, rest = words[:1], words[1:]
+    word = re.split(r"\W", words, maxsplit=1)[0]
+    if word not in NAMES and word[1:] == word[1:].lower():
+        first = first.lower()
+    begins = SAYS.get(table.kind, f"The {table.kind} “{{}}” is").format(name)
+    if word == "Applies":  # torch's, which say what they do
+        begins = begins.removesuffix(" is")
+    return f"{begins} {first}{rest}."
 
 
 def numbers(results: Results, topic: Topic) -> tables.Table:

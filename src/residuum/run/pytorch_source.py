@@ -6,7 +6,11 @@ away it is run, and must give the network's logits.
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -19,8 +23,8 @@ from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError
 from residuum.models import MODELS, Network
-from residuum.models.activations import Swish
-from residuum.models.blocks import Block
+from residuum.models.activations import ACTIVATIONS, Swish
+from residuum.models.blocks import BLOCKS, Block
 from residuum.models.shortcuts import Projection, Subsample
 from residuum.registry import Choice
 
@@ -29,11 +33,70 @@ TOLERANCE = 1e-5
 WIDTH = 100
 
 
-def source(network: nn.Module, normalization: Normalization, classes: Sequence[str], shape: Sequence[int],
-           title: str, module: str) -> str:  # fmt: skip
+@dataclass(frozen=True)
+class Parts:
+    """Own code within a network: the texts of its files by module, what is imported of them, and how it is called.
+
+    `block` gives the call of the block for the values of its arguments, `activation` is the call of the activation.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    block: Callable[[Sequence[Any]], str] | None = None
+    activation: str = ""
+    biased: bool = False
+
+
+TAKEN = {"Block", "CLASSES", "F", "MEAN", "Path", "Projection", "ResNet", "STD", "Subsample", "Swish", "load",
+         "load_file", "nn", "prepare", "torch"}  # fmt: skip
+"""Names that an exported file has itself."""
+
+
+def parts_of(model: Choice, module: str) -> Parts:
+    """The own code within a network of a table, as an exported file of that name has it.
+
+    Raises:
+        InputError: a setting of it has no text as Python.
+    """
+    texts, modules, imports = dict[str, str](), dict[str, str](), list[str]()
+    calls: dict[str, Callable[[Sequence[Any]], str]] = {}
+    for key, table in (("block", BLOCKS), ("activation", ACTIVATIONS)):
+        chosen = Choice.of(model.settings.get(key) or {"name": ""})
+        if not chosen.code:
+            continue
+        assert table.fit is not None, "own code stands there"
+        if chosen.code not in modules:
+            stem = re.sub(r"\W", "_", chosen.name.partition(":")[0].removesuffix(".py").rpartition(".")[2])
+            alike = [one for one in modules.values() if one.startswith(f"{module}_{stem}")]
+            modules[chosen.code] = f"{module}_{stem}{len(alike) + 1 if alike else ''}"
+            texts[modules[chosen.code]] = own.text_of(chosen.code) or ""
+        name = own.short(chosen.name)
+        called = f"own_{name}" if name in TAKEN or any(line.endswith(f" {name}") for line in imports) else name
+        imports.append(f"from {modules[chosen.code]} import {name}{f' as {called}' if called != name else ''}")
+        calls[key] = partial(_call, table.fit, chosen, called)
+    return Parts(texts, tuple(dict.fromkeys(imports)), calls.get("block"),
+                 calls["activation"](()) if "activation" in calls else "",
+                 bool(model.settings.get("conv_bias")))  # fmt: skip
+
+
+def _call(fit: own.Fit, chosen: Choice, called: str, given: Sequence[Any]) -> str:
+    text = own.call(chosen.name, chosen.code, fit, given, chosen.settings)
+    return called + text.removeprefix(own.short(chosen.name))
+
+
+def source(
+    network: nn.Module,
+    normalization: Normalization,
+    classes: Sequence[str],
+    shape: Sequence[int],
+    title: str,
+    module: str,
+    parts: Parts = Parts(),
+) -> str:
     """The text of a file that builds a network on the CPU, loads its weights from beside it, and takes uint8 images.
 
-    `title` says of what it is, `module` is the name that it is imported by.
+    `title` says of what it is, `module` is the name that it is imported by; `parts` are own code within the network,
+    whose texts lie beside it.
 
     Raises:
         InputError: something in the network has no plain form, or the text gives other logits than the network.
@@ -42,8 +105,18 @@ def source(network: nn.Module, normalization: Normalization, classes: Sequence[s
         raise InputError(
             f"a network of the class {type(network).__name__} cannot be written as Python; its weights can"
         )
-    text = _file(network, normalization, classes, shape, title, module)
-    _check(text, network, normalization, shape)
+    text = _file(network, normalization, classes, shape, title, module, parts)
+    with _beside(parts.texts):
+        try:
+            made = _made(text)
+            other = made["ResNet"]()
+            other.load_state_dict(network.state_dict())
+        except Exception as error:
+            if not parts.texts:
+                raise
+            names = " and ".join(parts.texts)
+            raise InputError(f"own code in the network ({names}) cannot stand alone: {own.told(error)}") from error
+        _compare(other, made, network, normalization, shape)
     return text
 
 
@@ -51,7 +124,9 @@ def of_own(network: nn.Module, model: Choice, normalization: Normalization, clas
            shape: Sequence[int], title: str, module: str) -> dict[str, str]:  # fmt: skip
     """The texts of two files by name, for a network that is own code: what loads it, and its own text as it is.
 
-    The arguments are those of `source`, and the resolved choice of the network.
+    Of an object the text lacks the values that it was given with, since those of the run are loaded; they stay where
+    the network holds tensors that are not among its weights. The arguments are those of `source`, and the resolved
+    choice of the network.
 
     Raises:
         InputError: its text needs what lies beside it, or gives other logits than the network.
@@ -66,18 +141,46 @@ def of_own(network: nn.Module, model: Choice, normalization: Normalization, clas
     )
     head = head.replace("the weights lie beside", f"its own text ({beside}.py) and the weights lie beside")
     whole = "\n\n\n".join([head, loads.strip("\n")]) + "\n"
-    alone = ModuleType(beside)
-    sys.modules[beside] = alone  # where dataclasses look
-    try:
-        exec(compile(text, f"{beside}.py", "exec"), vars(alone))  # which the run has run
-        other = eval(call, vars(alone))
-        other.load_state_dict(network.state_dict())
-    except Exception as error:
-        raise InputError(f"{model.name} cannot stand alone: {own.told(error)}") from error
-    finally:
-        del sys.modules[beside]
-    _compare(other, _made(_without(whole, f"from {beside} import {name}\n")), network, normalization, shape)
+    prepare = _made(_without(whole, f"from {beside} import {name}\n"))
+    if (shorter := own.without_values(text)) != text:
+        try:
+            _compare(_alone(beside, shorter, call, network, model.name), prepare, network, normalization, shape)
+            text = shorter
+        except InputError:
+            pass
+    _compare(_alone(beside, text, call, network, model.name), prepare, network, normalization, shape)
     return {f"{module}.py": _without(whole, "import torch.nn.functional as F\n"), f"{beside}.py": text}
+
+
+def _alone(module: str, text: str, call: str, network: nn.Module, of: str) -> nn.Module:
+    """The network that a call makes in a module with a text of own code, with the weights of another.
+
+    Raises:
+        InputError: it makes none.
+    """
+    with _beside({module: text}):
+        try:
+            other: nn.Module = eval(call, vars(import_module(module)))
+            other.load_state_dict(network.state_dict())
+        except Exception as error:
+            raise InputError(f"{of} cannot stand alone: {own.told(error)}") from error
+    return other
+
+
+@contextmanager
+def _beside(texts: Mapping[str, str]) -> Iterator[None]:
+    """Within it, texts of own code, which the run has run, can be imported as modules."""
+    try:
+        for name, text in texts.items():
+            sys.modules[name] = made = ModuleType(name)  # where dataclasses look
+            try:
+                exec(compile(text, f"{name}.py", "exec"), vars(made))
+            except Exception as error:
+                raise InputError(f"{name} cannot stand alone: {own.told(error)}") from error
+        yield
+    finally:
+        for name in texts:
+            sys.modules.pop(name, None)
 
 
 def _without(text: str, line: str) -> str:
@@ -89,13 +192,6 @@ def _made(text: str) -> dict[str, Any]:
     made: dict[str, Any] = {"__name__": "exported"}
     exec(compile(text, "<exported>", "exec"), made)  # our own text: of a user's it holds names of classes, as literals
     return made
-
-
-def _check(text: str, network: Network, normalization: Normalization, shape: Sequence[int]) -> None:
-    made = _made(text)
-    other = made["ResNet"]()
-    other.load_state_dict(network.state_dict())
-    _compare(other, made, network, normalization, shape)
 
 
 def _compare(
@@ -112,8 +208,8 @@ def _compare(
 
 
 def _file(network: Network, normalization: Normalization, classes: Sequence[str], shape: Sequence[int], title: str,
-          module: str) -> str:  # fmt: skip
-    blocks = [block for stage in network.stages for block in getattr(network, stage)]
+          module: str, own_parts: Parts) -> str:  # fmt: skip
+    blocks = [block for stage in network.stages for block in getattr(network, stage) if isinstance(block, Block)]
     shortcuts = [block.shortcut for block in blocks]
     swish = [one for one in network.modules() if isinstance(one, Swish)]
     parts = [
@@ -121,11 +217,17 @@ def _file(network: Network, normalization: Normalization, classes: Sequence[str]
         _SWISH if swish else "",
         _subsample([one for one in shortcuts if isinstance(one, Subsample)]),
         _projection([one for one in shortcuts if isinstance(one, Projection)]),
-        _block(blocks),
-        _network(network, shape, len(classes)),
+        _block(network, own_parts) if blocks else "",
+        _network(network, shape, len(classes), own_parts),
         _LOAD.replace("MODULE", module),
     ]
     text = "\n\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+    if own_parts.imports:
+        text = text.replace(
+            "from torch import nn\n", "\n".join(["from torch import nn", "", *sorted(own_parts.imports), ""]), 1
+        )
+        whose = ", ".join(f"{name}.py" for name in own_parts.texts)
+        text = text.replace("the weights lie beside", f"{whose} and the weights lie beside", 1)
     return text if "F." in text else text.replace("import torch.nn.functional as F\n", "")
 
 
@@ -185,8 +287,10 @@ def _tuple(texts: Sequence[str]) -> str:
     return "\n".join(["(", *lines, line, ")"])
 
 
-def _activation(module: nn.Module) -> str:
+def _activation(module: nn.Module, parts: Parts) -> str:
     """The expression that makes an activation, or nothing in its place."""
+    if parts.activation and not isinstance(module, nn.Identity):
+        return parts.activation
     if isinstance(module, Swish):
         return f"Swish({module.beta})"
     if not type(module).__module__.startswith("torch.nn."):
@@ -293,8 +397,11 @@ def _stride_of(block: Block) -> int:
     return stride
 
 
-def _block(blocks: Sequence[Block]) -> str:
+def _block(network: Network, parts: Parts) -> str:
     """The class of all blocks: the first that begins with everything is its pattern, and strides are where one has."""
+    places = [(block, network.places[f"{stage}.{index}"]) for stage in network.stages
+              for index, block in enumerate(getattr(network, stage)) if isinstance(block, Block)]  # fmt: skip
+    blocks = [block for block, _ in places]
     usual = next((block for block in blocks if block.before), blocks[-1])
     convs = _convs(usual)
     strided = next((block for block in blocks if _stride_of(block) != 1), None)
@@ -310,10 +417,21 @@ def _block(blocks: Sequence[Block]) -> str:
         f"    def __init__(self, in_channels, channels, stride=1{', activated=False' * skips}):",
         "        super().__init__()",
     ]
+    taken = "stride"
+    if parts.block is not None:
+        names = [name for name in usual.branch if re.fullmatch(r"(conv|extra)\d+", name)]
+        made = parts.block([own.Expression(name) for name in ("in_channels", "channels", "stride")])
+        lines.append(f"        {', '.join(f'self.{name}' for name in names)}{',' * (len(names) == 1)} = {made}")
+        usually = all(_convs(block)[-1].out_channels == channels for block, (_, channels, _) in places)
+        out = "channels" if usually else f"self.conv{len(convs)}.out_channels"
+        if any(_stride_of(block) != stride for block, (_, _, stride) in places):
+            taken = " * ".join(f"self.conv{number + 1}.stride[0]" for number in range(len(convs)))
     for number, (into, to) in enumerate(pairwise(widths)):
-        lines.append(
-            f"        self.conv{number + 1} = {_conv(into, to, convs[number], 'stride' if number == place else '1')}"
-        )
+        if parts.block is None:
+            stepped = "stride" if number == place else "1"
+            lines.append(f"        self.conv{number + 1} = {_conv(into, to, convs[number], stepped)}")
+        else:
+            into, to = (f"self.conv{number + 1}.{of}_channels" for of in ("in", "out"))
         norm = getattr(usual, f"bn{number + 1}", None)
         if norm is not None:
             leads = f"bn{number + 1}" in usual.before
@@ -322,7 +440,7 @@ def _block(blocks: Sequence[Block]) -> str:
             lines.append(
                 f"        self.bn{number + 1} = {'nn.Identity() if activated else ' * (skips and leads)}{made}"
             )
-    lines.append(f"        self.act = {_activation(usual.act)}")
+    lines.append(f"        self.act = {_activation(usual.act, parts)}")
     if skips:
         lines.append("        self.activated = activated")
     kinds = {type(block.shortcut) for block in blocks}
@@ -332,9 +450,9 @@ def _block(blocks: Sequence[Block]) -> str:
         if changing is None:
             lines.append("        self.shortcut = nn.Identity()")
         else:
-            made = f"{changing.__name__}(in_channels, {out}, stride)"
+            made = f"{changing.__name__}(in_channels, {out}, {taken})"
             if nn.Identity in kinds:
-                lines += [f"        changes = (in_channels, stride) != ({out}, 1)",
+                lines += [f"        changes = (in_channels, {taken}) != ({out}, 1)",
                           f"        self.shortcut = {made} if changes else nn.Identity()"]  # fmt: skip
             else:
                 lines.append(f"        self.shortcut = {made}")
@@ -383,7 +501,7 @@ def _branch(names: Sequence[str], start: str) -> list[str]:
     return lines
 
 
-def _network(network: Network, shape: Sequence[int], classes: int) -> str:
+def _network(network: Network, shape: Sequence[int], classes: int, parts: Parts) -> str:
     stem = network.conv1
     init = [f"        self.conv1 = {_conv(str(shape[0]), str(stem.out_channels), stem, str(stem.stride[0]))}"]
     ahead = ["conv1"]
@@ -392,13 +510,13 @@ def _network(network: Network, shape: Sequence[int], classes: int) -> str:
         if not isinstance(module, nn.Identity):
             made_of = (_norm(str(stem.out_channels), module) if isinstance(module, nn.BatchNorm2d)
                     else f"nn.MaxPool2d({module.kernel_size}, stride={module.stride}, padding={module.padding})"
-                    if isinstance(module, nn.MaxPool2d) else _activation(module))  # fmt: skip
+                    if isinstance(module, nn.MaxPool2d) else _activation(module, parts))  # fmt: skip
             init.append(f"        self.{name} = {made_of}")
             ahead.append(name)
     forward = [f"        x = {_applied(ahead, 'x')}"]
     for name in network.stages:
         blocks = list(getattr(network, name))
-        made = [_block_call(block, network) for block in blocks]
+        made = [_block_call(block, network, f"{name}.{index}", parts) for index, block in enumerate(blocks)]
         alike = len(set(made[1:])) == 1 and len(made) > 2
         inner = [made[0], f"*({made[1]} for _ in range({len(made) - 1}))"] if alike else made
         one_line = f"        self.{name} = nn.Sequential({', '.join(inner)})"
@@ -410,7 +528,7 @@ def _network(network: Network, shape: Sequence[int], classes: int) -> str:
         module = getattr(network, name)
         if not isinstance(module, nn.Identity):
             made_of = (_norm(str(network.linear.in_features), module) if isinstance(module, nn.BatchNorm2d)
-                       else _activation(module))  # fmt: skip
+                       else _activation(module, parts))  # fmt: skip
             init.append(f"        self.{name} = {made_of}")
             behind.append(name)
     if behind:
@@ -421,6 +539,7 @@ def _network(network: Network, shape: Sequence[int], classes: int) -> str:
     of = pool.kernel_size if isinstance(pool, nn.AvgPool2d) else pool.output_size
     init += [f"        self.pool = nn.{type(pool).__name__}({of})",
              f"        self.linear = nn.Linear({network.linear.in_features}, {classes})"]  # fmt: skip
+    init += _settled(network, parts)
     forward.append("        return self.linear(self.pool(x).flatten(1))")
     return "\n".join([
         "class ResNet(nn.Module):", '    """Logits of prepared images."""', "", "    def __init__(self):",
@@ -428,10 +547,35 @@ def _network(network: Network, shape: Sequence[int], classes: int) -> str:
     ])  # fmt: skip
 
 
-def _block_call(block: Block, network: Network) -> str:
+def _settled(network: Network, parts: Parts) -> list[str]:
+    """The lines that do to own code within a network what was done to it there: one batch norm for all, and biases."""
+    own_modules = [one for stage in network.stages for block in getattr(network, stage)
+                   for one in (block.modules() if not isinstance(block, Block) else (
+                       inner for key, extra in block.named_children() if key.startswith("extra")
+                       for inner in extra.modules()))]  # fmt: skip
+    norm = next((one for one in own_modules if isinstance(one, nn.BatchNorm2d)), None)
+    if parts.block is None or (norm is None and not parts.biased):
+        return []
+    lines = ["        for module in self.modules():"]
+    if norm is not None:
+        lines += ["            if isinstance(module, nn.BatchNorm2d):",
+                  f"                module.eps, module.momentum = {norm.eps}, {norm.momentum}"]  # fmt: skip
+    if parts.biased:
+        lines += ["            if isinstance(module, nn.Conv2d):",
+                  "                module.bias = nn.Parameter(torch.zeros(module.out_channels))"]  # fmt: skip
+    return lines
+
+
+def _block_call(block: nn.Module, network: Network, place: str, parts: Parts) -> str:
+    if parts.block is not None and not isinstance(block, Block):
+        return parts.block(network.places[place])
+    assert isinstance(block, Block), "a stage has no other modules"
     convs = _convs(block)
     stride = _stride_of(block)
     given = [str(convs[0].in_channels), str(convs[0].out_channels), *([f"stride={stride}"] if stride != 1 else [])]
+    if parts.block is not None:
+        entering, channels, stride = network.places[place]
+        given = [str(entering), str(channels), *([f"stride={stride}"] if stride != 1 else [])]
     leading = any(other.before for stage in network.stages for other in getattr(network, stage))
     if leading and not block.before:
         given.append("activated=True")

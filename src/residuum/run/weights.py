@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
+from residuum.engine import state
 from residuum.errors import InputError, Remedy, lacking
 from residuum.networks.names import short_name
 from residuum.records import storage
@@ -73,7 +74,7 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     the network's on training images, for which the data set must be at hand (`data`: where it lies now). `huggingface`
     is a folder with `model.safetensors`, `config.json` with the same JSON, and a model card of what the record says.
     `python` is a file of plain PyTorch (`.py`) that builds the network, with its weights beside it, and where the
-    network is own code, that as it is.
+    network, or a part of it, is own code, that as it is.
 
     Raises:
         InputError: as `predict.load`; a package for ONNX is missing; or the graph gives other logits than the network.
@@ -88,7 +89,7 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
         path = path if path.suffix == ".py" else path.with_name(f"{path.name}.py")
         texts = _as_python(record, trained, path)
     if form in ("safetensors", "huggingface", "python"):
-        tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+        tensors = state.apart(trained.network.state_dict())
         asked = {"format": "pt"} if form == "huggingface" else {}  # what the hub looks for
         content = safetensors.torch.save(tensors, {**asked, "residuum": description})
     else:
@@ -120,7 +121,9 @@ def _as_python(record: RunRecord, trained: Trained, path: Path) -> dict[str, str
     module, model = re.sub(r"\W|^(?=\d)", "_", path.stem), record.config.model
     title, of = f"{short_name(model)}, run {record.id}", (trained.normalization, trained.classes, trained.shape)
     if not model.code:
-        return {path.name: pytorch_source.source(trained.network, *of, title, module)}
+        parts = pytorch_source.parts_of(model, module)
+        text = pytorch_source.source(trained.network, *of, title, module, parts)
+        return {path.name: text, **{f"{name}.py": one for name, one in parts.texts.items()}}
     texts = pytorch_source.of_own(trained.network, model, *of, title, module)
     return {path.name: texts.pop(f"{module}.py"), **texts}
 

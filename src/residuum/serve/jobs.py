@@ -45,12 +45,12 @@ def attributions(path: str) -> str:
     return _svg(attribution.draw(attribution.over_epochs(found) if by_epoch else attribution.data(found)))
 
 
-def beside(folders: Sequence[str]) -> str:
-    """The curves of several runs in one frame, as SVG."""
+def beside(folders: Sequence[str], narrow: bool) -> str:
+    """The curves of several runs in one frame, as SVG; `narrow`: for a phone."""
     from residuum.report.figures import run_curves
 
     records = [read_record(Path(folder)) for folder in folders]
-    return _svg(run_curves.draw(run_curves.data([record for record in records if record.epochs])))
+    return _svg(run_curves.draw(run_curves.data([record for record in records if record.epochs]), narrow=narrow))
 
 
 def arms(runs: str, label: str, narrow: bool) -> str:

@@ -342,8 +342,8 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
         return svg(aside.call("attributions", str(there[which])))
 
     @app.get("/beside/curves.svg")
-    def beside(request: Request) -> Response:
-        return svg(aside.call("beside", [str(record.folder) for record in _beside(lab, request)]))
+    def beside(request: Request, narrow: bool = False) -> Response:
+        return svg(aside.call("beside", [str(record.folder) for record in _beside(lab, request)], narrow))
 
     @app.get("/study/{label}/curves.svg")
     def arms(label: str, narrow: bool = False) -> Response:
@@ -353,9 +353,7 @@ def _drawn(app: FastAPI, lab: Lab, aside: Aside, place: Path) -> None:
     async def predict(name: str, request: Request) -> Response:
         content = await _body(request)
         record = await run_in_threadpool(lab.record, name)
-        own = reading.own_code(record.config.model_dump(mode="json"))
-        if own and not trust.is_known(record.config):
-            raise InputError(f"{own} is own code that nobody has trusted here", remedies=[Remedy("trust")])
+        _check_trusted(record)
         found = await run_in_threadpool(aside.call, "predict", str(record.folder), b64encode(content).decode())
         text = _environment().get_template("predicted.html.j2").render(**found)
         return HTMLResponse(text)
@@ -479,11 +477,21 @@ def _acting(app: FastAPI, lab: Lab) -> None:
         post(path, act)
 
 
+def _check_trusted(record: RunRecord) -> None:
+    """Refuse a run with own code that nobody named or trusted here: who opens the page has not said whose he trusts.
+
+    Raises:
+        InputError: it is one.
+    """
+    own = reading.own_code(record.config.model_dump(mode="json"))
+    if own and not trust.is_known(record.config):
+        raise InputError(f"{own} is own code that nobody has trusted here", remedies=[Remedy("trust")])
+
+
 def _trusted(lab: Lab, form: Mapping[str, str]) -> list[str]:
-    """The words that name a run for a command, if it is one that runs nobody's own code."""
+    """The words that name a run for a command, if it is one that may be computed with here."""
     record = lab.record(form.get("run", ""))
-    if own := reading.own_code(record.config.model_dump(mode="json")):
-        raise InputError(f"{own} is somebody's own code: this page starts none; the command line does")
+    _check_trusted(record)
     return [str(record.folder), "--runs", str(lab.runs)]
 
 

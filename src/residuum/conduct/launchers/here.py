@@ -30,4 +30,4 @@ def launch(jobs: Iterable[Job], runs: Path, room: Room) -> Iterator[Said]:
                 if told(event):
                     yield JobEvent(job.id, event)
         except (FailedError, InputError) as error:
-            yield JobFailed(job.id, str(error))
+            yield JobFailed(job.id, str(error), certain=True)

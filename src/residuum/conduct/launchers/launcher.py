@@ -64,10 +64,26 @@ class JobRestarted:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """A run was given up: it cannot work, or its worker died too often."""
+    """A run was given up: it cannot work, or its worker died too often.
+
+    `certain`: as it is asked for it fails in the same way whenever it is tried, as own code that raises does.
+    """
 
     id: str
     reason: str
+    certain: bool = False
+
+
+def outlook(failed: Iterable[JobFailed]) -> str:
+    """What comes of runs that failed when the same is asked for again, as the end of a sentence."""
+    certain = [one.certain for one in failed]
+    if not any(certain):
+        return "the same command tries again"
+    mended = "until what is named is mended"
+    if all(certain):
+        return f"{'it fails' if len(certain) == 1 else 'they fail'} in the same way again {mended}"
+    others = "the other fails" if certain.count(True) == 1 else "the others fail"
+    return f"the same command tries {certain.count(False)} of them again, and {others} in the same way {mended}"
 
 
 Said: TypeAlias = JobEvent | JobRestarted | JobFailed

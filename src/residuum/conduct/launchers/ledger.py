@@ -96,7 +96,7 @@ class Ledger:
         if how.how == "done":
             return None
         if how.how == "impossible":
-            return JobFailed(job.id, how.reason)
+            return JobFailed(job.id, how.reason, certain=True)
         if how.how == "busy":
             self.busy[job.id] = how.reason
             self.put_off(job, again)

@@ -45,7 +45,8 @@ class Network(nn.Module):
 
     Parameters are named as in most public networks for CIFAR: `conv1`, `bn1`, `layer1.0.conv1` …, `linear`, and
     `layer2.0.shortcut.0` for a projection; the batch norm that ends a fully pre-activated network is `bn`. `stages` are
-    the names of the stages, `reduction` is the product of all strides.
+    the names of the stages, `reduction` is the product of all strides; `places` has for each block by its name for what
+    it was made: the channels that enter, those of its stage, and its stride.
     """
 
     def __init__(
@@ -80,12 +81,15 @@ class Network(nn.Module):
         self.maxpool = first.pool
         self.reduction = first.stride * prod(strides)
 
+        self.places: dict[str, tuple[int, int, int]] = {}
         width, activated = channels[0], first.after == "bn_act" and not order.repeats
         self.stages: tuple[str, ...] = tuple(f"layer{number}" for number in range(1, len(blocks) + 1))
         for name, count, stage_channels, stride in zip(self.stages, blocks, channels, strides, strict=True):
             stage = nn.Sequential()
             for index in range(count):
-                parts = new_parts(width, round(wide * stage_channels), stride if index == 0 else 1)
+                place = width, round(wide * stage_channels), stride if index == 0 else 1
+                self.places[f"{name}.{index}"] = place
+                parts = new_parts(*place)
                 if isinstance(parts, nn.Module):
                     stage.append(parts)
                     width, activated = _channels_of(parts, width), False

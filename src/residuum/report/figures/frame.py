@@ -247,14 +247,14 @@ def legend_rows(names: Sequence[str], width: float) -> tuple[int, int]:
 
 def _labels(handles: Mapping[str, Any], said: Mapping[str, str], longest: int) -> list[str]:
     """The names of a legend, and below a name what is said of it, which is never cut with it."""
-    return [style.literal(style.short(name, longest)) + (f"\n({said[name]})" if name in said else "")
-            for name in handles]  # fmt: skip
+    return [style.literal(cut) + (f"\n({said[name]})" if name in said else "")
+            for name, cut in zip(handles, style.apart([*handles], longest), strict=True)]  # fmt: skip
 
 
 def legend(figure: Figure, handles: Mapping[str, Any], said: Mapping[str, str] = MappingProxyType({})) -> None:
     """A legend below the figure: it never covers data, however many arms there are."""
     if handles:
-        labels = _labels(handles, said, LONGEST)
+        labels = _labels(handles, said, min(LONGEST, int((figure.get_figwidth() - HANDLE) / LETTER)))
         columns, _ = legend_rows(list(handles), figure.get_figwidth())
         figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=columns, fontsize=9,
                       handlelength=3)  # fmt: skip

@@ -52,18 +52,23 @@ def _of(found: learning_curves.Curves, split: str) -> dict[Quantity, Curve]:
     return {"loss": loss, "error": error, "accuracy": accuracy}
 
 
-def draw(lines: Sequence[Line], of: Sequence[Quantity] = ("loss", "error")) -> Figure:
-    """A panel a quantity: training dashed, unseen images solid; an axis of errors or losses that come near 0 has it."""
+def draw(lines: Sequence[Line], of: Sequence[Quantity] = ("loss", "error"), *, narrow: bool = False) -> Figure:
+    """A panel a quantity: training dashed, unseen images solid; an axis of errors or losses that come near 0 has it.
+
+    `narrow`: for a phone, one panel below the other.
+    """
     looks = style.arms(len(lines))
     handles: dict[str, Any] = {line.label: frame.handle(look) for line, look in zip(lines, looks, strict=True)}
     seen = {line.held_out for line in lines if any(curve.epochs for curve in line.unseen.values())}
     handles |= {"training": Line2D([], [], color="0.3", linestyle="--")} | {
         name: Line2D([], [], color="0.3") for name in sorted(seen)}  # fmt: skip
-    width = 9.5 if len(of) > 1 else 6.5
+    width = frame.NARROW if narrow else 9.5 if len(of) > 1 else 6.5
     _, rows = frame.legend_rows(list(handles), width)
+    height = 2.8 * len(of) if narrow else 3.5
     with style.styled():
-        figure = Figure(figsize=(width, 3.5 + frame.ROW * rows), layout="constrained")
-        for axes, quantity in zip(figure.subplots(1, len(of), squeeze=False)[0], of, strict=True):
+        figure = Figure(figsize=(width, height + frame.ROW * rows), layout="constrained")
+        (panels,) = frame.cells(figure, [len(of)], narrow=narrow)
+        for axes, quantity in zip(panels, of, strict=True):
             _draw_panel(axes, lines, looks, quantity)
         frame.legend(figure, handles)
     return figure

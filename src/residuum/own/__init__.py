@@ -12,7 +12,6 @@ import os
 import re
 import stat
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,22 +22,21 @@ from hashlib import sha256
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
-from residuum.errors import InputError, ResiduumError, quoted, unknown
+from residuum.errors import QUOTED, InputError, ResiduumError, quoted, shortened, unknown
+from residuum.own import definitions, instances
 
 NAME = r"[^\W\d]\w*"
 FILE = re.compile(rf"[^:\x00-\x1f\x7f]+\.py:{NAME}")
 MODULE = re.compile(rf"{NAME}(?:\.{NAME})*:{NAME}")
 HASH = re.compile(r"[0-9a-f]{64}")
 MAX_BYTES = 2**20
-NOTEBOOK = "notebook.py"
+NOTEBOOK, SCRIPT, OBJECT = "notebook.py", "script.py", "object.py"
+"""What texts are called that were put together: of what a notebook, or a script, defines, or of an object."""
 MODULE_NAME = "residuum_own_"
 """What the modules are called, before their hash, that own code makes: by it its lines are known in a traceback."""
-IN_A_NOTEBOOK = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n\n"
-"""What a class from a notebook, whose other cells are not kept with it, can rely on."""
-ALONE = "; what comes from a notebook is kept without its other cells, and finds torch, nn, F and Tensor"
-TOP = "write it there, or into a file of its own, and name it as file.py:Name"
+ALONE = "; what comes from a notebook or a script is kept with what it names, as that was when it was given"
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "in_channels": ("in_channels", "in_planes", "inplanes", "input_channels"),
     "channels": ("channels", "out_channels", "planes"),
@@ -61,14 +59,17 @@ class Fit:
     The table gives the arguments `given`: to the parameters of these names (or `ALIASES`) where `by_name`, so that one
     that does not care for the stride leaves it out, else to the first ones. All others with a type hint, or a plain
     default, are settings. `withheld` parameters are no settings: the table decides them; these are their values where
-    they have no default. `adapted` makes of what was found what the table takes; `wrong` says what is wrong with what
-    that made, and is empty where nothing is.
+    they have no default. `adapted` makes of what was found what the table takes. `object` says what an object may stand
+    for: what the table makes, of which each place gets one with the same values, or what it calls with what it gives;
+    or for nothing, since one is made of what the table gives. `wrong` says what is wrong with what that made, and is
+    empty where nothing is.
     """
 
     given: tuple[str, ...] = ()
     by_name: bool = False
     withheld: Mapping[str, Any] | None = None
     adapted: Callable[[Any], Any] = lambda found: found
+    object: Literal["", "made", "called"] = ""
     wrong: Callable[[Any], str] = lambda _made: ""
 
 
@@ -83,12 +84,12 @@ def short(name: str) -> str:
 
 
 def named(value: Any, folder: Path | None = None) -> Any:
-    """Settings in which each reference to own code, and each class or function, is a name with its hash.
+    """Settings in which each reference to own code, and each class, function or object, is a name with its hash.
 
     `folder` is where relative files lie (default: the working directory).
 
     Raises:
-        InputError: no such file or module, or one that cannot be read; or an object made of a class.
+        InputError: no such file or module, one that cannot be read, or an object of which no text can be made.
     """
     if isinstance(value, str):
         return _read(value, folder) if is_own(value) else value
@@ -101,8 +102,12 @@ def named(value: Any, folder: Path | None = None) -> Any:
     if isinstance(value, list | tuple):
         return [named(inner, folder) for inner in value]
     if inspect.isclass(value) or inspect.isfunction(value):
-        return _of_object(value)
-    if meant := misgiven(value):
+        return _of_definition(value)
+    if isinstance(value, partial):
+        return named(definitions.bound(value), folder)
+    if callable(value) and type(value).__module__ not in ("builtins", "typing"):
+        return _of_instance(value)
+    if meant := instances.unmakeable(value):
         raise InputError(meant)
     return value
 
@@ -164,20 +169,10 @@ def _names_in(text: str) -> list[str]:
     return [one.name for kind in kinds for one in body if isinstance(one, kind) and not one.name.startswith("_")]
 
 
-def misgiven(value: Any) -> str:
-    """What an object that cannot be a setting should be given as; empty where that is not known."""
-    kind = type(value)
-    if isinstance(value, partial):
-        return "a function with arguments bound: give the function, and its arguments as settings beside its name"
-    if not callable(value) or kind.__module__ == "builtins" or inspect.isclass(value) or inspect.isfunction(value):
-        return ""
-    return (f"an object of the class {kind.__name__}, from which no run can be made again: give the class, and its "
-            f"arguments as settings, {{'name': {kind.__name__}, …}}")  # fmt: skip
-
-
 def said(name: str, digest: str) -> str:
     """The line that says that own code is run."""
-    return f"runs own code: {name} (SHA-256 {digest[:12]}…)"
+    values = ", an object as it was given" if instances.is_object(_SOURCES.get(digest, "")) else ""
+    return f"runs own code: {name} (SHA-256 {digest[:12]}…){values}"
 
 
 def readable(value: Any) -> Any:
@@ -196,6 +191,11 @@ def file_of(name: str, digest: str) -> str:
 def text_of(digest: str) -> str | None:
     """The text with a hash, as far as it was read in this process."""
     return _SOURCES.get(digest)
+
+
+def without_values(text: str) -> str:
+    """A text of own code without the tensors that an object came with, for where others take their place."""
+    return instances.bare(text)
 
 
 def admit(text: str) -> str:
@@ -233,7 +233,10 @@ def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
     Raises:
         InputError: as `load`; or an argument that can be no setting.
     """
-    found = fit.adapted(load(name, digest))
+    found = load(name, digest)
+    if instances.is_object(_SOURCES[digest]):
+        found = _standing(found, name, fit)
+    found = fit.adapted(found)
     try:
         parameters = inspect.signature(found, eval_str=True).parameters
     except Exception as error:
@@ -279,6 +282,26 @@ def builder(name: str, digest: str, fit: Fit) -> Callable[..., Any]:
     return build
 
 
+def _standing(make: Callable[[], Any], name: str, fit: Fit) -> Callable[..., Any]:
+    """What an object, made by a function, is to a table: a builder of such, or a function of what the table gives."""
+    if fit.object == "made":
+        return make
+    if fit.object == "called":
+        made = make()
+        given = [inspect.Parameter(key, inspect.Parameter.POSITIONAL_ONLY) for key in fit.given]
+
+        def called(*values: Any) -> Any:
+            return made(*values)
+
+        called.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]
+        return called
+    kind = short(name).removesuffix(instances.SUFFIX)
+    raise InputError(
+        f"an object of the class {kind} cannot stand here, where one is made of {', '.join(fit.given)}: give the "
+        f"class, and its arguments as settings, {{'name': {kind}, …}}"
+    )
+
+
 def call(name: str, digest: str, fit: Fit, given: Sequence[Any], settings: Mapping[str, Any]) -> str:
     """The call, as Python, by which a table has own code make something; the name is that of its class or function.
 
@@ -297,7 +320,18 @@ def call(name: str, digest: str, fit: Fit, given: Sequence[Any], settings: Mappi
     return f"{short(name)}({', '.join(words)})"
 
 
+class Expression(str):
+    """Python that stands for a value in a call that is written."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _is_literal(value: Any) -> bool:
+    if isinstance(value, Expression):
+        return True
     try:
         return bool(ast.literal_eval(repr(value)) == value)
     except (ValueError, SyntaxError):
@@ -311,13 +345,30 @@ def _setting(name: str, one: inspect.Parameter) -> inspect.Parameter | None:
         return None
     if one.name in ("name", "code"):
         raise InputError(f"{name}: an argument {quoted(one.name)} cannot be a setting; call it otherwise")
-    if one.annotation is not one.empty:
+    if one.annotation is not one.empty and _is_checkable(one.annotation):
         return one.replace(kind=one.KEYWORD_ONLY)
     if type(one.default) in PLAIN:
         return one.replace(kind=one.KEYWORD_ONLY, annotation=type(one.default))
+    if one.default is one.empty and one.annotation is not one.empty:
+        raise InputError(f"{name}: its argument {quoted(one.name)} is of a kind that no file can hold, so it cannot be "
+                         "a setting; give an object of the class, made with it")  # fmt: skip
+    if isinstance(one.default, tuple) and len({type(value) for value in one.default} & {*PLAIN}) == 1:
+        (kind,) = {type(value) for value in one.default}
+        return one.replace(kind=one.KEYWORD_ONLY, annotation=tuple[kind, ...])  # type: ignore[valid-type]
     if one.default is one.empty:
         raise InputError(f"{name}: its argument {quoted(one.name)} has no type hint, so it cannot be a setting")
     return None
+
+
+def _is_checkable(hint: Any) -> bool:
+    """Whether a value from a file can be checked against a type hint."""
+    from pydantic import PydanticUserError, TypeAdapter  # which --help does not wait for
+
+    table = next((True for one in getattr(hint, "__metadata__", ()) if hasattr(one, "resolve")), False)
+    try:
+        return table or bool(TypeAdapter(hint))
+    except PydanticUserError:  # as of torch.Tensor
+        return False
 
 
 def _module(where: str, digest: str) -> ModuleType:
@@ -353,7 +404,9 @@ def told(error: BaseException) -> str:
     """An error in a line, behind the place in own code that it came from: `mine.py:14 in forward: ValueError: …`."""
     place, cause = _place(error) or ("", error)
     text = (str(cause).strip().splitlines() or ["no message"])[0]
-    hint = ALONE if isinstance(cause, NameError) and place.startswith(f"{NOTEBOOK}:") else ""
+    hint = (
+        ALONE if isinstance(cause, NameError) and place.startswith((f"{NOTEBOOK}:", f"{SCRIPT}:", f"{OBJECT}:")) else ""
+    )
     return f"{place}{': ' * bool(place)}{type(cause).__name__}: {text}{hint}"
 
 
@@ -401,9 +454,18 @@ def _place(error: BaseException) -> tuple[str, BaseException] | None:
         if frames:
             code, line = frames[-1][0].f_code, frames[-1][1]
             function = "" if code.co_name == "<module>" else f" in {code.co_name}"
-            return f"{code.co_filename}:{line}{function}", cause
+            return f"{code.co_filename}:{line}{function}{_words(frames[-1][0].f_globals, line)}", cause
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _words(names: Mapping[str, Any], line: int) -> str:
+    """What stands in a line of a text that was put together, whose numbers of lines nobody else has; else nothing."""
+    digest = str(names.get("__name__")).removeprefix(MODULE_NAME)
+    text = next((one for known, one in _SOURCES.items() if known.startswith(digest)), "")
+    if names.get("__file__") not in (NOTEBOOK, SCRIPT, OBJECT) or not text:
+        return ""
+    return f" ({shortened(text.splitlines()[line - 1].strip(), QUOTED)})"
 
 
 def _read(reference: str, folder: Path | None) -> dict[str, str]:
@@ -453,26 +515,43 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} is not a text file in UTF-8") from error
 
 
-def _of_object(found: Any) -> dict[str, str]:
-    """A class or function as a name with the hash of the file that it stands in, or of its own text in a notebook."""
+def _of_definition(found: Any) -> dict[str, str]:
+    """A class or function as a name with the hash of the file that it stands in, or of its own text with what it names.
+
+    The file of a script is run when it is loaded, so of that too only the text of what is given is kept, if it can be.
+    """
     name, home = found.__qualname__, getattr(found, "__module__", "")
     for digest, module in _MODULES.items():  # own code itself
         if module is not None and module.__name__ == home:
             return {"name": f"{Path(str(module.__file__)).name}:{name}", "code": digest}
-    if not re.fullmatch(NAME, name):
-        what = "a lambda" if name.endswith("<lambda>") else name.rpartition(".")[2]
-        raise InputError(f"{what} is not at the top of its file, where a run can find it again: {TOP}")
+    path = _file_of_definition(found)
+    if definitions.is_loose(found):
+        try:
+            text = definitions.kept(found)
+        except InputError:
+            if path is None or not re.fullmatch(NAME, name):
+                raise
+        else:
+            where = NOTEBOOK if path is None else SCRIPT
+            return {"name": f"{where}:{definitions.written_name(found)}", "code": admit(text)}
+    if path is None:
+        raise InputError(f"the text of {name} cannot be found; {definitions.INSTEAD.format(name)}")
+    where = home if "." in home else path.name
+    return {"name": f"{where}:{name}", "code": admit(_text(path))}
+
+
+def _file_of_definition(found: Any) -> Path | None:
     try:
         path = Path(inspect.getsourcefile(found) or "")
-        if path.is_file():
-            where = home if "." in home else path.name
-            return {"name": f"{where}:{name}", "code": admit(_text(path))}
-        text = IN_A_NOTEBOOK + textwrap.dedent(inspect.getsource(found))
-    except (OSError, TypeError) as error:
-        raise InputError(
-            f"the text of {name} cannot be found: write it into a file, and name file.py:{name}"
-        ) from error
-    return {"name": f"{NOTEBOOK}:{name}", "code": admit(text)}
+    except (OSError, TypeError):
+        return None
+    return path if path.is_file() else None
+
+
+def _of_instance(found: Any) -> dict[str, str]:
+    """An object as the name with the hash of a text that makes it again."""
+    name, text = instances.kept(found)
+    return {"name": f"{OBJECT}:{name}", "code": admit(text)}
 
 
 def every(values: Any) -> Iterator[tuple[str, str, str]]:
