@@ -37,11 +37,11 @@ from residuum.studies import plan as plans
 from residuum.studies.plan import Plan
 from residuum.studies.space import MOST, Range, Search, Tuned, TunedArm, outermost
 from residuum.studies.study import READS_TEST, Arm, Study, StudyError
+from residuum.studies.trials import JOURNAL, RUNS, SEARCH, SETTINGS
 
 if TYPE_CHECKING:
     import optuna
 
-SEARCH, JOURNAL = "search.json", "search.jsonl"
 STARTUP = 4
 """Complete trials before one is pruned: of fewer, a median says little."""
 WARMUP = 0.2
@@ -236,7 +236,8 @@ class _Work:
         prune = {int(epoch): error for epoch, error in trial.user_attrs["prune"].items()}
         planned = {f"{arm}, trial {trial.number + 1}, seed {run.seed}": run
                    for run in planned_runs(arm, config, self._asked.seeds)}  # fmt: skip
-        trial.set_user_attr("runs", [run.folder for run in planned.values()])
+        trial.set_user_attr(SETTINGS, json.loads(_text(settings)))
+        trial.set_user_attr(RUNS, [run.folder for run in planned.values()])
         made.jobs = {id_: Job(id_, run.config, self._plan.study.base, prune) for id_, run in planned.items()}
         made.open = {id_ for id_, job in made.jobs.items() if not self._is_over(job)}
         made.pruned = any(self._is_pruned(job) for job in made.jobs.values())
@@ -399,7 +400,7 @@ def _tuned_arm(optuna: Any, arm: Arm, asked: Search, journal: optuna.Study, runs
         raise InputError(f"no trial of {quoted(arm.name)} was completed: {why}")
     best = min(complete, key=_last)
     scored = [one for one in over if one.state != states.FAIL]
-    folders = dict.fromkeys(name for one in over for name in one.user_attrs.get("runs", ()))
+    folders = dict.fromkeys(name for one in over for name in one.user_attrs.get(RUNS, ()))
     there = [read_record(runs / name) for name in folders if (runs / name / run_folder.CONFIG).exists()]
     return TunedArm(
         arm=arm.name,
