@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -131,6 +132,24 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_trials(whole, tmp_path):
     seen += tuning.search(plan, tmp_path, ROOM, "here")
     assert told(one for one in seen if isinstance(one, TrialDone)) == told(trials)
     assert list(tuning.search(plan, tmp_path, ROOM, "here")) == [], "and it is over"
+
+
+def test_a_search_goes_on_elsewhere_from_its_store(whole, tmp_path):
+    """The first machine is lost after two trials, with all that it had; the second one has what lies in the store."""
+    plan, root, said = whole
+    room = replace(ROOM, store=f"file://{tmp_path}/store")
+    begun = tuning.search(plan, tmp_path / "lost", room, "here")
+    first = list(islice((one for one in begun if isinstance(one, TrialDone)), 2))
+    begun.close()
+    shutil.rmtree(tmp_path / "lost")
+    rest = [one for one in tuning.search(plan, tmp_path / "found", room, "here") if isinstance(one, TrialDone)]
+    assert told([*first, *rest]) == told(said)
+    tuning.write(tuning.tuned(plan, tmp_path / "found"), plan, tmp_path / "found", room.store)
+    there = parsing.read(str(tmp_path / "store" / "studies" / "tune" / "tune-tuned.toml"))
+    (arm,), (expected,) = there.tuned.arms, tuning.tuned(plan, root).tuned.arms
+    assert arm.model_copy(update={"seconds": 0.0}) == expected.model_copy(update={"seconds": 0.0})
+    for one in trials.read(tmp_path / "found" / "studies" / "tune")[:2]:
+        assert not [*(tmp_path / "found" / one.runs[0]).rglob("*.safetensors")], "records, no weights"
 
 
 def test_the_runs_of_a_search_are_listed_with_their_trials_and_the_pruned_ones_as_such(whole, capsys):

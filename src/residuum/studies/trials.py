@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from residuum.records import rows
+from residuum.records.mirror import SEARCH_JOURNAL
 
-SEARCH, JOURNAL = "search.json", "search.jsonl"
+SEARCH, JOURNAL = "search.json", SEARCH_JOURNAL
 RUNS, SETTINGS = "runs", "settings"
 """What the journal has of a trial besides what Optuna needs: the names of the folders of its runs, and its settings."""
 
