@@ -26,7 +26,10 @@ HOSTILE = {
     "COLUMNS": "7",
     "PYTHONWARNINGS": "error",
     "HOME": "/proc/nowhere",
-    "OMP_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "many",
+    "TORCH_LOGS": "nonsense",
+    "ONEDNN_VERBOSE": "2",
+    "OMP_DISPLAY_ENV": "true",
 }
 RUN, OTHER = "resnet20-digits-seed0", "plain20-digits-seed0"
 STUDY = ["--scale", "0.03", "--seeds", "1", "--arms", "resnet20,plain20"]
