@@ -8,7 +8,6 @@ own: its seconds, those of a processor (which other programs change less), and t
 """
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -16,14 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unittest.mock import patch
 from urllib.request import urlopen
+
+import numpy as np
 
 from residuum import training
 from residuum.conduct import planning
 from residuum.config import SCHEMA
-from residuum.records import run_folder
+from residuum.records import rows, run_folder, storage
 from residuum.records.index import INDEX
 from residuum.studies import plan as plans
 from residuum.studies.plan import PlannedRun
@@ -54,8 +56,8 @@ def study(arms: int, seeds: int) -> Study:
 def write_runs(planned: Sequence[PlannedRun], runs: Path, recipe: str) -> None:
     """The folders of some runs, as copies of one that is trained, each with numbers of its own."""
     trained = training.train(planned[0].config, runs).folder
-    rows = [json.loads(line) for line in (trained / run_folder.METRICS).read_text().splitlines()]
-    result = json.loads((trained / run_folder.RESULT).read_text())
+    epochs = rows.read_rows(trained / run_folder.METRICS)
+    result = storage.read_json(trained / run_folder.RESULT)
     for number, one in enumerate(planned):
         folder = runs / one.folder
         if folder == trained:
@@ -69,12 +71,13 @@ def write_runs(planned: Sequence[PlannedRun], runs: Path, recipe: str) -> None:
             elif path.name not in (run_folder.CONFIG, run_folder.RESULT, run_folder.METRICS, "lock"):
                 os.link(path, target)  # what is the same in all takes no room
         values = one.config.model_dump(mode="json")
-        (folder / run_folder.CONFIG).write_text(
-            json.dumps({"schema": SCHEMA, "id": one.id, "recipe": recipe, **values}, indent=2) + "\n"
-        )
+        storage.write_json(folder / run_folder.CONFIG, {"schema": SCHEMA, "id": one.id, "recipe": recipe, **values})
         shift = chance.gauss(0, 0.02)
-        (folder / run_folder.METRICS).write_text("".join(json.dumps(_shifted(row, shift)) + "\n" for row in rows))
-        (folder / run_folder.RESULT).write_text(json.dumps(_shifted(result, shift), indent=2) + "\n")
+        metrics = rows.Rows(folder / run_folder.METRICS)
+        for row in epochs:
+            metrics.add(_shifted(row, shift))
+        metrics.close()
+        storage.write_json(folder / run_folder.RESULT, _shifted(result, shift))
 
 
 def _shifted(values: dict[str, object], by: float) -> dict[str, object]:
@@ -91,9 +94,12 @@ def made(arms: int, seeds: int, runs: Path) -> None:
     asked = study(arms, seeds)
     plan = planning.plan(asked, {})
     plans.write(plan, runs)
-    write_runs(plan.runs, runs, asked.base)
+    with patch.object(os, "fsync"):  # what a cut of the power takes is made again
+        write_runs(plan.runs, runs, asked.base)
 
 
+SETTLED = 3
+"""Seconds after which an index takes files for what they were: it trusts none that were written just before it."""
 ONE = """
 import sys
 from residuum.cli import main
@@ -105,8 +111,8 @@ finally:
 """A command that says at its end how much memory it had at most, in kilobytes."""
 
 
-def measured(*words: str) -> str:
-    """What a command takes, in words."""
+def measured(*words: str) -> tuple[str, float]:
+    """What a command takes, in words, and the most memory (MB) that it had."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", ONE, *words], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -116,7 +122,17 @@ def measured(*words: str) -> str:
     if done.returncode:
         raise SystemExit(f"residuum {' '.join(words)}: {done.stderr}")
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return f"{seconds:6.2f} s ({processor:.2f} s of a processor), {int(done.stderr.split()[-1]) / 1024:.0f} MB"
+    memory = int(done.stderr.split()[-1]) / 1024
+    return f"{seconds:6.2f} s ({processor:.2f} s of a processor), {memory:.0f} MB", memory
+
+
+def slope(found: Mapping[int, float]) -> str:
+    """How memory grows with the number of runs, by least squares, and how far the line is from what was measured."""
+    counts, memory = np.array([*found]), np.array([*found.values()])
+    each, start = np.polyfit(counts, memory, 1)
+    off = np.abs(start + each * counts - memory).max()
+    of = f"from {counts.min():,} to {counts.max():,} runs"
+    return f"{start:.0f} MB and {1024 * each:.1f} kB for each run, {of} (± {off:.0f} MB)"
 
 
 def opened(runs: Path) -> str:
@@ -168,6 +184,7 @@ def main() -> None:
     options.add_argument("--plan", default="100x1000", metavar="ARMSxSEEDS", help="a study that is planned alone")
     options.add_argument("--keep", type=Path, help="a folder for the runs; those that are there are not made again")
     asked = options.parse_args()
+    memory: dict[str, dict[int, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for size in asked.of:
             arms, seeds = map(int, size.split("x"))
@@ -175,6 +192,7 @@ def main() -> None:
             if not runs.exists():
                 made(arms, seeds, runs)
             (runs / INDEX).unlink(missing_ok=True)
+            time.sleep(SETTLED)
             last = max(path.name for path in runs.glob("*-seed*"))
             report = ("study", "report", "many")
             for text, words in (
@@ -183,8 +201,13 @@ def main() -> None:
                 ("show run", ("show", "run", last)),
                 *([("study report", report)] if arms * seeds <= asked.report else []),
             ):
-                print(f"{size:>8}: {text:<19} {measured(*words, '--runs', str(runs))}", flush=True)
+                said, most = measured(*words, "--runs", str(runs))
+                memory.setdefault(text, {})[arms * seeds] = most
+                print(f"{size:>8}: {text:<19} {said}", flush=True)
             print(f"{size:>8}: {'serve, first page':<19} {opened(runs)}", flush=True)
+        for text, found in memory.items():
+            if len(found) > 1:
+                print(f"memory of {text}: {slope(found)}", flush=True)
         if asked.plan:
             planned(*map(int, asked.plan.split("x")), Path(scratch))
 

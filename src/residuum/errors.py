@@ -133,7 +133,7 @@ def quoted(value: Any, most: int = QUOTED) -> str:
 def shortened(text: str, most: int) -> str:
     """A text cut in its middle to that many letters."""
     half = (most - 1) // 2
-    return text if len(text) <= most else f"{text[: most - 1 - half]}…{text[-half:]}"
+    return text if len(text) <= most else f"{text[: most - 1 - half]}…{text[len(text) - half :]}"
 
 
 def line(text: str) -> str:

@@ -22,7 +22,7 @@ from residuum.errors import BusyError, FailedError, InputError, Remedy, StorageE
 from residuum.models.summary import summarize
 from residuum.records import run_folder, storage
 from residuum.records.environment import environment
-from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Started, StepDone, TestRead
+from residuum.records.event import Diverged, EpochDone, Event, Finished, Note, Scores, Started, StepDone, TestRead
 from residuum.records.facts import Start
 from residuum.records.outcome import Kept, Outcome, Scored
 from residuum.records.record import RunRecord, read_config, read_record
@@ -382,18 +382,22 @@ def _read_test(
     """The outcome with what its weights come to on the test set, the reading of which is counted."""
     labels_N = torch.from_numpy(data.dataset.test.labels_N)
     read_of: tuple[Kept, ...] = ("last", "selected")
+    tested: dict[int, tuple[bytes, Scores]] = {}
     for which in read_of:
         scored = outcome.of(which)
         if scored is None:
             continue
-        _weights(training, folder, scored.epoch)
-        read = TestRead(which, scored.epoch)
-        writer.write(read)
-        yield read
-        logits_NK = assemble.test_logits(training.network, data.dataset, data.normalization, training.compute)
-        tensors = {"logits_NK": logits_NK, "labels_N": labels_N}
-        storage.write_tensors(folder / "predictions" / f"{which}.safetensors", state.to_bytes(tensors))
-        scored = replace(scored, test=metrics.scores("test", logits_NK, labels_N), chance=_chance(labels_N))
+        if scored.epoch not in tested:  # the last epoch may be the selected one: the same weights say nothing new
+            _weights(training, folder, scored.epoch)
+            read = TestRead(which, scored.epoch)
+            writer.write(read)
+            yield read
+            logits_NK = assemble.test_logits(training.network, data.dataset, data.normalization, training.compute)
+            tensors = state.to_bytes({"logits_NK": logits_NK, "labels_N": labels_N})
+            tested[scored.epoch] = tensors, metrics.scores("test", logits_NK, labels_N)
+        tensors, scores = tested[scored.epoch]
+        storage.write_tensors(folder / "predictions" / f"{which}.safetensors", tensors)
+        scored = replace(scored, test=scores, chance=_chance(labels_N))
         outcome = replace(outcome, last=scored) if which == "last" else replace(outcome, selected=scored)
     return outcome
 

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from residuum.cli import main
 from residuum.config import RunConfig
 from residuum.data.normalize import Normalization
+from residuum.errors import tally
 from residuum.models import build
 from residuum.records.record import read_record
 from residuum.registry import Choice
@@ -117,7 +118,7 @@ def test_a_folder_for_the_hub_says_what_the_record_does(tmp_path, capsys, monkey
     accuracy = record.result.last.test.accuracy
     assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == round(accuracy, 6)
     assert f"Test error {100 * (1 - accuracy):.2f} % (20 images)" in text
-    assert f"was read {record.test_reads} times" in text
+    assert f"was read {tally(record.test_reads, 'time')} in this run" in text
     assert "data.root" not in card
     (command,) = re.findall(r"^residuum (import-weights .*)$", card, re.MULTILINE)
     monkeypatch.chdir(out)

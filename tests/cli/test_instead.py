@@ -74,6 +74,28 @@ def test_each_is_told_by_its_first_bytes_and_no_real_file_is(kind, content):
         assert not instead(real + content)
 
 
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"7z\xbc\xaf\x27\x1c\0\4", "is a 7-Zip archive, which is not read; unpack it"),
+        (b"Rar!\x1a\x07\x01\0", "is a RAR archive, which is not read; unpack it"),
+        (b"BZh91AY&SY", "is packed by bzip2, which is not read; unpack it"),
+        (b"\x28\xb5\x2f\xfd\0", "is packed by Zstandard, which is not read; unpack it"),
+        (b"\x89HDF\r\n\x1a\n\0", "is an HDF5 file, which is not read; save images and labels as .npz"),
+        (b"\x80\x04\x95", "is a pickle that is none of CIFAR's, which is never run; save images and labels as .npz"),
+        (b"ARROW1\0\0", "is an Arrow file, which is not read; save it as Parquet"),
+    ],
+)
+def test_data_in_a_form_that_is_not_read_say_what_to_do(begin, said, run):
+    for path in (Path("data.x"), Path("folder/data.x")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(begin + bytes(600))
+    for named in ("data.x", "folder"):
+        code, out, err = run("data", "check", named)
+        assert (code, out) == (2, "")
+        assert err == f"residuum: {named}{'/data.x' if named == 'folder' else ''} {said}\n"
+
+
 def test_a_page_that_is_called_a_page_is_nothing_else(tmp_path):
     (tmp_path / "index.html").write_bytes(b"<!doctype html>")
     (tmp_path / "labels.txt").write_bytes(b"")

@@ -26,7 +26,10 @@ HOSTILE = {
     "COLUMNS": "7",
     "PYTHONWARNINGS": "error",
     "HOME": "/proc/nowhere",
-    "OMP_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "many",
+    "TORCH_LOGS": "nonsense",
+    "ONEDNN_VERBOSE": "2",
+    "OMP_DISPLAY_ENV": "true",
 }
 RUN, OTHER = "resnet20-digits-seed0", "plain20-digits-seed0"
 STUDY = ["--scale", "0.03", "--seeds", "1", "--arms", "resnet20,plain20"]
@@ -257,7 +260,7 @@ def test_threads_are_those_that_the_quota_gives_time_to(monkeypatch, quota, thre
 
 
 def test_letters_that_no_font_has_are_told_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(style, "_families", lambda: ["DejaVu Sans"])
+    own_fonts_alone(monkeypatch)
     with style.styled():
         figure = Figure()
         figure.subplots().set_title("飞机 and 汽车, twice 飞机")
@@ -268,6 +271,81 @@ def test_letters_that_no_font_has_are_told_once(tmp_path, monkeypatch):
     assert {one.category for one in caught} == {Remark}
     assert told == {"no font here has '飞机汽车': boxes stand in place of such letters; a font as Noto Sans CJK "
                     "brings them"}  # fmt: skip
+
+
+def own_fonts_alone(monkeypatch):
+    """As where no fonts are installed but matplotlib's own."""
+    monkeypatch.setattr(style, "_families", lambda: ["DejaVu Sans", "sans-serif"])
+    fonts = style.font_manager.fontManager
+    monkeypatch.setattr(
+        fonts, "ttflist", [one for one in fonts.ttflist if one.name.startswith(("DejaVu Sans", "Last Resort"))]
+    )
+
+
+def write_font(path: Path, name: str, letters: str) -> None:
+    """A font with a square for each of some letters."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    names, square = [".notdef", *(f"u{ord(letter):X}" for letter in letters)], pen.glyph()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder(names)
+    font.setupCharacterMap({ord(letter): f"u{ord(letter):X}" for letter in letters})
+    font.setupGlyf(dict.fromkeys(names, square))
+    font.setupHorizontalMetrics(dict.fromkeys(names, (750, 0)))
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": name, "styleName": "Regular"})
+    font.setupOS2(sTypoAscender=800, usWinAscent=800, usWinDescent=200)
+    font.setupPost()
+    font.save(path)
+
+
+def test_letters_are_drawn_by_whatever_font_has_them(tmp_path, monkeypatch):
+    own_fonts_alone(monkeypatch)
+    for name, letters in (
+        ("A Color Emoji", "猫犬鳥ก"),
+        ("Nobody Listed Han", "猫犬"),
+        ("Nobody Listed Thai", "ก"),
+    ):
+        write_font(tmp_path / f"{name}.ttf", name, letters)
+        style.font_manager.fontManager.addfont(tmp_path / f"{name}.ttf")
+    assert style.fonts_for("cat é → 10⁻³ ≤") == style._families()
+    assert style.fonts_for("猫ก") == ["DejaVu Sans", "Nobody Listed Han", "Nobody Listed Thai", "sans-serif"]
+    with style.styled():
+        figure = Figure()
+        axes = figure.subplots()
+        axes.set_title("猫 犬")
+        axes.set_xticks([0, 1], ["ก", "b"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert style.png(figure)
+        assert b"Nobody Listed Han" in style.svg(figure)
+        axes.set_title("鳥")
+        with pytest.raises(Remark, match="no font here has '鳥'"):
+            style.png(figure)
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "cut"),
+    [
+        ("automobile", 10, "automobile"),
+        ("automobile", 7, "aut…ile"),
+        ("猫と犬と鳥と魚", 14, "猫と犬と鳥と魚"),
+        ("猫と犬と鳥と魚", 9, "猫と…と魚"),
+        ("猫と犬と鳥と魚", 3, "猫…"),
+        ("猫", 2, "猫"),
+        ("cat", 2, "c…"),
+        ("猫cat", 5, "猫cat"),
+    ],
+)
+def test_names_are_cut_by_their_width(text, length, cut):
+    assert style.short(text, length) == cut
+    assert style.width(cut) <= max(length, 3)
 
 
 def test_letters_of_the_world_are_drawn_where_a_font_has_them(monkeypatch):

@@ -25,6 +25,8 @@ name = "only"
 
 def test_a_study_that_goes_on_without_its_terminal_is_watched_to_its_end(run, tmp_path):
     (tmp_path / "which.toml").write_text(STUDY)
+    for name in ("random", "token", "queue"):  # what lies in a folder is not taken for Python's own
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('somebody else')")
     code, out, err = run("study", "run", "which.toml", "--detach", "--json")
     assert (code, err) == (0, "")
     begun = json.loads(out)

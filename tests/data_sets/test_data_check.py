@@ -1,14 +1,20 @@
 """The report on a data set, against counts made by hand."""
 
+import io
 import json
 from dataclasses import asdict
 
+import duckdb
 import numpy as np
 import pytest
+from PIL import Image
 
+from residuum.cli.options import data_settings
+from residuum.config import RunConfig
 from residuum.data.check import check
 from residuum.data.dataset import Dataset, Split
 from residuum.data.datasets import load
+from residuum.run import assemble
 
 
 def made(train, test, train_labels, test_labels, name="mine"):
@@ -49,9 +55,73 @@ def test_what_may_be_wrong_is_said():
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "lacking"),
+    [
+        ("0 1 3", "0 to 3, but for 2"),
+        ("10 7 8", "7 to 10, but for 9"),
+        ("0 9 1 8 2", "0 to 9, but for 3, 4, 5, 6, 7"),
+        ("0 1 2", ""),
+        ("0 1 99999", ""),
+        ("00 02", ""),
+        ("0 cat 2", ""),
+    ],
+)
+def test_numbers_of_classes_that_are_skipped_are_told(names, lacking):
+    """A class of which no reader was given an image is told by its absence alone."""
+    names = names.split()
+    labels_N = np.arange(len(names))
+    split = Split(np.arange(250 - len(names), 250, dtype=np.uint8).reshape(-1, 1, 1, 1), labels_N)
+    other = Split(split.images_NCHW - 20, labels_N)
+    findings = check(Dataset.of("mine", tuple(names), split, other)).findings
+    assert findings == ((f"the classes are the numbers from {lacking}",) if lacking else ())
+
+
 def test_a_reduced_version_of_a_published_data_set_is_said_to_be_one():
     report = check(made([0, 255], [250, 251], [0, 1], [0, 1], name="mnist"))
     assert report.findings == ("2 training images, not the published 60,000", "2 test images, not the published 10,000")
+
+
+def written_npz(root, images, names, splits):
+    np.savez(root / "x.npz", class_names=np.array(names),
+             **{f"{letter}_{split}": value for split, labels in splits.items()
+                for letter, value in (("x", images(labels)), ("y", np.array(labels)))})  # fmt: skip
+    return root / "x.npz"
+
+
+def written_npy(root, images, names, splits):
+    for split, labels in splits.items():
+        np.save(root / f"x_{split}.npy", images(labels))
+        np.save(root / f"y_{split}.npy", np.array(labels))
+    (root / "classes.txt").write_text("\n".join(names))
+    return root
+
+
+def written_parquet(root, images, names, splits):
+    for split, labels in splits.items():
+        with duckdb.connect() as base:
+            base.execute("CREATE TABLE t (image BLOB, label VARCHAR)")
+            for image, label in zip(images(labels), labels, strict=True):
+                file = io.BytesIO()
+                Image.fromarray(image).save(file, "png")
+                base.execute("INSERT INTO t VALUES (?, ?)", [file.getvalue(), names[label]])
+            base.execute(f"COPY t TO '{root / split}.parquet' (FORMAT parquet)")
+    return root
+
+
+@pytest.mark.parametrize("written", [written_npz, written_npy, written_parquet])
+def test_every_reader_tells_the_classes_without_images(tmp_path, written):
+    """`ship` has training images alone, which every reader can tell; names tell a class that has none at all."""
+    names = ["猫", "dog", "ship"]
+
+    def images(labels):
+        return np.random.default_rng(sum(labels)).integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8)
+
+    path = written(tmp_path, images, names, {"train": [0, 1, 2, 0, 1, 2], "test": [0, 1, 1, 0]})
+    settings = {"data.validation": 0, **data_settings(str(path))}
+    report = check(assemble.dataset_of(RunConfig().changed(settings).data))
+    assert sorted(report.classes) == sorted(names)
+    assert report.findings == ("there is no test image of 'ship'",)
 
 
 def test_digits_have_no_findings_and_the_report_is_plain():

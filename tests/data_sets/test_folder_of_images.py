@@ -1,6 +1,7 @@
 """Folders of image files: two trees or one that is split, sizes, colours, and what is refused."""
 
 import random
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -100,6 +101,10 @@ def rename(old, new):
     ("change", "message"),
     [
         (rename("test", "validation"), "has a folder train, but no folder test"),
+        (
+            lambda root: rmtree(root / "test"),
+            r"no folder test; \S+/train alone is read as one tree, of which a part is",
+        ),
         (rename("test/dog", "test/wolf"), "test/wolf is a class that .*train does not have"),
         (rename("train/dog", "dog"), "test/dog is a class that .*train does not have"),
         (rename("test/dog", "dog"), "test/dog holds no images"),

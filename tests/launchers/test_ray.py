@@ -16,12 +16,13 @@ import pytest
 from residuum import recipes, training
 from residuum.analysis.results import results
 from residuum.cli import main
-from residuum.conduct import conducting, planning
+from residuum.conduct import conducting, planning, tuning
 from residuum.conduct.launchers import launch_of
 from residuum.conduct.launchers.launcher import Job, JobEvent, JobFailed, JobRestarted, Room
 from residuum.conduct.launchers.local import SIGNALS
 from residuum.conduct.launchers.ray import environment
 from residuum.conduct.launchers.tasks import compute
+from residuum.conduct.tuning import TrialDone
 from residuum.engine import state
 from residuum.errors import InputError
 from residuum.records import rows, run_folder, storage
@@ -30,6 +31,7 @@ from residuum.records.record import find_runs, read_record
 from residuum.report.study_page import write
 from residuum.run.explaining import explain_arms
 from residuum.studies import parsing
+from residuum.studies.study import Study
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(not find_spec("ray"), reason="the extra cluster is not installed")]
 WAIT = 90
@@ -116,6 +118,24 @@ def test_a_run_that_cannot_work_takes_no_other_with_it(cluster, tmp_path):
     assert ended(said) == {"impossible": ["failed"], "seed 1": ["finished"]}
     (failed,) = (one for one in said if isinstance(one, JobFailed))
     assert "does not exist" in failed.reason
+
+
+def test_a_search_on_a_cluster_is_the_one_without(cluster, tmp_path):
+    """Trial by trial, by a store alone: what is tried next depends on records that other machines have written."""
+    asked = {"trials": 3, "space": {"optim.lr": {"low": 0.001, "high": 0.5, "log": True}}}
+    settings = {"model": "resnet8", "data.subset": 200, "train.epochs": 1, "compute.threads": 1}
+    study = Study(name="tune", question="Which rate?", base="quick", seeds=[0], set=settings, search=asked)
+    plan = planning.plan(study, {})
+    room = Room(workers=1, store=f"file://{tmp_path}/store", scratch="$OWN_DISK/searched")
+    rooms = {"here": Room(), f"ray:{cluster.address}": room}
+    here, there = ([one for one in tuning.search(plan, tmp_path / place[:4], room, place) if isinstance(one, TrialDone)]
+                   for place, room in rooms.items())  # fmt: skip
+    assert len(here) == 3
+    assert [(one.settings, one.state, one.error) for one in here] == [
+        (one.settings, one.state, one.error) for one in there
+    ]
+    one, other = (tuning.tuned(plan, tmp_path / place[:4]).tuned.arms[0] for place in rooms)
+    assert (one.settings, one.epochs) == (other.settings, other.epochs)
 
 
 def test_a_variable_that_a_node_does_not_have_is_told(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,10 +21,11 @@ from residuum.records import run_folder, storage
 from residuum.records.event import EpochDone
 from residuum.records.record import find_runs, read_record
 from residuum.report import searched
-from residuum.studies import parsing
+from residuum.studies import parsing, trials
 from residuum.studies import plan as plans
 from residuum.studies.space import Range, described
 from residuum.studies.study import Study, StudyError
+from residuum.training import train
 
 SETTINGS = {
     "data.dataset": {"name": "synthetic", "size": 8, "train": 60, "test": 20, "classes": 4},
@@ -129,6 +132,65 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_trials(whole, tmp_path):
     seen += tuning.search(plan, tmp_path, ROOM, "here")
     assert told(one for one in seen if isinstance(one, TrialDone)) == told(trials)
     assert list(tuning.search(plan, tmp_path, ROOM, "here")) == [], "and it is over"
+
+
+def test_a_search_goes_on_elsewhere_from_its_store(whole, tmp_path):
+    """The first machine is lost after two trials, with all that it had; the second one has what lies in the store."""
+    plan, root, said = whole
+    room = replace(ROOM, store=f"file://{tmp_path}/store")
+    begun = tuning.search(plan, tmp_path / "lost", room, "here")
+    first = list(islice((one for one in begun if isinstance(one, TrialDone)), 2))
+    begun.close()
+    shutil.rmtree(tmp_path / "lost")
+    rest = [one for one in tuning.search(plan, tmp_path / "found", room, "here") if isinstance(one, TrialDone)]
+    assert told([*first, *rest]) == told(said)
+    tuning.write(tuning.tuned(plan, tmp_path / "found"), plan, tmp_path / "found", room.store)
+    there = parsing.read(str(tmp_path / "store" / "studies" / "tune" / "tune-tuned.toml"))
+    (arm,), (expected,) = there.tuned.arms, tuning.tuned(plan, root).tuned.arms
+    assert arm.model_copy(update={"seconds": 0.0}) == expected.model_copy(update={"seconds": 0.0})
+    for one in trials.read(tmp_path / "found" / "studies" / "tune")[:2]:
+        assert not [*(tmp_path / "found" / one.runs[0]).rglob("*.safetensors")], "records, no weights"
+
+
+def test_the_runs_of_a_search_are_listed_with_their_trials_and_the_pruned_ones_as_such(whole, capsys):
+    """Without Optuna: the journal says which runs were asked for, line by line."""
+    _plan, root, said = whole
+    read = trials.read(root / "studies" / "tune")
+    assert [(one.name, one.settings) for one in read] == [(f"base, trial {one.number}", one.settings) for one in said]
+    assert main(["list", "runs", "--study", "tune", "--runs", str(root), "--json"]) == 0
+    rows = {row["studies"][0]["arm"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {*rows} == {one.name for one in read}
+    for one, trial in zip(read, said, strict=True):
+        row = rows[one.name]
+        assert row["status"] == {"complete": "finished", "pruned": "pruned"}[trial.state]
+        assert row["differs"] == json.loads(json.dumps(trial.settings))
+    assert {row["status"] for row in rows.values()} == {"finished", "pruned"}
+    assert main(["list", "runs", "--status", "pruned", "--runs", str(root), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == sum(one.state == "pruned" for one in said)
+    assert main(["study", "report", "tune", "--runs", str(root)]) == 2
+    assert "searches for settings, which `residuum list runs --study tune` lists" in capsys.readouterr().err
+
+
+def test_a_journal_of_another_version_or_damaged_tells_what_it_says(tmp_path):
+    begun = '{"op_code":0,"study_name":"a"}\n{"op_code":4,"study_id":0}\n{"op_code":8,"trial_id":0,'
+    for line in (
+        '"user_attr":{"runs":["x"]}}',
+        '"user_attr":{"runs":["x"],"settings":7}}\n{"op_code":4,"study_id":9}\n[]',
+    ):
+        storage.write_file(tmp_path / trials.JOURNAL, f"{begun}{line}\n{{".encode())
+        assert trials.read(tmp_path) == [trials.Trial("a", 1, {}, ("x",))]
+    storage.write_file(tmp_path / trials.JOURNAL, f'{begun}"user_attr":{{"runs":[7]}}}}\n'.encode())
+    assert trials.read(tmp_path) == []
+    assert trials.read(tmp_path / "none") == []
+
+
+def test_a_pruned_run_that_goes_on_is_pruned_no_more(whole, tmp_path):
+    _plan, root, _trials = whole
+    pruned = next(folder for folder in find_runs(root) if read_record(folder).status == "pruned")
+    copy = tmp_path / pruned.name
+    shutil.copytree(pruned, copy)
+    assert train(read_record(copy).config, tmp_path).status == "finished"
+    assert not (copy / run_folder.PRUNED).exists()
 
 
 def test_a_pruned_run_that_nobody_has_told_of_is_not_gone_on_with(whole, tmp_path, monkeypatch):

@@ -66,6 +66,13 @@ def reads(plan, root):
     return {key: [row["why"] for row in rows] for key, rows in found.items() if rows}
 
 
+def at_the_end(plan, root, arm, seed):
+    """What a run reads at its end: once for each of its scored weights that are of an epoch of their own."""
+    (run,) = [one for one in plan.runs if (one.arm, one.seed) == (arm, seed)]
+    result = read_record(root / run.folder).result
+    return ["last", "selected"][: 1 + (result.selected.epoch != result.last.epoch)]
+
+
 def test_a_study_chooses_and_reads_once_end_to_end(tmp_path, capsys):
     path, runs = tmp_path / "rates.toml", ["--runs", str(tmp_path / "runs")]
     path.write_text(FILE)
@@ -86,8 +93,9 @@ def test_a_study_chooses_and_reads_once_end_to_end(tmp_path, capsys):
         )
     best = min(errors, key=lambda arm: sum(errors[arm]))
     assert said["chosen"] == best == "lr=0.1"
-    # Both weights of each run of the chosen arm and of the baseline, as at the end of any run; nothing else.
-    expected = {(arm, seed): ["last", "selected"] for arm in ("lr=0.02", "lr=0.1") for seed in (0, 1, 2)}
+    # The weights of each run of the chosen arm and of the baseline, as at the end of any run; nothing else.
+    expected = {(arm, seed): at_the_end(plan, tmp_path / "runs", arm, seed)
+                for arm in ("lr=0.02", "lr=0.1") for seed in (0, 1, 2)}  # fmt: skip
     assert reads(plan, tmp_path / "runs") == expected
     assert list(said["arms"]) == ["validation_error", "held_out_error", "train_loss"]
 
@@ -129,7 +137,9 @@ def test_the_reading_is_of_the_choice_paired_by_seed(here, tmp_path):
     assert pairs == {seed: pytest.approx(by_seed["lr=0.1"][seed] - by_seed["lr=0.02"][seed]) for seed in (0, 1, 2)}
     assert test.comparison.low < test.comparison.mean < test.comparison.high
     assert test.comparison.on_images is not None
-    assert test.reads == {"lr=0.1": 6, "lr=0.02": 6}
+    assert test.reads == {
+        arm: sum(len(at_the_end(plan, tmp_path, arm, seed)) for seed in (0, 1, 2)) for arm in ("lr=0.1", "lr=0.02")
+    }
     assert test.others == 0
     # What judges the arms knows nothing of it.
     assert all(not MEASURES[name].held_out for name in found.summaries)

@@ -129,6 +129,7 @@ def seeds(first, count):
 @pytest.mark.parametrize("seed", seeds(0, 16))
 def test_random_differences_are_caught_by_the_logits_and_the_right_settings_agree(seed, tmp_path, monkeypatch):
     monkeypatch.setattr("residuum.run.variants.MOST", 10)
+    monkeypatch.setattr("residuum.run.constants.NETWORKS", 1)
     name, state, differences, logits_NK = case(seed)
     torch.save(state, tmp_path / "w.pt")
     torch.save({"images": IMAGES, "logits": logits_NK}, tmp_path / "logits.pt")
@@ -152,6 +153,36 @@ def test_one_random_difference_is_named(seed, tmp_path):
     said = str(refused.value)
     assert f"--set model.{ours(name, path)}={str(value).lower()} they agree" in said or "--preset" in said
     assert "\n" not in said
+
+
+def constants_of(seed):
+    """Constants of pixels that no list has, and perhaps one setting more that tensors do not tell."""
+    source = random.Random(seed)
+    mean, std = ([round(source.uniform(*between), 3) for _ in range(3)] for between in ((0.35, 0.6), (0.15, 0.35)))
+    return mean, std, {"shortcut.zeros": "after"} if seed == 1 else {}
+
+
+@pytest.mark.parametrize(("seed", "words"), [(0, ""), (1, "--set model.shortcut.zeros=after "), (2, "--channels bgr ")])
+def test_constants_of_pixels_that_no_list_has_are_found(seed, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("residuum.run.variants.MOST", 40)  # the pairs take longest, and have none of these
+    mean, std, differences = constants_of(seed)
+    net = published.scattered(build(Choice.of(NETWORKS["resnet14"]), 3, 10, (32, 32), 0), seed)
+    seen_NCHW = IMAGES.flip(1) if "bgr" in words else IMAGES
+    x_NCHW = (seen_NCHW.float() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    with torch.no_grad():
+        logits_NK = slow_networks.logits(net.state_dict(), x_NCHW, **theirs("resnet14", differences))
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    torch.save({"images": IMAGES, "logits": logits_NK}, tmp_path / "logits.pt")
+    with pytest.raises(InputError, match="nothing was written; with --") as refused:
+        importing.check_reference(read("resnet14", tmp_path / "w.pt"), tmp_path / "logits.pt")
+    listed = " ".join(",".join(f"{value:g}" for value in values) for values in (mean, std))
+    assert str(refused.value).endswith(f"; with {words}--normalize {listed} they agree")
+    if "bgr" in words:  # told so, it is right; and said with it, other constants are found in that order
+        pixels = {"name": "standardize", "mean": mean, "std": [0.25] * 3}
+        config = RunConfig().changed({"model": NETWORKS["resnet14"], "data.validation": 0, "data.normalize": pixels})
+        turned = importing.read_weights(tmp_path / "w.pt", config, importing.cifar10_without_images(), channels="bgr")
+        with pytest.raises(InputError, match=f"; with --normalize {listed} they agree"):
+            importing.check_reference(turned, tmp_path / "logits.pt")
 
 
 LEAKY = [{"name": "leaky_relu", "negative_slope": slope} for slope in (0.1, 0.2, 0.3)]

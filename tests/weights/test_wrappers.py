@@ -21,6 +21,7 @@ from residuum.config import RunConfig, parse_setting
 from residuum.errors import InputError
 from residuum.models import build
 from residuum.models.foreign import fitted, load_foreign, read_foreign
+from residuum.models.mapping import joined
 from residuum.models.saved import Unread
 from residuum.networks.names import network
 from residuum.networks.presets import PRESETS, settings_of
@@ -447,6 +448,47 @@ def foreign_names(depth: int):
         else:
             state[{"conv1": "stem", "bn1": "stem_norm", "linear": "out"}[parts[0]] + "." + parts[1]] = tensor
     return net, state
+
+
+def by_module(state):
+    """The tensors of a state dict in a mapping for each module."""
+    found = {}
+    for name, tensor in state.items():
+        *modules, last = name.split(".")
+        place = found
+        for module in modules:
+            place = place.setdefault(module, {})
+        place[last] = tensor
+    return found
+
+
+@pytest.mark.parametrize("name", ["resnet20", "preact20", "resnet18"])
+def test_parts_that_were_saved_by_themselves_are_put_together(tmp_path, name):
+    net = made(name)
+    state = net.state_dict()
+    head = {key.rpartition(".")[2]: tensor for key, tensor in state.items() if key.startswith("linear.")}
+    body = {key: tensor for key, tensor in state.items() if not key.startswith("linear.")}
+    contents = [
+        ({"epoch": 3, "encoder": body, "classifier": head}, "encoder"),
+        ({"state": {"backbone": prefixed(body, "module."), "fc": head, "opt": {"lr": 0.1}}}, "state.backbone.module"),
+        (by_module(prefixed(state, "net.")), "net"),
+    ]
+    for content, place in contents:
+        torch.save(content, tmp_path / "parts.pth")
+        fit = found(tmp_path / "parts.pth", net)
+        assert holds(fit, net)
+        assert (fit.place, fit.passed_over) == (place, ())
+    torch.save({"a": {"encoder": body, "head": head}, "b": {"encoder": body, "head": head}}, tmp_path / "two.pth")
+    with pytest.raises(InputError, match="not the weights of this network"):
+        found(tmp_path / "two.pth", net)
+
+
+def test_a_mapping_that_holds_itself_is_put_together_with_nothing():
+    content = {"encoder": {"conv1.weight": torch.zeros(1)}}
+    content |= {f"again{number}": content for number in range(50)}
+    assert joined(content) is None
+    assert joined({"conv1.weight": torch.zeros(1)}) is None
+    assert joined([content]) is None
 
 
 def test_layers_whose_names_were_sorted_as_text_are_not_matched_by_order(tmp_path):

@@ -122,7 +122,9 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
         folder = runs / run.folder
         try:
             if (folder / run_folder.CONFIG).exists():
-                found[run.id] = read_record(folder)
+                record = read_record(folder)
+                # What a search pruned goes on where a study asks for it, as what was stopped otherwise.
+                found[run.id] = replace(record, status="stopped") if record.status == "pruned" else record
         except InputError as error:
             unreadable[run.id] = run_folder.without_path(folder, error)
     failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}

@@ -157,9 +157,11 @@ def _of_planned(run: PlannedRun, listed: index.Listed | None, failed: Mapping[st
             return of_run(read_record(listed.folder), now)
         except InputError as error:
             return Standing("unreadable", run_folder.without_path(listed.folder, error), asked=asked)
-    if row.status in ("stopped", "failed") and (run.id in failed or row.why):
+    if row.status in ("stopped", "pruned", "failed") and (run.id in failed or row.why):
         return Standing("failed", failed.get(run.id) or row.why, row.epochs or 0, asked, row.epochs or 0, asked)
-    return Standing(row.status, row.text, row.epochs or 0, asked, row.epochs or 0, row.asked or asked)
+    # One that a search pruned is to be gone on with where a study asks for it, as any that was stopped.
+    status = "stopped" if row.status == "pruned" else row.status
+    return Standing(status, row.text, row.epochs or 0, asked, row.epochs or 0, row.asked or asked)
 
 
 def _study_left(plan: Plan, runs: Sequence[tuple[PlannedRun, Standing]], folder: Path) -> float | None:

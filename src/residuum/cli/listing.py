@@ -25,14 +25,16 @@ def add(command: Command) -> None:
     p.add_argument(
         "kind", metavar="KIND", nargs="?", default="", help="recipes, models, studies, runs …; without: the kinds"
     )
-    p.add_argument("--study", default="", metavar="STUDY", help="runs of a study alone, by its name or label")
+    p.add_argument(
+        "--study", default="", metavar="STUDY", help="runs of a study, or of its search, alone, by its name or label"
+    )
     p.add_argument("--status", default="", help=f"runs of one status alone: {', '.join(STATUS)}")
     p.add_argument("--last", type=int, metavar="N", help="the N runs that were written last, the newest at the end")
     common(p)
     store_option(p, weights=False)
 
 
-STATUS = ("finished", "diverged", "imported", "running", "stopped", "failed", "unreadable")
+STATUS = ("finished", "diverged", "imported", "running", "stopped", "pruned", "failed", "unreadable")
 
 
 def list_things(options: argparse.Namespace) -> None:
@@ -226,9 +228,7 @@ def _run_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise unknown("status", options.status, STATUS, argument="status")
     if options.last is not None and options.last < 1:
         raise InputError(f"{options.last} runs; at least 1", argument="last")
-    among = None
-    if options.study:
-        among = {run.folder for run in plans.read(plans.find(options.study, options.runs)).runs}
+    among = plans.asked_for(options.study, options.runs) if options.study else None
     found = [one for one in index.listed(options.runs, among) if options.status in ("", _status(one))]
     if options.last is not None:
         found = sorted(found, key=lambda one: one.written)[-options.last :]

@@ -61,10 +61,7 @@ def add(command: Command) -> None:
     _room(p, "default: 1")
     mirror_option(p)
     _place(p)
-    p.add_argument(
-        "--scratch", metavar="DIR",
-        help="with --on ray --store: where each machine computes, on its own disk, as $TMPDIR/runs (default: --runs)",
-    )  # fmt: skip
+    _scratch(p)
     p.add_argument("--until-decided", action="store_true", help="add seeds in groups until every claim is decided")
     p.add_argument(
         "--detach", action="store_true", help="go on without this terminal; `residuum study watch` shows how it stands"
@@ -77,7 +74,9 @@ def add(command: Command) -> None:
     p.set_defaults(budget=None, rehearsed=False)
     p.add_argument("--trials", type=int, help="how many settings are tried for each arm (default: what the study says)")
     _room(p, "default: 1")
+    mirror_option(p)
     _place(p)
+    _scratch(p)
     tracker_option(p)
     add_watch(command, within)
     p = command("report", report, "Write the report of a study: page, Markdown, tables, figures.", within=within)
@@ -127,6 +126,13 @@ def _place(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     p.add_argument("--cpus", type=int, help="CPUs of each worker of a cluster (default: 1)")
     p.add_argument("--gpus", type=float, help="GPUs of each worker of a cluster, or a share of one (default: 1)")
+
+
+def _scratch(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--scratch", metavar="DIR",
+        help="with --on ray --store: where each machine computes, on its own disk, as $TMPDIR/runs (default: --runs)",
+    )  # fmt: skip
 
 
 def show_all(options: argparse.Namespace) -> None:
@@ -560,7 +566,9 @@ def search(options: argparse.Namespace) -> None:
     from residuum.cli.terminal import print_table
     from residuum.conduct import tuning
 
+    store = _store(options)
     room, _, _ = _placed(options, measured=False)
+    room = replace(room, store=store, scratch=options.scratch or "")
     made: Any = tuning.planned(_planned(options), options.trials)
     stream = sys.stderr if options.json else sys.stdout
     asked = made.study.search
@@ -570,9 +578,10 @@ def search(options: argparse.Namespace) -> None:
     said = _tracked(tuning.search(made, options.runs, room, options.on), options, made.label)
     progress.show_search(said, asked.trials, stream)
     found: Any = tuning.tuned(made, options.runs)
-    path = tuning.write(found, made, options.runs)
+    path = tuning.write(found, made, options.runs, room.store)
     again = ["residuum", "study", "run", str(path), *(["--scale", f"{made.scale:g}"] if made.scale != 1 else []),
-             *(["--runs", str(options.runs)] if options.runs != RUNS else [])]  # fmt: skip
+             *(["--runs", str(options.runs)] if options.runs != RUNS else []),
+             *(["--store", options.store] if options.store else [])]  # fmt: skip
     if options.json:
         print_json({
             "study": str(path), "seconds": sum(one.seconds for one in found.tuned.arms),

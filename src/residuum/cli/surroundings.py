@@ -81,6 +81,16 @@ class Styled:
         return getattr(self._stream, name)
 
 
+OTHERS = ("MPLBACKEND", "TORCH_LOGS", "TORCH_CPP_LOG_LEVEL", "ONEDNN_VERBOSE", "DNNL_VERBOSE", "MKL_VERBOSE",
+          "OMP_DISPLAY_ENV", "KMP_SETTINGS", "KMP_VERSION")  # fmt: skip
+"""Variables by which libraries would open windows, or print on the standard streams what nobody asked residuum for."""
+
+
+def _is_count(text: str) -> bool:
+    """Whether a text is what OpenMP takes for a number of threads: one above 0, or one for each level."""
+    return all(part.strip().isdigit() and int(part) > 0 for part in text.split(","))
+
+
 LEFT = "the reader of its output left before the end; the run went on"
 """What the record of a run says where it is so."""
 
@@ -94,16 +104,17 @@ def has_left(*streams: IO[str]) -> bool:
 def kept_out() -> Iterator[None]:
     """Standard streams that outlast their readers, and a process in which only residuum speaks.
 
-    `MPLBACKEND` is for windows and notebooks, and no figure here needs one. Warnings are for those who write programs:
-    those of residuum are said once each, as notes; no other reaches standard error, or, by `PYTHONWARNINGS`, ends a
-    run. Worker processes inherit both.
+    Variables by which libraries open windows or speak on the standard streams are kept from them, and a number of
+    threads that is none. Warnings are for those who write programs: those of residuum are said once each, as notes; no
+    other reaches standard error, or, by `PYTHONWARNINGS`, ends a run. Worker processes inherit both.
     """
     usual = sys.stdout, sys.stderr
     for stream in usual:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no letter for a dash is no reason to fail
             stream.reconfigure(errors="replace")
     sys.stdout, sys.stderr = _outlasting(sys.stdout, "standard output"), _outlasting(sys.stderr)
-    os.environ.pop("MPLBACKEND", None)
+    for name in (*OTHERS, *(["OMP_NUM_THREADS"] if not _is_count(os.environ.get("OMP_NUM_THREADS", "1")) else [])):
+        os.environ.pop(name, None)
     os.environ["PYTHONWARNINGS"] = "ignore"
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     said = set[str]()

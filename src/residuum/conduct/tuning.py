@@ -28,20 +28,21 @@ from residuum.conduct.packing import cards
 from residuum.conduct.planning import checked, planned_runs
 from residuum.data.dataset import Dataset
 from residuum.errors import InputError, lacking, quoted
-from residuum.records import run_folder, storage
+from residuum.records import mirror, run_folder, storage
 from residuum.records.event import Finished, Pruned
+from residuum.records.mirror import Store
 from residuum.records.record import RunRecord, read_record
 from residuum.registry import as_plain
-from residuum.studies import parsing
+from residuum.studies import parsing, trials
 from residuum.studies import plan as plans
 from residuum.studies.plan import Plan
 from residuum.studies.space import MOST, Range, Search, Tuned, TunedArm, outermost
 from residuum.studies.study import READS_TEST, Arm, Study, StudyError
+from residuum.studies.trials import JOURNAL, RUNS, SEARCH, SETTINGS
 
 if TYPE_CHECKING:
     import optuna
 
-SEARCH, JOURNAL = "search.json", "search.jsonl"
 STARTUP = 4
 """Complete trials before one is pruned: of fewer, a median says little."""
 WARMUP = 0.2
@@ -79,6 +80,7 @@ def search(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> I
     """Search for settings of a study's arms, trial by trial; the same call goes on with a search that was stopped.
 
     The next trial is asked for when there is room for it. Of several arms, the one with the fewest trials is next.
+    Where the room has a store, the journal is brought there after every trial, and what it has is gone on with.
 
     Raises:
         InputError: the study asks for no search, or another one was begun under its name; Optuna is not installed.
@@ -94,15 +96,39 @@ def search(plan: Plan, runs: Path, room: Room, launcher: str = "processes") -> I
     folder = plans.folder_of(runs, plan.label)
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    store = mirror.store_of(room.store) if room.store else None
     with storage.locked(folder):
+        if store:
+            _fetch(store, plan, runs)
         _begin(folder, plan)
-        work = _Work(optuna, plan, asked, runs, _journals(optuna, folder, plan.study), loaded)
+        work = _Work(optuna, plan, asked, runs, _journals(optuna, folder, plan.study), loaded, store)
         on = max((cards(device) for device in {run.config.compute.device for run in plan.runs}), key=len, default=[])
         for said in launch(work.jobs(), runs, replace(room, cards=on)):
             yield said
             work.take_in(said)
-            yield from work.told()
-        yield from work.told()
+            yield from _given(work.told(), store, plan, runs)
+        yield from _given(work.told(), store, plan, runs)
+
+
+def _given(told: Iterator[TrialDone], store: Store | None, plan: Plan, runs: Path) -> Iterator[TrialDone]:
+    """Trials that have ended, once the store, if there is one, has the journal that says so."""
+    ended = [*told]
+    if ended and store:
+        mirror.give(store, runs, [f"{plans.PLANS}/{plan.label}"])
+    yield from ended
+
+
+def _fetch(store: Store, plan: Plan, runs: Path) -> None:
+    """Bring here what a store has of a search, so that it goes on where it stands: its journal, and the runs' records.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
+    folder = plans.folder_of(runs, plan.label)
+    mirror.pull(store, f"{plans.PLANS}/{plan.label}", folder)
+    names = dict.fromkeys(name for trial in trials.read(folder) for name in trial.runs)
+    for name, files in mirror.folders(store, [*names]).items():
+        mirror.pull(store, name, runs / name, files, weights=False)
 
 
 def planned(plan: Plan, trials: int | None) -> Plan:
@@ -177,9 +203,9 @@ class _Work:
     """The trials of a search: which is asked for next, and what is told of those that have ended."""
 
     def __init__(self, optuna: Any, plan: Plan, asked: Search, runs: Path, journals: Mapping[str, optuna.Study],
-                 loaded: dict[str, Dataset]) -> None:  # fmt: skip
+                 loaded: dict[str, Dataset], store: Store | None) -> None:  # fmt: skip
         self._optuna, self._plan, self._asked, self._runs, self._journals = optuna, plan, asked, runs, journals
-        self._loaded = loaded
+        self._loaded, self._store = loaded, store
         self._arms = {arm.name: arm for arm in plan.study.arms()}
         self._open: dict[str, _Trial] = {}
         self._done: deque[TrialDone] = deque()
@@ -236,7 +262,8 @@ class _Work:
         prune = {int(epoch): error for epoch, error in trial.user_attrs["prune"].items()}
         planned = {f"{arm}, trial {trial.number + 1}, seed {run.seed}": run
                    for run in planned_runs(arm, config, self._asked.seeds)}  # fmt: skip
-        trial.set_user_attr("runs", [run.folder for run in planned.values()])
+        trial.set_user_attr(SETTINGS, json.loads(_text(settings)))
+        trial.set_user_attr(RUNS, [run.folder for run in planned.values()])
         made.jobs = {id_: Job(id_, run.config, self._plan.study.base, prune) for id_, run in planned.items()}
         made.open = {id_ for id_, job in made.jobs.items() if not self._is_over(job)}
         made.pruned = any(self._is_pruned(job) for job in made.jobs.values())
@@ -267,6 +294,10 @@ class _Work:
             trial.pruned = True
         elif not (isinstance(said, JobEvent) and isinstance(said.event, Finished)):
             return
+        job = trial.jobs[said.id]
+        if self._store and not isinstance(said, JobFailed) and not self._is_over(job):  # its record is elsewhere
+            folder = run_folder.folder_of(self._runs, job.config)
+            mirror.pull(self._store, folder.name, folder, weights=False)
         trial.open.discard(said.id)
         if not trial.open:
             self._close(trial)
@@ -399,7 +430,7 @@ def _tuned_arm(optuna: Any, arm: Arm, asked: Search, journal: optuna.Study, runs
         raise InputError(f"no trial of {quoted(arm.name)} was completed: {why}")
     best = min(complete, key=_last)
     scored = [one for one in over if one.state != states.FAIL]
-    folders = dict.fromkeys(name for one in over for name in one.user_attrs.get("runs", ()))
+    folders = dict.fromkeys(name for one in over for name in one.user_attrs.get(RUNS, ()))
     there = [read_record(runs / name) for name in folders if (runs / name / run_folder.CONFIG).exists()]
     return TunedArm(
         arm=arm.name,
@@ -419,15 +450,17 @@ def _last(trial: optuna.trial.FrozenTrial) -> float:
     return round(trial.value if trial.value is not None else values[-1], 4)
 
 
-def write(found: Study, plan: Plan, runs: Path) -> Path:
+def write(found: Study, plan: Plan, runs: Path, url: str = "") -> Path:
     """Write the study of what the search of a plan found beside its journal; returns the path of the file.
 
-    What is there already stays where it says the same.
+    What is there already stays where it says the same. It goes to the store at a URL, too, if there is one.
     """
     path = plans.folder_of(runs, plan.label) / f"{found.name}.toml"
     if not path.exists() or _but_time(parsing.read(str(path))) != _but_time(found):
         head = f"# What the search of {plan.study.name} found, judged on seeds that it never saw.\n"
         storage.write_file(path, f"{head}{parsing.written(found)}".encode())
+    if url:
+        mirror.give(mirror.store_of(url), runs, [f"{plans.PLANS}/{plan.label}"])
     return path
 
 

@@ -1,5 +1,6 @@
 """What a data set holds: counts, shapes, balance of the labels, duplicates, range of the pixels; and what it left."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,6 +14,8 @@ from residuum.errors import quoted, tally
 
 NAMED = 5
 """Classes without images, of which so many are named."""
+MOST_NUMBERS = 100_000
+"""Classes that are numbers are looked through for gaps up to here."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,13 @@ def _findings(
             otherwise = f"{split.contradictions:,} with another label"
             repeat = "image repeats an earlier one" if split.duplicates == 1 else "images repeat earlier ones"
             yield f"{split.duplicates:,} {which} {repeat}, {otherwise}"
+    numbers = {int(name) for name in dataset.classes if re.fullmatch(r"0|[1-9]\d{0,8}", name)}
+    if len(numbers) == len(dataset.classes):
+        skipped = [number for number in range(min(numbers), min(max(numbers), MOST_NUMBERS)) if number not in numbers]
+        if 0 < len(skipped) <= len(numbers):
+            more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
+            lacking = f"{', '.join(map(str, skipped[:NAMED]))}{more}"
+            yield f"the classes are the numbers from {min(numbers)} to {max(numbers)}, but for {lacking}"
     first: dict[str, str] = {}
     for name in dataset.classes:
         if (other := first.setdefault(name.casefold(), name)) != name:

@@ -208,7 +208,8 @@ def _of_splits(tree: Tree, top: Folder, splits: Mapping[str, Folder], tables: _T
             notes.append(f"{folder.path} holds {tally(folder.below, 'image')} without labels, not used")
     in_folders = any(one.below for one in splits["train"].open_folders) if "train" in splits else False
     if "test" not in splits and in_folders and not alone:
-        instead = f"; is {splits['validation'].name} it? Then call it test" if "validation" in splits else ""
+        alone_too = f"; {_at(tree, splits['train'])} alone is read as one tree, of which a part is the test split"
+        instead = f"; is {splits['validation'].name} it? Then call it test" if "validation" in splits else alone_too
         raise InputError(f"{_at(tree, top)} has a folder train, but no folder test{instead}")
     if alone and "test" not in parts:
         raise InputError(f"{_at(tree, top)} has no test images with labels")

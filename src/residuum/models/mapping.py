@@ -17,6 +17,8 @@ State = Mapping[str, Tensor]
 MAX_DEPTH, MAX_CONTAINERS = 8, 10_000
 """How deep containers within containers are looked into, and how many: a pickle may hold one that holds itself."""
 
+MAX_JOINED = 20_000
+"""Mappings and tensors that are taken together: a pickle may hold one that holds itself."""
 MAX_PARTS = 32
 """Dots of a name behind which the names of a network may begin."""
 MAX_COUNT = 1 << 53
@@ -118,6 +120,10 @@ def fit(content: Any, expected: State, *, ordered: bool, key: str = "") -> Fit |
     near = [one for container in places for one in _by_name(container, expected)]
     fits = [one for one in near if not _difference(one, expected)]
     fits = [one for one in fits if not _left_over(one, expected, fits)]
+    if not fits and (whole := joined(content)):
+        parts = [one for one in _by_name(whole, expected) if not _difference(one, expected)]
+        if parts := [one for one in parts if not _left_over(one, expected, parts)]:
+            places, near, fits = [whole], parts, parts
     if not fits and ordered:
         fits = [one for container in places for one in _by_order(container, expected)]
     if key:
@@ -179,6 +185,27 @@ def containers(content: Any) -> Iterator[Container]:
                 yield Container(keys, tensors)
         inner = value.items() if isinstance(value, Mapping) else enumerate(value)
         waiting += [((*keys, str(name)), one) for name, one in inner if isinstance(one, Mapping | list | tuple)]
+
+
+def joined(content: Any) -> Container | None:
+    """All tensors of a content by the keys that lead to them: an encoder and its head may be saved by themselves.
+
+    None where there are too many, or no mapping within a mapping.
+    """
+    found: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Any]] = [("", content)] if isinstance(content, Mapping) else []
+    inner = 0
+    while waiting:
+        start, value = waiting.pop(0)
+        for name, one in value.items():
+            if inner + len(found) > MAX_JOINED or start.count(".") > MAX_PARTS:
+                return None
+            if isinstance(name, str) and isinstance(one, Tensor):
+                found[f"{start}{name}"] = one
+            elif isinstance(name, str) and isinstance(one, Mapping):
+                waiting.append((f"{start}{name}.", one))
+                inner += 1
+    return Container((), found) if inner else None
 
 
 def named(content: Any, first: str) -> Iterator[State]:

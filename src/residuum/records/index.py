@@ -20,16 +20,16 @@ from residuum.records import run_folder, storage
 from residuum.records.record import RunRecord, find_runs, read_record, unfinished
 
 INDEX = ".index.json"
-VERSION = 2
+VERSION = 3
 """Raised when a row says something else, or says it of other files: an index of another version is made anew."""
-UNFINISHED = ("running", "stopped", "failed")
+UNFINISHED = ("running", "stopped", "pruned", "failed")
 """How a run without a result may stand, which other things than its files decide too."""
 FEW = 100
 """Runs of which none is read from an index: reading them is as fast, and leaves nothing in the folder."""
 JUST_NOW = 2_000_000_000
 """Nanoseconds before an index was written in which a file may have changed again without its times telling."""
 READ = (run_folder.CONFIG, run_folder.RESULT, run_folder.METRICS, run_folder.DATA, run_folder.ENVIRONMENT,
-        run_folder.FAILURE)  # fmt: skip
+        run_folder.FAILURE, run_folder.PRUNED)  # fmt: skip
 """The files of a run folder that a row is made from."""
 
 Stamp = tuple[tuple[int, int, int, int] | None, ...]

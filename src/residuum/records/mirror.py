@@ -34,6 +34,8 @@ from residuum.records.run_folder import CONFIG, RESULT, Position
 KNOWN, GOING, LEASES, CHECKPOINTS = ".mirror.json", ".going.json", ".leases", "checkpoints"
 FOLDERS_OF_FOLDERS = ("studies",)
 """Folders beside those of runs that hold folders themselves: each of these is mirrored by itself."""
+SEARCH_JOURNAL = "search.jsonl"
+"""The journal of a search, whose lines build on those before: two that were written apart are never made one."""
 AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "oss", "oci", "tos", "memory"})
 """Stores in which a file that is put appears whole or not at all; elsewhere it is put beside its place and renamed."""
 LARGEST, MOST = 2**33, 100_000
@@ -402,7 +404,7 @@ def _is_wanted_without_weights(path: str) -> bool:
 
 def _is_log(path: str) -> bool:
     """Whether rows are only ever added to a file, by whoever works with a run."""
-    return path.endswith(".jsonl") and path not in run_folder.REWOUND
+    return path.endswith(".jsonl") and path not in (*run_folder.REWOUND, SEARCH_JOURNAL)
 
 
 def _bring(

@@ -35,9 +35,9 @@ class RunRecord:
     """One run: what was asked (`config`), where it ran, what happened epoch by epoch, what came out.
 
     `status` is `finished` or `diverged` once the result is there, `imported` for weights from elsewhere,
-    `running` while a process works on it, `failed` where it ended in an error, which `failure` says, and `stopped`
-    otherwise. `result` is None until the run is complete, `data`
-    until it has begun, and `environment` has one entry for each time that it was started or resumed.
+    `running` while a process works on it, `failed` where it ended in an error, which `failure` says, `pruned` where a
+    search stopped it, and `stopped` otherwise. `result` is None until the run is complete, `data` until it has begun,
+    and `environment` has one entry for each time that it was started or resumed.
     `damaged` has one line for each epoch that is not in `epochs` because its row cannot be read any more.
     """
 
@@ -183,11 +183,13 @@ def is_going(folder: Path) -> bool:
 
 
 def unfinished(folder: Path) -> tuple[str, str]:
-    """How a run without a result stands: running, failed or stopped; and why it failed."""
+    """How a run without a result stands: running, failed, pruned by a search, or stopped; and why it failed."""
     if is_going(folder):
         return "running", ""
     why = run_folder.failure(folder)
-    return ("stopped", "") if why is None else ("failed", why)
+    if why is not None:
+        return "failed", why
+    return "pruned" if (folder / run_folder.PRUNED).exists() else "stopped", ""
 
 
 def read_record(folder: Path) -> RunRecord:

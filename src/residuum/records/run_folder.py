@@ -9,6 +9,7 @@
     test_reads.jsonl   every read of the test set, or of another one, never shortened
     noise.jsonl        the noise of the gradient after each epoch, where it is recorded
     failure.json       why the run failed, until it goes on     crash.log     the tracebacks of what failed
+    pruned.json        the epoch after which a search stopped the run, until it goes on
     remarks.jsonl      what else happened while it ran, where anything did
     layers/            epoch-0003.safetensors … histograms of every layer, where they are recorded
     checkpoints/       epoch-0003-step-000000/ … predictions/  logits on the test set
@@ -81,7 +82,7 @@ CONFIG, RESULT, DATA, ENVIRONMENT, GROUPS = (
 CODE = "code"
 METRICS, STEPS, TEST_READS, NOISE = "metrics.jsonl", "steps.jsonl", "test_reads.jsonl", "noise.jsonl"
 REMARKS = "remarks.jsonl"
-FAILURE, CRASH_LOG = "failure.json", "crash.log"
+FAILURE, CRASH_LOG, PRUNED = "failure.json", "crash.log", "pruned.json"
 REWOUND = (METRICS, STEPS, NOISE)
 """Files whose rows go back with the run when it goes back to a checkpoint; to all others rows are only added."""
 
@@ -216,10 +217,17 @@ def failure(folder: Path) -> str | None:
         return f"{FAILURE}, which says why, is damaged"
 
 
+def prune(folder: Path, epoch: int) -> None:
+    """Mark a run as stopped by a search after an epoch, until it goes on."""
+    values = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "epoch": epoch}
+    storage.write_json(folder / PRUNED, values)
+
+
 def go_on(folder: Path) -> None:
-    """Take back that a run failed, as it goes on."""
+    """Take back that a run failed or was pruned, as it goes on."""
     with storage.storing(folder):
-        (folder / FAILURE).unlink(missing_ok=True)
+        for name in (FAILURE, PRUNED):
+            (folder / name).unlink(missing_ok=True)
 
 
 class Writer:

@@ -137,6 +137,8 @@ def _digest(content: bytes) -> str:
 
 
 SEAL = re.compile(rb',?\s*\{?"check": "([0-9a-f]{16})"\}?\s*[]}]\s*\Z')
+TAIL = 200
+"""Bytes at the end of a file in which the check stands."""
 
 
 def _unsealed(content: bytes) -> tuple[Any, bool]:
@@ -149,7 +151,7 @@ def _unsealed(content: bytes) -> tuple[Any, bool]:
         values = json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    seal = SEAL.search(content)
+    seal = SEAL.search(content, max(0, len(content) - TAIL))
     if seal and seal[1].decode() != _digest(content[: seal.start()]):
         raise ValueError("it was changed since it was written")
     last = values.pop("check", None) if isinstance(values, dict) else None

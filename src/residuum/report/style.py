@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
@@ -59,9 +60,15 @@ def literal(text: str) -> str:
     return f"\u2009{text}" if text.startswith("_") else text
 
 
+def width(text: str) -> int:
+    """How many letters wide a text is: those of East Asian scripts, and emoji, are two."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
 def short(text: str, length: int) -> str:
-    """A text cut in its middle to that many letters: ends tell arms apart."""
-    return shortened(text, length)
+    """A text cut in its middle so that it is at most so many letters wide: ends tell arms apart."""
+    cuts = (shortened(text, most) for most in range(min(length, len(text)), 2, -1))
+    return next((cut for cut in cuts if width(cut) <= length), shortened(text, 2))
 
 
 def apart(texts: Sequence[str], length: int) -> list[str]:
@@ -132,6 +139,39 @@ def _families() -> list[str]:
     return ["DejaVu Sans", *(name for name in LETTERS if name in installed), "sans-serif"]
 
 
+NO_LETTERS = ("LastResort", "ColorEmoji", "Blank")
+"""Parts of the names of fonts that have every letter as a box or as nothing, or in colours that are not drawn."""
+
+
+@cache
+def _letters_of(path: str) -> frozenset[int]:
+    """The letters that a font has; none of one that cannot be read."""
+    try:
+        return frozenset(FT2Font(path).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+def fonts_for(text: str) -> list[str]:
+    """The fonts that a text is drawn with: the usual ones, and for letters that none of them has whichever here has."""
+    usual = _families()
+    fonts = sorted(
+        font_manager.fontManager.ttflist, key=lambda one: (one.style != "normal", one.weight != 400, one.name)
+    )
+    lacking = {ord(letter) for letter in text if letter.isprintable()}
+    for font in fonts if not text.isascii() else ():
+        if font.name in usual:
+            lacking -= _letters_of(font.fname)
+    more = []
+    for font in fonts if not text.isascii() else ():
+        if not lacking:
+            break
+        if not any(word in font.name.replace(" ", "") for word in NO_LETTERS) and lacking & _letters_of(font.fname):
+            lacking -= _letters_of(font.fname)
+            more.append(font.name)
+    return [*usual[:-1], *more, *usual[-1:]]
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """The settings under which every figure is drawn."""
@@ -175,10 +215,13 @@ def _inert(figure: Figure) -> None:
             for one in texts if isinstance(formatter, FuncFormatter) else ():
                 if isinstance(one, dict):
                     one.update({at: _plain(str(text)) for at, text in one.items()})
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
+    texts = [one for one in figure.findobj(Text) if isinstance(one, Text)]
+    fonts = fonts_for("".join(sorted({letter for one in texts for letter in one.get_text()})))
+    for text in texts:
         if "\\mathdefault" not in text.get_text():
             text.set_text(_plain(text.get_text()))
+        if fonts != _families():
+            text.set_fontfamily(fonts)
 
 
 def _plain(text: str) -> str:

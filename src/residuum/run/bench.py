@@ -148,7 +148,19 @@ def _timed(work: Callable[[], object]) -> float:
 
 def _plain(images: int, epochs: int, workers: int) -> Iterator[float]:
     """Seconds of each epoch of the plain script, which waits while others have their turn."""
-    words = [sys.executable, "-m", PLAIN_SCRIPT, "--images", images, "--epochs", epochs, "--workers", workers, "--wait"]
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        PLAIN_SCRIPT,
+        "--images",
+        images,
+        "--epochs",
+        epochs,
+        "--workers",
+        workers,
+        "--wait",
+    ]
     with subprocess.Popen(list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -58,7 +58,7 @@ def begin(words: Sequence[str], runs: Path, kind: str) -> Detached:
             with storage.locking(log):
                 fcntl.flock(file, fcntl.LOCK_SH)
             process = subprocess.Popen(
-                [sys.executable, "-m", "residuum", *words],
+                [sys.executable, "-P", "-m", "residuum", *words],  # no file of the folder passes for a module
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}, start_new_session=True,
             )  # fmt: skip

@@ -33,7 +33,7 @@ from residuum.records.outcome import Outcome
 from residuum.records.record import RunRecord, read_record
 from residuum.records.run_folder import Position
 from residuum.registry import Choice, name_of
-from residuum.run import assemble
+from residuum.run import assemble, constants
 from residuum.run.assemble import Data
 from residuum.run.reference import TEST, Compared, compare, read_reference
 from residuum.run.variants import Change, Same, Variant, changes, nearest, turned_round
@@ -163,8 +163,8 @@ def read_weights(
         known = presets.pixels_of(chosen, config.data.dataset.name) if chosen else None
         mean, std = known or (found.pixels.get("mean"), found.pixels.get("std"))
         if mean and std:
-            constants = {"name": "standardize", "mean": list(mean), "std": list(std)}
-            config = config.changed({"data.normalize": constants})
+            pixels = {"name": "standardize", "mean": list(mean), "std": list(std)}
+            config = config.changed({"data.normalize": pixels})
             if not known:
                 _check_constants(config.data.normalize, f"{file} has a ")
         elif not estimates or not dataset.fingerprint:  # one black image tells nothing
@@ -258,6 +258,10 @@ def check_reference(
     same = _same(imported)
     singles = _changes(imported, same, pixels=reference.pixels)
     nearness, words = nearest(same, singles, len(few.images_NCHW), distance, enough=-1.0)
+    if nearness >= 0 and reference.pixels and same.normalization.kind == "affine":
+        others = [one for one in singles if one.normalization is None]
+        words = constants.found(same, others, reference, imported.channels)
+        nearness = -1.0 if words else nearness
     text = (
         f"the {found.of} differ from those in {logits} by up to {found.difference:.3g}, and the class is the same for "
     )

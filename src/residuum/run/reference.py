@@ -70,9 +70,7 @@ def compare(network: nn.Module, normalization: Normalization, reference: Referen
     with torch.no_grad():
         logits_NK = network(normalization(images_NCHW) if reference.pixels else images_NCHW)
     expected_NK = reference.logits_NK
-    of = _kind(expected_NK)
-    if of != "logits":
-        logits_NK = logits_NK.softmax(1) if of == "probabilities" else logits_NK.log_softmax(1)
+    of, logits_NK = _kind(expected_NK), as_reference(logits_NK, expected_NK)
     difference = float((logits_NK - expected_NK).abs().max())
     agreeing = int((logits_NK.argmax(1) == expected_NK.argmax(1)).sum())
     largest = float(expected_NK.abs().max())
@@ -82,9 +80,17 @@ def compare(network: nn.Module, normalization: Normalization, reference: Referen
                     of, _unlikeness(logits_NK, expected_NK))  # fmt: skip
 
 
+def as_reference(logits_NK: Tensor, expected_NK: Tensor) -> Tensor:
+    """Logits as what a reference has: logits, or what networks that end in a softmax give."""
+    of = _kind(expected_NK)
+    if of == "logits":
+        return logits_NK
+    return logits_NK.softmax(1) if of == "probabilities" else logits_NK.log_softmax(1)
+
+
 def _kind(values_NK: Tensor) -> str:
     """What values are by their sums: probabilities, their logarithms, or logits."""
-    ones_N = torch.ones(len(values_NK))
+    ones_N = torch.ones(len(values_NK), dtype=values_NK.dtype)
     if bool((values_NK >= 0).all()) and torch.allclose(values_NK.sum(1), ones_N, atol=1e-3):
         return "probabilities"
     return "log-probabilities" if torch.allclose(values_NK.exp().sum(1), ones_N, atol=1e-3) else "logits"

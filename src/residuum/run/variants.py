@@ -120,7 +120,7 @@ def changes(same: Same, found: Untold, dataset: str, channels: str, *, pixels: b
     if pixels:
         for mean, std in _constants(dataset, same.shape[0]):
             if given((mean, std)) != same.normalization:
-                made.append(Change(f"--normalize {_listed(mean)} {_listed(std)}", {}, given((mean, std))))
+                made.append(Change(f"--normalize {listed(mean)} {listed(std)}", {}, given((mean, std))))
         if same.normalization.kind != "per_image":
             made.append(Change("--set data.normalize=per_image", {}, Normalization("per_image")))
     if same.shape[0] == 3:
@@ -184,7 +184,8 @@ def _constants(dataset: str, channels: int) -> list[Pixels]:
     return [pixels for pixels in dict.fromkeys(known) if len(pixels[0]) == channels]
 
 
-def _listed(values: tuple[float, ...]) -> str:
+def listed(values: tuple[float, ...]) -> str:
+    """Constants as an option takes them."""
     return ",".join(f"{value:g}" for value in values)
 
 

@@ -73,7 +73,7 @@ class Aside:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "residuum.serve.jobs", str(theirs.fileno())], pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", "residuum.serve.jobs", str(theirs.fileno())], pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter
 from residuum.config import RunConfig
 from residuum.errors import QUOTED, InputError, Remedy, quoted
 from residuum.records import run_folder, storage
+from residuum.studies import trials
 from residuum.studies.part import MOST_BYTES, word
 from residuum.studies.study import Study, label_of
 
@@ -220,7 +222,7 @@ class Place:
 
 
 def places(runs: Path) -> dict[str, list[Place]]:
-    """Where each run that was asked for stands, by its folder's name; the study last written first.
+    """Where each run that was asked for stands, by its folder's name; the study last written first, searches last.
 
     Plans are not checked: of one that is damaged, no run is told. Thousands of runs take milliseconds.
     """
@@ -235,7 +237,36 @@ def places(runs: Path) -> dict[str, list[Place]]:
             continue
         for name, place in mine.items():
             found.setdefault(name, []).append(place)
+    for folder in searches(runs):
+        with suppress(InputError):
+            for trial in trials.read(folder):
+                for name in trial.runs:
+                    found.setdefault(name, []).append(Place(folder.name, trial.name, trial.settings))
     return found
+
+
+def searches(runs: Path) -> Iterator[Path]:
+    """The folders of searches under `runs`, by name."""
+    yield from (path.parent for path in sorted((runs / PLANS).glob(f"*/{trials.SEARCH}")))
+
+
+def asked_for(name: str, runs: Path) -> set[str]:
+    """The names of the folders of the runs that a study, or the search of one, has asked for.
+
+    Raises:
+        InputError: neither was run here, or what says so is damaged.
+    """
+    if searched := _searched(name, runs):
+        return {one for trial in trials.read(searched) for one in trial.runs}
+    return {run.folder for run in read(find(name, runs)).runs}
+
+
+def _searched(name: str, runs: Path) -> Path | None:
+    """The folder of the search that a label or a study means, None where there is none of that name."""
+    there = [*searches(runs)]
+    return next((one for one in there if one.name == name), None) or next(
+        (one for one in there if Path(name).stem in (one.name, one.name.rpartition("@")[0])), None
+    )
 
 
 def find(name: str, runs: Path) -> Path:
@@ -252,6 +283,9 @@ def find(name: str, runs: Path) -> Path:
     found = next((folder for folder in known if folder.name.rpartition("@")[0] == stem or folder.name == stem), None)
     if found is not None:
         return found
+    if searched := _searched(name, runs):
+        text = f"study {quoted(name)} searches for settings, which `residuum list runs --study {searched.name}` lists"
+        raise InputError(f"{text}; what it finds is judged by {searched / f'{stem}-tuned.toml'}")
     if not known:
         raise InputError(f"study {quoted(name)} was not run in {runs}", remedies=[Remedy("first run study")])
     near = get_close_matches(name[:QUOTED], [folder.name for folder in known], n=1, cutoff=0.0)

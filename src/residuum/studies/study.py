@@ -330,7 +330,7 @@ class Study(Part):
 
     def _all_arms(self) -> tuple[Arm, ...]:
         cells = [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
-        made = []
+        base, made = recipes.recipe(self.base), []
         for number, named in enumerate(self.named or (None,)):
             own = named.settings if named else {}
             for cell in cells:
@@ -339,7 +339,7 @@ class Study(Part):
                 places: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.settings, ("set",))
                 places |= dict.fromkeys(own, ("arms", number, "set")) | dict.fromkeys(cell, ("axes",))
                 # All at once, so that a network on an axis does not undo what an arm sets of it.
-                config = _changed(recipes.recipe(self.base), {**self._unread, **self.settings, **own, **cell}, places)
+                config = _changed(base, {**self._unread, **self.settings, **own, **cell}, places)
                 made.append(Arm(name or "base", {**own, **cell}, cell, config, family))
         return tuple(made)
 
@@ -529,7 +529,8 @@ def _check(study: Study) -> None:
         for path in one.settings:
             if path in study.axes:
                 raise StudyError(("arms", number, "set", path), f"{path} is an axis of the grid as well")
-    known = [arm.name for arm in study._all_arms()]
+    every = study._all_arms()
+    known = [arm.name for arm in every]
     same = next((name for name, count in Counter(known).items() if count > 1), None)
     if same is not None:
         raise StudyError(("axes",), f"two arms would both be called {quoted(same)}; name them with [[arms]]")
@@ -560,7 +561,7 @@ def _check(study: Study) -> None:
             raise StudyError((*place, "expect"), f"claims[{first}] says the same; a claim may appear only once")
         if claim.text in (one.text for one in study.claims[:number]):
             raise StudyError((*place, "text"), "another claim has the same text, by which its verdict is told")
-    check_claims(study, {arm.name: arm.config for arm in study.arms()})
+    check_claims(study, {arm.name: arm.config for arm in every if arm.name in known})
     for number, published in enumerate(study.published):
         if study.sources:
             _checked_name(("published", number, "source"), published.source, study.sources, "source")

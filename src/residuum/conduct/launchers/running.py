@@ -27,6 +27,7 @@ def events(job: Job, runs: Path, store: str = "", session: str = "") -> Generato
             if isinstance(event, EpochDone) and event.validation is not None:
                 lowest = min(lowest, 100 * (1 - event.validation.accuracy))
                 if is_pruned(event.epoch, lowest, job):
+                    run_folder.prune(folder, event.epoch)  # before it is closed, which brings all to the store
                     said.close()
                     yield Pruned(event.epoch)
                     return

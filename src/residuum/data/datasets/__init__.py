@@ -4,6 +4,7 @@ A data set is a file beside this one whose `ENTRY` says all that is known of it;
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,32 @@ def stand_in(dataset: Choice | str) -> Dataset:
     return Dataset(choice.name, classes, train, test, fingerprint="")
 
 
+UNREAD = {
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive, which is not read; unpack it",
+    b"Rar!\x1a\x07": "a RAR archive, which is not read; unpack it",
+    b"BZh": "packed by bzip2, which is not read; unpack it",
+    b"\x28\xb5\x2f\xfd": "packed by Zstandard, which is not read; unpack it",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, which is not read; save images and labels as .npz",
+    b"\x80": "a pickle that is none of CIFAR's, which is never run; save images and labels as .npz",
+    b"ARROW1": "an Arrow file, which is not read; save it as Parquet",
+    b"SQLite format 3\0": "an SQLite file, which is not read; save images and labels as Parquet",
+}
+"""Forms in which images come and that are not read, by how their files begin, and what to do."""
+LOOKED_AT = 200
+"""Files of a folder that are looked at."""
+
+
+def _unread(path: Path) -> str:
+    """What a file, or the first of a folder that is in such a form, is; empty where none is."""
+    files = sorted(islice((one for one in path.iterdir() if one.is_file()), LOOKED_AT)) if path.is_dir() else [path]
+    for one in files:
+        with reading(one), one.open("rb") as file:
+            head = file.read(max(map(len, UNREAD)))
+        if said := next((said for begin, said in UNREAD.items() if head.startswith(begin)), ""):
+            return f"{one} is {said}"
+    return ""
+
+
 __all__ = ["DATASETS", "ENTRIES", "MissingError", "find", "load", "stand_in"]
 
 
@@ -85,6 +112,8 @@ def find(path: Path) -> str:
                 unsure = unsure or error
     if said := instead_at(path):
         raise InputError(said)
+    if said := _unread(path):
+        raise unsure or InputError(said)
     known = (
         "CIFAR archives, folders and Parquet, IDX, .npz, .npy, .mat and Parquet files, folders and archives of images"
     )

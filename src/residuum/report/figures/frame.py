@@ -236,7 +236,7 @@ ROW, LETTER, HANDLE = 0.2, 0.078, 0.75
 
 def legend_rows(names: Sequence[str], width: float) -> tuple[int, int]:
     """Columns and rows of a legend of arms in a figure of that width in inches: as many columns as fit."""
-    lengths = [min(len(name), LONGEST) for name in names]
+    lengths = [min(style.width(name), LONGEST) for name in names]
     for columns in range(len(names), 1, -1):
         rows, longer = divmod(len(names), columns)  # the first columns take what is left over, as matplotlib has it
         ends = [at * rows + min(at, longer) for at in range(columns + 1)]
