@@ -37,6 +37,9 @@ def test_damage_to_any_file_beside_a_plan_is_told_in_a_line_that_names_it(tmp_pa
         assert damaged.silent(folder, name, before) == "", (name, what)
         told += bool(whole.damage(folder))
     assert told > 40
+    (folder / prespecified.READINGS).write_bytes(b"")
+    (line,) = whole.damage(folder)
+    assert "readings.jsonl is missing, though the verdicts were reported" in line
 
 
 @pytest.mark.long

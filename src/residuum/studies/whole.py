@@ -23,7 +23,8 @@ def damage(folder: Path) -> list[str]:
 
 
 def _missing(folder: Path) -> Iterator[str]:
-    there = {path.name for path in folder.iterdir()}
+    """The files that are not there, or empty, though others say that there was something in them."""
+    there = {path.name for path in folder.iterdir() if path.is_dir() or path.stat().st_size}
     if PLAN not in there:
         yield f"{folder / PLAN} is missing"
     if PRESPECIFIED not in there:
