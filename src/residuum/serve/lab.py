@@ -65,7 +65,7 @@ class Lab:
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
-        self._plans: dict[Path, tuple[int, Plan]] = {}
+        self._plans: dict[str, tuple[int, Plan]] = {}
         self.listed = _Recent(self._list)
         """Every run as the index has it, by the name of its folder."""
         self.studies = _Recent(self._studies)
@@ -100,14 +100,16 @@ class Lab:
             NotHereError: there is none.
             InputError: it is damaged.
         """
-        if label not in self.labels():
+        labels = self.labels()
+        for gone in self._plans.keys() - {*labels}:
+            self._plans.pop(gone, None)  # another request may have done so
+        if label not in labels:
             raise NotHereError(f"no study {quoted(label[:80])} here")
         folder = plans.folder_of(self.runs, label)
-        path = folder / plans.PLAN
-        written = path.stat().st_mtime_ns
-        known = self._plans.get(path)
+        written = (folder / plans.PLAN).stat().st_mtime_ns
+        known = self._plans.get(label)
         if known is None or known[0] != written:
-            known = self._plans[path] = written, plans.read(folder)
+            known = self._plans[label] = written, plans.read(folder)
         return known[1]
 
     def study(self, label: str) -> StudyStanding:
