@@ -4,6 +4,7 @@ from residuum import figures
 figures.curves(run).save("curves")
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +23,7 @@ from residuum.data import gallery
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS
-from residuum.errors import InputError, quoted, unknown
+from residuum.errors import InputError, Remark, quoted, unknown
 from residuum.models import MODELS, Network, build
 from residuum.models.activations import ACTIVATIONS, curve
 from residuum.models.outlining import in_each_ordering, outline
@@ -58,7 +59,7 @@ from residuum.report.figures import noise_scale as noise_figure
 from residuum.report.figures import reliability as reliability_figure
 from residuum.report.figures import schedule_curves as schedule_figure
 from residuum.report.figures.augmentations import Part, Row
-from residuum.run import assemble, explaining, predict
+from residuum.run import assemble, explaining, predict, trust
 from residuum.run import surface as surfacing
 from residuum.run.assemble import Data
 
@@ -213,7 +214,10 @@ def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int 
 def model_of(title: str, network: Network, choice: Choice, shape: tuple[int, int, int], classes: int) -> Drawing:
     """The architecture of a network that was built of a resolved choice."""
     if not isinstance(network, Network):
-        raise InputError(f"{choice.name} is own code, of whose stages nothing is known to draw; its layers are listed")
+        raise InputError(
+            f"{choice.name} is own code, of whose stages nothing is known to draw; `residuum show model` lists its "
+            "layers"
+        )
     orderings = in_each_ordering(choice, shape, classes)
     own = choice.settings["ordering"].name
     return Drawing(architecture.draw(architecture.data(title, outline(network, shape), orderings, own)))
@@ -412,10 +416,19 @@ def topic_picture(results: Results, title: str, data: str = "") -> Drawing | Non
     if {"optim.schedule", "optim.lr", "optim.warmup", "optim.warmup_start"} & {*topic.paths}:
         return schedules_of(topic.configs)
     if "model.activation" in topic.paths:
-        chosen = _different([Choice.of(config.model.settings["activation"]) for config in configs])
+        for config in configs:
+            _admit(config)
+        chosen = _different([Choice.of(config.model.settings["activation"]) for config in configs
+                             if "activation" in config.model.settings])  # fmt: skip
         drawn = [(choice, curve(ACTIVATIONS.build(choice), activation_figure.POINTS)) for choice in chosen]
         return Drawing(activation_figure.draw([activation_figure.data(one, *values) for one, values in drawn]))
     return None
+
+
+def _admit(config: RunConfig, folder: Path | None = None) -> None:
+    """Let the own code of a configuration be run, and say so; as `trust.admit`."""
+    for line in trust.admit(config, folder):
+        warnings.warn(line, Remark, stacklevel=3)
 
 
 def _different(values: Sequence[Value]) -> list[Value]:
@@ -426,6 +439,7 @@ def _different(values: Sequence[Value]) -> list[Value]:
 def network_of(run: Run, *, runs: Path | str = RUNS) -> Drawing:
     """The architecture of the network of a run, for its images and classes."""
     (record,) = _records([run], runs)
+    _admit(record.config, record.folder)
     choice, facts = MODELS.resolve(record.config.model), record.facts
     network = build(choice, facts.shape[0], len(facts.classes), facts.shape[1:], seed=0)
     return model_of(short_name(choice), network, choice, facts.shape, len(facts.classes))

@@ -139,6 +139,13 @@ def test_the_file_of_a_run_stands_by_itself(tmp_path, capsys):
     torch.testing.assert_close(torch.tensor(eval(done.stdout)), expected, rtol=1e-5, atol=1e-5)
     assert main(["export", str(record.folder), "--format", "python"]) == 0
     assert capsys.readouterr().out.strip().endswith("resnet8.py")
+    (other := tmp_path / "mine.py").write_text("class Mine: pass")
+    for form, place in (("python", out), ("safetensors", tmp_path / "weights")):  # over itself, but over nothing else
+        assert main(["export", str(record.folder), "--format", form, "--out", str(place)]) == 0
+        assert main(["export", str(record.folder), "--format", form, "--out", str(place)]) == 0
+        assert main(["export", str(record.folder), "--format", form, "--out", str(other)]) == 2
+        assert f"{other} is not of an export from here, and is not written over" in capsys.readouterr().err
+        assert other.read_text() == "class Mine: pass"
 
 
 OWN = """

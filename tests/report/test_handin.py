@@ -12,7 +12,7 @@ import pytest
 from report_runs import DEPTHS, depths, finished, leave, planned, read
 from report_runs import ERRORS as OF_DEPTHS
 
-from residuum import figures
+from residuum import figures, own
 from residuum.analysis.curves import Band
 from residuum.analysis.results import Results
 from residuum.cli import handing_in, main
@@ -281,6 +281,33 @@ def test_another_ending_an_empty_title_and_an_unknown_study_are_refused_before_w
     assert not [*tmp_path.rglob("h*.*"), *runs.rglob("handin*")]
 
 
+def test_a_network_of_ones_own_stands_beside_ours_and_its_text_is_known_to_the_command(tmp_path, capsys, monkeypatch):
+    """Its text is in the run folders alone, as in a process that did not train them; the activation is none of its settings."""
+    (tmp_path / "handed.py").write_text(
+        "from torch import nn\n\n\nclass Handed(nn.Module):\n"
+        "    def __init__(self, in_channels: int, num_classes: int):\n"
+        "        super().__init__()\n        self.head = nn.Linear(64 * in_channels, num_classes)\n\n"
+        "    def forward(self, x):\n        return self.head(x.flatten(1))\n"
+    )
+    (tmp_path / "mix.toml").write_text(
+        'question = "?"\nbase = "quick"\nseeds = 1\n[set]\ntrain.epochs = 1\ndata.subset = 60\ndata.augment = []\n'
+        '[axes]\nmodel = ["handed.py:Handed", "resnet8"]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "run", "mix.toml", "--on", "here"]) == 0
+    monkeypatch.setattr(own, "_SOURCES", {})
+    monkeypatch.setattr(own, "_MODULES", {})
+    capsys.readouterr()
+    assert main(["study", "handin", "mix", "--title", "T", "--author", "A", "--out", "h.md"]) == 0
+    assert "runs own code: handed.py:Handed" in capsys.readouterr().err
+    text = (tmp_path / "h.md").read_text()
+    (changed,) = re.findall(r"^- Handed: (.*)$", text, re.MULTILINE)
+    assert changed.startswith("model = handed.py:Handed; model.code = ")
+    assert len(changed) < 70  # its hash is cut, and nothing is told that it lacks
+    assert "There is no drawing of the network of Handed here: handed.py:Handed is own code, of whose stages" in text
+    assert "augmented" not in text
+
+
 def test_the_command_writes_it_of_runs_that_were_trained(tmp_path, capsys):
     """With its pictures: the gallery, the network, the mistakes; of what cannot be drawn it is said."""
     pytest.importorskip("typst")
@@ -316,6 +343,12 @@ def test_the_command_writes_it_of_runs_that_were_trained(tmp_path, capsys):
     assert set(re.findall(r"^#.*|^> .*", text, re.MULTILINE)) == set(re.findall(r"^#.*|^> .*", prose, re.MULTILINE))
     assert "| together |" in prose
     assert str(tmp_path) not in str(cells)
+    # What the author has written into it is not lost by the same command.
+    assert main([*words, "--out", str(tmp_path / "h.md")]) == 0
+    (tmp_path / "h.md").write_text(text + "My answer.")
+    assert main([*words, "--out", str(tmp_path / "h.md")]) == 2
+    assert "h.md is not as this command left it, so what is written in it would be lost" in capsys.readouterr().err
+    assert (tmp_path / "h.md").read_text().endswith("My answer.")
     folder = next(path for path in runs.iterdir() if (path / "predictions").is_dir())
     shutil.rmtree(folder / "predictions")
     (said,) = handing_in._mistakes(read_record(folder), "plain", "")

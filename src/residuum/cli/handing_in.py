@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from residuum.report.content import Block
 
 MISTAKES = 12
+WRITTEN = "handed_in.json"
+"""The hashes of the documents that were written, in the study's folder: one that has another now was written into."""
 
 
 def within(group: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -51,16 +54,19 @@ def handin(options: argparse.Namespace) -> None:
     folder = plans.find(options.name, options.runs)
     out = options.out or folder / "handin.pdf"
     report.check(out)
+    beside = out.with_suffix(".ipynb")
     if options.notebook:
         notebook.check()
+    _check_unchanged(folder, [*([out] if options.out else []), *([beside] if options.notebook else [])])
     say_damage(folder)
     found = results(plans.read(folder), options.runs)
     drawn, outline = drawings(found, options.data or "")
     made = report.document(found, options.title, options.author, drawn, outline, elsewhere=options.runs != RUNS)
     report.write(made, out)
-    beside = out.with_suffix(".ipynb")
+    _note_written(folder, out)
     if options.notebook:
         notebook.write(made, folder.name, options.runs, beside, options.data or "")
+        _note_written(folder, beside)
     note_reading(found, options.runs)
     empty = sum(isinstance(block, report.ToWrite) for part in made.parts for block in part.blocks)
     if options.json:
@@ -69,6 +75,34 @@ def handin(options: argparse.Namespace) -> None:
         print(f"hand-in: {out}; {tally(empty, 'place')} in it {'is' if empty == 1 else 'are'} yours to write")
         if options.notebook:
             print(f"notebook: {beside}")
+
+
+def _check_unchanged(folder: Path, paths: Sequence[Path]) -> None:
+    """That files which a hand-in would replace are as one left them: what was written into them would be lost.
+
+    Raises:
+        InputError: one is not.
+    """
+    for path in paths:
+        if path.is_file() and sha256(path.read_bytes()).hexdigest() not in _written(folder):
+            raise InputError(
+                f"{path} is not as this command left it, so what is written in it would be lost; name another file, "
+                "or move it away",
+                argument="out",
+            )
+
+
+def _written(folder: Path) -> list[str]:
+    from residuum.records import storage
+
+    path = folder / WRITTEN
+    return [str(one) for one in storage.read_json(path)["files"]] if path.exists() else []
+
+
+def _note_written(folder: Path, path: Path) -> None:
+    from residuum.records import storage
+
+    storage.write_json(folder / WRITTEN, {"files": [*_written(folder), sha256(path.read_bytes()).hexdigest()]})
 
 
 def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline | None]:
@@ -96,8 +130,12 @@ def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline
     seed = record.config.train.seed
     text = f"The network of {arm}, from the input to the logits, and one of its blocks in each order of operations."
     call = f"figures.network_of({record.folder.name!r}, runs=runs)"
-    made["network"] = [picture("network", text, figures.network_of(record).figure, call=call)]
     made["mistakes"] = [*_mistakes(record, arm, data)]
+    try:
+        made["network"] = [picture("network", text, figures.network_of(record).figure, call=call)]
+    except InputError as error:  # own code: of no known stages, or trusted by nobody here
+        made["network"] = [Paragraph(f"There is no drawing of the network of {arm} here: {error.text}.")]
+        return made, None
     facts = record.facts
     network = build(record.config.model, facts.shape[0], len(facts.classes), facts.shape[1:], seed=seed)
     return made, outline(network, facts.shape)

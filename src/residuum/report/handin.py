@@ -133,8 +133,8 @@ def _came_out(results: Results) -> Iterator[Block]:
         return
     words = [one.verdict for one in judged]
     counts = [f"{words.count(word)} {word}" for word in ("supported", "contradicted", "undecided") if word in words]
-    yield Paragraph(f"Of {tally(len(judged), 'claim')}: {', '.join(counts)}. Undecided means that these runs do not "
-                    "tell, which is not evidence of no difference.")  # fmt: skip
+    undecided = " Undecided means that these runs do not tell, which is not evidence of no difference."
+    yield Paragraph(f"Of {tally(len(judged), 'claim')}: {', '.join(counts)}.{undecided * ('undecided' in words)}")
     rows = []
     for one in judged:
         mean, around = tables.difference(
@@ -156,6 +156,11 @@ def _came_out(results: Results) -> Iterator[Block]:
         yield Paragraph(note)
 
 
+def _augmented(topic: Topic) -> bool:
+    """Whether some arm of a topic trains on other images than those of its data set."""
+    return any(one.data.augment or one.data.mix.name != "none" for one in topic.configs.values())
+
+
 def _topic(
     results: Results, topic: Topic, number: int, curves: study_curves.Curves, mark: str, drawn: Sequence[Block]
 ) -> Iterator[Block | ToWrite]:
@@ -172,7 +177,7 @@ def _topic(
             text = (
                 f"Loss above and accuracy below, on the training images left and on validation images right{of}. "
                 "Lines are means over seeds; bands are pointwise 95 % t intervals, drawn from three runs on. Training "
-                "values are measured while training, on augmented images."
+                f"values are measured while training{', on augmented images' * _augmented(topic)}."
             )
             if out := four_curves.beyond(found):
                 ends = f"{' and '.join(out)} {'ends' if len(out) == 1 else 'end'}"

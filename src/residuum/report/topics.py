@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from residuum import own
 from residuum.analysis.claims import Verdict
 from residuum.analysis.compare import Comparison
 from residuum.analysis.estimate import LEVEL, p_is
@@ -165,13 +166,18 @@ def changed(topic: Topic) -> list[str]:
     """What each arm of a topic has in place of the others: its settings on what the topic is about."""
     found = []
     for arm, config in topic.configs.items():
-        own = [f"{path} = {_shown(path, value_of(config, path))}" for path in (*topic.apart, *topic.paths)]
-        found.append(f"{arm}: {'; '.join(own) or 'the baseline alone'}")
+        values = ((path, value_of(config, path)) for path in (*topic.apart, *topic.paths))
+        # An arm of another network lacks what only the others have.
+        there = [f"{path} = {_shown(path, value)}" for path, value in values if value != tables.NOTHING]
+        found.append(f"{arm}: {'; '.join(there) or 'the baseline alone'}")
     return found
 
 
 def _shown(path: str, value: Any) -> str:
     """A value as a table shows it, a choice with those of its settings alone that are not the usual ones."""
+    value = own.readable(value)
+    if isinstance(value, str) and own.HASH.fullmatch(value):
+        return value[:12]
     if isinstance(value, list):
         return "[" + ", ".join(_shown(path, one) for one in value) + "]"
     table = _table(path, None)

@@ -30,6 +30,8 @@ from residuum.registry import Choice
 
 TOLERANCE = 1e-5
 """Largest difference of a logit from the network's, relative to the largest logit."""
+MARK = "the network in plain PyTorch"
+"""What every file that is written here says at its head."""
 WIDTH = 100
 
 
@@ -235,7 +237,7 @@ def _head(normalization: Normalization, classes: Sequence[str], shape: Sequence[
     names = _tuple([ascii(name) for name in classes])
     size = ", ".join(map(str, shape))
     lines = [
-        f'"""{title}: the network in plain PyTorch.',
+        f'"""{title}: {MARK}.',
         "",
         f"    from {module} import load, prepare",
         "    logits = load()(prepare(images))",

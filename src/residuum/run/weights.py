@@ -87,6 +87,9 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     texts = dict[str, str]()
     if form == "python":
         path = path if path.suffix == ".py" else path.with_name(f"{path.name}.py")
+    if form != "huggingface":
+        _check_ours_alone(path, form)
+    if form == "python":
         texts = _as_python(record, trained, path)
     if form in ("safetensors", "huggingface", "python"):
         tensors = state.apart(trained.network.state_dict())
@@ -142,6 +145,17 @@ def _check_ours(folder: Path) -> None:
     if there and not ours:
         text = f"{folder / there[0]} is not of an export from here, and is not written over; name another --out"
         raise InputError(text)
+
+
+def _check_ours_alone(path: Path, form: str) -> None:
+    """Refuse to write over a file that no export wrote, as the one in which a network of one's own stands.
+
+    Raises:
+        InputError: it is one.
+    """
+    mark = pytorch_source.MARK if form == "python" else "residuum"  # else in the description that goes along
+    if path.is_file() and mark.encode() not in path.read_bytes():
+        raise InputError(f"{path} is not of an export from here, and is not written over; name another --out")
 
 
 def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:

@@ -231,6 +231,8 @@ def classes_apart(records: Sequence[RunRecord]) -> str:
 
 def _told(value: Any) -> str:
     value = own.readable(value)
+    if value is None:
+        return "–"
     return value[:12] if isinstance(value, str) and own.HASH.fullmatch(value) else str(value)
 
 
