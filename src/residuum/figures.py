@@ -4,7 +4,6 @@ from residuum import figures
 figures.curves(run).save("curves")
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +22,7 @@ from residuum.data import gallery
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS
-from residuum.errors import InputError, Remark, quoted, unknown
+from residuum.errors import InputError, quoted, unknown
 from residuum.models import MODELS, Network, build
 from residuum.models.activations import ACTIVATIONS, curve
 from residuum.models.outlining import in_each_ordering, outline
@@ -417,18 +416,12 @@ def topic_picture(results: Results, title: str, data: str = "") -> Drawing | Non
         return schedules_of(topic.configs)
     if "model.activation" in topic.paths:
         for config in configs:
-            _admit(config)
+            trust.admit_aloud(config)
         chosen = _different([Choice.of(config.model.settings["activation"]) for config in configs
                              if "activation" in config.model.settings])  # fmt: skip
         drawn = [(choice, curve(ACTIVATIONS.build(choice), activation_figure.POINTS)) for choice in chosen]
         return Drawing(activation_figure.draw([activation_figure.data(one, *values) for one, values in drawn]))
     return None
-
-
-def _admit(config: RunConfig, folder: Path | None = None) -> None:
-    """Let the own code of a configuration be run, and say so; as `trust.admit`."""
-    for line in trust.admit(config, folder):
-        warnings.warn(line, Remark, stacklevel=3)
 
 
 def _different(values: Sequence[Value]) -> list[Value]:
@@ -439,7 +432,7 @@ def _different(values: Sequence[Value]) -> list[Value]:
 def network_of(run: Run, *, runs: Path | str = RUNS) -> Drawing:
     """The architecture of the network of a run, for its images and classes."""
     (record,) = _records([run], runs)
-    _admit(record.config, record.folder)
+    trust.admit_aloud(record.config, record.folder)
     choice, facts = MODELS.resolve(record.config.model), record.facts
     network = build(choice, facts.shape[0], len(facts.classes), facts.shape[1:], seed=0)
     return model_of(short_name(choice), network, choice, facts.shape, len(facts.classes))

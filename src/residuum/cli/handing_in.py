@@ -102,7 +102,7 @@ def _written(folder: Path) -> list[str]:
 def _note_written(folder: Path, path: Path) -> None:
     from residuum.records import storage
 
-    storage.write_json(folder / WRITTEN, {"files": [*_written(folder), sha256(path.read_bytes()).hexdigest()]})
+    storage.write_json(folder / WRITTEN, {"files": sorted({*_written(folder), sha256(path.read_bytes()).hexdigest()})})
 
 
 def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline | None]:

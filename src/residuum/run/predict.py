@@ -1,6 +1,5 @@
 """Using trained weights: evaluate on the test set, predict images."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from residuum.data.other_tests import TestSet
 from residuum.engine import metrics, state
 from residuum.engine.compute import Compute
 from residuum.engine.evaluate import logits_of
-from residuum.errors import InputError, Remark, Remedy, tally, unknown
+from residuum.errors import InputError, Remedy, tally, unknown
 from residuum.models import build
 from residuum.records import run_folder
 from residuum.records.event import Scores, TestRead
@@ -77,8 +76,7 @@ def load(record: RunRecord, which: Which = "last", device: str = "auto") -> Trai
         if not best:
             raise InputError(f"{record.folder}: validation has selected no epoch", remedies=[Remedy("last")])
         checkpoint = run_folder.read_checkpoint(record.folder, Position(best, 0))
-    for line in trust.admit(record.config, record.folder):
-        warnings.warn(line, Remark, stacklevel=2)
+    trust.admit_aloud(record.config, record.folder)
     facts, network = record.facts, untrained(record)
     state.load_weights(network, state.evaluated(checkpoint.files))
     on = assemble.compute_here(record.config.compute, device)

@@ -7,6 +7,7 @@ A run folder brings its code along, so one from somebody else could do anything:
 that the run's configuration says, and that hash is in the cache.
 """
 
+import warnings
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from residuum import own
 from residuum.config import RunConfig
 from residuum.data import cache
-from residuum.errors import InputError, Remedy
+from residuum.errors import InputError, Remark, Remedy
 from residuum.records import storage
 from residuum.records.record import read_config
 from residuum.records.run_folder import CODE
@@ -59,6 +60,12 @@ def admit(config: RunConfig, folder: Path | None = None) -> list[str]:
             own.admit(_checked(_known(digest), name, digest))
         lines.append(own.said(name, digest))
     return lines
+
+
+def admit_aloud(config: RunConfig, folder: Path | None = None) -> None:
+    """As `admit`, with a remark for each line that it gives."""
+    for line in admit(config, folder):
+        warnings.warn(line, Remark, stacklevel=3)
 
 
 def is_known(config: RunConfig) -> bool:
