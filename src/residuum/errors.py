@@ -13,7 +13,7 @@ from typing import Any, Literal
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
     "moved data", "another device", "images", "limits", "seeds", "until decided", "data here", "fetch", "score on",
-    "search", "key", "trust", "which key",
+    "search", "key", "trust", "which key", "another out", "show model",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -37,6 +37,8 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "trust": "residuum.trust(run) lets it run from then on",
     "which key": "say which by key, as key='{}'",
     "score on": "run.predict.evaluate_on scores a run on it",
+    "another out": "name another place for it",
+    "show model": "printing the network shows its layers",
     "search": "residuum.search_study does, and gives the study that judges them",
 }
 """What would help, in the words of somebody who writes Python; the command line has a table of its own."""

@@ -22,7 +22,7 @@ from residuum.data import gallery
 from residuum.data.augment import AUGMENTATIONS, check_augmentations
 from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS
-from residuum.errors import InputError, quoted, unknown
+from residuum.errors import InputError, Remedy, quoted, unknown
 from residuum.models import MODELS, Network, build
 from residuum.models.activations import ACTIVATIONS, curve
 from residuum.models.outlining import in_each_ordering, outline
@@ -213,10 +213,8 @@ def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int 
 def model_of(title: str, network: Network, choice: Choice, shape: tuple[int, int, int], classes: int) -> Drawing:
     """The architecture of a network that was built of a resolved choice."""
     if not isinstance(network, Network):
-        raise InputError(
-            f"{choice.name} is own code, of whose stages nothing is known to draw; `residuum show model` lists its "
-            "layers"
-        )
+        text = f"{choice.name} is own code, of whose stages nothing is known to draw"
+        raise InputError(text, remedies=[Remedy("show model")])
     orderings = in_each_ordering(choice, shape, classes)
     own = choice.settings["ordering"].name
     return Drawing(architecture.draw(architecture.data(title, outline(network, shape), orderings, own)))

@@ -61,12 +61,27 @@ def tree(path: Path) -> ast.Module:
 def messages() -> Iterator[tuple[str, str, str]]:
     """File, message and exit code of each error that is made, in the order of the source."""
     for path in sorted(SOURCE.rglob("*.py")):
+        functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
         for node in ast.walk(tree(path)):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
                 continue
             if (code := RAISED.get(node.func.id)) is not None:
                 text = node.args[1 if node.func.id == "StudyError" and len(node.args) > 1 else 0]
-                yield str(path.relative_to(SOURCE)), template(text), code
+                for one in _meant(text, functions):
+                    yield str(path.relative_to(SOURCE)), template(one), code
+
+
+def _meant(text: ast.expr, functions: list[ast.FunctionDef]) -> list[ast.expr]:
+    """A text as it stands, or what the function around it calls by that name."""
+    if not isinstance(text, ast.Name):
+        return [text]
+    around = [one for one in functions if one.lineno <= text.lineno <= (one.end_lineno or 0)]
+    return [
+        node.value
+        for one in around[-1:]
+        for node in ast.walk(one)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == text.id
+    ] or [text]
 
 
 def page() -> str:

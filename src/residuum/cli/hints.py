@@ -28,6 +28,8 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "trust": "--trust lets it run from then on",
     "which key": "say which, as --key {}",
     "score on": "`residuum evaluate RUN --on` scores a run on it",
+    "another out": "name another --out",
+    "show model": "`residuum show model` lists its layers",
     "search": "`residuum study search` does, and writes the study that judges them",
 }
 

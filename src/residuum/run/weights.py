@@ -143,8 +143,7 @@ def _check_ours(folder: Path) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if there and not ours:
-        text = f"{folder / there[0]} is not of an export from here, and is not written over; name another --out"
-        raise InputError(text)
+        raise _not_ours(folder / there[0])
 
 
 def _check_ours_alone(path: Path, form: str) -> None:
@@ -155,7 +154,12 @@ def _check_ours_alone(path: Path, form: str) -> None:
     """
     mark = pytorch_source.MARK if form == "python" else "residuum"  # else in the description that goes along
     if path.is_file() and mark.encode() not in path.read_bytes():
-        raise InputError(f"{path} is not of an export from here, and is not written over; name another --out")
+        raise _not_ours(path)
+
+
+def _not_ours(path: Path) -> InputError:
+    text = f"{path} is not of an export from here, and is not written over"
+    return InputError(text, remedies=[Remedy("another out")])
 
 
 def describe(record: RunRecord, trained: Trained) -> dict[str, Any]:
