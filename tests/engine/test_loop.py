@@ -290,6 +290,32 @@ def test_divergence_stops_before_the_update_and_leaves_the_last_finite_state(bro
     assert equal(weights(t), weights(expected))
 
 
+@pytest.mark.parametrize("broken", ["image", "weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_image_or_weight_that_is_not_finite_stops_before_the_update(broken, value):
+    """Guard 25: what was finite before stays, bit for bit."""
+    t, progress, seen = training(), Progress(), []
+    first = next(t.network.parameters())
+
+    def spoil(module, given):
+        seen.append(module.training)
+        if seen.count(True) == 8 and module.training:
+            if broken == "image":
+                given[0].view(-1)[0] = value
+            else:
+                first.data.view(-1)[0] = value
+
+    t.network.register_forward_pre_hook(spoil)
+    events = list(fit(t, progress))
+    assert isinstance(events[-1], Diverged)
+    assert (events[-1].step, progress.epoch, progress.step) == (7, 1, 2)
+    expected = training()
+    next(event for event in fit(expected, Progress()) if isinstance(event, StepDone) and event.step == 6)
+    now, wanted = weights(t), weights(expected)
+    different = [name for name in now if not torch.equal(now[name], wanted[name])]
+    assert len(different) == (0 if broken == "image" else 1)
+
+
 def test_clipping_bounds_the_norm_of_the_update():
     """Guard 21: the norm is that of the true gradient, before clipping, and the update uses the clipped one."""
     t = training(clip_norm=0.01, evaluate={}, epochs=1)

@@ -579,11 +579,12 @@ def test_the_gap_is_that_of_the_final_weights_on_clean_images(tmp_path):
     assert {row["why"] for row in rows.read_rows(record.folder / run_folder.TEST_READS)} <= {"last", "selected"}
 
 
-def test_divergence_is_a_result_with_the_last_finite_state(tmp_path):
+@pytest.mark.parametrize("rate", [1e9, 1e30])
+def test_divergence_is_a_result_with_the_last_finite_state(tmp_path, rate):
     """Guard 25."""
-    record = train(tiny(optim__lr=1e30, compute__precision="fp32"), tmp_path)
+    record = train(tiny(optim__lr=rate, compute__precision="fp32"), tmp_path)
     assert record.status == "diverged"
-    assert not math.isfinite(record.result.diverged.loss)
+    assert not math.isfinite(record.result.diverged.loss + record.result.diverged.gradient_norm)
     assert record.result.last is None
     json.dumps(record.result.plain(), allow_nan=False)
     checkpoint, _ = run_folder.latest_checkpoint(record.folder)
