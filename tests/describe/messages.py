@@ -60,6 +60,18 @@ def tree(path: Path) -> ast.Module:
 
 def messages() -> Iterator[tuple[str, str, str]]:
     """File, message and exit code of each error that is made, in the order of the source."""
+    for path, _, text, code in _made():
+        yield path, template(text), code
+
+
+def places() -> Iterator[tuple[str, int, int, str]]:
+    """File, first and last line, and message of each error that is made and has a message of its own."""
+    for path, call, text, _ in _made():
+        if template(text).strip("…"):
+            yield path, call.lineno, call.end_lineno or call.lineno, template(text)
+
+
+def _made() -> Iterator[tuple[str, ast.Call, ast.expr, str]]:
     for path in sorted(SOURCE.rglob("*.py")):
         functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
         for node in ast.walk(tree(path)):
@@ -68,7 +80,7 @@ def messages() -> Iterator[tuple[str, str, str]]:
             if (code := RAISED.get(node.func.id)) is not None:
                 text = node.args[1 if node.func.id == "StudyError" and len(node.args) > 1 else 0]
                 for one in _meant(text, functions):
-                    yield str(path.relative_to(SOURCE)), template(one), code
+                    yield str(path.relative_to(SOURCE)), node, one, code
 
 
 def _meant(text: ast.expr, functions: list[ast.FunctionDef]) -> list[ast.expr]:
