@@ -65,11 +65,11 @@ Named = Annotated[Choice, AfterValidator(_named)]
 
 
 def _place(text: str) -> str:
-    if (
-        "\0" in text
-        or len(text.encode(errors="replace")) > 4095
+    # No letter has more than four bytes.
+    if "\0" in text or (len(text) > 63 and (
+        len(text.encode(errors="replace")) > 4095
         or any(len(part.encode(errors="replace")) > 255 for part in text.split("/"))
-    ):
+    )):  # fmt: skip
         raise ValueError("no file can be called so: a name has at most 255 bytes, a path 4,095, and no NUL")
     return text
 
@@ -240,6 +240,10 @@ class RunConfig(Part):
             InputError: unknown section or setting, wrong type, or out of bounds; one problem, one line.
         """
         bounded(values)
+        return cls._read(values)
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any]) -> Self:
         try:
             return cls.model_validate_json(json.dumps(values, default=as_plain), strict=True)
         except ValidationError as error:
@@ -287,7 +291,7 @@ class RunConfig(Part):
                 text = f"model: {quoted(value)} is not a network; {NETWORK_FORMS}"
                 raise InputError(text, remedies=[Remedy("list models")])
             _assign(values, path, value)
-        return type(self).of(values)
+        return self._read(values)  # what was changed is within bounds, and so was all else
 
     def _with_preset(self, name: str, settings: Mapping[str, Any]) -> Self:
         """This configuration with settings changed, and those of a preset below them."""

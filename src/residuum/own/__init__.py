@@ -75,7 +75,7 @@ class Fit:
 
 def is_own(name: object) -> bool:
     """Whether a name means own code, by how it is written."""
-    return isinstance(name, str) and bool(FILE.fullmatch(name) or MODULE.fullmatch(name))
+    return isinstance(name, str) and ":" in name and bool(FILE.fullmatch(name) or MODULE.fullmatch(name))
 
 
 def short(name: str) -> str:
