@@ -1,5 +1,6 @@
 """The hand-in: what it says of each topic, that it says no more than the verdicts, and that texts of users are inert."""
 
+import io
 import json
 import random
 import re
@@ -8,7 +9,10 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from report_runs import DEPTHS, depths, finished, leave, planned, read
 from report_runs import ERRORS as OF_DEPTHS
 
@@ -21,7 +25,7 @@ from residuum.models import MODELS
 from residuum.optim import OPTIMIZERS, PENALTIES
 from residuum.records.record import read_record
 from residuum.report import handin, style, tables, topics
-from residuum.report.content import Items, Paragraph, Picture, Tabular
+from residuum.report.content import Items, Paragraph, Picture, Tabular, picture
 from residuum.report.figures import four_curves, study_curves
 from residuum.report.handin import ToWrite
 from residuum.studies.study import Study
@@ -385,6 +389,46 @@ def test_the_topics_of_a_grid_are_what_it_varies_each_with_all_else_alike(grid):
         for said in topics.sentences(grid, topic):
             named = [arm for arm in DEPTHS if re.search(rf"\b{arm}\b", said)]
             assert any({*named} <= {*group} for group in topic.groups), said
+
+
+def gaps(pdf: bytes, folder: Path) -> list[float]:
+    """The largest empty stretch of each page, from the last sign of its head to the end of its text, as a share of it."""
+    typst = pytest.importorskip("typst")
+    (folder / "d.pdf").write_bytes(pdf)
+    found = []
+    for number in range(1, pages(pdf) + 1):
+        source = f'#set page(width: auto, height: auto, margin: 0pt)\n#image("d.pdf", page: {number})'
+        (folder / "page.typ").write_text(source)
+        picture = Image.open(io.BytesIO(typst.compile(str(folder / "page.typ"), format="png", ppi=36))).convert("L")
+        inked = np.flatnonzero((np.asarray(picture) < 200).any(axis=1))
+        found.append(float(np.diff(inked).max()) / picture.height)
+    return found
+
+
+def test_no_page_but_the_last_is_left_empty_before_a_picture(grid, tmp_path):
+    """Pictures go to where there is room, and the text goes on around them."""
+    pytest.importorskip("typst")
+    for number, heights in enumerate(((8.0, 3.0, 3.0), (6.0, 3.0, 3.0))):
+        named = zip(("network", "mistakes", "close-calls"), heights, strict=True)
+        drawn = [picture(name, "It.", Figure(figsize=(7, height), facecolor="0.7")) for name, height in named]
+        made = handin.document(grid, "T", "A", {"network": drawn[:1], "mistakes": drawn[1:]}, None)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        *full, _ = gaps(handin.pdf(made, folder), folder)
+
+        assert max(full) < 0.3, full
+
+
+def test_curves_of_one_epoch_are_seen(results):
+    """Their points are large, their intervals have a width, and no room is left where nothing is."""
+    whole = study_curves.of_arms(results)
+    short = {arm: tuple(replace(band, **{key: getattr(band, key)[:1] for key in ("epochs", "mean", "low", "high", "n")})
+                        for band in bands) for arm, bands in whole.items()}  # fmt: skip
+    drawn = study_curves.draw(four_curves.data(results, short, ("baseline", "raw"))).axes[0]
+    long = study_curves.draw(four_curves.data(results, whole, ("baseline", "raw"))).axes[0]
+    assert drawn.lines[0].get_markersize() > long.lines[0].get_markersize()
+    assert drawn.get_xlim()[0] == 0.5
+    assert [len(one.get_segments()) for one in drawn.collections if hasattr(one, "get_segments")] == [1, 1]
 
 
 def test_one_or_two_commands_more_write_the_document_and_nothing_is_told_of_data_that_no_command_names(grid):

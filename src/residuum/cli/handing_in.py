@@ -117,7 +117,7 @@ def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline
     for number, topic in enumerate(topics(found), start=1):
         try:
             if drawn := figures.topic_picture(found, topic.title, data):
-                text = "What the arms of this topic do, as it is computed in training."
+                text = f"{topic.title}: what the arms do, as it is computed in training."
                 call = f"figures.topic_picture(results, {topic.title!r}, data)"
                 made[topic.title] = [picture(f"topic-{number}", text, drawn.figure, call=call)]
         except InputError as error:

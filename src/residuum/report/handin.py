@@ -174,10 +174,13 @@ def _topic(
         found = four_curves.data(results, curves, arms, mark)
         if found.rows:
             of = f", part {at} of {len(topic.parts)}" if len(topic.parts) > 1 else ""
+            where = "loss above and accuracy below, on the training images left and on validation images right"
+            if len(found.rows) == 1:
+                where = "loss left and accuracy right, on the training images"
             text = (
-                f"Loss above and accuracy below, on the training images left and on validation images right{of}. "
-                "Lines are means over seeds; bands are pointwise 95 % t intervals, drawn from three runs on. Training "
-                f"values are measured while training{', on augmented images' * _augmented(topic)}."
+                f"{topic.title}: {where}{of}. Lines are means over seeds; bands are pointwise 95 % t intervals, drawn "
+                f"from three runs on. Training values are measured while training"
+                f"{', on augmented images' * _augmented(topic)}."
             )
             if out := four_curves.beyond(found):
                 ends = f"{' and '.join(out)} {'ends' if len(out) == 1 else 'end'}"
@@ -196,7 +199,7 @@ def _topic(
     if claims:
         yield Paragraph("What had been claimed:")
         yield Items(claims)
-    yield ToWrite("Why it came out so: what the curves and the numbers above show, and whether you expected it.")
+    yield ToWrite("Why it came out so: what the curves and the numbers of this part show, and whether you expected it.")
 
 
 def _cells(table: Table) -> str:
