@@ -157,7 +157,9 @@ def test_a_block_in_each_ordering_is_that_of_the_paper():
 
 def test_what_is_written_along_a_shortcut_ends_before_it_turns():
     """Of networks with one block a stage the block that is shown in each ordering changes the shape: much is written."""
-    figure = architecture.draw(drawing({"name": "staged_resnet", "blocks": [1, 1], "channels": [4, 16]}))
+    figure = architecture.draw(
+        drawing({"name": "staged_resnet", "blocks": [1, 1], "channels": [4, 16], "shortcut": "identity"})
+    )
     (axes,) = figure.axes
     renderer = FigureCanvasAgg(figure).get_renderer()
     texts = [(one, one.get_window_extent(renderer)) for one in axes.texts if one.get_text()]
