@@ -7,6 +7,7 @@ import re
 import shutil
 import zlib
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from residuum.analysis.results import Results
 from residuum.cli import handing_in, main
 from residuum.errors import InputError, Remark
 from residuum.models import MODELS
+from residuum.models.families.resnet import FAMILIES, SETTINGS
 from residuum.optim import OPTIMIZERS, PENALTIES
 from residuum.records.record import read_record
-from residuum.report import handin, style, tables, topics
+from residuum.report import handin, own_code, style, tables, topics
 from residuum.report.content import Items, Paragraph, Picture, Tabular, picture
 from residuum.report.figures import four_curves, study_curves
 from residuum.report.handin import ToWrite
@@ -291,11 +293,16 @@ def test_a_network_of_ones_own_stands_beside_ours_and_its_text_is_known_to_the_c
         "from torch import nn\n\n\nclass Handed(nn.Module):\n"
         "    def __init__(self, in_channels: int, num_classes: int):\n"
         "        super().__init__()\n        self.head = nn.Linear(64 * in_channels, num_classes)\n\n"
-        "    def forward(self, x):\n        return self.head(x.flatten(1))\n"
+        "    def forward(self, x):\n        return self.head(x.flatten(1))\n\n\n"
+        "def single(in_channels, channels, stride):\n"
+        '    """One convolution, *and* no more. It is\n    told here."""\n'
+        "    return (nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False),)\n"
     )
     (tmp_path / "mix.toml").write_text(
         'question = "?"\nbase = "quick"\nseeds = 1\n[set]\ntrain.epochs = 1\ndata.subset = 60\ndata.augment = []\n'
-        '[axes]\nmodel = ["handed.py:Handed", "resnet8"]\n'
+        '[[arms]]\nname = "Handed"\nset = { model = "handed.py:Handed" }\n[[arms]]\nname = "resnet8"\n'
+        'set = { model = "resnet8" }\n[[arms]]\nname = "one"\n'
+        'set = { model = { name = "staged_resnet", blocks = [1], channels = [4], block = "handed.py:single" } }\n'
     )
     monkeypatch.chdir(tmp_path)
     assert main(["study", "run", "mix.toml", "--on", "here"]) == 0
@@ -309,7 +316,42 @@ def test_a_network_of_ones_own_stands_beside_ours_and_its_text_is_known_to_the_c
     assert changed.startswith("model = handed.py:Handed; model.code = ")
     assert len(changed) < 70  # its hash is cut, and nothing is told that it lacks
     assert "There is no drawing of the network of Handed here: handed.py:Handed is own code, of whose stages" in text
+    assert "| head | linear | 10 | 650 |" in text
+    assert "- The model “Handed” is own code, from handed.py.\n" in text
+    assert "- The block “single” is own code, from handed.py: “One convolution, \\*and\\* no more.”\n" in text
+    told = re.findall(r"^- resnet8: (.*)$", text, re.MULTILINE)
+    assert told == ["model = cifar\\_resnet; model.depth = 8; model.channels = \\[16, 32, 64\\]; "
+                    "model.block = basic (stride\\_at = first); "
+                    "model.shortcut = identity (zeros = around, subsample = slice, reads = input)"]  # fmt: skip
+    assert "model.wide" not in text.replace("\\_", "_").partition("## The network")[0]
+    assert "- model.block sets the kind of block that every stage repeats" in text.replace("\\_", "_")
+    assert "The network of one, from the input to the logits." in text
+    assert (tmp_path / "h-figures" / "own-1-2.png").is_file()
+    digest = sha256((tmp_path / "handed.py").read_bytes()).hexdigest()
+    assert f"handed.py (SHA-256 {digest[:12]}…) is the author's own code" in text
+    assert "has to lie beside mix.toml" in text
+    assert main(["study", "report", "mix"]) == 0
+    report = next((tmp_path / "runs" / "studies").glob("mix*/report/report.md")).read_text()
+    assert f"| handed.py | Handed | Handed | {digest} |" in report
+    assert "The code “single” is own code, from handed.py: “One convolution" in report
+    assert 'model="handed.py:Handed"' in report.replace("\\_", "_")
     assert "augmented" not in text
+
+
+def test_every_setting_of_a_network_is_told_and_own_code_by_its_first_sentence():
+    families = {name for family in FAMILIES for name in MODELS.settings(family)}
+    assert families == {*SETTINGS}
+    for text, said in (
+        ('def f():\n    """Adds `one`. Then two."""', "Adds one."), ("def f():\n    pass", ""), ("def (", ""),
+        ('class f:\n    """No stop\n    here\n\n    More."""', "No stop here"), ('"""Of the file."""\nf = 1', ""),
+    ):  # fmt: skip
+        assert own_code.first_sentence(text, "f") == said
+    assert (
+        own_code.described("loss", "object.py:MyLoss", "") == "The loss “MyLoss” is own code, from an object in Python."
+    )
+    named = {"name": "se.py:se", "code": "0" * 64}
+    assert own.typed({"a": named, "b": [{**named, "k": 2}], "c": {**named, "name": "notebook.py:se"}}) == {
+        "a": "se.py:se", "b": [{"name": "se.py:se", "k": 2}], "c": {**named, "name": "notebook.py:se"}}  # fmt: skip
 
 
 def test_the_command_writes_it_of_runs_that_were_trained(tmp_path, capsys):
