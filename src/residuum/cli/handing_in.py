@@ -32,11 +32,11 @@ def within(group: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--author", required=True, help="who hands it in")
     p.add_argument(
         "--out", type=output_file, metavar="FILE",
-        help="file to write, as .pdf, .docx or .md (default: handin.pdf beside the plan)",
+        help="file to write, as .pdf (extra pdf), .docx (by pandoc) or .md (default: handin.pdf beside the plan)",
     )  # fmt: skip
     p.add_argument(
         "--notebook", action="store_true",
-        help="write a notebook beside it, too: the same text, and the calls that made each figure, run",
+        help="write a notebook beside it, too (extra notebook): the same text, and the calls of its figures, run",
     )  # fmt: skip
     moved_data_option(p, ", for its pictures")
     common(p)
