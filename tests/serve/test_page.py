@@ -85,6 +85,16 @@ def test_the_curves_are_those_of_the_record(client, made):
     assert found["going"] is False
 
 
+def test_a_run_asks_for_its_curves_before_its_figures_and_says_a_result_once(client, made):
+    """Figures take seconds each, and a browser waits for six of them before it asks for more."""
+    name = name_of(made, "plain8")
+    text = client.get(f"/run/{name}").text
+    early = text.index(f'<link rel="preload" as="fetch" crossorigin="anonymous" href="/run/{name}/curves">')
+    assert early < text.index("<img")
+    assert text.count("<p>test, ") == 1
+    assert "test, last epoch (1, which validation selected too): loss" in text
+
+
 def test_of_many_epochs_the_last_is_among_those_that_are_sent(made):
     row = read_record(made / name_of(made, "resnet8-digits-seed0")).epochs[0]
     draw = random.Random(5)

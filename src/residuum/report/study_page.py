@@ -16,7 +16,7 @@ from secrets import token_hex
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from residuum.analysis.results import Results
 from residuum.errors import InputError, visible
@@ -545,12 +545,21 @@ def _page(template: str, head: Mapping[str, Any]) -> str:
     filters: dict[str, Callable[..., str]] = {
         "kind": lambda block: type(block).__name__.lower(),
         "inline": _inline,
+        "coded": _coded,
         "md": tables.markdown_text,
         "anchor": _anchor,
         "mdtable": tables.as_markdown,
     }
     environment.filters.update(filters)
     return environment.get_template(template).render(head)
+
+
+def _coded(text: str) -> Markup:
+    """A text of ours in which what stands between backticks, a command, is set as code."""
+    parts = [str(escape(visible(part))) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # an odd one out is a letter of somebody's text
+        return Markup("`".join(parts))
+    return Markup("".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts)))
 
 
 def _anchor(title: str) -> str:
