@@ -116,6 +116,13 @@ def test_a_loss_that_runs_away_leaves_the_axis_to_the_others_and_is_marked(losse
         assert 3 in at_edge
 
 
+def test_epochs_are_counted_in_whole_numbers_though_there_be_one():
+    one = losing("a", 2.3)
+    for figure in (run_curves.draw(run_curves.data([one])), learning_curves.draw(learning_curves.data(one))):
+        assert [tick for axes in figure.axes for tick in axes.get_xticks() if tick % 1] == []
+        assert 1 in figure.axes[-1].get_xticks()
+
+
 def test_a_run_that_is_named_twice_is_refused():
     with pytest.raises(InputError, match="run id is named twice; name each run once"):
         run_curves.data([CASES["normal"], CASES["normal"]])

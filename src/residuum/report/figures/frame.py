@@ -54,6 +54,11 @@ def decades(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def counted(axis: Axis, most: int = 8) -> None:
+    """Ticks of an axis along which things are counted, as epochs: whole numbers alone, though it be a single one."""
+    axis.set_major_locator(MaxNLocator(most, integer=True, steps=ROUND, min_n_ticks=1))
+
+
 CROWDED = 2.5
 """Values over so many times the room of most of them would leave these too little of a frame in proportion."""
 ROUND = (1, 2, 2.5, 5, 10)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from residuum.networks.names import short_name
 from residuum.records.event import EpochDone
@@ -98,7 +97,7 @@ def draw(curves: Curves) -> Figure:
             axes.set_yscale("log" if min(curves.rate.values, default=0) > 0 else "linear")
             axes.set_ylabel("rate")
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            frame.counted(axes.xaxis)
         for axes in grid.flat:
             for time in curves.drops:
                 axes.axvline(time, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)

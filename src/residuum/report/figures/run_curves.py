@@ -10,7 +10,6 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from residuum.errors import InputError
 from residuum.records.record import RunRecord, legend
@@ -122,7 +121,7 @@ def _draw_panel(
                       markevery=max(1, len(curve.epochs) // 12))  # fmt: skip
             frame.mark_lost(axes, curve.epochs, curve.values, look.colour)
     axes.set_ylabel(UNITS[quantity])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    frame.counted(axes.xaxis)
 
 
 def _drawn(of: Sequence[Quantity], records: Sequence[RunRecord], labels: Sequence[str]) -> Figure:

@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from residuum.analysis.curves import Band, bands
@@ -241,7 +240,7 @@ def draw(curves: StudyCurves, *, narrow: bool = False) -> Figure:
         for axes in [axes for row in (grid if narrow else grid[-1:]) for axes in row]:
             axes.set_xlim(_first(curves, last), last + max(0.5, 0.03 * last))
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=frame.ROUND))
+            frame.counted(axes.xaxis)
         frame.legend(figure, drawn, said)
         frame.mark(figure, curves.mark)
     return figure
