@@ -16,8 +16,26 @@ except KeyboardInterrupt:  # before there is a handler
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 
 
+NOTED = "RESIDUUM_ENDED"
+"""The variable that names a file for the exit code, where nobody waits for it (`run.detached`)."""
+
+
 def main() -> int:
     """Run the command that the program was called with; returns its exit code, 128 + n where signal n ended it."""
+    path, code = os.environ.pop(NOTED, ""), 1
+    try:
+        code = _run()
+    finally:
+        if path:
+            try:
+                with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - nothing more is imported for it
+                    file.write(f"{code}\n")
+            except OSError:
+                pass
+    return code
+
+
+def _run() -> int:
     is_ending = False
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -210,14 +210,22 @@ def model(name: str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int 
     return model_of(name, build(choice, shape[0], classes, shape[1:], seed=0), choice, shape, classes)
 
 
-def model_of(title: str, network: Network, choice: Choice, shape: tuple[int, int, int], classes: int) -> Drawing:
+def model_of(
+    title: str,
+    network: Network,
+    choice: Choice,
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    orderings: bool = True,
+) -> Drawing:
     """The architecture of a network that was built of a resolved choice."""
     if not isinstance(network, Network):
         text = f"{choice.name} is own code, of whose stages nothing is known to draw"
         raise InputError(text, remedies=[Remedy("show model")])
-    orderings = in_each_ordering(choice, shape, classes)
+    blocks = in_each_ordering(choice, shape, classes) if orderings else {}
     own = choice.settings["ordering"].name
-    return Drawing(architecture.draw(architecture.data(title, outline(network, shape), orderings, own)))
+    return Drawing(architecture.draw(architecture.data(title, outline(network, shape), blocks, own)))
 
 
 def activations() -> Drawing:
@@ -427,10 +435,10 @@ def _different(values: Sequence[Value]) -> list[Value]:
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
-def network_of(run: Run, *, runs: Path | str = RUNS) -> Drawing:
-    """The architecture of the network of a run, for its images and classes."""
+def network_of(run: Run, *, orderings: bool = True, runs: Path | str = RUNS) -> Drawing:
+    """The architecture of the network of a run, for its images and classes; `orderings`: one block in each of them."""
     (record,) = _records([run], runs)
     trust.admit_aloud(record.config, record.folder)
     choice, facts = MODELS.resolve(record.config.model), record.facts
     network = build(choice, facts.shape[0], len(facts.classes), facts.shape[1:], seed=0)
-    return model_of(short_name(choice), network, choice, facts.shape, len(facts.classes))
+    return model_of(short_name(choice), network, choice, facts.shape, len(facts.classes), orderings=orderings)

@@ -265,7 +265,7 @@ def test_times_are_compared_by_their_ratio():
     assert found.in_percent
     assert found.difference == pytest.approx(100 * (stats.gmean(slow) / stats.gmean(fast) - 1))
     assert (found.low, found.high) == pytest.approx(tuple(100 * np.expm1(theirs.confidence_interval())))
-    assert found.reason == "mean difference 50.7 %, 95 % interval 42.2 to 59.7, 3 pairs"
+    assert found.reason == "mean difference 50.69 %, 95 % interval 42.23 to 59.66, 3 pairs"
     compared = compare(arms["slow"], arms["fast"], paired=True)
     assert (compared.mean, compared.p_t) == pytest.approx((found.difference, found.p))
     (found,) = judge([claim("slow > 2.9", 0, "seconds")], arms)

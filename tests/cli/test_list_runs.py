@@ -95,6 +95,14 @@ def test_a_name_of_several_runs_is_answered_with_what_sets_them_apart(tmp_path):
         find_run("resnet", tmp_path)
     assert "(optim.lr=0.3, optim.optimizer=sgd)" in str(error.value)
     assert "(optim.lr=0.05, optim.optimizer=adam)" in str(error.value)
+    leave(tmp_path / "seeds", {"train.seed": 1})
+    leave(tmp_path / "seeds", {"train.seed": 2})
+    with pytest.raises(InputError, match=r"\(train\.seed=1\), .* \(train\.seed=2\)"):
+        find_run("resnet", tmp_path / "seeds")
+    leave(tmp_path / "data", {"data.fingerprint": "a1b2"})
+    leave(tmp_path / "data", {"data.fingerprint": "c3d4"})
+    with pytest.raises(InputError, match=r"\(data\.fingerprint=a1b2\), .* \(data\.fingerprint=c3d4\)"):
+        find_run("resnet", tmp_path / "data")
     assert (
         told({"model.code": "ab" * 32, "model": {"name": "mine.py:Net", "code": "cd" * 32}})
         == "model.code=abababababab, model=mine.py:Net code=cdcdcdcdcdcd"

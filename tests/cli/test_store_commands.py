@@ -188,7 +188,7 @@ def test_a_study_in_a_store_goes_on_and_is_reported_elsewhere(run, tmp_path, mon
         (["study", "run", "quickstart", "--store", "memory://runs"], "is seen by one process alone: --on here"),
         (["study", "run", "quickstart", "--scratch", "/tmp"], "--scratch is where machines of a cluster compute"),
         (["evaluate", "resnet9", "--store", "STORE"], "no run 'resnet9' in file://"),
-        (["evaluate", "resnet8", "--store", "STORE"], "run 'resnet8' is ambiguous in file://"),
+        (["evaluate", "resnet8", "--store", "STORE"], "(train.epochs=3)"),
         (["evaluate", "resnet8", "--store", "memory://nothing"], "no run 'resnet8': memory://nothing holds no runs"),
         (["resume", "resnet8-digits-seed8", "--store", "STORE"], "the nearest is 'resnet8-digits-seed"),
     ],

@@ -5,11 +5,16 @@ import json
 import os
 import socket
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from residuum.analysis import standing
+from residuum.cli import watching
 from residuum.records import storage
 from residuum.run import detached
+from residuum.studies import plan as plans
 
 STUDY = """
 question = "Which seed?"
@@ -64,6 +69,26 @@ def test_who_watches_nothing_is_told_the_nearest(run):
     code, out, err = run("study", "watch", "quickstart")
     assert (code, out) == (2, "")
     assert "was not run in runs" in err
+
+
+def test_runs_that_end_between_two_looks_are_counted_one_by_one_and_their_last_epoch_is_said_once(run, tmp_path):
+    (tmp_path / "which.toml").write_text(STUDY.replace('epochs" = 2', 'epochs" = 1'))
+    code, out, _ = run("study", "run", "which.toml", "--on", "here")
+    assert code == 0
+    assert not any(": finished in" in line and "epoch" in line for line in out.splitlines())
+    ends = [line for line in out.splitlines() if ": finished in " in line]
+    assert [line[:4] for line in ends] == ["1/2 ", "2/2 "]
+    assert not any(line != line.rstrip() for line in out.splitlines())
+    (folder,) = (tmp_path / "runs" / "studies").iterdir()
+    now = standing.of_study(plans.read(folder), tmp_path / "runs", datetime.now(UTC))
+    waiting = replace(now, runs=tuple((one, replace(state, status=status))
+                      for (one, state), status in zip(now.runs, ("waiting", "running"), strict=True)))  # fmt: skip
+    assert [line.partition(",")[0] for line in watching._news(waiting, now, tmp_path / "runs")] == [
+        "1/2 only",
+        "2/2 only",
+    ]
+    assert [*watching._news(replace(now, runs=()), waiting, tmp_path / "runs")][-1].endswith(": running")
+    assert "/2 " not in [*watching._news(replace(now, runs=()), waiting, tmp_path / "runs")][-1]
 
 
 def test_a_study_that_nobody_works_on_is_said_to_miss_runs(run, tmp_path):

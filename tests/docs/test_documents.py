@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def commands(tmp_path_factory) -> Iterator[Path]:
 def blocks(document: Path) -> list[tuple[str, str]]:
     """Language and text of each fenced block."""
     return re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_every_extra_is_told_where_it_is_installed_and_at_the_command_that_needs_it():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {*project["optional-dependencies"]}
+    table = (ROOT / "docs" / "install.md").read_text().partition("| extra |")[2].partition("\n\n")[0]
+    told = [name for row in table.splitlines()[2:] for name in re.findall(r"`([\w-]+)`", row.split("|")[1])]
+    assert sorted(told) == sorted(extras)
+    sources = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    asked = {*re.findall(r'raise lacking\(.*"(\w+)"\)', sources)} | {"tensorboard", "wandb", "mlflow"}
+    assert asked == extras - {"dev"}
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    assert [name for name in asked if f"`{name}`" not in reference] == []
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,19 @@
 """The hand-in: what it says of each topic, that it says no more than the verdicts, and that texts of users are inert."""
 
+import io
 import json
 import random
 import re
 import shutil
 import zlib
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from report_runs import DEPTHS, depths, finished, leave, planned, read
 from report_runs import ERRORS as OF_DEPTHS
 
@@ -18,10 +23,11 @@ from residuum.analysis.results import Results
 from residuum.cli import handing_in, main
 from residuum.errors import InputError, Remark
 from residuum.models import MODELS
+from residuum.models.families.resnet import FAMILIES, SETTINGS
 from residuum.optim import OPTIMIZERS, PENALTIES
 from residuum.records.record import read_record
-from residuum.report import handin, style, tables, topics
-from residuum.report.content import Items, Paragraph, Picture, Tabular
+from residuum.report import handin, own_code, style, tables, topics
+from residuum.report.content import Items, Paragraph, Picture, Tabular, picture
 from residuum.report.figures import four_curves, study_curves
 from residuum.report.handin import ToWrite
 from residuum.studies.study import Study
@@ -287,11 +293,16 @@ def test_a_network_of_ones_own_stands_beside_ours_and_its_text_is_known_to_the_c
         "from torch import nn\n\n\nclass Handed(nn.Module):\n"
         "    def __init__(self, in_channels: int, num_classes: int):\n"
         "        super().__init__()\n        self.head = nn.Linear(64 * in_channels, num_classes)\n\n"
-        "    def forward(self, x):\n        return self.head(x.flatten(1))\n"
+        "    def forward(self, x):\n        return self.head(x.flatten(1))\n\n\n"
+        "def single(in_channels, channels, stride):\n"
+        '    """One convolution, *and* no more. It is\n    told here."""\n'
+        "    return (nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False),)\n"
     )
     (tmp_path / "mix.toml").write_text(
         'question = "?"\nbase = "quick"\nseeds = 1\n[set]\ntrain.epochs = 1\ndata.subset = 60\ndata.augment = []\n'
-        '[axes]\nmodel = ["handed.py:Handed", "resnet8"]\n'
+        '[[arms]]\nname = "Handed"\nset = { model = "handed.py:Handed" }\n[[arms]]\nname = "resnet8"\n'
+        'set = { model = "resnet8" }\n[[arms]]\nname = "one"\n'
+        'set = { model = { name = "staged_resnet", blocks = [1], channels = [4], block = "handed.py:single" } }\n'
     )
     monkeypatch.chdir(tmp_path)
     assert main(["study", "run", "mix.toml", "--on", "here"]) == 0
@@ -305,7 +316,42 @@ def test_a_network_of_ones_own_stands_beside_ours_and_its_text_is_known_to_the_c
     assert changed.startswith("model = handed.py:Handed; model.code = ")
     assert len(changed) < 70  # its hash is cut, and nothing is told that it lacks
     assert "There is no drawing of the network of Handed here: handed.py:Handed is own code, of whose stages" in text
+    assert "| head | linear | 10 | 650 |" in text
+    assert "- The model “Handed” is own code, from handed.py.\n" in text
+    assert "- The block “single” is own code, from handed.py: “One convolution, \\*and\\* no more.”\n" in text
+    told = re.findall(r"^- resnet8: (.*)$", text, re.MULTILINE)
+    assert told == ["model = cifar\\_resnet; model.depth = 8; model.channels = \\[16, 32, 64\\]; "
+                    "model.block = basic (stride\\_at = first); "
+                    "model.shortcut = identity (zeros = around, subsample = slice, reads = input)"]  # fmt: skip
+    assert "model.wide" not in text.replace("\\_", "_").partition("## The network")[0]
+    assert "- model.block sets the kind of block that every stage repeats" in text.replace("\\_", "_")
+    assert "The network of one, from the input to the logits." in text
+    assert (tmp_path / "h-figures" / "own-1-2.png").is_file()
+    digest = sha256((tmp_path / "handed.py").read_bytes()).hexdigest()
+    assert f"handed.py (SHA-256 {digest[:12]}…) is the author's own code" in text
+    assert "has to lie beside mix.toml" in text
+    assert main(["study", "report", "mix"]) == 0
+    report = next((tmp_path / "runs" / "studies").glob("mix*/report/report.md")).read_text()
+    assert f"| handed.py | Handed | Handed | {digest} |" in report
+    assert "The code “single” is own code, from handed.py: “One convolution" in report
+    assert 'model="handed.py:Handed"' in report.replace("\\_", "_")
     assert "augmented" not in text
+
+
+def test_every_setting_of_a_network_is_told_and_own_code_by_its_first_sentence():
+    families = {name for family in FAMILIES for name in MODELS.settings(family)}
+    assert families == {*SETTINGS}
+    for text, said in (
+        ('def f():\n    """Adds `one`. Then two."""', "Adds one."), ("def f():\n    pass", ""), ("def (", ""),
+        ('class f:\n    """No stop\n    here\n\n    More."""', "No stop here"), ('"""Of the file."""\nf = 1', ""),
+    ):  # fmt: skip
+        assert own_code.first_sentence(text, "f") == said
+    assert (
+        own_code.described("loss", "object.py:MyLoss", "") == "The loss “MyLoss” is own code, from an object in Python."
+    )
+    named = {"name": "se.py:se", "code": "0" * 64}
+    assert own.typed({"a": named, "b": [{**named, "k": 2}], "c": {**named, "name": "notebook.py:se"}}) == {
+        "a": "se.py:se", "b": [{"name": "se.py:se", "k": 2}], "c": {**named, "name": "notebook.py:se"}}  # fmt: skip
 
 
 def test_the_command_writes_it_of_runs_that_were_trained(tmp_path, capsys):
@@ -385,6 +431,46 @@ def test_the_topics_of_a_grid_are_what_it_varies_each_with_all_else_alike(grid):
         for said in topics.sentences(grid, topic):
             named = [arm for arm in DEPTHS if re.search(rf"\b{arm}\b", said)]
             assert any({*named} <= {*group} for group in topic.groups), said
+
+
+def gaps(pdf: bytes, folder: Path) -> list[float]:
+    """The largest empty stretch of each page, from the last sign of its head to the end of its text, as a share of it."""
+    typst = pytest.importorskip("typst")
+    (folder / "d.pdf").write_bytes(pdf)
+    found = []
+    for number in range(1, pages(pdf) + 1):
+        source = f'#set page(width: auto, height: auto, margin: 0pt)\n#image("d.pdf", page: {number})'
+        (folder / "page.typ").write_text(source)
+        picture = Image.open(io.BytesIO(typst.compile(str(folder / "page.typ"), format="png", ppi=36))).convert("L")
+        inked = np.flatnonzero((np.asarray(picture) < 200).any(axis=1))
+        found.append(float(np.diff(inked).max()) / picture.height)
+    return found
+
+
+def test_no_page_but_the_last_is_left_empty_before_a_picture(grid, tmp_path):
+    """Pictures go to where there is room, and the text goes on around them."""
+    pytest.importorskip("typst")
+    for number, heights in enumerate(((8.0, 3.0, 3.0), (6.0, 3.0, 3.0))):
+        named = zip(("network", "mistakes", "close-calls"), heights, strict=True)
+        drawn = [picture(name, "It.", Figure(figsize=(7, height), facecolor="0.7")) for name, height in named]
+        made = handin.document(grid, "T", "A", {"network": drawn[:1], "mistakes": drawn[1:]}, None)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        *full, _ = gaps(handin.pdf(made, folder), folder)
+
+        assert max(full) < 0.3, full
+
+
+def test_curves_of_one_epoch_are_seen(results):
+    """Their points are large, their intervals have a width, and no room is left where nothing is."""
+    whole = study_curves.of_arms(results)
+    short = {arm: tuple(replace(band, **{key: getattr(band, key)[:1] for key in ("epochs", "mean", "low", "high", "n")})
+                        for band in bands) for arm, bands in whole.items()}  # fmt: skip
+    drawn = study_curves.draw(four_curves.data(results, short, ("baseline", "raw"))).axes[0]
+    long = study_curves.draw(four_curves.data(results, whole, ("baseline", "raw"))).axes[0]
+    assert drawn.lines[0].get_markersize() > long.lines[0].get_markersize()
+    assert drawn.get_xlim()[0] == 0.5
+    assert [len(one.get_segments()) for one in drawn.collections if hasattr(one, "get_segments")] == [1, 1]
 
 
 def test_one_or_two_commands_more_write_the_document_and_nothing_is_told_of_data_that_no_command_names(grid):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from residuum import figures, recipes
@@ -152,6 +153,20 @@ def test_a_block_in_each_ordering_is_that_of_the_paper():
         "without_bn": [[conv, "ReLU", conv], ["ReLU"]],
     }
     assert (drawn.own, drawn.block) == ("full_preactivation", "layer2.2")
+
+
+def test_what_is_written_along_a_shortcut_ends_before_it_turns():
+    """Of networks with one block a stage the block that is shown in each ordering changes the shape: much is written."""
+    figure = architecture.draw(
+        drawing({"name": "staged_resnet", "blocks": [1, 1], "channels": [4, 16], "shortcut": "identity"})
+    )
+    (axes,) = figure.axes
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    texts = [(one, one.get_window_extent(renderer)) for one in axes.texts if one.get_text()]
+    turned = [(one, box) for one, box in texts if one.get_rotation() == 90 and "channels" in one.get_text()]
+    assert len(turned) == len(list(ORDERINGS))
+    for one, box in turned:
+        assert not [other.get_text() for other, around in texts if other is not one and around.overlaps(box)]
 
 
 def test_the_block_of_the_orderings_is_not_the_first_which_the_stem_activates():

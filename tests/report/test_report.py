@@ -76,6 +76,53 @@ def test_the_axis_of_an_error_fits_its_curves_and_ends_at_100_at_most(error, end
         assert figure.axes[0].get_ylim() == pytest.approx((1.89, 2.11))  # a loss that stays at 2
 
 
+def losing(id_, *losses):
+    """A run with these losses while training; on validation images the first is a thousand times as large."""
+    rows = [replace(epoch(number), train=Scores("train", loss, 0.5, 9), validation=Scores("validation", loss, 0.5, 9))
+            for number, loss in enumerate(losses, start=1)]  # fmt: skip
+    rows[0] = replace(rows[0], validation=Scores("validation", 1000 * losses[0], 0.5, 9))
+    return replace(record(*rows), id=id_)
+
+
+def test_of_many_runs_each_is_told_apart_in_its_frame_and_dashes_mean_training_alone():
+    runs = [losing(f"{number}", 2.3, 1.0 + number / 10, 0.5) for number in range(15)]
+    for narrow in (False, True):
+        figure = run_curves.draw(
+            run_curves.data(runs, [f"run {number}" for number in range(15)]), ("loss",), narrow=narrow
+        )
+        assert len(figure.axes) == 3
+        named = []
+        for axes in figure.axes:
+            legend = axes.get_legend()
+            lines = [line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_color() != "0.85"]
+            assert len({line.get_color() for line in lines}) == len(legend.get_texts()) == len(lines) / 2 <= 6
+            assert {line.get_linestyle() for line in legend.get_lines()} == {"-"}
+            assert axes.get_ylim() == figure.axes[0].get_ylim()
+            named += [text.get_text() for text in legend.get_texts()]
+        assert named == [f"run {number}" for number in range(15)]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+            "training", "validation", "goes on beyond the axis"]  # fmt: skip
+
+
+@pytest.mark.parametrize("losses", [(2.3, 1.2, 12_000.0), (2.3, 12_000.0, float("inf"))])
+def test_a_loss_that_runs_away_leaves_the_axis_to_the_others_and_is_marked(losses):
+    """Of one run, and beside one that trains: what is beyond has a triangle at the edge."""
+    away, sane = losing("a", *losses), losing("b", 2.2, 1.1, 0.4)
+    for figure in (run_curves.draw(run_curves.data([away, sane])), learning_curves.draw(learning_curves.data(away))):
+        axes = figure.axes[0]
+        assert 2.3 < axes.get_ylim()[1] < 6
+        at_edge = {*(line.get_xdata()[0] for line in axes.lines if line.get_marker() == "^" and len(line.get_xdata()) == 1
+                     and line.get_ydata()[0] == axes.get_ylim()[1])}  # fmt: skip
+        assert 3 in at_edge
+
+
+def test_epochs_are_counted_in_whole_numbers_though_there_be_one():
+    one = losing("a", 2.3)
+    for figure in (run_curves.draw(run_curves.data([one])), learning_curves.draw(learning_curves.data(one))):
+        assert [tick for axes in figure.axes for tick in axes.get_xticks() if tick % 1] == []
+        assert 1 in figure.axes[-1].get_xticks()
+
+
 def test_a_run_that_is_named_twice_is_refused():
     with pytest.raises(InputError, match="run id is named twice; name each run once"):
         run_curves.data([CASES["normal"], CASES["normal"]])

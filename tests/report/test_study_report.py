@@ -157,6 +157,14 @@ FIGURES = {
 }
 
 
+def test_commands_within_sentences_are_set_as_code_and_nothing_else_is_markup():
+    coded = study_page._coded
+    assert coded("`a --b` does <x>, `c`.") == "<code>a --b</code> does &lt;x&gt;, <code>c</code>."
+    assert coded("one ` <b>") == "one ` &lt;b&gt;"
+    assert "<script>" not in coded("`<script>`") + coded("<script>")
+    assert "\u202e" not in coded("`x\u202ey`")
+
+
 def test_every_figure_draws_from_every_state(tmp_path):
     for name, found in states(tmp_path):
         for kind, draw in FIGURES.items():

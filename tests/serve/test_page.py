@@ -2,8 +2,10 @@
 
 import fcntl
 import hashlib
+import html
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -81,6 +83,16 @@ def test_the_curves_are_those_of_the_record(client, made):
     assert found["loss"]["train"] == [row.train.loss for row in rows]
     assert found["error"]["validation"] == [100 * (1 - row.validation.accuracy) for row in rows]
     assert found["going"] is False
+
+
+def test_a_run_asks_for_its_curves_before_its_figures_and_says_a_result_once(client, made):
+    """Figures take seconds each, and a browser waits for six of them before it asks for more."""
+    name = name_of(made, "plain8")
+    text = client.get(f"/run/{name}").text
+    early = text.index(f'<link rel="preload" as="fetch" crossorigin="anonymous" href="/run/{name}/curves">')
+    assert early < text.index("<img")
+    assert text.count("<p>test, ") == 1
+    assert "test, last epoch (1, which validation selected too): loss" in text
 
 
 def test_of_many_epochs_the_last_is_among_those_that_are_sent(made):
@@ -425,6 +437,46 @@ def until(so):
             return
         time.sleep(0.05)
     pytest.fail("it did not come to that")
+
+
+def test_a_command_that_failed_says_so_with_its_whole_error(lab):
+    """Of a data set that is not here: the error is longer than a line of the page, and is not cut."""
+    with client_of(lab) as client:
+        client.post("/start/run", data={"recipe": "quick", "data": "x" * 50})
+        (one,) = detached.commands(lab)
+        until(lambda: not detached.is_alive(one, lab))
+        end = detached.ended(one, lab)
+        assert (end.word, end.code) == ("failed", 2)
+        assert end.reason == detached.printed(one, lab).strip().removeprefix("residuum: ")
+        text = client.get("/").text
+        assert '<span class="status failed">failed</span> <span class="soft">exit code 2</span>' in text
+        assert html.escape(end.reason).replace("&#x27;", "&#39;") in text
+
+
+@pytest.mark.parametrize(("code", "said", "expected"), [
+    (0, "test loss 1", ("finished", 0, "")), (143, "residuum: stopped by SIGTERM", ("stopped", 143, "")),
+    (1, "Traceback\nValueError: x", ("failed", 1, "ValueError: x")), (74, "residuum: disk", ("failed", 74, "disk")),
+    (137, "Epoch: 1", ("failed", 137, "it was killed by signal 9")), (1, "", ("failed", 1, "it said nothing")),
+    (None, "residuum: it cannot", ("failed", None, "it cannot")), (None, "Epoch: 3", ("ended", None, "")),
+    (None, "residuum: stopped by SIGINT", ("stopped", None, "")),
+])  # fmt: skip
+def test_how_a_command_ended_is_told_by_its_exit_code_else_by_what_it_said_last(tmp_path, code, said, expected):
+    one = detached.Detached("20260101-000000-train-abcdef", ("train",), 1, "2026-01-01T00:00:00+00:00")
+    log = detached.log_of(tmp_path, one.name)
+    log.parent.mkdir()
+    log.write_text(f"run x\n{said}\n" if said else "")
+    if code is not None:
+        log.with_suffix(detached.ENDED).write_text(f"{code}\n")
+    end = detached.ended(one, tmp_path)
+    assert (end.word, end.code, end.reason) == expected
+
+
+def test_a_command_that_was_killed_is_known_to_who_began_it(tmp_path):
+    one = detached.begin(["study", "watch", "--help"], tmp_path, "killed")
+    os.kill(one.process, signal.SIGKILL)
+    until(lambda: not detached.is_alive(one, tmp_path))
+    assert detached.ended(one, tmp_path).word in ("failed", "finished")
+    assert detached.ended(one, tmp_path).code in (137, 0)  # it may have been through
 
 
 def test_a_process_that_is_another_one_is_not_stopped(tmp_path):

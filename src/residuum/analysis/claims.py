@@ -327,7 +327,7 @@ def _numbers(found: _Evidence) -> str:
     middle = estimate.mean
     if found.in_percent:  # against a number too, for it is a ratio
         shift, unit, middle, what = 0.0, " %", percent(middle), "mean difference"
-    digits = max(0, min(6, 1 - math.floor(math.log10((high - low) / 2))))
+    digits = 2 if found.in_percent else measure(claim.measure).digits
     mean, left, to = (f"{value + shift:.{digits}f}" for value in (middle, low, high))
     return f"{what} {mean}{unit}, {100 * LEVEL:.4g} % interval {left} to {to}, {found.counted}"
 

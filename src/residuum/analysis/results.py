@@ -88,8 +88,9 @@ class Results:
             for one in self.verdicts
         ]
         measured = [
-            (one.arm, _number(one.mean),
-             " to ".join(map(_number, about.possible(*one.interval))) if one.interval else "–", str(one.n))
+            (one.arm, _number(one.mean, about.digits),
+             " to ".join(_number(end, about.digits) for end in about.possible(*one.interval)) if one.interval else "–",
+             str(one.n))
             for one in self.summaries.get(about.name, ())
         ]  # fmt: skip
         columns = ("verdict", "claim", "rests on", "reason")
@@ -103,7 +104,7 @@ class Results:
         found = self.selection
         if found is None or found.chosen is None or found.test is None:
             return "The test set is still unread."
-        errors = "; ".join(f"{name}: {_number(one.mean)} %" for name, one in found.test.errors.items())
+        errors = "; ".join(f"{name}: {_number(one.mean, 2)} %" for name, one in found.test.errors.items())
         return f"Chosen by validation error: {found.chosen.arm}. Test error, read once: {errors}."
 
 
@@ -245,8 +246,8 @@ def _promised(folder: Path) -> tuple[Prespecified | None, str]:
         return None, run_folder.without_path(folder, error)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}".replace("-", "−")
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def _looks(

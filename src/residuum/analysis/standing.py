@@ -98,6 +98,10 @@ def _reason(record: RunRecord) -> str:
     return "; ".join([*said, *filter(None, [record.failure]), *record.damaged])
 
 
+COMPLETE = ("finished", "diverged")
+"""The statuses of a run that has a result."""
+
+
 @dataclass(frozen=True)
 class StudyStanding:
     """How far the runs of a plan are, in its order; `attended` says that some process conducts it now."""
@@ -114,7 +118,7 @@ class StudyStanding:
     @property
     def complete(self) -> int:
         """How many of its runs have a result."""
-        return self.count("finished", "diverged")
+        return self.count(*COMPLETE)
 
     @property
     def is_going(self) -> bool:

@@ -22,7 +22,7 @@ STARTED, ENDED = 120.0, 10.0
 
 def add(command: Command) -> None:
     """Add `cluster`."""
-    p = command("cluster", _nothing, "A Ray cluster on this machine, to try what a large one does.")
+    p = command("cluster", _nothing, "A Ray cluster on this machine, to try what a large one does (extra cluster).")
     within = p.add_subparsers(dest="command", metavar="command", required=True)
     p = command("up", up, "Start a cluster that listens on this machine alone.", within=within)
     p.add_argument("--cpus", type=int, help="CPUs that it offers (default: those that this process may use)")

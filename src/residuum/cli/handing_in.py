@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from residuum import own
 from residuum.cli.options import RUNS, common, moved_data_option, output_file, print_json, say_damage, store_option
 from residuum.errors import HIDDEN, InputError, tally
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from residuum.networks.outlines import Outline
     from residuum.records.record import RunRecord
     from residuum.report.content import Block
+    from residuum.report.topics import Topic
 
 MISTAKES = 12
 WRITTEN = "handed_in.json"
@@ -30,11 +32,11 @@ def within(group: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--author", required=True, help="who hands it in")
     p.add_argument(
         "--out", type=output_file, metavar="FILE",
-        help="file to write, as .pdf, .docx or .md (default: handin.pdf beside the plan)",
+        help="file to write, as .pdf (extra pdf), .docx (by pandoc) or .md (default: handin.pdf beside the plan)",
     )  # fmt: skip
     p.add_argument(
         "--notebook", action="store_true",
-        help="write a notebook beside it, too: the same text, and the calls that made each figure, run",
+        help="write a notebook beside it, too (extra notebook): the same text, and the calls of its figures, run",
     )  # fmt: skip
     moved_data_option(p, ", for its pictures")
     common(p)
@@ -110,35 +112,76 @@ def drawings(found: Results, data: str) -> tuple[dict[str, list[Block]], Outline
     from residuum import figures
     from residuum.models import build
     from residuum.models.outlining import outline
-    from residuum.report.content import Paragraph, picture
+    from residuum.report.content import Paragraph, Picture, picture
     from residuum.report.topics import topics
 
     made: dict[str, list[Block]] = {}
+    record = looked_into(found)
+    shown = next((run.arm for run in found.plan.runs if record and run.id == record.id), "")
     for number, topic in enumerate(topics(found), start=1):
         try:
             if drawn := figures.topic_picture(found, topic.title, data):
-                text = "What the arms of this topic do, as it is computed in training."
+                text = f"{topic.title}: what the arms do, as it is computed in training."
                 call = f"figures.topic_picture(results, {topic.title!r}, data)"
                 made[topic.title] = [picture(f"topic-{number}", text, drawn.figure, call=call)]
         except InputError as error:
             made[topic.title] = [Paragraph(f"There is no picture of it here: {error.text}.")]
-    record = looked_into(found)
+        made.setdefault(topic.title, []).extend(_own_networks(found, topic, number, {shown}))
     if record is None:
         made["mistakes"] = [Paragraph("No run is complete, so there are none to show.")]
         return made, None
-    arm = next(run.arm for run in found.plan.runs if run.id == record.id)
-    seed = record.config.train.seed
-    text = f"The network of {arm}, from the input to the logits, and one of its blocks in each order of operations."
-    call = f"figures.network_of({record.folder.name!r}, runs=runs)"
-    made["mistakes"] = [*_mistakes(record, arm, data)]
-    try:
-        made["network"] = [picture("network", text, figures.network_of(record).figure, call=call)]
-    except InputError as error:  # own code: of no known stages, or trusted by nobody here
-        made["network"] = [Paragraph(f"There is no drawing of the network of {arm} here: {error.text}.")]
+    made["mistakes"] = [*_mistakes(record, shown, data)]
+    made["network"] = _network(record, shown, "network")
+    if not isinstance(made["network"][0], Picture):
         return made, None
-    facts = record.facts
+    facts, seed = record.facts, record.config.train.seed
     network = build(record.config.model, facts.shape[0], len(facts.classes), facts.shape[1:], seed=seed)
     return made, outline(network, facts.shape)
+
+
+def _own_networks(found: Results, topic: Topic, number: int, shown: set[str]) -> Iterator[Block]:
+    """The networks of a topic's arms that own code makes, or is a part of, but for those of the arms `shown` anyway."""
+    if not any(path.partition(".")[0] == "model" for path in topic.paths):
+        return
+    models = [found.plan.runs_of[arm][0].config.model for arm in shown if arm]
+    for arm in topic.arms:
+        model = topic.configs[arm].model
+        if model in models or not own.codes(model.model_dump(mode="json")):
+            continue
+        models.append(model)
+        record = next((one for run in found.plan.runs_of[arm] if (one := found.records.get(run.id)) and one.data), None)
+        if record is not None:
+            yield from _network(record, arm, f"own-{number}-{len(models)}", orderings=False)
+
+
+def _network(record: RunRecord, arm: str, name: str, *, orderings: bool = True) -> list[Block]:
+    """The network of a run, drawn; of one of own code, of whose stages nothing is known, its layers."""
+    from residuum import figures
+    from residuum.report.content import Paragraph, picture
+
+    beside = ", and one of its blocks in each order of operations" * orderings
+    call = f"figures.network_of({record.folder.name!r}, {'' if orderings else 'orderings=False, '}runs=runs)"
+    try:
+        drawn = figures.network_of(record, orderings=orderings)
+    except InputError as error:  # own code: of no known stages, or trusted by nobody here
+        return [Paragraph(f"There is no drawing of the network of {arm} here: {error.text}."), *_layers(record, arm)]
+    return [picture(name, f"The network of {arm}, from the input to the logits{beside}.", drawn.figure, call=call)]
+
+
+def _layers(record: RunRecord, arm: str) -> Iterator[Block]:
+    from residuum.models import build
+    from residuum.models.summary import summarize
+    from residuum.report import handin
+    from residuum.report.content import Tabular
+    from residuum.run import trust
+
+    if trust.is_known(record.config):
+        facts = record.facts
+        with own.blaming():
+            network = build(record.config.model, facts.shape[0], len(facts.classes), facts.shape[1:], seed=0)
+            found = summarize(network, facts.shape)
+        shape = "×".join(map(str, facts.shape))
+        yield Tabular(handin.layers(found.layers), f"The layers of the network of {arm}, for images of {shape}.")
 
 
 def looked_into(found: Results) -> RunRecord | None:

@@ -89,7 +89,8 @@ def tracker_option(parser: argparse.ArgumentParser) -> None:
     """The option that names who is told of runs while they are computed."""
     parser.add_argument(
         "--to", action="append", default=[], metavar="TRACKER",
-        help="also tell tensorboard, wandb or mlflow, as NAME or NAME:FOLDER (default: trackers/NAME beside the runs)",
+        help="also tell tensorboard, wandb or mlflow (each an extra), as NAME or NAME:FOLDER (default: trackers/NAME "
+        "beside the runs)",
     )  # fmt: skip
 
 

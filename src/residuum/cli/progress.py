@@ -100,6 +100,8 @@ def show(said: Iterable[Said | Plan | Look], runs: Path, stream: IO[str]) -> dic
                 line = _note(board, one, name)
                 if isinstance(one.event, EpochDone) and not screen.is_terminal:
                     line = f"{name} | {epoch_line(one.event)}"
+                    if one.id in board.going:
+                        board.going[one.id].state = ""  # it has been said
                 if line:
                     screen.print(line)
             elif isinstance(one, JobRestarted):

@@ -171,12 +171,12 @@ def resume(options: argparse.Namespace) -> None:
         folder = find_run(options.folder, options.runs)
         _go(resumed(folder, device=options.device, data=options.data or ""), options)
         return
+    from residuum.cli.stores import match_in
     from residuum.conduct.mirrored import events_of
     from residuum.records import mirror, run_folder
-    from residuum.records.record import match
 
     store = mirror.usable(options.store)
-    folder = options.runs / match(options.folder, mirror.names(store), store.url)
+    folder = options.runs / match_in(store, options.folder, mirror.names(store))
     if not (folder / run_folder.CONFIG).exists():
         mirror.pull(store, folder.name, folder)
     begin = partial(resumed, folder, device=options.device, data=options.data or "")

@@ -23,7 +23,7 @@ ANEW = 30.0
 
 def add(command: Command) -> None:
     """Add `serve`."""
-    p = command("serve", serve, "A web page over run folders: runs and studies as they train.")
+    p = command("serve", serve, "A web page over run folders: runs and studies as they train (extra web).")
     p.add_argument("--port", type=int, default=PORT, help=f"where it listens (default: {PORT}; 0: one that is free)")
     p.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS",

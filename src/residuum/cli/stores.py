@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from residuum.cli.options import RUNS
@@ -63,12 +64,11 @@ def brought(options: argparse.Namespace) -> Iterator[None]:
 def _named(store: Store, options: argparse.Namespace) -> Iterator[str]:
     """Bring the runs that a command names here; yields their names, which take the place of what the user wrote."""
     from residuum.records import mirror, run_folder
-    from residuum.records.record import match
 
     there = mirror.names(store)
 
     def name_of(text: str) -> str:
-        return text if (Path(text) / run_folder.CONFIG).exists() else match(text, there, store.url)
+        return text if (Path(text) / run_folder.CONFIG).exists() else match_in(store, text, there)
 
     for option in options.store_reads:
         given = getattr(options, option)
@@ -80,6 +80,25 @@ def _named(store: Store, options: argparse.Namespace) -> Iterator[str]:
             if name in there:
                 mirror.pull(store, name, options.runs / name, weights=options.store_weights)
                 yield name
+
+
+def match_in(store: Store, text: str, there: Sequence[str]) -> str:
+    """Which of the runs in a store a text means; where it may mean several, their records are looked at for that.
+
+    Raises:
+        InputError: none, or several.
+    """
+    from residuum.records import mirror
+    from residuum.records.record import match
+
+    with TemporaryDirectory() as place:
+
+        def looked_at(names: Sequence[str]) -> list[Path]:
+            for name in names:
+                mirror.pull(store, name, Path(place, name), weights=False)
+            return [Path(place, name) for name in names]
+
+        return match(text, there, store.url, looked_at)
 
 
 def bring(store: Store, runs: Path, there: dict[str, Listed]) -> None:

@@ -67,8 +67,8 @@ def add(command: Command) -> None:
         "--detach", action="store_true", help="go on without this terminal; `residuum study watch` shows how it stands"
     )
     tracker_option(p)
-    p = command("search", search, "Search for settings as a study says, and write the study that judges them.",
-                within=within)  # fmt: skip
+    p = command("search", search, "Search for settings as a study says, and write the study that judges them (extra "
+                "search).", within=within)  # fmt: skip
     _study(p)
     p.add_argument("--scale", type=float, help="share of the epochs; the schedule keeps its shape")
     p.set_defaults(budget=None, rehearsed=False)
@@ -122,7 +122,8 @@ def _room(p: argparse.ArgumentParser, default: str) -> None:
 def _place(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--on", default="processes", metavar="PLACE",
-        help="where: processes (the default), here (in this process), or a cluster, ray[:ADDRESS] or slurm[:PARTITION]",
+        help="where: processes (the default), here (in this process), or a cluster, ray[:ADDRESS] or "
+        "slurm[:PARTITION] (extras cluster and slurm)",
     )  # fmt: skip
     p.add_argument("--cpus", type=int, help="CPUs of each worker of a cluster (default: 1)")
     p.add_argument("--gpus", type=float, help="GPUs of each worker of a cluster, or a share of one (default: 1)")

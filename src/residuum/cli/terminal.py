@@ -90,6 +90,8 @@ def result_lines(record: RunRecord) -> list[str]:
     if last.test is None:
         said = _accurate("validation", last.validation) if last.validation else "finished"
         return [f"{said} (last epoch, {last.epoch}); the test set was left unread (monitor.final_test=false)"]
+    if selected is not None and selected.epoch == last.epoch:
+        return [f"{_accurate('test', last.test)} (last epoch, {last.epoch}, which validation selected too)"]
     lines = [f"{_accurate('test', last.test)} (last epoch, {last.epoch})"]
     if selected is None:
         lines.append("no epoch was selected: no images were held out (data.validation=5000 holds out 5,000)")
@@ -224,8 +226,6 @@ def print_table(
         if key not in go or any(row.get(key) not in ("", None) for row in rows)
     ]
     screen = console(sys.stdout, soft_wrap=False)
-    if not screen.is_terminal:  # a pipe has no width: there, lines are as long as they need to be
-        screen = console(sys.stdout, 240, soft_wrap=False)
     least = {column: _least(column, [cell(row.get(column)) for row in rows], may_go=bool(go)) for column in columns}
     for column in go if screen.is_terminal else ():
         if sum(least.values()) + 3 * len(least) - 1 <= screen.width:
@@ -240,7 +240,7 @@ def print_table(
         rows = [{**row, kept: row.get(kept) or row.get(other)} for row in rows]
     numeric = [all(isinstance(row.get(column), int | float) for row in rows) for column in columns]
     cells = [[cell(row.get(column)) for column in columns] for row in rows]
-    if len(rows) >= MANY:
+    if len(rows) >= MANY or not screen.is_terminal:  # a pipe has no width: lines are as long as they need to be
         _print_aligned(columns, cells, numeric)
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -269,8 +269,7 @@ def _print_aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], right
         )
         for line in lines
     ]
-    blank = " " * (len(rule) + 2)
-    print(blank, f" {written[0]} ", f" {rule} ", *(f" {line} " for line in written[1:]), blank, sep="\n")
+    print("", f" {written[0]}".rstrip(), f" {rule}", *(f" {line}".rstrip() for line in written[1:]), "", sep="\n")
 
 
 def cell(value: Any) -> str:

@@ -113,11 +113,12 @@ def _line(run: PlannedRun, one: Standing) -> str:
 
 def _news(before: StudyStanding, now: StudyStanding, runs: Path) -> Iterator[str]:
     """A line for each epoch since a look, and for each run whose status is another one."""
+    from residuum.analysis.standing import COMPLETE
     from residuum.cli.terminal import epoch_line
     from residuum.errors import InputError
     from residuum.records.record import read_record
 
-    known = {run.id: one for run, one in before.runs}
+    known, complete = {run.id: one for run, one in before.runs}, before.complete
     for run, one in now.runs:
         old = known.get(run.id)
         done = old.epochs if old else 0
@@ -128,7 +129,11 @@ def _news(before: StudyStanding, now: StudyStanding, runs: Path) -> Iterator[str
                 rows = ()
             yield from (f"{_name(run)} | {epoch_line(row)}" for row in rows)
         if old is None or one.status != old.status:
-            yield f"{now.complete}/{len(now.runs)} {_name(run)}: {one.status}" + (f": {one.reason}" * bool(one.reason))
+            count = ""
+            if one.status in COMPLETE:  # counted one by one, however many a look has found
+                complete += 1
+                count = f"{complete}/{len(now.runs)} "
+            yield f"{count}{_name(run)}: {one.status}" + (f": {one.reason}" * bool(one.reason))
 
 
 def _board(found: StudyStanding, height: int) -> RenderableType:

@@ -183,6 +183,16 @@ def readable(value: Any) -> Any:
     return [readable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def typed(value: Any) -> Any:
+    """Settings as a user types them: own code by its file alone, where it has one, since its hash follows from that."""
+    if isinstance(value, Mapping):
+        name = value.get("name")
+        by_file = is_own(name) and "code" in value and str(name).partition(":")[0] not in (NOTEBOOK, SCRIPT, OBJECT)
+        plain = {key: typed(inner) for key, inner in value.items() if not (by_file and key == "code")}
+        return name if by_file and len(plain) == 1 else plain
+    return [typed(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def file_of(name: str, digest: str) -> str:
     """What the kept text of own code is called in a run folder."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name.partition(':')[0].removesuffix('.py'))}-{digest[:12]}.py"

@@ -51,6 +51,11 @@ class Measure:
     exact: bool = False
 
     @property
+    def digits(self) -> int:
+        """Decimals with which it is shown, everywhere alike."""
+        return {"count": 0, "ms": 1, "s": 1, "nats": 4, "share": 3, "ratio": 3}.get(self.unit, 2)
+
+    @property
     def shown(self) -> str:
         """Its name in words, as heads of columns and axes have it."""
         return self.name.replace("_", " ")

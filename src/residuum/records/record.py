@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import zip_longest
@@ -334,11 +334,7 @@ def find_run(name: str, runs: Path) -> Path:
     if (Path(name) / run_folder.CONFIG).exists():
         return Path(name)
     there = [run.name for run in find_runs(runs)]
-    found = matching(name, there)
-    if len(found) > 1:
-        few = found[:4]
-        raise _ambiguous(name, found, str(runs), map(told, differing([runs / one for one in few])))
-    return runs / match(name, there, str(runs))
+    return runs / match(name, there, str(runs), lambda few: [runs / one for one in few])
 
 
 def matching(name: str, there: Sequence[str]) -> list[str]:
@@ -348,8 +344,10 @@ def matching(name: str, there: Sequence[str]) -> list[str]:
     ]
 
 
-def match(name: str, there: Sequence[str], place: str) -> str:
+def match(name: str, there: Sequence[str], place: str, folders: Callable[[Sequence[str]], Sequence[Path]]) -> str:
     """Which of the names of run folders that are in a place a name, an id, or the beginning of either means.
+
+    `folders` gives those of some names, for what sets apart the runs that it may mean.
 
     Raises:
         InputError: none, or several.
@@ -358,7 +356,7 @@ def match(name: str, there: Sequence[str], place: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise _ambiguous(name, found, place)
+        raise _ambiguous(name, found, place, folders(found[:4]))
     if Path(name).exists():
         raise InputError(f"{name} is not a run folder: it has no {run_folder.CONFIG}")
     if not there:
@@ -369,8 +367,11 @@ def match(name: str, there: Sequence[str], place: str) -> str:
     raise InputError(f"no run {quoted(name)} in {place}", remedies=[Remedy("list runs")])
 
 
-def _ambiguous(name: str, found: Sequence[str], place: str, apart: Iterable[str] = ()) -> InputError:
-    """The error for a name that several runs have; `apart` says of the first of them what sets each apart."""
+def _ambiguous(name: str, found: Sequence[str], place: str, folders: Sequence[Path]) -> InputError:
+    """The error for a name that several runs have; of the first of them, in `folders`, it says what sets each apart."""
+    apart = [told(one) for one in differing(folders)]
+    if len({*apart}) < len(apart):  # alike in what is usually told
+        apart = [told(one) for one in differing(folders, untold=())]
     few = [f"{run} ({text})" if text else run for run, text in zip_longest(found[:4], apart, fillvalue="")]
     names = ", ".join(few) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
     return InputError(f"run {quoted(name)} is ambiguous in {place}: {names}", remedies=[Remedy("list runs")])
@@ -380,9 +381,9 @@ UNTOLD = ("data.root", "data.fingerprint", "pretrained.weights", "train.seed", "
 """Settings that say nothing to a person, or that the name of a run's folder says."""
 
 
-def differing(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def differing(folders: Sequence[Path], untold: Sequence[str] = UNTOLD) -> list[dict[str, Any]]:
     """Of each run folder those settings, by dotted path, in which not all agree; none of one that cannot be read."""
-    every = [_settings(folder) for folder in folders]
+    every = [_settings(folder, untold) for folder in folders]
     apart = _apart([one for one in every if one])
     return [{path.removesuffix(".name"): one[path] for path in apart if path in one} for one in every]
 
@@ -405,13 +406,13 @@ def _disagree(path: str, every: Sequence[Mapping[str, Any]]) -> bool:
     return any(one.get(path) != every[0].get(path) for one in every)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path, untold: Sequence[str]) -> dict[str, Any]:
     try:
         settings = read_config(folder)[0].settings()
     except InputError:
         return {}
     return {path: value for path, value in settings.items()
-            if path not in UNTOLD and path.partition(".")[0] not in UNCOUNTED}  # fmt: skip
+            if path not in untold and path.partition(".")[0] not in UNCOUNTED}  # fmt: skip
 
 
 def told(settings: Mapping[str, Any]) -> str:

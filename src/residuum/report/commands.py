@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from residuum import recipes
+from residuum import own, recipes
 from residuum.studies import parsing
 from residuum.studies.parsing import toml
 from residuum.studies.plan import Plan, PlannedRun, seeded
@@ -111,7 +111,8 @@ def _without_seed(plan: Plan, run: PlannedRun) -> tuple[list[str], list[str]]:
 
 
 def _options(settings: Mapping[str, Any]) -> list[str]:
-    return [word for path, value in settings.items() for word in ("--set", f"{path}={toml(value)}")]
+    typed = {path: own.typed(value) for path, value in settings.items()}
+    return [word for path, value in typed.items() for word in ("--set", f"{path}={toml(value)}")]
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -24,7 +24,7 @@ from residuum.errors import InputError, lacking, tally, visible
 from residuum.networks.outlines import Layer, Outline
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import commands, promised, style, tables, topics
+from residuum.report import commands, own_code, promised, style, tables, topics
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Tabular, picture
 from residuum.report.figures import four_curves, study_curves
 from residuum.report.tables import Table
@@ -32,6 +32,9 @@ from residuum.report.topics import Topic
 
 FORMS = (".pdf", ".docx", ".md")
 """What a hand-in can be, by the ending of its file."""
+MOST_LAYERS = 30
+"""Rows of a table of layers; of more its parts are told."""
+NETWORK = "the whole network"
 LETTERS = 22
 """So many letters in a row are broken within a cell of a table, which has no room for more."""
 
@@ -166,7 +169,7 @@ def _topic(
 ) -> Iterator[Block | ToWrite]:
     yield Paragraph("What was changed:")
     yield Items(tuple(topics.changed(topic)))
-    if told := topics.meaning(topic):
+    if told := topics.meaning(topic, own_code.texts(results)):
         yield Paragraph("What these settings are:")
         yield Items(tuple(told))
     yield from drawn
@@ -174,10 +177,13 @@ def _topic(
         found = four_curves.data(results, curves, arms, mark)
         if found.rows:
             of = f", part {at} of {len(topic.parts)}" if len(topic.parts) > 1 else ""
+            where = "loss above and accuracy below, on the training images left and on validation images right"
+            if len(found.rows) == 1:
+                where = "loss left and accuracy right, on the training images"
             text = (
-                f"Loss above and accuracy below, on the training images left and on validation images right{of}. "
-                "Lines are means over seeds; bands are pointwise 95 % t intervals, drawn from three runs on. Training "
-                f"values are measured while training{', on augmented images' * _augmented(topic)}."
+                f"{topic.title}: {where}{of}. Lines are means over seeds; bands are pointwise 95 % t intervals, drawn "
+                f"from three runs on. Training values are measured while training"
+                f"{', on augmented images' * _augmented(topic)}."
             )
             if out := four_curves.beyond(found):
                 ends = f"{' and '.join(out)} {'ends' if len(out) == 1 else 'end'}"
@@ -196,7 +202,7 @@ def _topic(
     if claims:
         yield Paragraph("What had been claimed:")
         yield Items(claims)
-    yield ToWrite("Why it came out so: what the curves and the numbers above show, and whether you expected it.")
+    yield ToWrite("Why it came out so: what the curves and the numbers of this part show, and whether you expected it.")
 
 
 def _cells(table: Table) -> str:
@@ -244,6 +250,19 @@ def _layers(outline: Outline) -> Table:
     return Table(("part", "blocks", "output", "parameters"), tuple(rows), ("blocks", "parameters"))
 
 
+def layers(found: Sequence[Layer]) -> Table:
+    """The layers of a network of which no stages are known; of many the parts that they are in, by their first name."""
+    rows = [(layer.name, layer.kind, _shape(layer.output_shape), layer.parameters) for layer in found]
+    if len(rows) > MOST_LAYERS:
+        parts: dict[str, list[Layer]] = {}
+        for layer in found:
+            parts.setdefault(layer.name.partition(".")[0], []).append(layer)
+        rows = [(name, tally(len(of), "layer"), _shape(of[-1].output_shape), sum(one.parameters for one in of))
+                for name, of in parts.items()]  # fmt: skip
+    shown = tuple((name or NETWORK, kind, shape, f"{count:,}") for name, kind, shape, count in rows)
+    return Table(("layer", "what it is", "output", "parameters"), shown, ("parameters",))
+
+
 def _shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
@@ -257,8 +276,11 @@ def _again(results: Results, title: str, author: str, elsewhere: bool) -> Iterat
         said.append("DATA stands for the file or folder that holds the data set.")
     if elsewhere:
         said.append("RUNS stands for the folder that holds the run folders.")
-    if not commands.shipped(plan):
-        said.append(f"{commands.file_name(plan)} is the author's own file, which belongs to this document.")
+    beside = "" if commands.shipped(plan) else commands.file_name(plan)
+    if beside:
+        said.append(f"{beside} is the author's own file, which belongs to this document.")
+    if bring := own_code.to_bring(own_code.of_study(results), beside):
+        said.append(bring)
     yield Paragraph(" ".join(said))
     where = "".join(f" {word}" for word in commands.runs_option(elsewhere))
     told = shlex.join(["--title", title, "--author", author])

@@ -16,13 +16,13 @@ from secrets import token_hex
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from residuum.analysis.results import Results
 from residuum.errors import InputError, visible
 from residuum.records import storage
 from residuum.records.measures import measure
-from residuum.report import answer, chosen_arm, commands, inside, promised, searched, tables
+from residuum.report import answer, chosen_arm, commands, inside, own_code, promised, searched, tables
 from residuum.report.content import Block, Commands, Items, Paragraph, Picture, Section, Tabular, picture
 from residuum.report.figures import arm_history, batch_size, differences, frame, gradient_flow, scatter, study_curves
 from residuum.report.tables import Table
@@ -146,6 +146,7 @@ def _what(results: Results) -> list[Block]:
         )
     if changed:
         items.append("Changed: " + "; ".join(tables.setting(path, value) for path, value in changed.items()) + ".")
+    items += [own_code.described("code", one.name, one.text) for one in own_code.of_study(results)]
     items += [f"Given up for the budget: {text}." for text in plan.gave_up]
     return [Items(tuple(items))]
 
@@ -478,19 +479,23 @@ def _looks(results: Results) -> list[Block]:
 
 def _again(results: Results, elsewhere: bool) -> list[Block]:
     plan = results.plan
-    said = ["DATA stands for the file or folder that holds the data set."]
+    where = "".join(f" {word}" for word in commands.runs_option(elsewhere))
+    again = [commands.study_command(plan, elsewhere=elsewhere), f"residuum study report {plan.label}{where}"]
+    said = ["DATA stands for the file or folder that holds the data set."] * ("DATA" in again[0].split())
     if elsewhere:
         said.append("RUNS stands for the folder that holds the run folders.")
     if not commands.shipped(plan):
         said.append(f"{commands.file_name(plan)} is the user's own file; this study does not come with residuum.")
+    if bring := own_code.to_bring(code := own_code.of_study(results), commands.file_name(plan)):
+        said.append(bring)
     said.append("Runs that are in the store are not computed again; a run's id is a hash of its whole configuration, "
                 "so equal ids are equal runs.")  # fmt: skip
-    where = "".join(f" {word}" for word in commands.runs_option(elsewhere))
-    again = [commands.study_command(plan, elsewhere=elsewhere), f"residuum study report {plan.label}{where}"]
     if tuned := plan.study.tuned:
         said.append(f"{tuned.study}.toml is the file of the search, which writes {commands.file_name(plan)}.")
         again.insert(0, f"residuum study search {tuned.study}.toml{where}")
     blocks: list[Block] = [Paragraph(" ".join(said)), Commands(tuple(again))]
+    if code:
+        blocks.append(Tabular(own_code.table(code), "The own code that the runs computed with, and its hash."))
     alone = commands.train_commands(plan, elsewhere=elsewhere)
     rows = tuple((run.arm, str(run.seed), f"residuum show run {run.id}{where}", command)
                  for run, command in zip(plan.runs, alone, strict=True))  # fmt: skip
@@ -540,12 +545,21 @@ def _page(template: str, head: Mapping[str, Any]) -> str:
     filters: dict[str, Callable[..., str]] = {
         "kind": lambda block: type(block).__name__.lower(),
         "inline": _inline,
+        "coded": _coded,
         "md": tables.markdown_text,
         "anchor": _anchor,
         "mdtable": tables.as_markdown,
     }
     environment.filters.update(filters)
     return environment.get_template(template).render(head)
+
+
+def _coded(text: str) -> Markup:
+    """A text of ours in which what stands between backticks, a command, is set as code."""
+    parts = [str(escape(visible(part))) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # an odd one out is a letter of somebody's text
+        return Markup("`".join(parts))
+    return Markup("".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts)))
 
 
 def _anchor(title: str) -> str:

@@ -86,7 +86,7 @@ def number(value: float | None, digits: int = 2, sign: str = "") -> str:
 
 def digits(name: str) -> int:
     """Decimals with which a measure is shown."""
-    return {"count": 0, "ms": 1, "s": 1, "nats": 4, "share": 3, "ratio": 3}.get(measure(name).unit, 2)
+    return measure(name).digits
 
 
 def signed(text: str) -> str:

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from residuum import own
@@ -20,10 +21,11 @@ from residuum.data.mix import MIXES
 from residuum.data.normalize import NORMALIZERS
 from residuum.errors import tally
 from residuum.models import MODELS
+from residuum.models.families.resnet import SETTINGS
 from residuum.optim import LOSSES, OPTIMIZERS, PENALTIES, SCHEDULES
 from residuum.records.measures import measure
 from residuum.registry import Choice, Table
-from residuum.report import tables
+from residuum.report import own_code, tables
 
 SHAPE = re.compile(r"(?<=[a-z])_[A-Z]+\b")
 """What names in a docstring say of shapes: `labels_B` are labels to whom reads a report."""
@@ -166,11 +168,33 @@ def changed(topic: Topic) -> list[str]:
     """What each arm of a topic has in place of the others: its settings on what the topic is about."""
     found = []
     for arm, config in topic.configs.items():
-        values = ((path, value_of(config, path)) for path in (*topic.apart, *topic.paths))
+        values = ((path, value_of(config, path)) for path in (*topic.apart, *telling(topic)))
         # An arm of another network lacks what only the others have.
         there = [f"{path} = {_shown(path, value)}" for path, value in values if value != tables.NOTHING]
         found.append(f"{arm}: {'; '.join(there) or 'the baseline alone'}")
     return found
+
+
+def telling(topic: Topic) -> tuple[str, ...]:
+    """The settings of a topic less those of networks that are as usual in every arm that has them.
+
+    Where whole networks differ, one lacks what another has: what all of these leave as it is says nothing of it.
+    """
+    return tuple(path for path in topic.paths if not path.startswith("model.") or _tells(topic, path))
+
+
+def _tells(topic: Topic, path: str) -> bool:
+    there = [(config, value) for config in topic.configs.values()
+             if (value := value_of(config, path)) != tables.NOTHING]  # fmt: skip
+    return len({repr(value) for _, value in there}) > 1 or any(_usual(config, path) != value for config, value in there)
+
+
+def _usual(config: RunConfig, path: str) -> Any:
+    """The default of a setting of a network, as a configuration has it; a dash of own code, which is not run here."""
+    if own.is_own(config.model.name):
+        return tables.NOTHING
+    setting = MODELS.settings(config.model.name)[path.removeprefix("model.")]
+    return _plain(setting.table.resolve(setting.default) if setting.table else setting.default)
 
 
 def _shown(path: str, value: Any) -> str:
@@ -200,11 +224,16 @@ def _table(path: str, config: RunConfig | None) -> Table[Any] | None:
     return setting.table if setting else None
 
 
-def meaning(topic: Topic) -> list[str]:
-    """A sentence on every setting of a topic and on every choice that an arm makes there, from where it is defined."""
+def meaning(topic: Topic, code: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """A sentence on every setting of a topic and on every choice that an arm makes there, from where it is defined.
+
+    `code` has the texts of own code by their hash, of which the docstring is told.
+    """
     texts = {path: text for path, _, text in described_settings(RunConfig)}
+    built_in = any(config.model.name in MODELS for config in topic.configs.values())
+    texts |= {f"model.{name}": text for name, text in SETTINGS.items() if built_in}
     found: dict[str, None] = {}
-    for path in topic.paths:
+    for path in telling(topic):
         if path in texts:
             found[f"{path} sets {'' if texts[path].startswith(CLAUSES) else 'the '}{texts[path].replace('`', '')}."] = (
                 None
@@ -213,8 +242,13 @@ def meaning(topic: Topic) -> list[str]:
             value, table = value_of(config, path), _table(path, config)
             for one in value if isinstance(value, list) else [value]:
                 name = one.get("name") if isinstance(one, dict) else one
-                if table is not None and isinstance(name, str) and name in table.builders:
+                if table is None or not isinstance(name, str):
+                    continue
+                if name in table.builders:
                     found[_sentence(table, name)] = None
+                elif own.is_own(name):
+                    digest = one["code"] if isinstance(one, dict) else value_of(config, "model.code")
+                    found[own_code.described(table.kind, name, code.get(digest, ""))] = None
     return list(found)
 
 

@@ -306,10 +306,13 @@ def _started(lab: Lab) -> list[dict[str, Any]]:
     """The latest commands, with the last lines that each printed."""
     found = []
     for one in detached.commands(lab.runs)[:STARTED]:
-        lines = detached.printed(one, lab.runs).strip().split("\n")[-6:]
-        found.append({"one": one, "alive": detached.is_alive(one, lab.runs),
-                      "words": shlex.join(["residuum", *one.words]),
-                      "said": "\n".join(line[:300] for line in lines)})  # fmt: skip
+        alive = detached.is_alive(one, lab.runs)
+        end = None if alive else detached.ended(one, lab.runs)
+        lines = detached.printed(one, lab.runs).strip().split("\n")
+        if end and end.reason and lines[-1].endswith(end.reason):
+            lines.pop()  # it is told by itself
+        found.append({"one": one, "alive": alive, "end": end, "words": shlex.join(["residuum", *one.words]),
+                      "said": "\n".join(lines[-6:])})  # fmt: skip
     return found
 
 

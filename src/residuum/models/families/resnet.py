@@ -31,6 +31,26 @@ PoolingChoice = Annotated[Choice | str, POOLINGS]
 Positive = Annotated[float, Field(gt=0, le=1000)]
 Momentum = Annotated[float, Field(gt=0, le=1)]
 
+SETTINGS = {
+    "depth": "number of layers with weights on the longest way, from the stem to the linear layer",
+    "blocks": "number of blocks of each stage",
+    "channels": "number of channels of each stage",
+    "strides": "stride with which each stage begins",
+    "wide": "factor by which the channels of all stages are multiplied",
+    "stem": "first convolution, with what follows it before the first stage",
+    "block": "kind of block that every stage repeats: what its branch computes, beside the shortcut",
+    "stride_at": "convolution of a bottleneck that has the stride",
+    "shortcut": "way around a block, which is added to what its branch computes",
+    "ordering": "order of convolution, batch norm, activation and addition in a block",
+    "activation": "activation after the layers of the network",
+    "init": "initialisation of the weights",
+    "pooling": "pooling over the whole image, before the linear layer",
+    "bn_eps": "number that batch norm adds to the variance",
+    "bn_momentum": "share that each batch has in the running statistics of batch norm",
+    "conv_bias": "bias of the convolutions: whether they have one",
+}
+"""What the settings of these networks are, as `model.depth` sets the number of layers."""
+
 IMAGENET_BLOCKS = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),

@@ -162,6 +162,8 @@ def _shape(shape: Shape) -> str:
 FONT, SMALL = 8.0, 7.0
 HEIGHT, PAD, GAP = 16.0, 5.0, 9.0
 """Points: height of a box, space beside its text, and between boxes."""
+LEADING = 1.2
+"""From line to line of a text, as a multiple of its size."""
 SUM, RISE = 5.5, 20.0
 """Points: radius of an addition, and how far a shortcut runs from its branch."""
 MARGIN, LEFT, OUTPUT, PARAMETERS = 14.0, 124.0, 62.0, 62.0
@@ -278,8 +280,20 @@ def _column_width(name: str, chain: Chain) -> float:
 
 def _beside(chain: Chain) -> float:
     """How far the middle of a shortcut runs beside a chain from top to bottom."""
-    boxes = [box for box in chain.shortcut or () if box.role != "plain"]
-    return max([RISE, *(_box_width(box, SMALL) + GAP for box in boxes)]) / 2
+    widths = (_turned(box, chain)[1] + 2 * PAD if box.role == "plain" else _box_width(box, SMALL) + GAP
+              for box in chain.shortcut or ())  # fmt: skip
+    return max([RISE, *widths]) / 2
+
+
+def _turned(box: Box, chain: Chain) -> tuple[str, float]:
+    """A text that runs along a shortcut from top to bottom, in as many lines as it takes there, and how wide it is."""
+    places, leaves = _places(chain, 0, lambda _: HEIGHT)
+    run = next(end for addition, _, end in places if addition is None) - SUM - leaves
+    wrapped = [textwrap.wrap(box.text, most) for most in range(1, len(box.text) + 1)]
+    fitting = [lines for lines in wrapped if all(_width(line, SMALL) <= run - GAP for line in lines)]
+    # Of those with the fewest lines the first, whose lines are about equally long.
+    lines = min(fitting or wrapped[:1], key=len)
+    return "\n".join(lines), HEIGHT * SMALL / FONT + (len(lines) - 1) * LEADING * SMALL
 
 
 def _places(
@@ -332,22 +346,29 @@ def _draw_column(axes: Axes, name: str, chain: Chain, x: float, y: float) -> Non
         shortcut = chain.shortcut or ()
         first = (leaves + middle - (len(shortcut) - 1) * (HEIGHT + GAP)) / 2
         for number, beside in enumerate(shortcut):
-            _draw_box(axes, beside, side, first + number * (HEIGHT + GAP), SMALL, turned=True)
+            at = first + number * (HEIGHT + GAP)
+            if beside.role == "plain":
+                _draw_turned(axes, *_turned(beside, chain), side, at)
+            else:
+                _draw_box(axes, beside, side, at, SMALL)
     _arrow(axes, (x, places[-1][2]), (x, places[-1][2] + GAP))
 
 
-def _draw_box(
-    axes: Axes, box: Box, x: float, y: float, size: float = FONT, width: float = 0, turned: bool = False
-) -> None:
-    """Draw a box around its centre; a plain text has no border, and may run along a line from top to bottom."""
+def _draw_box(axes: Axes, box: Box, x: float, y: float, size: float = FONT, width: float = 0) -> None:
+    """Draw a box around its centre; a plain text has no border."""
     plain = box.role == "plain"
     width, height = width or _box_width(box, size) - PAD * plain, HEIGHT * size / FONT
-    if turned and plain:
-        width, height = height, width
     edge = "none" if plain else "0.25"
     _rounded(axes, x - width / 2, y - height / 2, width, height, facecolor=FILLS[box.role], edgecolor=edge, zorder=3)
-    along: dict[str, Any] = {"rotation": 90, "va": "center"} if turned and plain else {}
-    _write(axes, x, y, style.literal(box.text), size, **along)
+    _write(axes, x, y, style.literal(box.text), size)
+
+
+def _draw_turned(axes: Axes, text: str, width: float, x: float, y: float) -> None:
+    """Draw a text of some lines that runs from top to bottom around its centre."""
+    lines = text.splitlines()
+    height = max(_width(line, SMALL) for line in lines) + PAD
+    _rounded(axes, x - width / 2, y - height / 2, width, height, facecolor=FILLS["plain"], edgecolor="none", zorder=3)
+    _write(axes, x, y, "\n".join(map(style.literal, lines)), SMALL, rotation=90, va="center", linespacing=LEADING)
 
 
 def _draw_sum(axes: Axes, x: float, y: float) -> None:

@@ -16,6 +16,8 @@ PRESSED = 2.0
 """A frame that one arm makes so many times as high does without it."""
 FEWEST = {"loss": 1, "error": 2}
 """Arms that a frame is made for at least, where another goes on beyond it: a loss may be as high as it likes."""
+PANEL, ALONE = (4.1, 1.8), (4.1, 2.4)
+"""Inches: four of them, and a legend, are as wide as the text of a page and a third of its height; of two in a row."""
 LABELS = {
     ("train", "loss"): "training loss (nats)",
     ("validation", "loss"): "validation loss (nats)",
@@ -28,7 +30,7 @@ def data(results: Results, found: Curves, arms: Sequence[str], mark: str = "") -
     """The four panels of some arms of a study: loss above, accuracy below, training left, validation right.
 
     Both losses have one frame and both accuracies one, so that left and right can be compared; what lies beyond it, as
-    wide bands do, is marked. Without images held out the right panels are missing.
+    wide bands do, is marked. Without images held out the left panels stand beside each other.
     """
     at_once = tuple(arm for arm in diverged_at_once(results) if arm in arms)
     rows = []
@@ -47,7 +49,11 @@ def data(results: Results, found: Curves, arms: Sequence[str], mark: str = "") -
         extent = frame.extent(near or [0.0], near, 0.0, top)
         rows.append(tuple(Panel("", LABELS[split, quantity], tuple(of_split), extent, at_once)
                           for split, of_split in chosen.items() if of_split))  # fmt: skip
-    return replace(of_study(results, found, mark), rows=tuple(row for row in rows if row), grouped=False)
+    shown = tuple(row for row in rows if row)
+    alone = len(shown) > 0 and all(len(row) == 1 for row in shown)
+    if alone:
+        shown = (tuple(panel for row in shown for panel in row),)
+    return replace(of_study(results, found, mark), rows=shown, grouped=False, panel=ALONE if alone else PANEL)
 
 
 def beyond(found: StudyCurves) -> tuple[str, ...]:

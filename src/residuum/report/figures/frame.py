@@ -54,6 +54,11 @@ def decades(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def counted(axis: Axis, most: int = 8) -> None:
+    """Ticks of an axis along which things are counted, as epochs: whole numbers alone, though it be a single one."""
+    axis.set_major_locator(MaxNLocator(most, integer=True, steps=ROUND, min_n_ticks=1))
+
+
 CROWDED = 2.5
 """Values over so many times the room of most of them would leave these too little of a frame in proportion."""
 ROUND = (1, 2, 2.5, 5, 10)
@@ -120,6 +125,23 @@ def extent(near: Iterable[float], every: Iterable[float], low: float = -inf, hig
     least = float(shown.value(shown.place(least) - room)) if least < window[0] else least
     most = float(shown.value(shown.place(most) + room)) if most > window[1] else most
     return replace(shown, low=max(low, least), high=min(high, most))
+
+
+TOWERING = 2.0
+"""A loss of so many times what most runs begin with in training is beyond the frame, and marked."""
+
+
+def of_losses(runs: Iterable[Sequence[Sequence[float]]]) -> Extent:
+    """The extent of an axis of losses, of each run those while training first, then others.
+
+    A run that diverged, and the first epochs of validation, may have thousands of times the loss of all others.
+    """
+    runs = [[[value for value in values if isfinite(value)] for values in curves] for curves in runs]
+    every = [value for curves in runs for values in curves for value in values]
+    first = [next(filter(None, curves)) for curves in runs if any(curves)]
+    begun = median_low([max(values[0], median_low(values)) for values in first]) if first else 0.0
+    near = [value for value in every if value <= TOWERING * begun]
+    return extent(based(near), (), 0.0)
 
 
 RANGE = 3.0
@@ -206,16 +228,21 @@ def mark_departures(
                   scalex=False, scaley=False)  # fmt: skip
 
 
+def lost_above(values: Sequence[float]) -> list[float]:
+    """Values, those that are not finite as beyond every axis."""
+    return [value if isfinite(value) else inf for value in values]
+
+
 def mark_lost(axes: Axes, epochs: Sequence[int], values: Sequence[float], colour: str) -> None:
     """Put filled triangles at the upper edge of axes, whose limits are set, where a curve is not finite."""
-    above = [value if isfinite(value) else inf for value in values]
-    mark_departures(axes, epochs, above, Extent(-inf, axes.get_ylim()[1]), colour, hollow=False)
+    mark_departures(axes, epochs, lost_above(values), Extent(-inf, axes.get_ylim()[1]), colour, hollow=False)
 
 
 BAND = Patch(color="0.45", alpha=0.3, linewidth=0)
 """What stands for a band of seeds in a legend, and what it is called there."""
 BAND_NAME = "95 % interval, pointwise"
 DEPARTED = Line2D([], [], color="0.3", marker="^", linestyle="none", markersize=5, markerfacecolor="white")
+DEPARTED_CURVE = Line2D([], [], color="0.3", marker="^", linestyle="none", markersize=5)
 DEPARTED_NAME = "goes on beyond the axis"
 
 

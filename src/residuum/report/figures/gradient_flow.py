@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
 from residuum.analysis.depth import Profile, profile
 from residuum.analysis.results import Results
@@ -201,7 +201,7 @@ def _draw_panel(axes: Axes, panel: Panel, values: Numbers, looks: Mapping[str, s
         _draw_line(axes, line, looks[label], 3 + number / 100, edges=logarithmic)
     longest = max((line.depth for line in panel.lines.values()), default=1)
     axes.set_xlim(0.5 - 0.01 * longest, longest * 1.02 + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    frame.counted(axes.xaxis, 6)
     axes.set_xlabel(panel.quantity.across)
     axes.set_title(style.literal(style.short(panel.title, 48)), loc="left", fontsize=10, pad=frame.PAD)
     if logarithmic and any((line.median_P == 0).any() for line in panel.lines.values()):

@@ -1,10 +1,8 @@
 """Learning curves of one run: loss, accuracy and learning rate against epoch."""
 
 from dataclasses import dataclass
-from math import inf
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from residuum.networks.names import short_name
 from residuum.records.event import EpochDone
@@ -88,9 +86,10 @@ def draw(curves: Curves) -> Figure:
             if lines:
                 axes.legend()
             axes.set_ylabel(label)
-            most = inf if label.startswith("loss") else 100.0
-            values = [value for line in lines for value in line.values]
-            frame.show(axes, "y", frame.extent(frame.based(values), (), 0.0, most))
+            curves_of = [line.values for line in lines]
+            errors = frame.based([value for values in curves_of for value in values])
+            loss = label.startswith("loss")
+            frame.show(axes, "y", frame.of_losses([curves_of]) if loss else frame.extent(errors, (), 0.0, 100.0))
             for line in lines:
                 frame.mark_lost(axes, line.epochs, line.values, LOOK[line.split][0])
         for axes in grid[1]:
@@ -98,7 +97,7 @@ def draw(curves: Curves) -> Figure:
             axes.set_yscale("log" if min(curves.rate.values, default=0) > 0 else "linear")
             axes.set_ylabel("rate")
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            frame.counted(axes.xaxis)
         for axes in grid.flat:
             for time in curves.drops:
                 axes.axvline(time, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import nan
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from residuum.errors import InputError, Remedy
 from residuum.records.record import RunRecord, legend
@@ -72,7 +71,7 @@ def draw(lines: Sequence[Line]) -> Figure:
             frame.decades(axes.yaxis)
         axes.set_xlabel("epoch (0: before training)")
         axes.set_ylabel("gradient noise scale (images)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        frame.counted(axes.xaxis)
         if any(line.unseen for line in lines):
             frame.note(axes, "×: noise hides the gradient")
         frame.legend(figure, {line.label: frame.handle(look) for line, look in zip(lines, looks, strict=True)})

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from residuum import schedules
 from residuum.registry import Choice
 from residuum.report import style
-from residuum.report.figures import choices
+from residuum.report.figures import choices, frame
 
 COLUMNS = 3
 DECADES = 4
@@ -78,7 +78,7 @@ def _panel(above: Axes, below: Axes, panel: Rates) -> None:
     for axes in (above, below):
         axes.plot(epochs_S, panel.rates, color=style.TRAIN, drawstyle="steps-post")
         axes.set_xlim(0, panel.epochs)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        frame.counted(axes.xaxis, 5)
     choices.title(above, panel.title, panel.text)
     above.set_ylim(0, 1.08 * peak)
     above.tick_params(labelbottom=False)

@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from residuum.analysis.curves import Band, bands
@@ -37,6 +36,10 @@ FAILING = 2.0
 """An arm that ends this many times above where the others stood so early has learned next to nothing."""
 TOWERING = 100.0
 """A loss of so many times what is drawn in proportion is beyond the frame, and marked."""
+LOW = 2.5
+"""Inches: an axis less high than this has its label in two lines."""
+SHORT = 5
+"""So few epochs are drawn with larger markers, which are then most of what there is to see."""
 MOST_DROPS = 6
 """A rate that drops more often is a decay: marking every drop would say nothing."""
 
@@ -62,7 +65,7 @@ class StudyCurves:
 
     `drops` are times in epochs at which the rate dropped, with the arms whose rate it was; `broken` are the arms of
     which a run diverged, with the epochs that such runs completed. `grouped`: each row has arms of its own, and a
-    legend of them.
+    legend of them. `panel` is the width and height of a pair of axes in inches.
     """
 
     arms: tuple[str, ...]
@@ -71,6 +74,7 @@ class StudyCurves:
     broken: Mapping[str, tuple[int, ...]]
     mark: str
     grouped: bool = False
+    panel: tuple[float, float] = (4.75, 3.5)
 
 
 def data(results: Results, found: Curves, mark: str = "") -> StudyCurves:
@@ -214,8 +218,8 @@ def draw(curves: StudyCurves, *, narrow: bool = False) -> Figure:
     if any(departs(panel.extent, band) for panel in panels for band in panel.bands):
         drawn[frame.DEPARTED_NAME] = frame.DEPARTED
     columns, rows = max((len(row) for row in curves.rows), default=0) or 1, max(1, len(curves.rows))
-    width = (4.0 if curves.grouped else 4.75) * columns + 2.2 * curves.grouped if columns < 3 else 12.5
-    height = (2.6 if curves.grouped else 3.5) * rows
+    wide, high = (4.0, 2.6) if curves.grouped else curves.panel
+    width, height = wide * columns + 2.2 * curves.grouped if columns < 3 else 12.5, high * rows
     if narrow:
         # Legends of rows have a line for two arms or so.
         lines = [frame.legend_rows([b.arm for b in row[-1].bands], frame.NARROW)[1] + 2 * len(row[-1].at_once)
@@ -234,12 +238,17 @@ def draw(curves: StudyCurves, *, narrow: bool = False) -> Figure:
                 frame.beside(cells[-1], _handles(row, curves, looks), _said(row), narrow=narrow)
         last = max((band.epochs[-1] for panel in panels for band in panel.bands), default=1)
         for axes in [axes for row in (grid if narrow else grid[-1:]) for axes in row]:
-            axes.set_xlim(0, last + max(0.5, 0.03 * last))
+            axes.set_xlim(_first(curves, last), last + max(0.5, 0.03 * last))
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=frame.ROUND))
+            frame.counted(axes.xaxis)
         frame.legend(figure, drawn, said)
         frame.mark(figure, curves.mark)
     return figure
+
+
+def _first(curves: StudyCurves, last: int) -> float:
+    """Where the axis of epochs begins: of few epochs not at 0, where nothing is, which would take room from them."""
+    return 0.0 if last > SHORT else min([0.5, *curves.drops])
 
 
 def _said(panels: Sequence[Panel]) -> dict[str, str]:
@@ -274,6 +283,8 @@ def shade(axes: Axes, band: Band, colour: str) -> None:
         axes.fill_between(
             band.epochs, band.low, band.high, where=enough, color=colour, alpha=0.14, linewidth=0, zorder=2
         )
+    if len(band.epochs) == 1 and enough[0]:  # an interval without a width
+        axes.vlines(band.epochs, band.low, band.high, color=colour, alpha=0.3, linewidth=6, zorder=2)
 
 
 def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, looks: Mapping[str, style.Look]) -> None:
@@ -285,7 +296,8 @@ def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, l
         every = max(1, len(band.epochs) // 8)
         # Markers of different arms start at different epochs: lines that lie on each other stay visible.
         start = list(looks).index(band.arm) * every // max(1, len(looks)) if len(band.epochs) > 8 else 0
-        axes.plot(band.epochs, band.mean, color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4.5,
+        axes.plot(band.epochs, band.mean, color=look.colour, linestyle=look.dash, marker=look.marker,
+                  markersize=4.5 if len(band.epochs) > SHORT else 7,
                   markevery=(start, every), markeredgecolor="white", markeredgewidth=0.5, linewidth=1.4,
                   zorder=3 + number / 100)  # fmt: skip
         shade(axes, band, look.colour)
@@ -305,6 +317,7 @@ def _draw_panel(figure: Figure, axes: Axes, panel: Panel, curves: StudyCurves, l
         if mine:
             colour = looks[mine[0]].colour if len(mine) == 1 < len(arms) else "0.55"
             axes.axvline(time, color=colour, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-    axes.set_ylabel(panel.label)
+    low = not curves.grouped and curves.panel[1] < LOW
+    axes.set_ylabel(panel.label.replace(" ", "\n", 1) if low else panel.label)
     if panel.title:
         axes.set_title(style.literal(panel.title), loc="left", fontsize=11, pad=frame.PAD)

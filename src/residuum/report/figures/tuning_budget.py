@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from residuum.analysis.budget import best_so_far, expected_best
 from residuum.report import style
@@ -62,7 +61,7 @@ def draw(lines: Sequence[Line], mark: str = "", *, narrow: bool = False) -> Figu
         frame.show(axes, "y", frame.extent(near, [value for line in lines for value in line.errors], 0.0, 100.0))
         axes.set_xlabel("trials of each arm")
         axes.set_ylabel("validation error (%)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        frame.counted(axes.xaxis)
         frame.mark(figure, mark)
         frame.legend(figure, {line.arm: frame.handle(look) for line, look in zip(lines, looks, strict=True)})
     return figure
