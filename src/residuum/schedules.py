@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from residuum.errors import InputError
 from residuum.own import Fit
 from residuum.registry import Choice, Table
 
@@ -284,7 +285,24 @@ def row(name: str) -> Schedule:
     return ROWS[name] if name in ROWS else Schedule(constant)
 
 
+def _no_scheduler(found: Any) -> Any:
+    """Own code as it is, if it is no scheduler of torch's, which moves the rate of an optimizer itself.
+
+    Raises:
+        InputError: it is one.
+    """
+    if any(f"{one.__module__}.{one.__name__}" == "torch.optim.lr_scheduler.LRScheduler" for one in
+           getattr(found, "__mro__", ())):  # fmt: skip
+        raise InputError(
+            f"{found.__name__} moves the rate of an optimizer step by step; a schedule here is a function of the run's "
+            f"span that gives the rate of any step, as these do: {', '.join(ROWS)}"
+        )
+    return found
+
+
 SCHEDULES: Table[Factor] = Table(
-    "schedule", {name: one.build for name, one in ROWS.items()}, Fit(("span",), object="called")
+    "schedule",
+    {name: one.build for name, one in ROWS.items()},
+    Fit(("span",), adapted=_no_scheduler, object="called"),
 )
 """Builders `(span, *, settings) -> factor`."""
