@@ -5,6 +5,7 @@ None works in place: measured on ResNet-20 at batch 128 it gains nothing, and it
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -78,6 +79,20 @@ def _as_module(found: Any) -> Any:
     return made
 
 
+def _no_activation(made: object) -> str:
+    if not isinstance(made, nn.Module):
+        return f"makes a {type(made).__name__}, not a module"
+    x_NCHW = torch.zeros(2, 4, 6, 6)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            shape = list(deepcopy(made).eval()(x_NCHW).shape)
+        except Exception:  # as of one for other channels, which is told where it stands
+            return ""
+    return (
+        "" if shape == list(x_NCHW.shape) else f"makes {shape} of {list(x_NCHW.shape)}; an activation keeps the shape"
+    )
+
+
 def leaky_relu(*, negative_slope: Annotated[float, Field(ge=0, le=1000)] = 0.01) -> nn.Module:
     """Leaky ReLU: x where it is positive, `negative_slope` · x elsewhere (Maas et al. 2013)."""
     return nn.LeakyReLU(negative_slope)
@@ -116,7 +131,7 @@ ACTIVATIONS: Table[nn.Module] = Table(
     Fit(
         adapted=_as_module,
         object="made",
-        wrong=lambda made: "" if isinstance(made, nn.Module) else f"makes a {type(made).__name__}, not a module",
+        wrong=_no_activation,
     ),
 )
 
