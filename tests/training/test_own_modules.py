@@ -13,8 +13,9 @@ from torch import nn
 
 import residuum
 from residuum import own
+from residuum.cli.hints import able, said
 from residuum.config import RunConfig
-from residuum.errors import InputError
+from residuum.errors import InputError, Remedy
 from residuum.models import MODELS
 from residuum.models.activations import ACTIVATIONS
 from residuum.optim import LOSSES, OPTIMIZERS
@@ -125,12 +126,23 @@ def test_a_folder_of_somebody_else_is_trusted_with_its_modules(run, monkeypatch,
         path.unlink()
     own._SOURCES.clear()
     own._MODULES.clear()
-    code, _, err = run("evaluate", folder)
-    assert code == 2
-    assert "--trust" in err
-    code, _, err = run("evaluate", folder, "--trust")
+    for words in (["evaluate", folder], ["resume", folder], ["predict", folder, "none.png"], ["explain", folder],
+                  ["export", folder, "--format", "python"], [*QUICK, "--from", folder]):  # fmt: skip
+        code, _, err = run(*words)
+        assert (code, err.strip().endswith("--trust lets it run from then on")) == (2, True), err
+    assert "--data" not in run("classes", folder)[2]
+    code, _, err = run(*QUICK, "--from", folder, "--trust")
     assert code == 0
     assert err.count("trusted from now on") == 4
+
+
+def test_a_command_without_the_option_names_one_that_has_it():
+    error = InputError("not known", remedies=[Remedy("trust"), Remedy("last")])
+    able(error, ["--runs"])
+    assert said(error).startswith("not known; `residuum evaluate RUN --trust` lets it run from then on; --which last")
+    error = InputError("not known", remedies=[Remedy("trust")])
+    able(error, ["--runs", "--trust"])
+    assert said(error) == "not known; --trust lets it run from then on"
 
 
 @pytest.mark.parametrize("start", ["command", "module", "script"])

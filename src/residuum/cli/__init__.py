@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from residuum import __version__, own
-from residuum.cli.hints import FIRST, said, unexpected
+from residuum.cli.hints import FIRST, able, said, unexpected
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
 from residuum.cli.trusting import trusted
@@ -95,8 +95,12 @@ def _call(words: list[str]) -> None:
     options.given = words
     run: Callable[[argparse.Namespace], None] = options.run
     with brought(options), own.blaming():
-        trusted(options)
-        run(options)
+        try:
+            trusted(options)
+            run(options)
+        except InputError as error:
+            able(error, options.parser.known_options())
+            raise
 
 
 def _check_word(word: str) -> None:

@@ -26,6 +26,7 @@ COMMANDS: Mapping[RemedyKind, str] = {
     "fetch": "`residuum data fetch {}` downloads it",
     "key": "--key {} takes the weights without it",
     "trust": "--trust lets it run from then on",
+    "trust by evaluate": "`residuum evaluate RUN --trust` lets it run from then on",
     "which key": "say which, as --key {}",
     "score on": "`residuum evaluate RUN --on` scores a run on it",
     "another out": "name another --out",
@@ -52,6 +53,13 @@ def said(error: ResiduumError) -> str:
         return line(str(error))
     option = f"--{error.argument.replace('_', '-')}: " if error.argument else ""
     return line(helped(f"{option}{error.text}", error.remedies))
+
+
+def able(error: InputError, options: Sequence[str]) -> None:
+    """Let an error name another command where what helps is an option that this one, with these options, has not."""
+    if "--trust" not in options:
+        other = {"trust": Remedy("trust by evaluate")}
+        error.remedies = tuple(other.get(one.kind, one) for one in error.remedies)
 
 
 def helped(text: str, remedies: Sequence[Remedy]) -> str:
