@@ -13,6 +13,8 @@ from torch import nn
 import residuum
 from residuum import own
 from residuum.attribution.network import feature_maps, randomised
+from residuum.cli.options import data_settings
+from residuum.conduct import planning
 from residuum.conduct.launchers.launcher import Job
 from residuum.conduct.launchers.tasks import compute, order_of
 from residuum.config import RunConfig
@@ -328,6 +330,32 @@ def test_one_word_for_the_data_in_a_study_and_in_python(tmp_path, monkeypatch):
     assert RunConfig().changed({"data": "digits"}).data.dataset.name == "digits"
     with pytest.raises(InputError, match="data: 'nowhere/x' does not exist"):
         RunConfig().changed({"data": "nowhere/x"})
+
+
+@pytest.mark.parametrize("settings", [
+    "[set]\ndata.dataset.channels = 1\ndata.subset = 9", '[set]\n"data.dataset.channels" = 1\n"data.subset" = 9',
+    "[set.data]\nsubset = 9\n[set.data.dataset]\nchannels = 1",
+])  # fmt: skip
+@pytest.mark.parametrize("top", ['data = "pics"\n', ""])
+def test_settings_of_the_data_stand_below_it_in_every_form_and_beside_the_commands(tmp_path, settings, top):
+    for split in ("train", "test"):
+        for number in range(10):
+            (tmp_path / "pics" / split / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(np.full((8, 8, 3), number, np.uint8))
+            image.save(tmp_path / "pics" / split / "ab"[number % 2] / f"{number}.png")
+    (tmp_path / "s.toml").write_text(f'question = "?"\nbase = "quick"\nseeds = 1\n{top}{settings}\n')
+    study = parsing.read(str(tmp_path / "s.toml"))
+    for changed in [{}] * bool(top) + [data_settings(str(tmp_path / "pics"))]:
+        (run,) = planning.plan(study, {"data.validation": 0, **changed}).runs
+        assert (run.config.data.dataset.settings["channels"], run.config.data.subset) == (1, 9)
+
+
+def test_a_setting_below_a_name_in_toml_is_told_to_stand_in_quotes(tmp_path):
+    (tmp_path / "q.toml").write_text(
+        'question = "?"\nbase = "quick"\nseeds = 1\n[set]\nmodel = "resnet20"\nmodel.depth = 8\n'
+    )
+    with pytest.raises(InputError, match=r'line 6: not TOML .* in quotes it may stand there: "model.depth"'):
+        parsing.read(str(tmp_path / "q.toml"))
 
 
 class Pairs(torch.utils.data.Dataset):
