@@ -259,7 +259,7 @@ def _said(settings: Sequence[Mapping[str, Any]]) -> set[str]:
 def _halves(whole: Plan) -> list[int] | None:
     """Half the channels of a study's networks; None where they differ, or where what is asked depends on them."""
     study = whole.study
-    asked = [study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)]
+    asked = [study.compare.measure, *(one.measure for one in study.claims)]  # what was published stays as it was
     found = [config.model.settings.get("channels") for config in arm_configs(whole).values()]
     if not found[0] or any(one != found[0] for one in found) or any(measure(name).initial for name in asked):
         return None
