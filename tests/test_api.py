@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import residuum
@@ -287,3 +288,53 @@ def test_what_is_no_study_is_answered_with_the_argument_that_it_is_for(tmp_path,
     for of in ("runs", "epochs", "arms"):
         with pytest.raises(InputError, match=said):
             residuum.results(study, of=of, library="none")
+
+
+def test_images_to_predict_are_files_or_arrays_of_any_form(runs, tmp_path):
+    record = runs[1]
+    channels, height, width = record.facts.shape
+    images = np.random.default_rng(3).integers(0, 256, (3, channels, height, width), np.uint8)
+    Image.fromarray(images[0, 0]).save(tmp_path / "one.png")
+    from_array = residuum.predict(record, images)
+    assert [one.path for one in from_array] == [None] * 3
+    for same in (images[:, 0], images.transpose(0, 2, 3, 1), images / 255, (images / 255).astype(np.float32),
+                 torch.from_numpy(images), list(images), images.tolist(), images.astype(np.int64)):  # fmt: skip
+        assert residuum.predict(record, same) == from_array
+    for of_file in (tmp_path / "one.png", str(tmp_path / "one.png"), [tmp_path / "one.png"]):
+        (one,) = residuum.predict(record, of_file)
+        assert (one.path, one.probabilities) == (tmp_path / "one.png", from_array[0].probabilities)
+    assert residuum.predict(record, Image.open(tmp_path / "one.png")) == from_array[:1]
+    for wrong, said in ((images[:, :, 1:], "and the network takes"), (images - 300.0, "pixels are 0 to 255, or 0 to 1"),
+                        ([], "there are none"), (None, "files or an array"), (7, "files or an array"),
+                        ([object()], "hold no numbers"), ([images[0], images[0, :, 1:]], "several sizes")):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            residuum.predict(record, wrong)
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda: residuum.train("quick", [1]), r"settings: \[1\] is a list; give a mapping by dotted names"),
+    (lambda: residuum.train("quick", {3: 4}), "settings: .* give a mapping"),
+    (lambda: residuum.train("quick", runs=3), "runs: 3 is a int; give the folder"),
+    (lambda: residuum.load_study(3), "name: a study is a name or a file"),
+    (lambda: residuum.load_results(None), "label: None is a NoneType; give the label"),
+    (lambda: residuum.run_study(None), "study: None is a NoneType; give a study, or"),
+    (lambda: residuum.search_study(["a"]), "study: .* give a study, or"),
+    (lambda: residuum.results(np.zeros(3)), "study: .* give a study, or"),
+    (lambda: residuum.run_study("quickstart", scale="a"), "scale: 'a' is a str; give a number"),
+    (lambda: residuum.run_study("quickstart", seeds=1.5), "seeds: 1.5 is a float; give a count of seeds"),
+    (lambda: residuum.run_study("quickstart", arms="plain"), "arms: 'plain' is a str; give a list of arms"),
+    (lambda: residuum.run_study("quickstart", workers="two"), "workers: 'two' is a str; give a whole number"),
+    (lambda: residuum.run_study("quickstart", on=3), "on: 3 is a int; give the name of a place"),
+    (lambda: residuum.evaluate("x", device=torch.device("cpu")), "device: .* give the name of a device, as 'cpu'"),
+    (lambda: residuum.explain("x", files=[np.zeros(3)]), "files: .* give a list of image files"),
+    (lambda: residuum.figures.schedules(3), "unknown recipe '3'"),
+    (lambda: residuum.figures.augmentations(["quick"]), "unknown recipe"),
+    (lambda: residuum.figures.every_schedule("quick"), "it takes a configuration"),
+    (lambda: residuum.figures.schedules_of([1]), "are a mapping; this is a list"),
+    (lambda: residuum.figures.every_augmentation(3), "this is a int"),
+])  # fmt: skip
+def test_an_argument_of_a_wrong_kind_is_a_line_with_a_right_one(tmp_path, monkeypatch, call, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        call()
+    assert not any(tmp_path.iterdir())

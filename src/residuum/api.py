@@ -3,9 +3,11 @@
 import inspect
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from residuum import recipes, training
 from residuum.analysis import frames
@@ -16,7 +18,7 @@ from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room, Said,
 from residuum.config import RunConfig
 from residuum.data.datasets import objects
 from residuum.engine.compute import usual_threads
-from residuum.errors import InputError, Remark, tally
+from residuum.errors import InputError, Remark, quoted, tally
 from residuum.records.attributions import Attributions
 from residuum.records.event import Finished, Scores
 from residuum.records.record import RUNS, RunRecord, record_of
@@ -35,6 +37,61 @@ __all__ = ["RunConfig", "RunRecord", "Study", "evaluate", "explain", "keep_data"
            "load_study", "predict", "results", "run_study", "search_study", "train", "trust"]  # fmt: skip
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _are(fits: Callable[[Any], bool], value: Any) -> bool:
+    """Whether it is nothing, or a sequence of such."""
+    return value is None or (isinstance(value, Iterable) and not isinstance(value, str) and all(map(fits, value)))
+
+
+def _are_settings(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and all(isinstance(key, str) for key in value))
+
+
+ARGUMENTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "settings": (_are_settings, "a mapping by dotted names, as {'model.depth': 20}"),
+    "study": (lambda value: isinstance(value, str | Path | Study), "a study, or the name or the file of one"),
+    "label": (lambda value: isinstance(value, str), "the label or the name of a study"),
+    "scale": (_is_number, "a number"), "workers": (_is_whole, "a whole number"),
+    "threads": (_is_whole, "a whole number"), "lanes": (_is_whole, "a whole number"),
+    "trials": (lambda value: value is None or _is_whole(value), "a whole number"),
+    "seeds": (lambda value: _is_whole(value) or _are(_is_whole, value), "a count of seeds, or a list of them"),
+    "arms": (lambda value: _are(lambda one: isinstance(one, str), value), "a list of arms by name, as ['resnet20']"),
+    "on": (lambda value: isinstance(value, str), "the name of a place to run, as 'processes'"),
+    "files": (lambda value: not isinstance(value, list | tuple) or _are(lambda one: isinstance(one, str | Path), value),
+              "a list of image files"),
+    "device": (lambda value: isinstance(value, str), "the name of a device, as 'cpu'"),
+    "runs": (lambda value: isinstance(value, str | Path), "the folder that holds run folders"),
+}  # fmt: skip
+"""What the arguments of these functions have to be, whichever of them takes one, and how a message says it."""
+
+
+def _checked(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose arguments of a wrong kind are an InputError that names what there may be."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            fits, what = ARGUMENTS.get(name, (None, ""))
+            if fits is not None and not fits(value):
+                raise InputError(f"{quoted(value)} is a {type(value).__name__}; give {what}", argument=name)
+        return function(*args, **kwargs)
+
+    return called
+
+
+@_checked
 def train(recipe: str | RunConfig = "quick", settings: Mapping[str, Any] | None = None, *,
           runs: Path | str = RUNS, progress: bool = False) -> RunRecord:  # fmt: skip
     """Train one network by a recipe with dotted settings changed, or go on with it, or read it if it is complete.
@@ -70,6 +127,7 @@ def _tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+@_checked
 def load_run(name: Path | str, *, runs: Path | str = RUNS) -> RunRecord:
     """The record of a run by its folder, or by the unambiguous beginning of its name or id.
 
@@ -79,6 +137,7 @@ def load_run(name: Path | str, *, runs: Path | str = RUNS) -> RunRecord:
     return record_of(name, Path(runs))
 
 
+@_checked
 def explain(run: RunRecord | Path | str, method: str | Mapping[str, Any] = "grad-cam", *,
             files: Sequence[Path | str] | None = None, numbers: Sequence[int] | None = None, target: str = "predicted",
             which: Which = "last", data: str = "", device: str = "auto",
@@ -124,6 +183,7 @@ def _with_data(settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return {**(settings or {}), "data": str(keep_data(data))}
 
 
+@_checked
 def trust(run: RunRecord | Path | str, *, runs: Path | str = RUNS) -> list[str]:
     """Let the own code that is kept with a run be run from now on; read it first, it can do anything.
 
@@ -135,15 +195,18 @@ def trust(run: RunRecord | Path | str, *, runs: Path | str = RUNS) -> list[str]:
     return trusting.trust(record_of(run, Path(runs)).folder)
 
 
-def load_study(name: str) -> Study:
+def load_study(name: Path | str) -> Study:
     """A study that comes with the package by its name, or that of a file by its path.
 
     Raises:
         InputError: there is none, or something in it is not right; with line and key.
     """
-    return parsing.read(name)
+    if not isinstance(name, str | Path):
+        raise InputError(f"a study is a name or a file; this is a {type(name).__name__}", argument="name")
+    return parsing.read(str(name))
 
 
+@_checked
 def load_results(label: str, *, runs: Path | str = RUNS) -> Results:
     """What a study that was run came to, by its label or its name; nothing is computed. The reading is recorded.
 
@@ -155,7 +218,8 @@ def load_results(label: str, *, runs: Path | str = RUNS) -> Results:
     return found
 
 
-def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
+@_checked
+def run_study(study: Study | Path | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
               arms: Sequence[str] | None = None, seeds: int | Sequence[int] | None = None, runs: Path | str = RUNS,
               workers: int = 1, threads: int = 0, lanes: int = 1, on: str = "processes",
               progress: bool = False) -> Results:  # fmt: skip
@@ -171,7 +235,7 @@ def run_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, 
     Raises:
         InputError: something in the study that cannot be, or not one of its runs could be computed.
     """
-    found = load_study(study) if isinstance(study, str) else study
+    found = study if isinstance(study, Study) else load_study(study)
     if arms is not None:
         found = found.restricted(arms)
     if seeds is not None:
@@ -215,7 +279,8 @@ def _say_failed(found: Results, failed: Mapping[str, JobFailed]) -> None:
     warnings.warn(f"{text}: {'; '.join(reasons)}; {then}", Remark, stacklevel=3)
 
 
-def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
+@_checked
+def search_study(study: Study | Path | str, settings: Mapping[str, Any] | None = None, *, scale: float = 1.0,
                  trials: int | None = None, runs: Path | str = RUNS, workers: int = 1, threads: int = 0,
                  on: str = "processes", progress: bool = False) -> Study:  # fmt: skip
     """Search for settings on validation images, as a study's `search` says; returns the study that judges them.
@@ -229,7 +294,7 @@ def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, 
     Raises:
         InputError: the study searches for nothing, something in it cannot be, or no trial was completed.
     """
-    found = load_study(study) if isinstance(study, str) else study
+    found = study if isinstance(study, Study) else load_study(study)
     plan = tuning.planned(planning.plan(found, _with_data(settings), scale=scale), trials)
     threads = threads or max(1, usual_threads() // max(1, workers))
     said = tuning.search(plan, Path(runs), Room(workers, threads), on)
@@ -239,6 +304,7 @@ def search_study(study: Study | str, settings: Mapping[str, Any] | None = None, 
     return tuning.tuned(plan, Path(runs))
 
 
+@_checked
 def evaluate(run: RunRecord | Path | str, *, which: Which = "last", data: str = "", device: str = "auto",
              runs: Path | str = RUNS) -> Scores:  # fmt: skip
     """Loss and accuracy of a run's weights on its test set; the reading of it is counted in the record.
@@ -251,17 +317,36 @@ def evaluate(run: RunRecord | Path | str, *, which: Which = "last", data: str = 
     return predicting.evaluate(record_of(run, Path(runs)), which, data, device)
 
 
-def predict(run: RunRecord | Path | str, images: Sequence[Path | str], *, which: Which = "last", device: str = "auto",
+@_checked
+def predict(run: RunRecord | Path | str, images: Any, *, which: Which = "last", device: str = "auto",
             runs: Path | str = RUNS) -> list[Prediction]:  # fmt: skip
-    """Probabilities of the classes for image files, prepared as in training; the likeliest class is the first.
+    """Probabilities of the classes for images, prepared as in training; the likeliest class is the first.
+
+        residuum.predict("resnet20-digits-seed0", ["seven.png"])
+
+    `images` are image files, or an array, a tensor or a list of such, of unnormalised images of the run's size:
+    [N, C, H, W], [N, H, W, C] or, of one channel, [N, H, W], of whole numbers from 0 to 255 or of these divided by 255;
+    Pillow's images of that size as well.
 
     Raises:
-        InputError: no such run, no weights, or a file is missing, damaged or not an image.
+        InputError: no such run, no weights; a file is missing, damaged or not an image; or an array is no such images.
     """
-    trained = predicting.load(record_of(run, Path(runs)), which, device)
+    record = record_of(run, Path(runs))
+    images = [images] if isinstance(images, str | Path) or hasattr(images, "convert") else images
+    if not (hasattr(images, "shape") or isinstance(images, Iterable)):
+        raise InputError(f"images are files or an array of them; this is a {type(images).__name__}", argument="images")
+    images = images if hasattr(images, "shape") else list(images)
+    if not len(images):
+        raise InputError("there are none", argument="images")
+    of_files = not hasattr(images, "shape") and all(isinstance(one, str | Path) for one in images)
+    pixels_NCHW = None if of_files else objects.images_of(images, "images")
+    trained = predicting.load(record, which, device)
+    if pixels_NCHW is not None:
+        return predicting.predict_pixels(trained, pixels_NCHW)
     return predicting.predict(trained, [Path(path) for path in images])
 
 
+@_checked
 def results(study: str = "", *, of: frames.Of = "runs", library: frames.Library = "auto",
             runs: Path | str = RUNS) -> Any:  # fmt: skip
     """A DataFrame of runs with their measures, of their epochs, or of the arms of studies with mean and interval.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 RemedyKind = Literal[
     "last", "anew", "anew with", "list runs", "other runs", "list models", "explain", "run study", "first run study",
     "moved data", "another device", "images", "limits", "seeds", "until decided", "data here", "fetch", "score on",
-    "search", "key", "trust", "which key", "another out", "show model",
+    "search", "key", "trust", "trust by evaluate", "which key", "another out", "show model",
 ]  # fmt: skip
 IN_PYTHON: Mapping[RemedyKind, str] = {
     "last": "which='last' takes the last one",
@@ -35,6 +35,7 @@ IN_PYTHON: Mapping[RemedyKind, str] = {
     "fetch": "data.download.fetch('{}') downloads it",
     "key": "key='{}' takes the weights without it",
     "trust": "residuum.trust(run) lets it run from then on",
+    "trust by evaluate": "residuum.trust(run) lets it run from then on",
     "which key": "say which by key, as key='{}'",
     "score on": "run.predict.evaluate_on scores a run on it",
     "another out": "name another place for it",

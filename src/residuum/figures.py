@@ -242,6 +242,7 @@ def schedules(*names: str) -> Drawing:
 
 def every_schedule(config: RunConfig) -> Drawing:
     """Every schedule of the table with its default settings, in the place of a configuration's own."""
+    _check_config(config)
     return schedules_of({name: config.changed({"optim.schedule": name}) for name in SCHEDULES})
 
 
@@ -251,8 +252,11 @@ def schedules_of(configs: Mapping[str, RunConfig]) -> Drawing:
     Raises:
         InputError: a schedule's name or settings cannot be.
     """
+    if not isinstance(configs, Mapping):
+        raise InputError(f"configurations by their titles are a mapping; this is a {type(configs).__name__}")
     panels = []
     for title, config in configs.items():
+        _check_config(config)
         o, epochs = config.optim, config.train.epochs
         schedule, losses = SCHEDULES.resolve(o.schedule, "optim.schedule"), schedule_figure.example_losses(epochs)
         computed = rates(
@@ -276,6 +280,8 @@ def augmentations(recipe: str, data: str = "") -> Drawing:
 
 def every_augmentation(data: Data) -> Drawing:
     """Every augmentation, normalisation and mixing of the tables on training images of a data set."""
+    if not isinstance(data, Data):
+        raise InputError(f"data are what residuum.run.assemble.resolve gives; this is a {type(data).__name__}")
     augment = [(gallery.suited(name, min(data.shape[1:])),) for name in AUGMENTATIONS]
     mixes = [Choice(name=name) for name in MIXES if name != "none"]
     return _augmentations(data, augment, [Choice(name=name) for name in NORMALIZERS], mixes, seed=0)
@@ -283,6 +289,7 @@ def every_augmentation(data: Data) -> Drawing:
 
 def augmentations_of(config: RunConfig, data: Data) -> Drawing:
     """The augmentations of a resolved configuration one by one and all in a row, its normalisation and its mixing."""
+    _check_config(config)
     chain = config.data.augment
     augment = [*((choice,) for choice in chain), *([chain] if len(chain) > 1 else [])]
     mixes = [config.data.mix] if config.data.mix.name != "none" else []
@@ -332,6 +339,11 @@ def _one_of_each(data: Data) -> NDArray[np.int64]:
     """The first training image of each class, of ten classes at most: positions in the data set's training images."""
     _, first_K = np.unique(data.dataset.train.labels_N[data.train_N], return_index=True)
     return data.train_N[first_K[:IMAGES]]
+
+
+def _check_config(config: Any) -> None:
+    if not isinstance(config, RunConfig):
+        raise InputError(f"it takes a configuration, as residuum.RunConfig(); this is a {type(config).__name__}")
 
 
 def _check_results(results: Any) -> None:

@@ -126,6 +126,6 @@ def recipe(name: str) -> RunConfig:
     Raises:
         InputError: no such recipe.
     """
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
+    if not isinstance(name, str) or name not in RECIPES:
+        raise unknown("recipe", str(name), RECIPES)
     return RECIPES[name]()

@@ -14,10 +14,12 @@ Nothing here needs torch, so that records and reports can ask the table when a r
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from residuum.errors import InputError, quoted
 from residuum.own import Fit
 from residuum.registry import Choice, Table
 
@@ -284,7 +286,49 @@ def row(name: str) -> Schedule:
     return ROWS[name] if name in ROWS else Schedule(constant)
 
 
+def _checked(found: Any) -> Any:
+    """Own code as a builder whose every share of the rate is a number that can be one.
+
+    Raises:
+        InputError: it is a scheduler of torch's, which moves the rate of an optimizer itself.
+    """
+    if any(f"{one.__module__}.{one.__name__}" == "torch.optim.lr_scheduler.LRScheduler" for one in
+           getattr(found, "__mro__", ())):  # fmt: skip
+        raise InputError(
+            f"{found.__name__} moves the rate of an optimizer step by step; a schedule here is a function of the run's "
+            f"span that gives the rate of any step, as these do: {', '.join(ROWS)}"
+        )
+
+    @wraps(found, updated=())
+    def build(*given: Any, **chosen: Any) -> Any:
+        made = found(*given, **chosen)
+        if not callable(made):
+            return made
+
+        def factor(step: int, validation_losses: Sequence[float]) -> float:
+            share = made(step, validation_losses)
+            try:
+                number = float(share)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"a schedule gives a number, not {quoted(share)}, as at step {step}") from error
+            if not 0 <= number < math.inf:
+                raise InputError(f"a schedule gives a share of the rate from 0 on, not {number:g}, as at step {step}")
+            return number
+
+        return factor
+
+    return build
+
+
+def _no_schedule(made: object) -> str:
+    if callable(made):
+        return ""
+    return f"makes a {type(made).__name__}; a schedule makes a function of step and validation losses"
+
+
 SCHEDULES: Table[Factor] = Table(
-    "schedule", {name: one.build for name, one in ROWS.items()}, Fit(("span",), object="called")
+    "schedule",
+    {name: one.build for name, one in ROWS.items()},
+    Fit(("span",), adapted=_checked, object="called", wrong=_no_schedule),
 )
 """Builders `(span, *, settings) -> factor`."""

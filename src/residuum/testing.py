@@ -9,7 +9,9 @@ what does not hold. The parts that come with the product are tested by the same 
 
 import atexit
 import copy
+import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, wraps
@@ -36,9 +38,10 @@ from residuum.data.datasets import DATASETS
 from residuum.data.draw import Draw
 from residuum.data.mix import Mix, mix_batch
 from residuum.data.normalize import Normalization
-from residuum.errors import InputError
+from residuum.errors import InputError, Remark
 from residuum.models import MODELS, Network, build
 from residuum.models.activations import ACTIVATIONS
+from residuum.models.families.resnet import unheeded
 from residuum.models.stem import After, Stem
 from residuum.optim import LOSSES, OPTIMIZERS, SCHEDULES, Factor, Span, parameter_groups, with_warmup
 from residuum.records import run_folder
@@ -189,24 +192,66 @@ def check_own(kind: str, name: Any, **settings: Any) -> None:
         check_own("activation", "mine.py:Mish2", beta=1.5)
 
     `kind` is model, block, activation, augmentation, loss, optimizer, schedule or data set. A network of the user's own
-    makes its first values itself; a block is checked in a small network.
+    makes its first values itself, and is checked on the first images and classes that it takes; of others that it does
+    not take a remark tells. A block is checked in a small network.
 
     Raises:
         AssertionError: the first thing that does not hold; also that it cannot be loaded, or has not these settings.
     """
     if kind == "block":
-        _check_built(
-            Choice.of({"name": "cifar_resnet", "depth": 8, "block": Choice.of(own.named({"name": name, **settings}))})
-        )
+        _check_block(Choice.of(own.named({"name": name, **settings})))
         return
     _hold(kind in OWN, f"there is no kind {kind!r}; known: block, {', '.join(OWN)}")
     table, check = OWN[kind]
     check(table, table.resolve(Choice.of(own.named({"name": name, **settings}))))
 
 
-def _check_built(choice: Choice) -> None:
+def _check_block(block: Choice) -> None:
+    choice = Choice.of({"name": "cifar_resnet", "depth": 8, "block": block})
+    network = build(choice, 3, 10, (16, 16), seed=0)
+    takes = inspect.signature(own.load(block.name, block.code)).parameters
+    for one in unheeded(network, (3, 16, 16)):
+        given = "stride" if one.startswith("its stride") else "channels"
+        _hold(not set(own.ALIASES[given]) & set(takes), f"it does not heed {one}")
+    _check_built(choice)
+
+
+SIZES = (((3, 16, 16), 10), ((1, 8, 8), 10), ((1, 28, 28), 10), ((3, 32, 32), 10), ((3, 32, 32), 100),
+         ((3, 64, 64), 200), ((3, 96, 96), 10), ((3, 224, 224), 1000))  # fmt: skip
+"""Images and classes on which a network is tried: of data sets that there are, after small ones."""
+OTHERS = ((1, 16, 16), (3, 20, 20))
+"""Other images on which it is tried then."""
+
+
+def _check_network(choice: Choice) -> None:
+    """The contract of a network of its own, on what it takes; what else it does not take is told."""
+
+    def takes(shape: tuple[int, int, int], classes: int) -> str:
+        try:
+            build(choice, shape[0], classes, shape[1:], seed=0)
+        except InputError as error:
+            return error.text
+        return ""
+
+    problem = takes(*SIZES[0])
+    fitting = SIZES[0] if not problem else next((one for one in SIZES[1:] if not takes(*one)), None)
+    if fitting is None:
+        raise AssertionError(problem)
+    shape, classes = fitting
+    said = [f"images of {'×'.join(map(str, other))}" for other in OTHERS if other != shape and takes(other, classes)]
+    if takes(shape, classes - 3):
+        given = set(own.ALIASES["classes"]) & set(inspect.signature(own.load(choice.name, choice.code)).parameters)
+        _hold(not given, f"it is given {classes - 3} classes, and does not make {classes - 3} logits for it")
+        said.append(f"{classes - 3} classes")
+    if said:
+        text = (f"{choice.name} was checked with images of {'×'.join(map(str, shape))} and {classes} classes; it does "
+                f"not take {', '.join(said)}")  # fmt: skip
+        warnings.warn(text, Remark, stacklevel=4)
+    _check_built(choice, shape, classes)
+
+
+def _check_built(choice: Choice, shape: tuple[int, int, int] = (3, 16, 16), classes: int = 10) -> None:
     """The contract of a network that own code has made, or has a part in."""
-    shape, classes = (3, 16, 16), 10
     network, twin = (build(choice, shape[0], classes, shape[1:], seed=0) for _ in range(2))
     for (name, value), other in zip(network.state_dict().items(), twin.state_dict().values(), strict=True):
         _hold(bool(value.isfinite().all()), f"{name} begins with a value that is not finite")
@@ -452,6 +497,7 @@ def check_augmentation(apply: Callable[[Tensor, Draw], Tensor], *, channels: int
     images_BCHW = torch.rand(140, channels, size, size, generator=torch.Generator().manual_seed(0))
     before_BCHW, indices_B = images_BCHW.clone(), torch.arange(1000, 1140)
     whole_BCHW = apply(images_BCHW, Draw.of(0, 1, indices_B))
+    _hold(isinstance(whole_BCHW, Tensor), f"it gives a {type(whole_BCHW).__name__}, not images as a tensor")
     _hold(whole_BCHW.shape == images_BCHW.shape, f"{_sizes(images_BCHW)} became {_sizes(whole_BCHW)}")
     _hold(whole_BCHW.dtype == torch.float32, f"float32 images became {whole_BCHW.dtype}")
     _hold(bool(whole_BCHW.isfinite().all()), "a pixel is no longer finite")
@@ -598,6 +644,7 @@ def check_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     logits_NK, labels_N = 5 * _normal(1, 6, 4), torch.tensor([0, 3, 1, 1, 2, 0])
     shares_NK = F.one_hot(labels_N, 4).float()
     whole = loss(logits_NK, labels_N)
+    _hold(loss(logits_NK.clone().requires_grad_(), labels_N).requires_grad, "the loss has no gradient of the logits")
     _hold(whole.shape == (), f"the loss of a batch is {_sizes(whole)} numbers, not one")
     _hold(_close(loss(logits_NK, shares_NK), whole, 1e-6), "labels and the same as shares have different losses")
     for autocast in (False, True):
@@ -704,7 +751,7 @@ def check_launcher(launch: Launch) -> None:
 
 
 OWN: Mapping[str, tuple[Table[Any], Callable[[Table[Any], Choice], None]]] = {
-    "model": (MODELS, lambda _table, choice: _check_built(choice)),
+    "model": (MODELS, lambda _table, choice: _check_network(choice)),
     "activation": (ACTIVATIONS, lambda table, choice: check_activation(lambda: table.build(choice))),
     "augmentation": (AUGMENTATIONS, lambda table, choice: check_augmentation(table.bind(choice))),
     "loss": (LOSSES, lambda table, choice: check_loss(table.bind(choice))),

@@ -279,7 +279,7 @@ MISTAKES = [
     (["trian", "quick"], "did you mean 'train'?"),
     (["train", "quik"], "unknown recipe 'quik'; did you mean 'quick'?"),
     (["train", "quick", "--epoch", "3"], "unknown option '--epoch'; did you mean '--epochs'?"),
-    (["train", "quick", "--epochs", "three"], "argument --epochs: invalid int value: 'three'"),
+    (["train", "quick", "--epochs", "three"], "argument --epochs: 'three' is no whole number"),
     (["train", "quick", "--epochs", "0"], "train.epochs: input should be greater than or equal to 1, not 0"),
     (["train", "quick", "--set", "model.dpeth=56"], "did you mean 'model.depth'?"),
     (["train", "quick", "--set", "model.activation=rleu"], "did you mean 'relu'?"),

@@ -227,7 +227,7 @@ def test_two_runs_are_explained_on_the_same_images(run, trained, tmp_path, capsy
     (["explain", "nowhere.png"], "nowhere.png is missing"),
     (["explain", "--images", "40"], "there is no test image 40; they are numbered from 0 to 39"),
     (["explain", "--images", "-1"], "there is no test image -1; they are numbered from 0 to 39"),
-    (["explain", "--images", "one"], "argument --images: invalid int value: 'one'"),
+    (["explain", "--images", "one"], "argument --images: 'one' is no whole number"),
     (["explain", "--data", "nowhere"], "data.root: synthetic images are generated; leave it empty"),
     (["predict", "nowhere.png", "--explain"], "nowhere.png is missing"),
     (["predict", "nowhere.png", "--out", "x"], "--out is the folder for the figures of --explain"),

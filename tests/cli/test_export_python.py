@@ -191,23 +191,23 @@ def test_a_network_of_ones_own_is_exported_with_its_text_as_it_is(seed, tmp_path
         "data.normalize": normalize,
     }))  # fmt: skip
     Path("mine.py").unlink()
-    assert main(["export", str(record.folder), "--format", "python", "--out", "hand/in/3-nets"]) == 0
-    assert capsys.readouterr().out.strip() == "hand/in/3-nets.py"
+    assert main(["export", str(record.folder), "--format", "python", "--out", "hand/in/nets_3"]) == 0
+    assert capsys.readouterr().out.strip() == "hand/in/nets_3.py"
     assert {path.name for path in Path("hand/in").iterdir()} == {
-        "3-nets.py",
-        "3-nets.safetensors",
-        "_3_nets_network.py",
+        "nets_3.py",
+        "nets_3.safetensors",
+        "nets_3_network.py",
     }
-    assert Path("hand/in/_3_nets_network.py").read_text() == text
+    assert Path("hand/in/nets_3_network.py").read_text() == text
     monkeypatch.syspath_prepend(tmp_path / "hand/in")
-    space = {"__name__": "nets", "__file__": str(tmp_path / "hand/in/3-nets.py")}
-    exec(Path("hand/in/3-nets.py").read_text(), space)
+    space = {"__name__": "nets", "__file__": str(tmp_path / "hand/in/nets_3.py")}
+    exec(Path("hand/in/nets_3.py").read_text(), space)
     images = torch.randint(0, 256, (3, 3, 12, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     expected = predict.logits(predict.load(record), images)
     with torch.no_grad():
         torch.testing.assert_close(space["load"]()(space["prepare"](images.numpy())), expected, rtol=1e-5, atol=1e-5)
-    assert "residuum" not in Path("hand/in/3-nets.py").read_text()
-    sys.modules.pop("_3_nets_network")
+    assert "residuum" not in Path("hand/in/nets_3.py").read_text()
+    sys.modules.pop("nets_3_network")
 
 
 PARTS = """
@@ -273,7 +273,7 @@ def test_own_code_within_a_network_is_exported_with_its_text_as_it_is(block, sho
         assert "residuum" not in text
         Path("out").mkdir(exist_ok=True)
         for name, one in parts.texts.items():
-            Path(f"out/{name}.py").write_text(one)
+            Path(f"out/{name}").write_text(one)
         assert len(parts.texts) == ("own.py" in str(block) + str(activation)) + (activation == "object")
         space = {"__name__": "net", "__file__": str(tmp_path / f"net{seed}.py")}
         exec(text, space)
@@ -283,7 +283,7 @@ def test_own_code_within_a_network_is_exported_with_its_text_as_it_is(block, sho
             expected = network(normalise_for_network(images, NORMS[seed]))
             torch.testing.assert_close(space["load"]()(space["prepare"](images)), expected, rtol=1e-5, atol=1e-5)
         for name in parts.texts:
-            del sys.modules[name]
+            del sys.modules[name.removesuffix(".py")]
 
 
 def test_a_run_with_own_code_within_its_network_is_given_away_by_the_command(tmp_path, monkeypatch, capsys):

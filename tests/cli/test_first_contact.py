@@ -46,6 +46,21 @@ def test_python_m_residuum_is_the_command(tmp_path):
         (["train", "quick", "--epoch", "3"], "unknown option '--epoch'; did you mean '--epochs'?"),
         (["train", "quick", "--set", "optimizer=adam"], "unknown setting 'optimizer'; use --set optim.optimizer=adam"),
         (["train", "quick", "--set", "zeros=around"], "use --set model.shortcut.zeros=around"),
+        (["train", "quick", "--scheduler", "cosine"], "unknown option '--scheduler'; use --set optim.schedule=cosine"),
+        (["train", "quick", "--wd=1e-4"], "unknown option '--wd'; use --set optim.weight_decay=1e-4"),
+        (["train", "quick", "--num_workers", "4"], "unknown option '--num_workers'; use --set compute.threads=4"),
+        (["train", "quick", "--augment", "flip"], "use --set data.augment=horizontal_flip"),
+        (["train", "quick", "--loss", "ce"], "use --set optim.loss=cross_entropy"),
+        (["train", "quick", "--bs", "32"], "unknown option '--bs'; use --batch-size 32"),
+        (["train", "quick", "--gpu"], "unknown option '--gpu'; use --device cuda"),
+        (["train", "quick", "--compile"], "unknown option '--compile'; use --set compute.compile=true"),
+        (["train", "quick", "--nesterov"], "use --set optim.optimizer.nesterov=true"),
+        (["train", "quick", "--dropout", "0.1"], "unknown option '--dropout'; no built-in network has dropout"),
+        (["train", "quick", "--seeds", "3"], "several seeds are a study: `residuum study run NAME --seeds 3`"),
+        (["study", "plan", "quickstart", "--wd", "0"], "use --set optim.weight_decay=0"),
+        (["train", "quick", "--epochs"], "--epochs needs a value, as --epochs 10; `residuum train --help`"),
+        (["train", "quick", "--batch-size", "big"], "argument --batch-size: 'big' is no whole number;"),
+        (["train", "quick", "--lr", "fast"], "argument --lr: 'fast' is no number;"),
         (["train", "quick", "foo"], "unexpected 'foo'; `residuum train --help` shows what there is"),
         (["list", "studie"], "unknown kind 'studie'; did you mean 'studies'?"),
     ],
@@ -69,6 +84,18 @@ def test_every_setting_is_found_by_its_last_name_in_any_spelling():
         assert any(f"--set {other}={value}" in said for other in alike), said
         if alike == [path]:
             assert said == f"unknown option '--{name}'; use --set {path}={value}"
+
+
+def test_what_other_programs_call_it_is_what_it_is_here():
+    """A word means one thing, none is the name of a setting here, and what it means are options and settings."""
+    words = [word for table in (hints.ELSEWHERE, hints.BESIDE) for words in table.values() for word in words]
+    assert len(words) == len({*words})
+    assert not {*words} & {path.rpartition(".")[2].replace("_", "-") for path in PATHS}
+    options = build_parser()[1]["train"].known_options()
+    for meant in hints.ELSEWHERE:
+        option, _, setting = meant.partition(" ")
+        assert option in options
+        assert option != "--set" or hints.settings_called(setting.partition("=")[0]) == [setting.partition("=")[0]]
 
 
 def test_list_studies_is_study_list(run):

@@ -19,6 +19,9 @@ BASE = {
 }  # fmt: skip
 
 
+PACES = {16: 1.0, 8: 0.4, 4: 0.2}
+
+
 def lab(**parts) -> Study:
     values = {"name": "lab", "question": "?", "base": "quick", "seeds": 3, "set": BASE,
               "axes": {"model.shortcut": ["none", "identity"]}, "compare": {"baseline": {"model.shortcut": "none"}}}  # fmt: skip
@@ -27,41 +30,53 @@ def lab(**parts) -> Study:
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
-    """A machine on which an update takes 1 s by the usual channels, 0.4 s by half of them, and nothing else takes any."""
+    """A machine on which an update takes 1 s by the usual channels, 0.4 s by half of them, 0.2 s by a quarter."""
 
     def step(config, *_):
-        return Pace(0.4 if config.model.settings["channels"][0] == 8 else 1.0, 0.1, 0.0, 2.0)
+        return Pace(PACES[config.model.settings["channels"][0]], 0.1, 0.0, 2.0)
 
     monkeypatch.setattr(cost, "step_seconds", step)
     monkeypatch.setattr(cost, "start_seconds", lambda _: 0.0)
 
 
 def takes(plan) -> float:
-    half = {arm: config.model.settings["channels"][0] == 8 for arm, config in planning.arm_configs(plan).items()}
-    each = {arm.name: 2.0 + arm.epochs * arm.steps_per_epoch * (0.4 if half[arm.name] else 1.0) for arm in plan.arms}
+    pace = {arm: PACES[config.model.settings["channels"][0]] for arm, config in planning.arm_configs(plan).items()}
+    each = {arm.name: 2.0 + arm.epochs * arm.steps_per_epoch * pace[arm.name] for arm in plan.arms}
     return sum(each[run.arm] for run in plan.runs)
 
 
 # 36 updates an epoch: 6 runs of 40 epochs take 8652 s, of 10 epochs 2172 s; of half the images 1092, of a quarter 552,
-# by half the channels 228 (9 updates), of a tenth of the images 108 (4 updates).
+# by half the channels 228 (9 updates), of a tenth of the images 108 (4 updates), by a quarter of the channels 60.
 @pytest.mark.parametrize(
-    ("budget", "epochs", "images", "half", "seeds"),
+    ("budget", "epochs", "images", "channels", "seeds"),
     [
-        (8652, 40, 36, False, 3), (8651, 39, 36, False, 3), (2172, 10, 36, False, 3), (2171, 20, 18, False, 3),
-        (1091, 19, 9, False, 3), (552, 10, 9, False, 3), (551, 25, 9, True, 3), (228, 10, 9, True, 3),
-        (227, 22, 4, True, 3), (108, 10, 4, True, 3), (107, 15, 4, True, 2), (36, 10, 4, True, 1),
+        (8652, 40, 36, 16, 3), (8651, 39, 36, 16, 3), (2172, 10, 36, 16, 3), (2171, 20, 18, 16, 3),
+        (1091, 19, 9, 16, 3), (552, 10, 9, 16, 3), (551, 25, 9, 8, 3), (228, 10, 9, 8, 3),
+        (227, 22, 4, 8, 3), (108, 10, 4, 8, 3), (107, 19, 4, 4, 3), (60, 10, 4, 4, 3), (59, 15, 4, 4, 2), (20, 10, 4, 4, 1),
     ],
 )  # fmt: skip
-def test_what_is_given_up_comes_in_order_and_the_plan_fits(tmp_path, budget, epochs, images, half, seeds):
+def test_what_is_given_up_comes_in_order_and_the_plan_fits(tmp_path, budget, epochs, images, channels, seeds):
     plan = cost.within(lab(), {}, budget, tmp_path)
     arm = plan.arms[0]
-    halved = next(iter(planning.arm_configs(plan).values())).model.settings["channels"][0] == 8
+    width = next(iter(planning.arm_configs(plan).values())).model.settings["channels"][0]
     assert takes(plan) <= budget
-    assert (arm.steps_per_epoch, halved, len(plan.study.seeds)) == (images, half, seeds)
+    assert (arm.steps_per_epoch, width, len(plan.study.seeds)) == (images, channels, seeds)
     assert arm.epochs >= min(epochs, 10)
     said = " ".join(plan.gave_up)
-    for word, lost in (("length", arm.epochs < 40), ("images", images < 36), ("width", half), ("seeds", seeds < 3)):
+    for word, lost in (
+        ("length", arm.epochs < 40),
+        ("images", images < 36),
+        ("width", channels < 16),
+        ("seeds", seeds < 3),
+    ):
         assert (f"{word}:" in said) == lost
+
+
+def test_what_was_published_of_a_size_keeps_no_study_at_it(tmp_path):
+    published = [{"source": "a paper", "arm": "identity", "measure": "parameters", "value": 75290}]
+    plan = cost.within(lab(published=published), {}, 228, tmp_path)
+    assert len(plan.study.seeds) == 3
+    assert "width: half of the channels (model.channels=[8, 16, 32])" in plan.gave_up
 
 
 def test_any_budget_gives_a_plan_that_fits_with_curves_that_can_be_read_or_says_what_would_do(tmp_path):
@@ -95,11 +110,11 @@ def test_what_is_said_of_images_or_channels_stays_and_counts_keep_their_networks
 def test_too_small_a_budget_says_in_numbers_what_would_do(tmp_path):
     study = lab(axes={"optim.lr": [0.1, 0.2, 0.3, 0.4]}, compare={"baseline": "lr=0.3"})
     with pytest.raises(InputError) as error:
-        cost.within(study, {}, 40, tmp_path)
+        cost.within(study, {}, 25, tmp_path)
     assert str(error.value) == (
-        "budget: 10 epochs, 10 % of those that train (data.subset=0.1), half of the channels "
-        "(model.channels=[8, 16, 32]) and one seed of 4 arms take about 72 s here, more than 40 s; 2m would do, "
-        "and so would these arms alone: lr=0.3, lr=0.1 (36 s)"
+        "budget: 10 epochs, 10 % of those that train (data.subset=0.1), a quarter of the channels "
+        "(model.channels=[4, 8, 16]) and one seed of 4 arms take about 40 s here, more than 25 s; 42s would do, "
+        "and so would these arms alone: lr=0.3, lr=0.1 (20 s)"
     )
     assert [seconds(cost.as_budget(some)) >= some for some in (1, 50, 59.9, 60, 3599, 3600, 86_399, 1e6)] == [True] * 8
 

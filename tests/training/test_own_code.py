@@ -114,7 +114,7 @@ def test_a_folder_of_somebody_else_is_trusted_once_and_only_what_computes_runs_i
     (NET, "mine.py:nn", "neither a class nor a function"),
     (NET, "no.such.module:Net", "no module 'no.such.module'"),
     ("x = 1 +", "mine.py:Net", "SyntaxError"),
-    ("import nowhere_to_be_found\nNet = 1", "mine.py:Net", "own code is one file"),
+    ("import nowhere_to_be_found\nNet = 1", "mine.py:Net", "has to lie beside it, or to be installed"),
     ("raise SystemExit(3)", "mine.py:Net", "mine.py:1: SystemExit: 3"),
     ("def Net(in_channels):\n    return 3", "mine.py:Net", "makes a int; a network is a torch.nn.Module"),
     ("def Net(mystery):\n    return 3", "mine.py:Net", "'mystery' has no type hint"),

@@ -13,16 +13,18 @@ from torch import nn
 import residuum
 from residuum import own
 from residuum.attribution.network import feature_maps, randomised
+from residuum.cli.options import data_settings
+from residuum.conduct import planning
 from residuum.conduct.launchers.launcher import Job
 from residuum.conduct.launchers.tasks import compute, order_of
 from residuum.config import RunConfig
 from residuum.data.datasets import objects
-from residuum.errors import InputError
+from residuum.errors import InputError, Remark
 from residuum.models import build
 from residuum.models.blocks import ORDERINGS, Block
 from residuum.models.outlining import outline
 from residuum.registry import Choice
-from residuum.run.assemble import resolve
+from residuum.run.assemble import resolve, training
 from residuum.studies import parsing
 from residuum.testing import check_own
 
@@ -74,6 +76,84 @@ def test_a_contract_tells_what_is_wrong_with_own_code(tmp_path):
         check_own("activation", f"{path}:Bad")
     with pytest.raises(AssertionError, match="no kind 'sound'"):
         check_own("sound", f"{path}:Bad")
+
+
+UNHEEDING = """
+from torch import nn
+
+def no_stride(in_channels: int, channels: int, stride: int):
+    return nn.Conv2d(in_channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)
+
+def no_width(in_channels: int, channels: int, stride: int):
+    return (nn.Conv2d(in_channels, in_channels, 3, stride=stride, padding=1),)
+
+def neither(in_channels: int):
+    return (nn.Conv2d(in_channels, in_channels, 3, padding=1),)
+"""
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("no_stride", "its stride, as in layer2.0, where maps of {0}×{0} stay as large at a stride of 2"),
+    ("no_width", "its width: 16 channels leave it wherever it stands, and 16, 32, 64 were asked for"),
+])  # fmt: skip
+def test_a_block_that_does_not_heed_its_stride_or_width_is_told(tmp_path, name, said):
+    path = tmp_path / "unheeding.py"
+    path.write_text(UNHEEDING)
+    with pytest.raises(AssertionError, match="it does not heed " + said.format(16)):
+        check_own("block", f"{path}:{name}")
+    config, data = resolve(small(**{"model": {"name": "cifar_resnet", "depth": 8, "block": f"{path}:{name}"}}))
+    _, notes = training(config, data)
+    assert f"the block unheeding.py:{name} does not heed {said.format(8)}" in notes
+    check_own("block", f"{path}:neither")  # which does not say that it would
+    _, notes = training(*resolve(small(**{"model": {"name": "cifar_resnet", "depth": 8, "block": SE}})))
+    assert not any("heed" in note for note in notes)
+
+
+FITTING = """
+from torch import nn
+
+class Digits(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    def forward(self, x):
+        return self.f(x)
+
+class Ten(nn.Module):
+    def __init__(self, in_channels: int, num_classes: int):
+        super().__init__()
+        self.f = nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+    def forward(self, x):
+        return self.f(x)
+"""
+
+
+def test_a_network_is_checked_on_what_it_takes_and_what_it_does_not_take_is_told(tmp_path):
+    path = tmp_path / "fitting.py"
+    path.write_text(FITTING)
+    with pytest.warns(Remark, match=r"checked with images of 1×8×8 and 10 classes; it does not take images of 1×16×16, "
+                                    r"images of 3×20×20, 7 classes"):  # fmt: skip
+        check_own("model", f"{path}:Digits")
+    with pytest.raises(AssertionError, match="given 7 classes, and does not make 7 logits"):
+        check_own("model", f"{path}:Ten")
+
+
+@pytest.mark.parametrize(("kind", "text", "said"), [
+    ("activation", "import torch\nclass f(torch.nn.Module):\n    def forward(self, x): return x[..., ::2]",
+     r"makes \[2, 4, 6, 3\] of \[2, 4, 6, 6\]; an activation keeps the shape"),
+    ("loss", "from torch.nn.functional import cross_entropy\n"
+             "def f(logits, targets): return cross_entropy(logits, targets).detach()", "no gradient of the logits"),
+    ("augmentation", "def f(images, draw): images.mul(0.5)", "gives a NoneType, not images as a tensor"),
+    ("schedule", "def f(span): return lambda step, losses: -1.0", "from 0 on, not -1, as at step 0"),
+    ("schedule", "def f(span): return lambda step, losses: 'fast'", "gives a number, not 'fast'"),
+    ("schedule", "def f(span): return 0.5", "makes a float; a schedule makes a function"),
+])  # fmt: skip
+def test_a_contract_says_what_a_part_may_not_do(tmp_path, kind, text, said):
+    (tmp_path / "part.py").write_text(text)
+    with pytest.raises(AssertionError, match=said):
+        check_own(kind, f"{tmp_path}/part.py:f")
 
 
 @pytest.mark.parametrize(("text", "setting", "said"), [
@@ -250,6 +330,32 @@ def test_one_word_for_the_data_in_a_study_and_in_python(tmp_path, monkeypatch):
     assert RunConfig().changed({"data": "digits"}).data.dataset.name == "digits"
     with pytest.raises(InputError, match="data: 'nowhere/x' does not exist"):
         RunConfig().changed({"data": "nowhere/x"})
+
+
+@pytest.mark.parametrize("settings", [
+    "[set]\ndata.dataset.channels = 1\ndata.subset = 9", '[set]\n"data.dataset.channels" = 1\n"data.subset" = 9',
+    "[set.data]\nsubset = 9\n[set.data.dataset]\nchannels = 1",
+])  # fmt: skip
+@pytest.mark.parametrize("top", ['data = "pics"\n', ""])
+def test_settings_of_the_data_stand_below_it_in_every_form_and_beside_the_commands(tmp_path, settings, top):
+    for split in ("train", "test"):
+        for number in range(10):
+            (tmp_path / "pics" / split / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(np.full((8, 8, 3), number, np.uint8))
+            image.save(tmp_path / "pics" / split / "ab"[number % 2] / f"{number}.png")
+    (tmp_path / "s.toml").write_text(f'question = "?"\nbase = "quick"\nseeds = 1\n{top}{settings}\n')
+    study = parsing.read(str(tmp_path / "s.toml"))
+    for changed in [{}] * bool(top) + [data_settings(str(tmp_path / "pics"))]:
+        (run,) = planning.plan(study, {"data.validation": 0, **changed}).runs
+        assert (run.config.data.dataset.settings["channels"], run.config.data.subset) == (1, 9)
+
+
+def test_a_setting_below_a_name_in_toml_is_told_to_stand_in_quotes(tmp_path):
+    (tmp_path / "q.toml").write_text(
+        'question = "?"\nbase = "quick"\nseeds = 1\n[set]\nmodel = "resnet20"\nmodel.depth = 8\n'
+    )
+    with pytest.raises(InputError, match=r'line 6: not TOML .* in quotes it may stand there: "model.depth"'):
+        parsing.read(str(tmp_path / "q.toml"))
 
 
 class Pairs(torch.utils.data.Dataset):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from residuum import __version__, own
-from residuum.cli.hints import FIRST, said, unexpected
+from residuum.cli.hints import FIRST, able, needed, said, unexpected
 from residuum.cli.stores import brought
 from residuum.cli.surroundings import kept_out
 from residuum.cli.trusting import trusted
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
-        raise InputError(f"{message}; `{self.prog} --help` shows what there is")
+        raise InputError(f"{needed(message)}; `{self.prog} --help` shows what there is")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -95,8 +95,12 @@ def _call(words: list[str]) -> None:
     options.given = words
     run: Callable[[argparse.Namespace], None] = options.run
     with brought(options), own.blaming():
-        trusted(options)
-        run(options)
+        try:
+            trusted(options)
+            run(options)
+        except InputError as error:
+            able(error, options.parser.known_options())
+            raise
 
 
 def _check_word(word: str) -> None:

@@ -98,7 +98,7 @@ def _draw_classes(
         except InputError as error:
             if options.data:
                 raise
-            remedies = [*error.remedies, Remedy("moved data")]
+            remedies = error.remedies or [Remedy("moved data")]
             print(f"note: the mistakes are not drawn: {helped(error.text, remedies)}", file=sys.stderr)
     first, *others = named.values()
     ending = "".join([f"-{options.which}" if options.which != "last" else "", *(f"-and-{one.id}" for one in others)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from residuum.cli.options import (
@@ -46,10 +45,10 @@ def export(options: argparse.Namespace) -> None:
     """`residuum export RUN --format ...`."""
     from residuum.networks.names import short_name
     from residuum.records.record import find_run, read_record
-    from residuum.run import weights
+    from residuum.run import pytorch_source, weights
 
     record = read_record(find_run(options.folder, options.runs))
-    network = re.sub(r"\W", "_", short_name(record.config.model))
+    network = pytorch_source.importable(short_name(record.config.model))
     name = {"huggingface": f"{options.which}-huggingface", "python": f"{network}.py"}.get(
         options.format, f"{options.which}.{options.format}"
     )

@@ -50,6 +50,7 @@ def add(command: Command) -> None:
         "--preset", metavar="NAME", help="public code that the file of --from is from: `residuum list presets`"
     )
     p.add_argument("--key", metavar="KEY", help="where in the file of --from the weights lie, if it holds several sets")
+    trust_option(p, "start")
     p.add_argument("--epochs", type=int)
     p.add_argument("--batch-size", type=int)
     p.add_argument("--lr", type=float, help="base learning rate")

@@ -89,7 +89,7 @@ def show_model(options: argparse.Namespace) -> None:
     if classes < 1:
         raise InputError(f"--classes: {classes} classes; at least 1")
     model = MODELS.resolve(config.model)
-    for code, digest, _ in own.every(model.model_dump()):
+    for digest, code in own.codes(model.model_dump()).items():
         print(f"note: {own.said(code, digest)}", file=sys.stderr)
     try:
         network = build(model, channels, classes, (height, width), seed=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 
 def trust_option(parser: argparse.ArgumentParser, *reads: str) -> None:
@@ -29,5 +30,7 @@ def trusted(options: argparse.Namespace) -> None:
     for name in options.trust_reads:
         given = getattr(options, name)
         for one in given if isinstance(given, list) else [given] if given else []:
+            if Path(one).is_file():  # weights, which have no code
+                continue
             for path in trust(find_run(str(one), options.runs)):
                 print(f"note: trusted from now on: {path}", file=sys.stderr)

@@ -156,8 +156,9 @@ def _pace(size: _Size, paces: Mapping[_Size, Pace]) -> Pace:
 
 CURVE = 10
 """Epochs below which nobody can read a curve: no run is cut to fewer, unless all that is asked is known before it."""
-SMALLER = ((1.0, False), (0.5, False), (0.25, False), (0.25, True), (0.1, True))
-"""Share of the training images, and whether networks have half their channels, in the order in which they are tried."""
+SMALLER = ((1.0, 1), (0.5, 1), (0.25, 1), (0.25, 2), (0.1, 2), (0.1, 4))
+"""Share of the training images, and by what the channels are divided, in the order in which they are tried."""
+WIDTHS = {2: "half", 4: "a quarter"}
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,9 @@ def within(
     """The plan that fits into `budget` seconds: as long as it can be at the largest size that fits.
 
     Given up are, in this order: epochs, down to ten, below which a curve says little; training images, down to a tenth;
-    half of the channels; and seeds, without which no arm has an interval. What the user or the study itself says of
-    images and channels stays as it is. Without a packing one run at a time is assumed. `paces` take up what is measured
-    for it, so that what is said of the plan afterwards is what it was chosen by.
+    half of the channels, or three quarters; and seeds, without which no arm has an interval. What the user or the study
+    itself says of images and channels stays as it is. Without a packing one run at a time is assumed. `paces` take up
+    what is measured for it, so that what is said of the plan afterwards is what it was chosen by.
 
     Raises:
         InputError: not even the least of these fits; it says what does.
@@ -231,14 +232,14 @@ def _levels(
     """A study at smaller and smaller sizes; what was measured for one is not measured for the next."""
     whole = plan(study, settings, rehearsed=rehearsed)
     said = _said([study.settings, study.axes, settings, *(one.settings for one in study.named)])
-    halves = None if said & {"model.channels", "model.wide"} else _halves(whole)
+    channels = None if said & {"model.channels", "model.wide"} else _channels(whole)
     seen: list[dict[str, Any]] = []
-    for share, halved in SMALLER:
+    for share, parts in SMALLER:
         smaller: dict[str, Any] = {"data.subset": share} if share < 1 and "data.subset" not in said else {}
         lost = [f"images: {100 * share:.0f} % of those that train (data.subset={share:g})"] if smaller else []
-        if halved and halves is not None:
-            smaller["model.channels"] = halves
-            lost.append(f"width: half of the channels (model.channels={json.dumps(halves)})")
+        if parts > 1 and channels is not None:
+            smaller["model.channels"] = narrow = [max(1, count // parts) for count in channels]
+            lost.append(f"width: {WIDTHS[parts]} of the channels (model.channels={json.dumps(narrow)})")
         if smaller in seen:
             continue
         seen.append(smaller)
@@ -256,14 +257,14 @@ def _said(settings: Sequence[Mapping[str, Any]]) -> set[str]:
     return found | {f"model.{name}" for network in networks for name in network}
 
 
-def _halves(whole: Plan) -> list[int] | None:
-    """Half the channels of a study's networks; None where they differ, or where what is asked depends on them."""
+def _channels(whole: Plan) -> list[int] | None:
+    """The channels of a study's networks; None where they differ, or where what is asked depends on them."""
     study = whole.study
-    asked = [study.compare.measure, *(one.measure for one in study.claims), *(one.measure for one in study.published)]
+    asked = [study.compare.measure, *(one.measure for one in study.claims)]  # what was published stays as it was
     found = [config.model.settings.get("channels") for config in arm_configs(whole).values()]
     if not found[0] or any(one != found[0] for one in found) or any(measure(name).initial for name in asked):
         return None
-    return [max(1, count // 2) for count in found[0]]
+    return list(found[0])
 
 
 def _epochs(level: _Level, seeds: int, budget: float) -> int:

@@ -3,7 +3,10 @@
 None works in place: measured on ResNet-20 at batch 128 it gains nothing, and it would change what a hook has caught.
 """
 
-from typing import Annotated, Literal
+import inspect
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +32,65 @@ class Swish(nn.Module):
     def extra_repr(self) -> str:
         """The setting, for the printed form."""
         return f"beta={self.beta}"
+
+
+class Applied(nn.Module):
+    """A function of a tensor as a module, with its other arguments."""
+
+    def __init__(self, function: Callable[..., Tensor], settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.function, self.settings = function, dict(settings)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The function of a tensor of any shape."""
+        return self.function(x, **self.settings)
+
+    def extra_repr(self) -> str:
+        """Function and settings, for the printed form."""
+        return ", ".join([self.function.__name__, *(f"{key}={value}" for key, value in self.settings.items())])
+
+
+def is_of_tensor(found: Any) -> bool:
+    """Whether own code is a function of a tensor itself, as `F.gelu` is, and not what makes a module of settings."""
+    if isinstance(found, type) or not inspect.isroutine(found):
+        return False
+    try:
+        first = next(iter(inspect.signature(found, eval_str=True).parameters.values()), None)
+    except Exception:  # built in, or a hint that means nothing, which is told elsewhere
+        return inspect.isbuiltin(found)
+    return (
+        first is not None and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
+        and first.default is first.empty and first.annotation in (first.empty, Tensor)
+    )  # fmt: skip
+
+
+def _as_module(found: Any) -> Any:
+    """What makes modules, of a function of a tensor; its other arguments are its settings. Any other as it is."""
+    if not is_of_tensor(found):
+        return found
+
+    def made(**settings: Any) -> nn.Module:
+        return Applied(found, settings)
+
+    parameters = [] if inspect.isbuiltin(found) else [*inspect.signature(found, eval_str=True).parameters.values()][1:]
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    chosen = [one.replace(kind=one.KEYWORD_ONLY) for one in parameters if one.kind not in kinds]
+    made.__signature__ = inspect.Signature(chosen)  # type: ignore[attr-defined]
+    return made
+
+
+def _no_activation(made: object) -> str:
+    if not isinstance(made, nn.Module):
+        return f"makes a {type(made).__name__}, not a module"
+    x_NCHW = torch.zeros(2, 4, 6, 6)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            shape = list(deepcopy(made).eval()(x_NCHW).shape)
+        except Exception:  # as of one for other channels, which is told where it stands
+            return ""
+    return (
+        "" if shape == list(x_NCHW.shape) else f"makes {shape} of {list(x_NCHW.shape)}; an activation keeps the shape"
+    )
 
 
 def leaky_relu(*, negative_slope: Annotated[float, Field(ge=0, le=1000)] = 0.01) -> nn.Module:
@@ -67,8 +129,9 @@ ACTIVATIONS: Table[nn.Module] = Table(
         "tanh": nn.Tanh,
     },
     Fit(
+        adapted=_as_module,
         object="made",
-        wrong=lambda made: "" if isinstance(made, nn.Module) else f"makes a {type(made).__name__}, not a module",
+        wrong=_no_activation,
     ),
 )
 

@@ -7,10 +7,8 @@ the text (`{"name": "mine.py:Net", "code": "9f2c…"}`), so a changed line is an
 
 import ast
 import inspect
-import linecache
 import os
 import re
-import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,19 +17,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial, wraps
 from hashlib import sha256
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from residuum.errors import QUOTED, InputError, ResiduumError, quoted, shortened, unknown
-from residuum.own import definitions, instances
+from residuum.own import beside, definitions, instances
 
 NAME = r"[^\W\d]\w*"
 FILE = re.compile(rf"[^:\x00-\x1f\x7f]+\.py:{NAME}")
 MODULE = re.compile(rf"{NAME}(?:\.{NAME})*:{NAME}")
 HASH = re.compile(r"[0-9a-f]{64}")
-MAX_BYTES = 2**20
 NOTEBOOK, SCRIPT, OBJECT = "notebook.py", "script.py", "object.py"
 """What texts are called that were put together: of what a notebook, or a script, defines, or of an object."""
 MODULE_NAME = "residuum_own_"
@@ -103,6 +99,8 @@ def named(value: Any, folder: Path | None = None) -> Any:
         return [named(inner, folder) for inner in value]
     if inspect.isclass(value) or inspect.isfunction(value):
         return _of_definition(value)
+    if inspect.isbuiltin(value) and (place := _in_library(value)) is not None:
+        return place
     if isinstance(value, partial):
         return named(definitions.bound(value), folder)
     if callable(value) and type(value).__module__ not in ("builtins", "typing"):
@@ -142,13 +140,15 @@ def misnamed(name: str) -> str:
     if dot_py and not (rest and rest[0].isalnum()):
         where, attribute = f"{file}.py", re.sub(r"^\W+", "", rest)
         try:
-            there = _names_in(_text(_file(where, Path())))
+            there = _names_in(beside.read(_file(where, Path())))
         except InputError as error:
             return error.text
     elif re.fullmatch(rf"{NAME}(?:\.{NAME})+", name):
         where, _, attribute = name.rpartition(".")
         try:
-            there = _names_in(_text(_file_of_module(where, None)))
+            if (path := _file_of_module(where, None)) is None:
+                return f"did you mean {quoted(f'{where}:{attribute}')}?"
+            there = _names_in(beside.read(path))
         except InputError:
             return ""
     else:
@@ -171,8 +171,12 @@ def _names_in(text: str) -> list[str]:
 
 def said(name: str, digest: str) -> str:
     """The line that says that own code is run."""
-    values = ", an object as it was given" if instances.is_object(_SOURCES.get(digest, "")) else ""
-    return f"runs own code: {name} (SHA-256 {digest[:12]}…){values}"
+    text = _SOURCES.get(digest, "")
+    if (library := beside.of_installed(text)) is not None:
+        return f"runs {name} as it is installed ({library[2]})"
+    more = ", an object as it was given" if instances.is_object(text) else ""
+    more += f", with {', '.join(paths)} beside it" if (paths := beside.of(text)) else ""
+    return f"runs own code: {name} (SHA-256 {digest[:12]}…){more}"
 
 
 def readable(value: Any) -> Any:
@@ -208,6 +212,33 @@ def without_values(text: str) -> str:
     return instances.bare(text)
 
 
+def modules_of(text: str) -> dict[str, str]:
+    """The hashes of the local modules that go along with a text of own code, by path."""
+    return beside.of(text)
+
+
+def modules_with_text(text: str) -> dict[str, str]:
+    """The texts of the local modules that go along with a text of own code, by path.
+
+    Raises:
+        InputError: one is not here.
+    """
+    found = {}
+    for path, digest in beside.of(text).items():
+        if digest not in _SOURCES:
+            raise InputError(
+                f"{path}: its text (SHA-256 {digest[:12]}…) is not here; name the file that imports it again"
+            )
+        found[path] = _SOURCES[digest]
+    return found
+
+
+def _admitted(text: str, at: str, places: Sequence[str], folder: Path | None = None) -> str:
+    """Let a text be loaded with the local modules that it imports; the SHA-256 of all is returned."""
+    texts = beside.collected(text, at, places, folder)
+    return admit(beside.listed(text, at, {path: admit(one) for path, one in texts.items()}))
+
+
 def admit(text: str) -> str:
     """Let a text be loaded by its SHA-256, which is returned. Whether it may be run is for the caller to know."""
     digest = sha256(text.encode()).hexdigest()
@@ -224,6 +255,11 @@ def load(name: str, digest: str) -> Any:
     where, _, attribute = name.partition(":")
     if digest not in _SOURCES:
         raise InputError(f"{name}: its text (SHA-256 {digest[:12]}…) is not here; name its file again")
+    if (library := beside.of_installed(_SOURCES[digest])) is not None:
+        found = beside.imported(*library[:2])
+        if not callable(found):
+            raise InputError(f"{name} is neither a class nor a function")
+        return found
     module = _module(where, digest)
     found = vars(module).get(attribute)
     if found is None:
@@ -319,7 +355,9 @@ def call(name: str, digest: str, fit: Fit, given: Sequence[Any], settings: Mappi
         InputError: a value that has no text as Python; or as `load`.
     """
     words = []
-    for key, one in inspect.signature(load(name, digest)).parameters.items():
+    found = load(name, digest)
+    parameters = {} if inspect.isbuiltin(found) else inspect.signature(found).parameters
+    for key, one in parameters.items():
         by_name = [value for known, value in zip(fit.given, given, strict=True) if key in ALIASES.get(known, (known,))]
         if not by_name and key not in settings:
             continue
@@ -392,11 +430,13 @@ def _module(where: str, digest: str) -> ModuleType:
     module = ModuleType(f"{MODULE_NAME}{digest[:16]}")
     if not where.endswith(".py"):
         module.__package__ = where.rpartition(".")[0]
-    module.__file__ = file = where if where.endswith(".py") else f"{where}.py"
     sys.modules[module.__name__] = module  # where dataclasses and type hints look
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    before = set(sys.modules)
     try:
-        exec(compile(text, file, "exec"), vars(module))
+        beside.run_with(module, where if where.endswith(".py") else f"{where}.py", text, modules_with_text(text))
+        for name, file in beside.strangers(before, MODULE_NAME):
+            raise InputError(f"{where} imports {name} from {file}, which lies neither beside it nor is installed; put "
+                             "it beside it, or install it")  # fmt: skip
     except ResiduumError:
         del _MODULES[digest]
         raise
@@ -404,7 +444,7 @@ def _module(where: str, digest: str) -> ModuleType:
         del _MODULES[digest]
         hint = ""
         if isinstance(error, ImportError):
-            hint = "; own code is one file: what it takes from files beside it has to be in it, or installed"
+            hint = "; what own code imports has to lie beside it, or to be installed"
         raise InputError(f"{where} cannot be loaded: {told(error)}{hint}") from error
     _MODULES[digest] = module
     return module
@@ -483,8 +523,19 @@ def _read(reference: str, folder: Path | None) -> dict[str, str]:
     where, _, attribute = reference.rpartition(":")
     if FILE.fullmatch(reference):
         path = _file(where, folder or Path())
-        return {"name": f"{path.name}:{attribute}", "code": admit(_text(path))}
-    return {"name": reference, "code": admit(_text(_file_of_module(where, folder)))}
+        return {"name": f"{path.name}:{attribute}", "code": _admitted(beside.read(path), *beside.tree_of(path), folder)}
+    module = _file_of_module(where, folder)
+    if module is None:
+        return {"name": reference, "code": admit(beside.installed(where, attribute))}
+    return {"name": reference, "code": _of_module(where, module, folder)}
+
+
+def _of_module(name: str, path: Path, folder: Path | None = None) -> str:
+    """The hash of the text of a module by its dotted name, with those that lie beside it."""
+    is_package = path.name == "__init__.py"
+    root = path.absolute().parents[name.count(".") + is_package]
+    at = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
+    return _admitted(beside.read(path), at, [str(root)], folder)
 
 
 def _file(where: str, folder: Path) -> Path:
@@ -497,32 +548,18 @@ def _file(where: str, folder: Path) -> Path:
     return path
 
 
-def _file_of_module(name: str, folder: Path | None) -> Path:
-    """The file of a module by its dotted name; no package is imported to find it."""
-    places: list[str] | None = [str((folder or Path()).absolute()), *sys.path]
-    spec = None
-    for part in name.split("."):
-        spec = PathFinder.find_spec(part, places)
-        if spec is None:
-            raise InputError(f"there is no module {quoted(name)} here; own code is file.py:Name or package.module:Name")
-        places = list(spec.submodule_search_locations or [])
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+def _file_of_module(name: str, folder: Path | None) -> Path | None:
+    """The file of a module by its dotted name, None of one that is installed; no package is imported to find it."""
+    spec = beside.spec_of(name, [str((folder or Path()).absolute()), *sys.path])
+    if spec is None and name.partition(".")[0] in sys.stdlib_module_names:  # built in
+        return None
+    if spec is None:
+        raise InputError(f"there is no module {quoted(name)} here; own code is file.py:Name or package.module:Name")
+    if beside.is_in_library(name, spec.origin or ""):
+        return None
+    if spec.origin is None or not spec.origin.endswith(".py"):
         raise InputError(f"module {quoted(name)} is not written in Python, so its text cannot be kept")
     return Path(spec.origin)
-
-
-def _text(path: Path) -> str:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe may never end
-            raise InputError(f"{path} is not a file")
-        if found.st_size > MAX_BYTES:
-            raise InputError(f"{path}: more than {MAX_BYTES // 2**20} MiB is no file of code")
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8") from error
 
 
 def _of_definition(found: Any) -> dict[str, str]:
@@ -530,6 +567,8 @@ def _of_definition(found: Any) -> dict[str, str]:
 
     The file of a script is run when it is loaded, so of that too only the text of what is given is kept, if it can be.
     """
+    if (place := _in_library(found)) is not None:
+        return place
     name, home = found.__qualname__, getattr(found, "__module__", "")
     for digest, module in _MODULES.items():  # own code itself
         if module is not None and module.__name__ == home:
@@ -537,17 +576,28 @@ def _of_definition(found: Any) -> dict[str, str]:
     path = _file_of_definition(found)
     if definitions.is_loose(found):
         try:
-            text = definitions.kept(found)
+            text, places = definitions.kept(found)
         except InputError:
             if path is None or not re.fullmatch(NAME, name):
                 raise
         else:
             where = NOTEBOOK if path is None else SCRIPT
-            return {"name": f"{where}:{definitions.written_name(found)}", "code": admit(text)}
+            return {"name": f"{where}:{definitions.written_name(found)}", "code": _admitted(text, where, places)}
     if path is None:
         raise InputError(f"the text of {name} cannot be found; {definitions.INSTEAD.format(name)}")
-    where = home if "." in home else path.name
-    return {"name": f"{where}:{name}", "code": admit(_text(path))}
+    if "." in home:
+        return {"name": f"{home}:{name}", "code": _of_module(home, path)}
+    return {"name": f"{path.name}:{name}", "code": _admitted(beside.read(path), *beside.tree_of(path))}
+
+
+def _in_library(found: Any) -> dict[str, str] | None:
+    """A class or function of an installed package, as a name with the hash of a text that imports it; else None."""
+    if (place := definitions.imported_from(found)) is None:
+        return None
+    module, name = place
+    packages = [".".join(module.split(".")[:count]) for count in range(1, module.count(".") + 2)]
+    module = next(one for one in packages if getattr(sys.modules.get(one), name, None) is found)  # as people import it
+    return {"name": f"{module}:{name}", "code": admit(beside.installed(module, name))}
 
 
 def _file_of_definition(found: Any) -> Path | None:
@@ -560,12 +610,42 @@ def _file_of_definition(found: Any) -> Path | None:
 
 def _of_instance(found: Any) -> dict[str, str]:
     """An object as the name with the hash of a text that makes it again."""
-    name, text = instances.kept(found)
-    return {"name": f"{OBJECT}:{name}", "code": admit(text)}
+    name, text, places = instances.kept(found)
+    return {"name": f"{OBJECT}:{name}", "code": _admitted(text, OBJECT, places)}
+
+
+def files(values: Any) -> dict[str, str]:
+    """The files, by path, in which the own code of plain settings lies where it is found by its name.
+
+    Raises:
+        InputError: its text is not here, or two files would have the same path.
+    """
+    found: dict[str, str] = {}
+    for digest, name in codes(values).items():
+        text, where = _SOURCES.get(digest, ""), name.partition(":")[0]
+        if beside.of_installed(text) is not None:
+            continue
+        at = where if where.endswith(".py") else beside.itself(text) or f"{where.replace('.', '/')}.py"
+        for path, one in {at: beside.without(text), **modules_with_text(text)}.items():
+            if found.setdefault(path, one) != one:
+                raise InputError(f"own code of the network has two files {path}, which cannot lie side by side")
+    return found
+
+
+def without_hashes(values: Any) -> Any:
+    """Plain settings in which own code stands by its name alone, as people write it."""
+    if isinstance(values, Mapping):
+        has_hash = is_own(values.get("name")) and "code" in values
+        return {key: without_hashes(one) for key, one in values.items() if not (has_hash and key == "code")}
+    return [without_hashes(one) for one in values] if isinstance(values, list | tuple) else values
 
 
 def every(values: Any) -> Iterator[tuple[str, str, str]]:
-    """Name, hash and text of the own code in plain settings, as far as its text was read in this process."""
+    """Name, hash and text of the own code in plain settings, as far as its text was read in this process.
+
+    The local modules that it imports go along, each by its path.
+    """
     for digest, name in codes(values).items():
         if (text := text_of(digest)) is not None:
             yield name, digest, text
+            yield from ((path, one, _SOURCES[one]) for path, one in beside.of(text).items() if one in _SOURCES)

@@ -20,6 +20,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from residuum.errors import InputError, quoted
+from residuum.own import beside
 
 ALONE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n"
 """What every such text begins with."""
@@ -43,6 +44,8 @@ class Text:
         self._lines: list[str] = []
         self._pieces: list[str] = []
         self._future = False
+        self.places: list[str] = []
+        """Where the local modules lie that it imports."""
 
     def __str__(self) -> str:
         lines = [*([_FUTURE.strip()] if self._future else []), ALONE.strip(), *sorted(self._imports)]
@@ -63,7 +66,7 @@ class Text:
         self._means[name] = value
         if isinstance(value, ModuleType):
             if not is_installed(value.__name__):
-                raise InputError(f"{of} needs {value.__name__}, a module beside it; {INSTEAD.format(of)}")
+                self._take_along(value, of)
             self._import(name, value.__name__, "")
         elif (place := imported_from(value)) is not None:
             self._import(name, *place)
@@ -101,6 +104,14 @@ class Text:
             self._imports.add(f"from {module} import {path}" + (f" as {name}" if name != path else ""))
         else:
             self._imports.add(f"import {module}" + (f" as {name}" if name != module else ""))
+
+    def _take_along(self, module: ModuleType, of: str) -> None:
+        """Note where a local module lies, so that its text can go along."""
+        path = Path(getattr(module, "__file__", None) or "")
+        above = module.__name__.count(".") + (path.name == "__init__.py")
+        if path.suffix != ".py" or not path.is_file() or module.__name__ == "__main__":
+            raise InputError(f"{of} needs {module.__name__}, a module that has no text; {INSTEAD.format(of)}")
+        self.places.append(str(path.absolute().parents[above]))
 
     def _define(self, name: str, value: Any) -> None:
         if any(base.__name__ == name for base in getattr(value, "__bases__", ())):
@@ -167,13 +178,7 @@ def written_name(value: Any) -> str:
 
 def is_installed(module: str) -> bool:
     """Whether a module is of Python or of an installed package, and so need not be kept."""
-    root = module.partition(".")[0]
-    if root in sys.stdlib_module_names and root != "__main__":
-        return True
-    if root == "residuum":
-        return True
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+    return beside.is_installed(module, getattr(sys.modules.get(module), "__file__", None) or "")
 
 
 def imported_from(value: Any) -> tuple[str, str] | None:
@@ -182,8 +187,9 @@ def imported_from(value: Any) -> tuple[str, str] | None:
     if not isinstance(name, str):
         return None
     short = str(getattr(value, "__name__", name))
-    places = [(home, name)] if isinstance(home, str) else []
-    places += [(place, short) for place in ("torch", "torch.nn.functional", "torch.nn", "builtins", "math")]
+    places = [(place, short) for place in ("torch", "torch.nn.functional", "torch.nn", "builtins", "math")]
+    if isinstance(home, str):
+        places.insert(len(places) if "._" in home else 0, (home, name))  # last, where it lies in what is private
     for place, path in places:
         if "." not in path and is_installed(place) and getattr(sys.modules.get(place), path, None) is value:
             return place, path
@@ -403,8 +409,8 @@ def _same(one: Any, two: Any) -> bool:
         return False
 
 
-def kept(value: Any) -> str:
-    """The text of a loose class or function with all that it names."""
+def kept(value: Any) -> tuple[str, list[str]]:
+    """The text of a loose class or function with all that it names, and where the local modules lie that it imports."""
     text = Text()
     text.put(written_name(value), value, written_name(value))
-    return str(text)
+    return str(text), text.places

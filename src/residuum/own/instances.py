@@ -68,8 +68,8 @@ def bare(text: str) -> str:
     )
 
 
-def kept(value: Any) -> tuple[str, str]:
-    """The name and the text of what makes an object again.
+def kept(value: Any) -> tuple[str, str, list[str]]:
+    """The name and the text of what makes an object again, and where the local modules lie that it imports.
 
     Raises:
         InputError: something in it cannot be written down; the message names its place.
@@ -89,7 +89,7 @@ def kept(value: Any) -> tuple[str, str]:
     text.add(_HEAD.format(name=name, values=_packed(found.tensors)))
     text.add("\n".join([f"def {name}():", f'    """The object of the class {kind.__name__}, made again."""',
                         *(f"    {line}" for line in body)]))  # fmt: skip
-    return name, str(text)
+    return name, str(text), text.places
 
 
 def _packed(tensors: dict[str, Any]) -> str:

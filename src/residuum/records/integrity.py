@@ -135,12 +135,16 @@ def _saved(folder: Path) -> Iterator[str]:
 
 def _code(folder: Path) -> Iterator[str]:
     config, _ = read_config(folder)
-    for digest, name in own.codes(config.model_dump(mode="json")).items():
+    waiting = list(own.codes(config.model_dump(mode="json")).items())
+    while waiting:
+        digest, name = waiting.pop(0)
         path = folder / run_folder.CODE / own.file_of(name, digest)
         try:
-            there = sha256(regular(path).read_bytes()).hexdigest()
+            content = regular(path).read_bytes()
         except OSError as error:
             yield f"{path} cannot be read: {error.strerror or error}"
             continue
-        if there != digest:
+        if sha256(content).hexdigest() != digest:
             yield f"{path} was changed: it is not the code of {name}"
+            continue
+        waiting += [(one, place) for place, one in own.modules_of(content.decode(errors="replace")).items()]

@@ -31,7 +31,8 @@ from residuum.engine.scaling import Scale
 from residuum.engine.state import Progress
 from residuum.engine.step import has_captured_form
 from residuum.errors import InputError, quoted, tally, unknown
-from residuum.models import MODELS, build
+from residuum.models import MODELS, Network, build
+from residuum.models.families.resnet import unheeded
 from residuum.records.event import Diverged, Event, LayersSeen, Scores, StepDone
 from residuum.records.facts import DataFacts, Normalized
 from residuum.records.storage import expanded
@@ -350,6 +351,9 @@ def _training(config: RunConfig, data: Data, *, resumed: bool) -> tuple[Training
     span = optim.Span(batches.steps_per_epoch, t.epochs)
     factor = optim.with_warmup(optim.SCHEDULES.build(o.schedule, span), span, o.warmup, o.warmup_start)
     network, notes = (network_of(config, data), []) if resumed else begun(config, data)
+    block = Choice.of(config.model.settings.get("block") or {})
+    if block.code and not resumed and isinstance(network, Network):
+        notes += [f"the block {block.name} does not heed {one}" for one in unheeded(network, data.shape)]
     optim.freeze(network, o.freeze)
     network = place(network, on)
     groups = optim.parameter_groups(network, weight_decay=o.weight_decay, decay_norm=o.decay_norm)

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from residuum import own
 from residuum.config import RunConfig
 from residuum.errors import tally
 from residuum.networks.names import short_name
@@ -64,22 +65,29 @@ def _paragraphs(record: RunRecord, which: Kept, description: Mapping[str, Any]) 
                          if path.split(".")[0] in ("data", "optim", "train", "compute")
                          and path not in ("data.root", "data.fingerprint"))  # fmt: skip
     said.append("## How it was trained\n\n| setting | value |\n|---|---|\n" + settings)
-    said.append("## How to use it\n\n`model.safetensors` has the weights by the names of common ResNets for CIFAR, "
-                "`config.json` the network, its classes and the normalisation of pixels in [0, 1]. In residuum:\n\n"
+    whose, code = "common ResNets for CIFAR", ""
+    if record.config.model.code:
+        whose = f"`{record.config.model.name}`"
+    if names := own.codes(record.config.model.model_dump(mode="json")).values():
+        code = f" Code of its own goes along, `{'`, `'.join(names)}`: read it before you run it, it can do anything."
+    said.append(f"## How to use it\n\n`model.safetensors` has the weights by the names of {whose}, "
+                "`config.json` the network, its classes and the normalisation of pixels in [0, 1]."
+                f"{code} In residuum, within this folder:\n\n"
                 f"```\n{shlex.join(_command(record))}\n```")  # fmt: skip
     return said
 
 
 def _command(record: RunRecord) -> list[str]:
     """The command that brings the exported weights back, with every setting that its network's name does not say."""
-    name, facts = short_name(record.config.model), record.facts
-    said = RunConfig().changed({"model": name}).model.model_dump(mode="json")
-    model = record.config.model.model_dump(mode="json")
+    chosen, facts = record.config.model, record.facts
+    name = chosen.name if chosen.code else short_name(chosen)
+    said = {"name": name} if chosen.code else RunConfig().changed({"model": name}).model.model_dump(mode="json")
+    model = own.without_hashes(chosen.model_dump(mode="json"))
     words = ["residuum", "import-weights", "model.safetensors", "--model", name]
     constants = facts.normalization
     dataset = record.config.data.dataset
     if dataset.name != "cifar10":
-        words += ["--set", f"data.dataset={_toml(dataset.model_dump(mode='json'))}"]
+        words += ["--set", f"data.dataset={_toml(own.without_hashes(dataset.model_dump(mode='json')))}"]
     if record.config.data.root and dataset.name not in WITHOUT_IMAGES:
         words += ["--set", "data.root=IMAGES"]  # where they lie there
     if constants.kind == "affine":

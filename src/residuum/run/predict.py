@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from residuum.analysis.estimate import of_share
@@ -46,9 +47,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities of one image file; `resized` says that it had another size than the network's images."""
+    """Class probabilities of one image; `resized` says that its file had another size than the network's images.
 
-    path: Path
+    Of an image that came as an array there is no `path`.
+    """
+
+    path: Path | None
     probabilities: dict[str, float]
     resized: bool
 
@@ -248,10 +252,26 @@ def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
         InputError: a file is missing, damaged or not an image.
     """
     read = [read_image(path, trained.shape) for path in paths]
-    images_NCHW = torch.from_numpy(np.stack([image.pixels_CHW for image in read]))
-    shares_NK = logits(trained, images_NCHW).softmax(dim=1)
-    predictions = []
-    for path, image, shares_K in zip(paths, read, shares_NK, strict=True):
-        ranked = sorted(zip(trained.classes, shares_K.tolist(), strict=True), key=lambda pair: -pair[1])
-        predictions.append(Prediction(path, dict(ranked), image.resized))
-    return predictions
+    ranked = _ranked(trained, np.stack([image.pixels_CHW for image in read]))
+    return [Prediction(path, one, image.resized) for path, image, one in zip(paths, read, ranked, strict=True)]
+
+
+def predict_pixels(trained: Trained, images_NCHW: NDArray[np.uint8]) -> list[Prediction]:
+    """Class probabilities of images of the network's size; classes in falling order of probability.
+
+    Raises:
+        InputError: they are of another size.
+    """
+    if images_NCHW.shape[1:] != trained.shape:
+        found, wanted = ("×".join(map(str, shape)) for shape in (images_NCHW.shape[1:], trained.shape))
+        raise InputError(f"images are {found}, and the network takes {wanted}; a file is scaled, an array is not")
+    return [Prediction(None, one, resized=False) for one in _ranked(trained, images_NCHW)]
+
+
+def _ranked(trained: Trained, images_NCHW: NDArray[np.uint8]) -> list[dict[str, float]]:
+    """The probabilities of classes for each image, the likeliest first."""
+    shares_NK = logits(trained, torch.from_numpy(images_NCHW)).softmax(dim=1)
+    return [
+        dict(sorted(zip(trained.classes, shares_K.tolist(), strict=True), key=lambda pair: -pair[1]))
+        for shares_K in shares_NK
+    ]

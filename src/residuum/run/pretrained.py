@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from residuum.config import RunConfig
 from residuum.engine import state
 from residuum.errors import InputError, quoted
 from residuum.models.foreign import fitted, read_foreign, several
@@ -18,6 +19,7 @@ from residuum.models.mapping import Fit, Misfit, containers, fit
 from residuum.records import run_folder
 from residuum.records.record import RunRecord, read_record
 from residuum.registry import Choice, name_of
+from residuum.run import trust
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,17 @@ def _exported(path: Path) -> Mapping[str, Any]:
 
 
 def settings(record: RunRecord) -> dict[str, Any]:
-    """The settings of a run that begins with the weights of another: its network, and its normalisation of pixels."""
+    """The settings of a run that begins with the weights of another: its network, and its normalisation of pixels.
+
+    Raises:
+        InputError: its network is own code that is not known here.
+    """
     constants, found = record.facts.normalization, {"model": record.config.model.model_dump(mode="json")}
     if constants.kind == "affine":
         found["data.normalize"] = {"name": "standardize", "mean": list(constants.mean), "std": list(constants.std)}
     else:
         found["data.normalize"] = record.config.data.normalize.model_dump(mode="json")
+    trust.admit(RunConfig().changed({"model": found["model"]}), record.folder)
     return {"pretrained.weights": str(record.folder.absolute()), **found}
 
 

@@ -4,15 +4,17 @@ The text is made of the built network, module by module, so every setting of the
 away it is run, and must give the network's logits.
 """
 
+import keyword
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from itertools import pairwise
-from types import ModuleType
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,9 +25,10 @@ from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
 from residuum.errors import InputError
 from residuum.models import MODELS, Network
-from residuum.models.activations import ACTIVATIONS, Swish
+from residuum.models.activations import ACTIVATIONS, Swish, is_of_tensor
 from residuum.models.blocks import BLOCKS, Block
 from residuum.models.shortcuts import Projection, Subsample
+from residuum.own import beside
 from residuum.registry import Choice
 
 TOLERANCE = 1e-5
@@ -37,7 +40,7 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Parts:
-    """Own code within a network: the texts of its files by module, what is imported of them, and how it is called.
+    """Own code within a network: the texts of its files by path, what is imported of them, and how it is called.
 
     `block` gives the call of the block for the values of its arguments, `activation` is the call of the activation.
     """
@@ -49,8 +52,8 @@ class Parts:
     biased: bool = False
 
 
-TAKEN = {"Block", "CLASSES", "F", "MEAN", "Path", "Projection", "ResNet", "STD", "Subsample", "Swish", "load",
-         "load_file", "nn", "prepare", "torch"}  # fmt: skip
+TAKEN = {"Applied", "Block", "CLASSES", "F", "MEAN", "Path", "Projection", "ResNet", "STD", "Subsample", "Swish",
+         "load", "load_file", "nn", "prepare", "torch"}  # fmt: skip
 """Names that an exported file has itself."""
 
 
@@ -70,20 +73,69 @@ def parts_of(model: Choice, module: str) -> Parts:
         if chosen.code not in modules:
             stem = re.sub(r"\W", "_", chosen.name.partition(":")[0].removesuffix(".py").rpartition(".")[2])
             alike = [one for one in modules.values() if one.startswith(f"{module}_{stem}")]
-            modules[chosen.code] = f"{module}_{stem}{len(alike) + 1 if alike else ''}"
-            texts[modules[chosen.code]] = own.text_of(chosen.code) or ""
+            place, files = _files(chosen, f"{module}_{stem}{len(alike) + 1 if alike else ''}")
+            modules[chosen.code] = place
+            for path, text in files.items():
+                if texts.setdefault(path, text) != text:
+                    raise InputError(f"two parts of the network import a {path} each, and only one can lie beside it")
         name = own.short(chosen.name)
         called = f"own_{name}" if name in TAKEN or any(line.endswith(f" {name}") for line in imports) else name
         imports.append(f"from {modules[chosen.code]} import {name}{f' as {called}' if called != name else ''}")
-        calls[key] = partial(_call, table.fit, chosen, called)
+        applied = key == "activation" and is_of_tensor(own.load(chosen.name, chosen.code))
+        calls[key] = partial(_call, table.fit, chosen, f"Applied({called}" if applied else called)
     return Parts(texts, tuple(dict.fromkeys(imports)), calls.get("block"),
                  calls["activation"](()) if "activation" in calls else "",
                  bool(model.settings.get("conv_bias")))  # fmt: skip
 
 
+def _files(chosen: Choice, name: str) -> tuple[str, dict[str, str]]:
+    """The module that own code is imported from, and the files that are written for it by path, its own first.
+
+    It gets the name, or keeps its own where its local modules import it, or it is of a package. What is installed is
+    imported from there.
+    """
+    text = own.text_of(chosen.code) or ""
+    if (library := beside.of_installed(text)) is not None:
+        return library[0], {}
+    modules, at = own.modules_with_text(text), beside.itself(text)
+    if at and beside.PLACE.fullmatch(at) and beside.is_imported(at, modules):
+        name = beside.dotted(at)
+    else:
+        at = f"{name}.py"
+    return name, {at: beside.without(text), **modules}
+
+
 def _call(fit: own.Fit, chosen: Choice, called: str, given: Sequence[Any]) -> str:
     text = own.call(chosen.name, chosen.code, fit, given, chosen.settings)
-    return called + text.removeprefix(own.short(chosen.name))
+    given = text.removeprefix(own.short(chosen.name))
+    return f"{called}, {given[1:]}".replace(", )", ")") if called.startswith("Applied(") else called + given
+
+
+def importable(name: str) -> str:
+    """The nearest name to one by which a file can be imported, and that is no library's; the same if it is such.
+
+    What is written imports torch, and that much of what is installed: a file of such a name would stand in its way.
+    """
+    stem = re.sub(r"\W|^(?=\d)", "_", name)
+    taken = keyword.iskeyword(stem) or stem in beside.ALWAYS_INSTALLED or stem == "safetensors"
+    spec = beside.spec_of(stem, [one for one in sys.path if one]) if not taken else None
+    return f"{stem}_network" if taken or (spec and beside.is_in_library(stem, spec.origin or "")) else stem
+
+
+def python_file(path: Path) -> Path:
+    """The file that an export to a path writes; `.py` may be left out.
+
+    Raises:
+        InputError: it could not be imported, or would stand in the way of a library.
+    """
+    if path.suffix not in ("", ".py"):
+        stem = importable(path.name.partition(".")[0] if path.suffix[1:].isalpha() else path.name)
+        raise InputError(f"{path.name} is no name of a Python file; name it {stem}.py")
+    if (stem := importable(path.stem)) != path.stem:
+        why = "is what a library is called, which Python would no longer find" if path.stem.isidentifier() and not \
+            keyword.iskeyword(path.stem) else "cannot be imported by that name"  # fmt: skip
+        raise InputError(f"{path.stem}.py {why}; name it {stem}.py")
+    return path.with_name(f"{path.stem}.py")
 
 
 def source(
@@ -123,8 +175,8 @@ def source(
 
 
 def of_own(network: nn.Module, model: Choice, normalization: Normalization, classes: Sequence[str],
-           shape: Sequence[int], title: str, module: str) -> dict[str, str]:  # fmt: skip
-    """The texts of two files by name, for a network that is own code: what loads it, and its own text as it is.
+           shape: Sequence[int], title: str, module: str) -> tuple[str, dict[str, str]]:  # fmt: skip
+    """The text of a file that loads a network that is own code, and by path its own text and those that it imports.
 
     Of an object the text lacks the values that it was given with, since those of the run are loaded; they stay where
     the network holds tensors that are not among its weights. The arguments are those of `source`, and the resolved
@@ -133,56 +185,61 @@ def of_own(network: nn.Module, model: Choice, normalization: Normalization, clas
     Raises:
         InputError: its text needs what lies beside it, or gives other logits than the network.
     """
-    beside, made = f"{module}_network", MODELS.resolve(model)
+    made = MODELS.resolve(model)
+    home, files = _files(model, f"{module}_network")
     assert MODELS.fit is not None, "networks may be own code"
     call = own.call(model.name, model.code, MODELS.fit, (shape[0], len(classes)), made.settings)
-    name, text = own.short(model.name), own.text_of(model.code) or ""
+    name, line = own.short(model.name), f"from {home} import {own.short(model.name)}\n"
     loads = _LOAD.replace("MODULE", module).replace("ResNet()", call)
-    head = _head(normalization, classes, shape, title, module).replace(
-        "from torch import nn\n", f"from {beside} import {name}\n"
-    )
-    head = head.replace("the weights lie beside", f"its own text ({beside}.py) and the weights lie beside")
+    head = _head(normalization, classes, shape, title, module).replace("from torch import nn\n", line)
+    lie = [f"its own text ({one})" if at == 0 else one for at, one in enumerate(files)]
+    head = head.replace("the weights lie beside", f"{', '.join(lie)}{' and ' * bool(lie)}the weights lie beside")
     whole = "\n\n\n".join([head, loads.strip("\n")]) + "\n"
-    prepare = _made(_without(whole, f"from {beside} import {name}\n"))
+    prepare = _made(_without(whole, line))
+    path, text = next(iter(files.items()), ("", ""))
     if (shorter := own.without_values(text)) != text:
         try:
-            _compare(_alone(beside, shorter, call, network, model.name), prepare, network, normalization, shape)
-            text = shorter
+            _compare_alone(
+                home, name, {**files, path: shorter}, call, model.name, prepare, network, normalization, shape
+            )
+            files[path] = shorter
         except InputError:
             pass
-    _compare(_alone(beside, text, call, network, model.name), prepare, network, normalization, shape)
-    return {f"{module}.py": _without(whole, "import torch.nn.functional as F\n"), f"{beside}.py": text}
+    _compare_alone(home, name, files, call, model.name, prepare, network, normalization, shape)
+    return _without(whole, "import torch.nn.functional as F\n"), files
 
 
-def _alone(module: str, text: str, call: str, network: nn.Module, of: str) -> nn.Module:
-    """The network that a call makes in a module with a text of own code, with the weights of another.
-
-    Raises:
-        InputError: it makes none.
-    """
-    with _beside({module: text}):
+def _compare_alone(home: str, name: str, files: Mapping[str, str], call: str, of: str, prepare: Mapping[str, Any],
+                   network: nn.Module, normalization: Normalization, shape: Sequence[int]) -> None:  # fmt: skip
+    """Refuse files in which a call of what a module has makes no network by itself, or one that gives other logits."""
+    with _beside(files):
         try:
-            other: nn.Module = eval(call, vars(import_module(module)))
+            other: nn.Module = eval(call, {name: getattr(import_module(home), name)})
             other.load_state_dict(network.state_dict())
         except Exception as error:
             raise InputError(f"{of} cannot stand alone: {own.told(error)}") from error
-    return other
+        _compare(other, prepare, network, normalization, shape)
 
 
 @contextmanager
-def _beside(texts: Mapping[str, str]) -> Iterator[None]:
-    """Within it, texts of own code, which the run has run, can be imported as modules."""
-    try:
-        for name, text in texts.items():
-            sys.modules[name] = made = ModuleType(name)  # where dataclasses look
-            try:
-                exec(compile(text, f"{name}.py", "exec"), vars(made))
-            except Exception as error:
-                raise InputError(f"{name} cannot stand alone: {own.told(error)}") from error
-        yield
-    finally:
-        for name in texts:
-            sys.modules.pop(name, None)
+def _beside(files: Mapping[str, str]) -> Iterator[None]:
+    """Within it, files of own code, which the run has run, can be imported as they will be where they are written."""
+    roots = {path.partition("/")[0].removesuffix(".py") for path in files}
+    aside = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in roots}
+    places = sys.path[:]
+    with TemporaryDirectory() as folder:
+        for path, text in files.items():
+            (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / path).write_text(text, encoding="utf-8")
+        try:
+            sys.path[:] = [folder, *(one for one in places if one not in ("", str(Path().absolute())))]
+            invalidate_caches()
+            yield
+        finally:
+            sys.path[:] = places
+            for name in [name for name in sys.modules if name.partition(".")[0] in roots]:
+                del sys.modules[name]
+            sys.modules.update(aside)
 
 
 def _without(text: str, line: str) -> str:
@@ -216,6 +273,7 @@ def _file(network: Network, normalization: Normalization, classes: Sequence[str]
     swish = [one for one in network.modules() if isinstance(one, Swish)]
     parts = [
         _head(normalization, classes, shape, title, module),
+        _APPLIED if own_parts.activation.startswith("Applied(") else "",
         _SWISH if swish else "",
         _subsample([one for one in shortcuts if isinstance(one, Subsample)]),
         _projection([one for one in shortcuts if isinstance(one, Projection)]),
@@ -228,8 +286,8 @@ def _file(network: Network, normalization: Normalization, classes: Sequence[str]
         text = text.replace(
             "from torch import nn\n", "\n".join(["from torch import nn", "", *sorted(own_parts.imports), ""]), 1
         )
-        whose = ", ".join(f"{name}.py" for name in own_parts.texts)
-        text = text.replace("the weights lie beside", f"{whose} and the weights lie beside", 1)
+        lie = f"{', '.join(own_parts.texts)} and " if own_parts.texts else ""
+        text = text.replace("the weights lie beside", f"{lie}the weights lie beside", 1)
     return text if "F." in text else text.replace("import torch.nn.functional as F\n", "")
 
 
@@ -311,6 +369,19 @@ def _conv(into: str, out: str, conv: nn.Conv2d, stride: str) -> str:
     given = [into, out, str(kernel), *([f"stride={stride}"] if stride != "1" else []),
              *([f"padding={padding}"] if padding else []), *(["bias=False"] if conv.bias is None else [])]  # fmt: skip
     return f"nn.Conv2d({', '.join(given)})"
+
+
+_APPLIED = '''
+class Applied(nn.Module):
+    """A function of a tensor as a module, with its other arguments."""
+
+    def __init__(self, function, **settings):
+        super().__init__()
+        self.function, self.settings = function, settings
+
+    def forward(self, x):
+        return self.function(x, **self.settings)
+'''
 
 
 _SWISH = '''

@@ -8,6 +8,7 @@ that the run's configuration says, and that hash is in the cache.
 """
 
 import warnings
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -43,21 +44,19 @@ def admit(config: RunConfig, folder: Path | None = None) -> list[str]:
     lines = []
     for digest, name in own.codes(_plain(config)).items():
         if folder is not None:
-            text = _kept(folder, name, digest)
-            if not _known(digest).is_file():
-                place = folder / CODE / own.file_of(name, digest)
-                raise InputError(
-                    f"{folder.name} would run code that is not known here, {name}; read {place} first",
-                    remedies=[Remedy("trust")],
-                )
-            own.admit(text)
+            for one, hash_, text in _texts(folder, name, digest):
+                if not _known(hash_).is_file():
+                    place = folder / CODE / own.file_of(one, hash_)
+                    raise InputError(
+                        f"{folder.name} would run code that is not known here, {one}; read {place} first",
+                        remedies=[Remedy("trust")],
+                    )
+                own.admit(text)
         elif own.text_of(digest) is None:
-            if not _known(digest).is_file():
-                raise InputError(
-                    f"{name}: its text (SHA-256 {digest[:12]}…) is not known here; name its file again, or trust a run "
-                    "that has it"
-                )
-            own.admit(_checked(_known(digest), name, digest))
+            text = _from_cache(name, digest)
+            for path, hash_ in own.modules_of(text).items():
+                own.admit(_from_cache(path, hash_))
+            own.admit(text)
         lines.append(own.said(name, digest))
     return lines
 
@@ -69,7 +68,10 @@ def admit_aloud(config: RunConfig, folder: Path | None = None) -> None:
 
 
 def is_known(config: RunConfig) -> bool:
-    """Whether all own code of a configuration was named or trusted here; nothing of it is run to know."""
+    """Whether all own code of a configuration was named or trusted here; nothing of it is run to know.
+
+    Its local modules were with it: its text holds their hashes.
+    """
     return all(_known(digest).is_file() for digest in own.codes(_plain(config)))
 
 
@@ -81,14 +83,33 @@ def trust(folder: Path) -> list[str]:
     """
     found = []
     for digest, name in own.codes(_plain(read_config(folder)[0])).items():
-        storage.write_file(_known(digest), _kept(folder, name, digest).encode())
-        found.append(str(folder / CODE / own.file_of(name, digest)))
+        for one, hash_, text in [*_texts(folder, name, digest)]:
+            storage.write_file(_known(hash_), text.encode())
+            found.append(str(folder / CODE / own.file_of(one, hash_)))
     return found
+
+
+def _texts(folder: Path, name: str, digest: str) -> Iterator[tuple[str, str, str]]:
+    """Name, hash and text of own code that a run folder holds, and of the local modules that it imports."""
+    text = _kept(folder, name, digest)
+    yield name, digest, text
+    for path, hash_ in own.modules_of(text).items():
+        yield path, hash_, _kept(folder, path, hash_)
 
 
 def _kept(folder: Path, name: str, digest: str) -> str:
     """The text of own code that a run folder holds."""
     return _checked(folder / CODE / own.file_of(name, digest), name, digest)
+
+
+def _from_cache(name: str, digest: str) -> str:
+    """The text of own code that was named or trusted here."""
+    if not _known(digest).is_file():
+        raise InputError(
+            f"{name}: its text (SHA-256 {digest[:12]}…) is not known here; name its file again, or trust a run "
+            "that has it"
+        )
+    return _checked(_known(digest), name, digest)
 
 
 def _checked(path: Path, name: str, digest: str) -> str:

@@ -4,10 +4,9 @@ import contextlib
 import io
 import json
 import logging
-import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from residuum import own
 from residuum.data.batches import normalise_for_network
 from residuum.data.normalize import Normalization
 from residuum.engine import state
@@ -72,7 +72,8 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     `residuum` with all that a program needs to build and feed the network. `onnx` is a graph from uint8 `images`
     [N, C, H, W] to `logits` [N, K], the same JSON in its metadata; before it is written, its logits are compared with
     the network's on training images, for which the data set must be at hand (`data`: where it lies now). `huggingface`
-    is a folder with `model.safetensors`, `config.json` with the same JSON, and a model card of what the record says.
+    is a folder with `model.safetensors`, `config.json` with the same JSON, a model card of what the record says, and
+    the files of own code by their names.
     `python` is a file of plain PyTorch (`.py`) that builds the network, with its weights beside it, and where the
     network, or a part of it, is own code, that as it is.
 
@@ -86,7 +87,7 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     difference = None
     texts = dict[str, str]()
     if form == "python":
-        path = path if path.suffix == ".py" else path.with_name(f"{path.name}.py")
+        path = pytorch_source.python_file(path)
     if form != "huggingface":
         _check_ours_alone(path, form)
     if form == "python":
@@ -104,31 +105,54 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
                              "it was not written")  # fmt: skip
     if form == "huggingface":
         _check_ours(path)
+        parts = (record.config.model, record.config.data.dataset)
+        texts = own.files([one.model_dump(mode="json") for one in parts])
+        _check_theirs(path, texts)
         with storage.storing(path):
             path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(describe(record, trained), indent=2, allow_nan=False) + "\n"
         storage.write_file(path / "config.json", text.encode())
         storage.write_file(path / "README.md", card(record, which, describe(record, trained)).encode())
         storage.write_file(path / "model.safetensors", content)
+        for name, text in texts.items():
+            storage.write_file(path / name, text.encode())
         return Exported(path, form, None, 0)
     with storage.storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_file(path.with_suffix(".safetensors") if form == "python" else path, content)
     for name, text in texts.items():
-        storage.write_file(path.with_name(name), text.encode())
+        storage.write_file(path.parent / name, text.encode())
     return Exported(path, form, difference, 0 if difference is None else len(images_NCHW))
 
 
 def _as_python(record: RunRecord, trained: Trained, path: Path) -> dict[str, str]:
     """The texts of the files by name, the one at the path among them, that are the network of a run as Python."""
-    module, model = re.sub(r"\W|^(?=\d)", "_", path.stem), record.config.model
+    module, model = path.stem, record.config.model
     title, of = f"{short_name(model)}, run {record.id}", (trained.normalization, trained.classes, trained.shape)
-    if not model.code:
+    if model.code:
+        text, texts = pytorch_source.of_own(trained.network, model, *of, title, module)
+    else:
         parts = pytorch_source.parts_of(model, module)
-        text = pytorch_source.source(trained.network, *of, title, module, parts)
-        return {path.name: text, **{f"{name}.py": one for name, one in parts.texts.items()}}
-    texts = pytorch_source.of_own(trained.network, model, *of, title, module)
-    return {path.name: texts.pop(f"{module}.py"), **texts}
+        text, texts = pytorch_source.source(trained.network, *of, title, module, parts), dict(parts.texts)
+    for name in texts:
+        if name.partition("/")[0].removesuffix(".py").casefold() == module.casefold():
+            raise InputError(
+                f"{path.name} is what a file of the network's own code is called; name it {module}_loaded.py"
+            )
+    _check_theirs(path.parent, {name: one for name, one in texts.items() if not name.startswith(f"{module}_")})
+    return {path.name: text, **texts}
+
+
+def _check_theirs(folder: Path, texts: Mapping[str, str]) -> None:
+    """Refuse to write own code by the names of its files over other files.
+
+    Raises:
+        InputError: one is there.
+    """
+    for name, text in texts.items():
+        place = folder / name
+        if place.exists() and not (place.is_file() and place.read_bytes() == text.encode()):
+            raise _not_ours(place)
 
 
 def _check_ours(folder: Path) -> None:

@@ -488,7 +488,7 @@ def _check_trusted(record: RunRecord) -> None:
     """
     own = reading.own_code(record.config.model_dump(mode="json"))
     if own and not trust.is_known(record.config):
-        raise InputError(f"{own} is own code that nobody has trusted here", remedies=[Remedy("trust")])
+        raise InputError(f"{own} is own code that nobody has trusted here", remedies=[Remedy("trust by evaluate")])
 
 
 def _trusted(lab: Lab, form: Mapping[str, str]) -> list[str]:

@@ -89,6 +89,9 @@ def _with_data(data: Any, settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
     beside = settings.get("data", {})
+    if isinstance(beside, dict) and isinstance(inner := beside.get("dataset"), dict) and "name" not in inner:
+        without = {key: value for key, value in beside.items() if key != "dataset"}
+        beside = without | {f"dataset.{key}": value for key, value in inner.items()}  # of the data at the top
     if not isinstance(beside, dict) or {"dataset", "root"} & {*beside} or {"data.dataset", "data.root"} & {*settings}:
         raise InputError("data: it stands at the top and under [set]; say it once")
     rest = {key: value for key, value in settings.items() if key != "data"}
@@ -133,7 +136,11 @@ def _syntax(text: str, message: str) -> str:
     what, _, place = message.removesuffix(")").rpartition(" (at ")
     found = re.fullmatch(r"line (\d+), (column \d+)", place)
     line, column = found.groups() if found else (str(max(1, len(text.splitlines()))), "the end of the file")
-    return f"line {line}: not TOML at {column}: {what[:1].lower()}{what[1:]}"
+    key = text.splitlines()[int(line) - 1].partition("=")[0].strip() if found else ""
+    hint = (
+        f'; in quotes it may stand there: "{key}"' if "overwrite" in what and re.fullmatch(r"\w+(\.\w+)+", key) else ""
+    )
+    return f"line {line}: not TOML at {column}: {what[:1].lower()}{what[1:]}{hint}"
 
 
 def source(name: str) -> str:

@@ -17,7 +17,7 @@ from residuum.data.datasets.arrays import kind_of
 from residuum.data.formats import pixels
 from residuum.data.layout import split_in
 from residuum.data.split import test_share
-from residuum.errors import InputError, tally
+from residuum.errors import InputError, quoted, tally
 from residuum.records import storage
 
 SHARE, SEED = 0.2, 0
@@ -84,6 +84,21 @@ def keep(value: Any, classes: Sequence[str] = (), path: Path | None = None) -> P
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     return path
+
+
+def images_of(value: Any, place: str) -> NDArray[np.uint8]:
+    """Images uint8 [N, C, H, W] of an array, a tensor, or a list of such or of Pillow's images.
+
+    Raises:
+        InputError: it is none of them, or of another form than `formats.pixels` takes; begins with `place`.
+    """
+    try:
+        found = _stacked(value, place)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place} are no array: {error}") from error
+    if found.dtype.kind not in "uifb":
+        raise InputError(f"{place} hold no numbers, but {quoted(found.flat[0]) if found.size else 'nothing'}")
+    return pixels.images_of(found, place)
 
 
 def _parts(value: Any, name: str) -> dict[str, Any]:

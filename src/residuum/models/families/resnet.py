@@ -1,6 +1,6 @@
 """Residual networks and their plain twins: one staged network, and the families that describe it by few settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from math import prod
 from typing import Annotated, Literal
@@ -259,6 +259,38 @@ def _convolutions(block: Choice | str) -> int:
     """How many convolutions a block has, for the depth of a network; a whole block of the user's own one at least."""
     with torch.device("meta"):
         return len(convolutions(BLOCKS.build(block, 64, 64, 1))) or 1
+
+
+def unheeded(network: Network, shape: Sequence[int]) -> list[str]:
+    """What the blocks of a network do not heed of the stride and the width that they are asked for, a phrase each.
+
+    `shape` is that of an image. A built-in block heeds both; of own code nothing else would show it: the network fits.
+    """
+    sizes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    def see(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_block: nn.Module, given: tuple[Tensor, ...], made_NCHW: Tensor) -> None:
+            sizes[name] = tuple(given[0].shape), tuple(made_NCHW.shape)
+
+        return hook
+
+    seen = deepcopy(network).eval()
+    for name in network.places:
+        seen.get_submodule(name).register_forward_hook(see(name))
+    with torch.no_grad():
+        seen(torch.zeros(2, *shape))
+    said = []
+    for name, (_, _, stride) in network.places.items():
+        (*_, high, wide), (*_, high_made, wide_made) = sizes[name]
+        if stride > 1 and high > 1 and (high_made, wide_made) == (high, wide):
+            said.append(f"its stride, as in {name}, where maps of {high}×{wide} stay as large at a stride of {stride}")
+            break
+    asked = list(dict.fromkeys(channels for _, channels, _ in network.places.values()))
+    made = {made[1] for _, made in sizes.values()}
+    if len(asked) > 1 and len(made) == 1:
+        said.append(f"its width: {made.pop()} channels leave it wherever it stands, and {', '.join(map(str, asked))} "
+                    "were asked for")  # fmt: skip
+    return said
 
 
 def _channels_of(block: nn.Module, in_channels: int) -> int:
