@@ -19,11 +19,11 @@ from residuum.analysis.over_images import ImagePairs, SeedsAndImages, mcnemar, s
 from residuum.analysis.selection import OnTest, Selection
 from residuum.analysis.spending import spend
 from residuum.errors import InputError, tally
-from residuum.records import run_folder, shown, storage
+from residuum.records import run_folder, shown
 from residuum.records.measures import MEASURES, measure
 from residuum.records.record import RunRecord, read_record
 from residuum.studies import chosen, prespecified
-from residuum.studies.plan import FAILED, LOOKS, Look, Plan, folder_of, read_looks
+from residuum.studies.plan import LOOKS, Look, Plan, folder_of, read_failed, read_looks
 from residuum.studies.prespecified import Prespecified, Reading
 from residuum.studies.study import Claim, Study
 
@@ -128,7 +128,7 @@ def results(plan: Plan, runs: Path, *, level: float | None = None) -> Results:
                 found[run.id] = replace(record, status="stopped") if record.status == "pruned" else record
         except InputError as error:
             unreadable[run.id] = run_folder.without_path(folder, error)
-    failed: dict[str, str] = storage.read_json(beside / FAILED) if (beside / FAILED).exists() else {}
+    failed = read_failed(beside)
     folders = {run.id: runs / run.folder for run in plan.runs}
     failed = {id_: run_folder.without_path(folders[id_], reason) if id_ in folders else reason
               for id_, reason in failed.items() if id_ not in found or not found[id_].result} | unreadable  # fmt: skip

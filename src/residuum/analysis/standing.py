@@ -12,6 +12,7 @@ from residuum.errors import InputError
 from residuum.records import index, run_folder, storage
 from residuum.records.event import EpochDone
 from residuum.records.record import RunRecord, read_record
+from residuum.records.regular import regular
 from residuum.studies import plan as plans
 from residuum.studies.plan import Plan, PlannedRun
 
@@ -68,11 +69,11 @@ def _last_step(folder: Path) -> int:
     """The number of the last update that is written down, -1 where none is."""
     path = folder / run_folder.STEPS
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             file.seek(max(0, path.stat().st_size - LAST_ROW))
             lines = file.read().split(b"\n")[:-1]
         return int(json.loads(lines[-1])["step"]) if lines else -1
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, InputError, ValueError, KeyError, TypeError):
         return -1
 
 
@@ -142,10 +143,9 @@ def of_study(plan: Plan, runs: Path, now: datetime, rows: Mapping[str, index.Lis
 def failures(folder: Path) -> Mapping[str, str]:
     """Why runs of a study failed, by their ids, from the folder of its plan; none where that cannot be read."""
     try:
-        found = storage.read_json(folder / plans.FAILED) if (folder / plans.FAILED).exists() else {}
+        return plans.read_failed(folder)
     except InputError:
         return {}
-    return {str(id_): str(reason) for id_, reason in found.items()} if isinstance(found, dict) else {}
 
 
 def _of_planned(run: PlannedRun, listed: index.Listed | None, failed: Mapping[str, str], now: datetime) -> Standing:

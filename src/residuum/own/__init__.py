@@ -28,6 +28,7 @@ NAME = r"[^\W\d]\w*"
 FILE = re.compile(rf"[^:\x00-\x1f\x7f]+\.py:{NAME}")
 MODULE = re.compile(rf"{NAME}(?:\.{NAME})*:{NAME}")
 HASH = re.compile(r"[0-9a-f]{64}")
+MOST_BYTES = beside.MOST_BYTES
 NOTEBOOK, SCRIPT, OBJECT = "notebook.py", "script.py", "object.py"
 """What texts are called that were put together: of what a notebook, or a script, defines, or of an object."""
 MODULE_NAME = "residuum_own_"

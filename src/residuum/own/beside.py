@@ -26,7 +26,7 @@ from typing import Any
 
 from residuum.errors import InputError, quoted, unknown
 
-MAX_BYTES = 2**20
+MOST_BYTES = 2**20
 MOST = 200
 """Local modules of one text."""
 ALWAYS_INSTALLED = frozenset({*sys.stdlib_module_names, "residuum", "torch", "numpy"}) - {"__main__"}
@@ -49,8 +49,8 @@ def read(path: Path) -> str:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe may never end
             raise InputError(f"{path} is not a file")
-        if found.st_size > MAX_BYTES:
-            raise InputError(f"{path}: more than {MAX_BYTES // 2**20} MiB is no file of code")
+        if found.st_size > MOST_BYTES:
+            raise InputError(f"{path}: more than {MOST_BYTES // 2**20} MiB is no file of code")
         return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from error

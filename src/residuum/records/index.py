@@ -18,6 +18,7 @@ from residuum.errors import InputError, StorageError
 from residuum.networks.names import short_name
 from residuum.records import run_folder, storage
 from residuum.records.record import RunRecord, find_runs, read_record, unfinished
+from residuum.records.regular import contents
 
 INDEX = ".index.json"
 VERSION = 3
@@ -112,9 +113,9 @@ def listed(runs: Path, among: Collection[str] | None = None) -> Iterator[Listed]
 def _read(path: Path) -> dict[str, tuple[Stamp, Row]]:
     """The rows of an index that can be relied on; none where there is none, or one of another version or damaged."""
     try:
-        index = KEPT.validate_json(path.read_bytes())
+        index = KEPT.validate_json(contents(path, storage.MOST_JSON))
         late = path.stat().st_mtime_ns - JUST_NOW
-    except (OSError, ValidationError):
+    except (OSError, InputError, ValidationError):
         return {}
     if index.version != VERSION:
         return {}

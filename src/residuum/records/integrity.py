@@ -15,7 +15,7 @@ from residuum.errors import InputError
 from residuum.records import layers, outcome, rows, run_folder, storage
 from residuum.records.attributions import FOLDER as ATTRIBUTIONS
 from residuum.records.record import RunRecord, read_config, read_record
-from residuum.records.regular import regular
+from residuum.records.regular import contents
 from residuum.records.run_folder import Position
 from residuum.records.surfaces import FOLDER as SURFACES
 
@@ -140,9 +140,12 @@ def _code(folder: Path) -> Iterator[str]:
         digest, name = waiting.pop(0)
         path = folder / run_folder.CODE / own.file_of(name, digest)
         try:
-            content = regular(path).read_bytes()
+            content = contents(path, own.MOST_BYTES)
         except OSError as error:
             yield f"{path} cannot be read: {error.strerror or error}"
+            continue
+        except InputError as error:
+            yield str(error)
             continue
         if sha256(content).hexdigest() != digest:
             yield f"{path} was changed: it is not the code of {name}"

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from residuum.errors import BusyError, InputError, StorageError, quoted
 from residuum.records import run_folder, storage
+from residuum.records.regular import contents
 from residuum.records.run_folder import CONFIG, RESULT, Position
 
 KNOWN, GOING, LEASES, CHECKPOINTS = ".mirror.json", ".going.json", ".leases", "checkpoints"
@@ -332,8 +333,8 @@ def note_going(store: Store, runs: Path, names: Iterable[str]) -> None:
 def is_going(folder: Path) -> bool:
     """Whether a run was being computed when its copy was brought here, by a node whose lease has not run out since."""
     try:
-        return float((folder / GOING).read_bytes()) > time.time()
-    except (OSError, ValueError):
+        return float(contents(folder / GOING, storage.HEAD)) > time.time()
+    except (OSError, InputError, ValueError):
         return False
 
 
@@ -644,10 +645,10 @@ def _forget(folder: Path, path: str) -> None:
 def _known(folder: Path, store: Store) -> dict[str, Both]:
     """How the files of a folder were when they were last the same here and in the store; none where nothing tells."""
     try:
-        values = json.loads((folder / KNOWN).read_bytes())
+        values = json.loads(contents(folder / KNOWN, storage.MOST_JSON))
         found = values["files"] if values["store"] == store.url else {}
         return {str(path): Both(str(token), int(size), int(at)) for path, (token, size, at) in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, InputError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

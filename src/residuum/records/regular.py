@@ -1,9 +1,11 @@
-"""Whether what lies at a path can be read as a file: a pipe may wait for ever, and a device may have no end."""
+"""Files at paths that others may have filled: a pipe may wait for ever, a device has no end, a link leads elsewhere."""
 
+import os
 import stat
 from pathlib import Path
+from typing import IO
 
-from residuum.errors import InputError
+from residuum.errors import InputError, volume
 
 SPECIAL = {
     stat.S_IFIFO: "a pipe",
@@ -41,3 +43,45 @@ def regular(path: Path) -> Path:
     if not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"{path} is not a file")
     return path
+
+
+def contents(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most so many.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        InputError: something else is, or it is larger than it, or the memory here, can be.
+        OSError: it cannot be read.
+    """
+    size = regular(path).stat().st_size
+    if size > most:
+        raise InputError(f"{path} is damaged: it has {volume(size)}, and {volume(most)} is the most")
+    try:
+        return path.read_bytes()
+    except MemoryError as error:
+        raise InputError(f"{path} has {volume(size)}, more than there is memory for") from error
+
+
+def appended(path: Path, buffering: int = -1) -> IO[bytes]:
+    """A file to read and add to, made where there is none; a link is not followed, which may lead to any file.
+
+    Raises:
+        InputError: a link, a pipe, a device or a folder is there.
+        OSError: it cannot be written.
+    """
+    refuse_link(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is not a file")
+    return os.fdopen(descriptor, "a+b", buffering)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link where a file or folder of a run is written: it may lead anywhere.
+
+    Raises:
+        InputError: there is one.
+    """
+    if path.is_symlink():
+        raise InputError(f"{path} is a link; what belongs to a run lies in its folder")

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from residuum.errors import InputError
-from residuum.records.regular import regular
+from residuum.records.regular import appended, contents, regular
 from residuum.records.storage import storing, write_file
 
+MOST = 2**30
+"""Bytes of a file of rows, about seven million updates."""
 CHECK = b', "check": "'
 LENGTH = len(CHECK) + 8 + len(b'"}')
 FRAME = CHECK + b'"}'
@@ -45,7 +47,7 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         with storing(path):
-            self._file = path.open("a+b")
+            self._file = appended(path)
             end = self._file.seek(0, os.SEEK_END)
             self._file.seek(max(0, end - 1))
             # What a kill left of a row stays a damaged one, and takes no other with it.
@@ -79,7 +81,7 @@ def read_lines(path: Path) -> list[bytes]:
     """
     try:
         # What follows the last newline is empty, or a row that was being written.
-        return regular(path).read_bytes().split(b"\n")[:-1]
+        return contents(path, MOST).split(b"\n")[:-1]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -89,7 +91,9 @@ def read_lines(path: Path) -> list[bytes]:
 def is_torn(path: Path) -> bool:
     """Whether a file of rows ends within one: it is being written, or was broken off there."""
     try:
-        return regular(path).read_bytes()[-1:] not in (b"", b"\n")
+        with regular(path).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            return file.read() not in (b"", b"\n")
     except FileNotFoundError:
         return False
     except OSError as error:

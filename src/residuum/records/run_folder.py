@@ -39,6 +39,7 @@ from residuum.records import layers, outcome, rows, storage
 from residuum.records.event import EpochDone, Event, LayersSeen, NoiseSeen, StepDone, TestRead
 from residuum.records.facts import STARTS, Start
 from residuum.records.outcome import Outcome
+from residuum.records.regular import appended, refuse_link
 
 
 class Position(NamedTuple):
@@ -118,6 +119,7 @@ def begin(folder: Path, config: RunConfig, recipe: str, id_: str = "") -> str:
     with storage.storing(folder):
         for name in ("checkpoints", "predictions"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+    refuse_link(folder / CODE)
     for name, digest, text in own.every(wanted):  # first: what has a configuration is a run
         storage.write_file(folder / CODE / own.file_of(name, digest), text.encode())
     id_ = id_ or identity(config)
@@ -192,9 +194,9 @@ def log_crash(folder: Path, error: BaseException) -> Path | None:
     """Keep the traceback of an error with its run; where it was kept, None where only standard error takes it."""
     path = folder / CRASH_LOG
     try:
-        with path.open("a") as file:
-            traceback.print_exception(error, file=file)
-    except OSError:
+        with appended(path) as file:
+            file.write("".join(traceback.format_exception(error)).encode(errors="replace"))
+    except (OSError, InputError):
         traceback.print_exception(error)
         return None
     return path

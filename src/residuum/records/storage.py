@@ -18,9 +18,11 @@ from typing import IO, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from residuum.errors import BusyError, InputError, StorageError, quoted
-from residuum.records.regular import regular
+from residuum.records.regular import appended, contents, refuse_link, regular
 
 MANIFEST = "manifest.json"
+MOST_JSON, MOST_TENSORS = 2**28, 2**33
+"""Bytes of a file of JSON, as the plan of 100,000 runs, and of tensors: a larger one was not written here."""
 T = TypeVar("T")
 
 
@@ -189,7 +191,7 @@ def read_sealed(path: Path) -> tuple[Any, bool]:
         InputError: the file is missing or damaged.
     """
     try:
-        return _unsealed(regular(path).read_bytes())
+        return _unsealed(contents(path, MOST_JSON))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except OSError as error:
@@ -206,6 +208,7 @@ def write_tensors(path: Path, content: bytes) -> None:
     """Put a safetensors file in place at once, with a check of header and data among its metadata."""
     header, data = _parted(content)
     sealed = header | {"__metadata__": {**header.get("__metadata__", {}), "check": _tensors_digest(header, data)}}
+    refuse_link(path.parent)
     text = json.dumps(sealed, separators=(",", ":")).encode()
     text += b" " * (-len(text) % HEADER)  # the data begins at a multiple of 8
     write_file(path, len(text).to_bytes(HEADER, "little") + text + data)
@@ -228,7 +231,7 @@ def read_tensors(path: Path, *, checked: bool = False) -> tuple[bytes, dict[str,
         InputError: the file is missing or damaged.
     """
     try:
-        content = regular(path).read_bytes()
+        content = contents(path, MOST_TENSORS)
         header, data = _parted(content)
         metadata = header.get("__metadata__", {})
         found = metadata.pop("check", None)
@@ -275,6 +278,7 @@ def typed(kind: TypeAdapter[T], values: Any, path: Path) -> T:
 
 def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mapping[str, Any]) -> None:
     """Put a folder of files in place at once, with a manifest of `values` and every file's SHA-256, written last."""
+    refuse_link(folder.parent)
     temporary = _temporary(folder)
     with storing(folder):
         try:
@@ -309,7 +313,7 @@ def read_checked_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]
         if name in ("", ".", "..", MANIFEST) or Path(name).name != name:
             raise InputError(f"{path} is damaged: {quoted(name)} is no name of a file beside it")
         try:
-            content = regular(folder / name).read_bytes()
+            content = contents(folder / name, MOST_TENSORS)
         except OSError as error:
             raise InputError(f"{folder / name} cannot be read: {error.strerror}") from error
         if sha256(content).hexdigest() != expected:
@@ -344,7 +348,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder / "lock"
     with storing(path):
-        file = path.open("a+b", buffering=0)  # closing it must not fail
+        for one in folder.iterdir():
+            refuse_link(one)
+        file = appended(path, buffering=0)  # closing it must not fail
     with file:
         try:
             with locking(path):
@@ -382,8 +388,8 @@ def _is_there(path: Path, descriptor: int) -> bool:
 
 def _holder(path: Path) -> str:
     """Who holds a lock, in brackets; empty where that is not written yet, or something else is."""
-    with suppress(OSError, ValueError):
-        if found := re.fullmatch(r"(\d+) ([\w.-]+) ([\w:-]+)\n", path.read_bytes()[:HEAD].decode("ascii")):
+    with suppress(OSError, ValueError, InputError):
+        if found := re.fullmatch(r"(\d+) ([\w.-]+) ([\w:-]+)\n", contents(path, HEAD).decode("ascii")):
             return f" (process {found[1]} on {found[2]}, since {found[3]})"
     return ""
 
@@ -411,7 +417,7 @@ def attending(folder: Path) -> Iterator[None]:
     """
     path = folder / AT_WORK
     with storing(path):
-        file = path.open("a+b")
+        file = appended(path)
     with file:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_SH)

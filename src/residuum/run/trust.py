@@ -19,6 +19,7 @@ from residuum.data import cache
 from residuum.errors import InputError, Remark, Remedy
 from residuum.records import storage
 from residuum.records.record import read_config
+from residuum.records.regular import contents
 from residuum.records.run_folder import CODE
 
 
@@ -119,7 +120,7 @@ def _checked(path: Path, name: str, digest: str) -> str:
         InputError: it is missing, or another than was computed with.
     """
     try:
-        content = path.read_bytes()
+        content = contents(path, own.MOST_BYTES)
     except OSError as error:
         raise InputError(f"{path}, the code of {name}, cannot be read: {error.strerror or error}") from error
     if (found := sha256(content).hexdigest()) != digest:

@@ -102,6 +102,7 @@ class Look:
     read_before: bool = False
 
 
+REASONS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 LOOKED: TypeAdapter[tuple[Look, ...]] = TypeAdapter(tuple[Look, ...])
 
 
@@ -113,6 +114,16 @@ def read_looks(folder: Path) -> tuple[Look, ...]:
     """
     path = folder / LOOKS
     return storage.typed(LOOKED, storage.read_json(path), path) if path.exists() else ()
+
+
+def read_failed(folder: Path) -> dict[str, str]:
+    """Why runs of a study failed, by their ids, from the folder of its plan; none where all went well.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / FAILED
+    return storage.typed(REASONS, storage.read_json(path), path) if path.exists() else {}
 
 
 def is_complete(run: PlannedRun, runs: Path) -> bool:
