@@ -12,7 +12,7 @@ What is left over is never data: hidden files and folders, what systems and arch
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,8 @@ def understand(tree: Tree, *, alone: bool = False) -> Layout:
     """
     top = _unwrapped(tree.top)
     splits = _split_folders(tree, top)
-    classes = [folder for folder in top.open_folders if folder.below and not _split_of(folder, top)]
+    said = _splits_in(top)
+    classes = [folder for folder in top.open_folders if folder.below and not said[folder.path]]
     holders = [
         one for one in top.walk() if any(f"{split.path}/".startswith(f"{one.path}/") for split in splits.values())
     ]
@@ -112,9 +113,9 @@ def understand(tree: Tree, *, alone: bool = False) -> Layout:
 
 def _split_folders(tree: Tree, top: Folder) -> dict[str, Folder]:
     """The folder of each split; one that is called just so goes before one that has its name among others."""
-    splits = {}
+    splits, said = {}, _splits_in(top)
     for which in dict.fromkeys(SPLITS.values()):
-        named = [folder for folder in top.open_folders if _split_of(folder, top) == which]
+        named = [folder for folder in top.open_folders if said[folder.path] == which]
         exactly = [folder for folder in named if folder.name.lower() in SPLITS]
         folders = exactly or [folder for folder in named if folder.below]
         if len(folders) > 1:
@@ -125,20 +126,24 @@ def _split_folders(tree: Tree, top: Folder) -> dict[str, Folder]:
     return splits
 
 
-def _split_of(folder: Folder, top: Folder) -> str:
-    """The split that the name of a folder says, as test, test1 or test_images do; empty if it says none.
+def _splits_in(top: Folder) -> dict[str, str]:
+    """The splits that the names of the folders in one say, by their paths, as test, test1 or test_images do, or none.
 
     Other words may stand beside it where they do so for several splits, as in seg_train and seg_test.
     """
-    words, which = {*words_of(folder.name)}, split_in(folder.name)
-    alike = {split_in(one.name) for one in top.open_folders if _less_splits(one) == _less_splits(folder)}
-    if words & DOUBTFUL and not any(split_in(one.name) == "train" for one in top.open_folders):
-        return ""
-    return which if _less_splits(folder) <= BESIDE or len(alike - {""}) > 1 else ""
+    names = {folder.path: folder.name for folder in top.open_folders}
+    words = {path: frozenset(words_of(name)) for path, name in names.items()}
+    said = {path: split_in(name) for path, name in names.items()}
+    alike = defaultdict[frozenset[str], set[str]](set)
+    for path, which in said.items():
+        alike[words[path] - {*SPLITS}].add(which)
+    is_train_there = "train" in said.values()
 
+    def is_one(path: str) -> bool:
+        beside = words[path] - {*SPLITS}
+        return (is_train_there or not words[path] & DOUBTFUL) and (beside <= BESIDE or len(alike[beside] - {""}) > 1)
 
-def _less_splits(folder: Folder) -> set[str]:
-    return {*words_of(folder.name)} - {*SPLITS}
+    return {path: which if which and is_one(path) else "" for path, which in said.items()}
 
 
 def _inner(folder: Folder, which: str) -> Folder:
@@ -161,7 +166,7 @@ def _unwrapped(top: Folder) -> Folder:
     """The folder that holds the images or folders of a tree: a tree may lie in folders that hold nothing else."""
     while not top.images and not any(map(may_be_table, top.files)):
         inner = [folder for folder in top.open_folders if folder.below]
-        if len(inner) != 1 or _split_of(inner[0], top) or not any(one.below for one in inner[0].open_folders):
+        if len(inner) != 1 or _splits_in(top)[inner[0].path] or not any(one.below for one in inner[0].open_folders):
             break
         top = inner[0]
     return top
