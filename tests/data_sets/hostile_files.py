@@ -234,6 +234,36 @@ def _(folder: Path) -> Path:
     return folder / "x.tar"
 
 
+@case("tar: a name that leads out, behind attributes of 100 kB")
+def _(folder: Path) -> Path:
+    with tarfile.open(folder / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in images().items():
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(content), {"comment": "x" * 100_000, "path": f"../../{name}"}
+            archive.addfile(member, io.BytesIO(content))
+    return folder / "x.tar"
+
+
+@case("zip: 4,000 classes", "read")
+def _(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
+        for number in range(4000):
+            archive.writestr(f"class {number}/0.png", png())
+    return folder / "x.zip"
+
+
+@case("zip: members before its start")
+def _(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
+        for name, content in images().items():
+            archive.writestr(name, content)
+    raw = bytearray((folder / "x.zip").read_bytes())
+    end = raw.rfind(b"PK\5\6")
+    raw[end + 16 : end + 20] = b"\xff" * 4
+    (folder / "x.zip").write_bytes(raw)
+    return folder / "x.zip"
+
+
 # Pickles, of CIFAR and of numpy.
 
 

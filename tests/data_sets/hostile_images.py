@@ -97,6 +97,13 @@ case(
     lambda: (c := encoded(RGB, "JPEG", progressive=True))[:-2] + c[c.find(b"\xff\xda") : -2] * 5000 + c[-2:],
     file="x.jpg",
 )
+case("PPM with a comment of 20 MB", lambda: b"P6\n#" + b"x" * 20_000_000 + b"\n12 12\n255\n" + bytes(432), file="x.ppm")
+case(
+    "PPM of one colour, that of a comment",
+    lambda: encoded(Image.new("RGB", (200, 200), (35, 35, 35)), "PPM"),
+    "read",
+    "x.ppm",
+)
 case("SVG", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", file="x.svg")
 case("text named .png", lambda: b"hello\n" * 99)
 case("a page named .png", lambda: b"<!doctype html><html>")

@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import zipfile
 
 import cifar_files as make
 import numpy as np
@@ -203,3 +204,49 @@ def test_what_cannot_be_read_is_an_io_error(tmp_path):
         files.read_whole(tmp_path, 10)
     with pytest.raises(InputError, match="is missing"):
         files.read_whole(tmp_path / "x", 10)
+
+
+def with_attributes(path, /, **attributes):
+    """An archive whose one member has these attributes in a header of its own."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("plain.png")
+        member.pax_headers = attributes
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"x"))
+    return path
+
+
+def test_a_name_behind_long_attributes_is_the_name(tmp_path):
+    path = with_attributes(tmp_path / "a.tar", comment="x" * 100_000, path="long/" * 40 + "name.png")
+    assert [*files.member_names(path)] == ["long/" * 40 + "name.png"]
+
+
+@pytest.mark.parametrize(("attributes", "said"), [
+    ({"comment": "x" * 100_000, "path": "../../canary/0.png"}, "leads out of the archive"),
+    ({"comment": "x" * 2**20, "path": "a.png"}, "bytes are no name of a member"),
+])  # fmt: skip
+def test_no_attributes_hide_a_name(tmp_path, attributes, said):
+    with pytest.raises(InputError, match=said):
+        [*files.member_names(with_attributes(tmp_path / "a.tar", **attributes))]
+
+
+def test_attributes_of_another_form_or_of_all_members_are_refused(tmp_path):
+    path = with_attributes(tmp_path / "a.tar", comment="x")
+    content = path.read_bytes()
+    (tmp_path / "b.tar").write_bytes(content.replace(b"13 comment=x", b"99 comment=x"))
+    with tarfile.open(tmp_path / "c.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"path": "one.png"}) as archive:
+        archive.addfile(tarfile.TarInfo("a.png"))
+    for name, said in (("b.tar", "has no valid form"), ("c.tar", "gives all members the name 'one.png'")):
+        with pytest.raises(InputError, match=said):
+            [*files.member_names(tmp_path / name)]
+
+
+def test_a_zip_whose_members_lie_before_its_start_is_damaged(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", b"x")
+    raw = bytearray((tmp_path / "a.zip").read_bytes())
+    end = raw.rfind(b"PK\5\6")
+    raw[end + 16 : end + 20] = b"\xff" * 4
+    (tmp_path / "a.zip").write_bytes(raw)
+    with pytest.raises(InputError, match="is damaged: it says that a member lies before its start"):
+        [*files.read_members(tmp_path / "a.zip", {"a.png": 9})]

@@ -224,6 +224,19 @@ set = { "optim.lr" = 0.5 }
 [[arms]]
 name = "b"
 """,
+    **{
+        f"unknown arm '{number}'": f"""
+question = "Is a number one?"
+base = "quick"
+seeds = 2
+[axes]
+"optim.lr" = [0.1, 0.2]
+[[claims]]
+text = "It is."
+expect = "lr=0.1 > {number}"
+"""
+        for number in ("1e999", "-inf", "nan")
+    },
     "what the search finds is called after it, and": f'name = "{"n" * (part.MOST_BYTES - 3)}"\n'
     + STUDY.replace("tune_each_arm = true", ""),
 }

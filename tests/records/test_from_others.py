@@ -12,6 +12,7 @@ from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.records import integrity, rows, run_folder, storage
 from residuum.records.record import read_record
+from residuum.studies import plan
 
 MONITORED = {"monitor.histograms": False, "monitor.noise": False}
 
@@ -113,3 +114,10 @@ def test_readers_of_single_files_name_the_one_without_end(whole, tmp_path):
         os.truncate(path, 2**40)
         with pytest.raises(InputError, match=f"{path.name}.* is the most"):
             storage.read_tensors(path)
+
+
+@pytest.mark.parametrize("values", ["[]", "5", '"x"', "null", '{"run": 1}'])
+def test_reasons_of_failure_that_are_none_are_damage(tmp_path, values):
+    (tmp_path / plan.FAILED).write_text(values)
+    with pytest.raises(InputError, match=rf"{plan.FAILED} is damaged"):
+        plan.read_failed(tmp_path)

@@ -5,6 +5,7 @@ Data sets and predictions read images here, so that a network meets the same pix
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -44,6 +45,8 @@ UNREAD_SUFFIXES = frozenset((
 MAX_PIXELS = 20_000_000
 JPEG_SCAN, MAX_SCANS = b"\xff\xda", 200
 """How a scan of a JPEG file begins; each is decoded over the whole image, and usual files have at most ten."""
+PPM_HEAD, MAX_HEAD = re.compile(rb"P[1-6](?:\s*(?:#[^\n]*(?:\n|\Z)\s*)*\d*){1,3}"), 2**16
+"""What stands before the pixels of a PPM file: up to three numbers, between comments, which are read byte by byte."""
 MAX_BYTES = 64 * 2**20
 _MODES: dict[int, Literal["L", "RGB"]] = {1: "L", 3: "RGB"}
 # Modes of 8 bits a channel. Pillow would clip 16-bit and float images to 255 without a word.
@@ -135,6 +138,8 @@ def _open(content: bytes, place: str) -> Image.Image:
     """The first frame of an image, decoded and upright."""
     if content.startswith(STARTS["JPEG"]) and (scans := content.count(JPEG_SCAN)) > MAX_SCANS:
         raise InputError(f"{place} has {scans:,} scans; at most {MAX_SCANS} are read")
+    if (head := PPM_HEAD.match(content, 0, MAX_HEAD)) and len(head[0]) == MAX_HEAD:
+        raise InputError(f"{place} has {MAX_HEAD:,} bytes of comments, or more, before its pixels")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on metadata, which nobody reads here

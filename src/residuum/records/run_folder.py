@@ -174,6 +174,16 @@ def count_test_reads(folder: Path) -> int:
     return len(rows.read_lines(folder / TEST_READS))
 
 
+def note_read(folder: Path, read: TestRead) -> None:
+    """Note that the test set is read, on the disk before it is."""
+    file = rows.Rows(folder / TEST_READS)
+    try:
+        file.add(read.row())
+        file.sync()
+    finally:
+        file.close()
+
+
 def remark(folder: Path, text: str) -> None:
     """Note something that happened while a run went on and changed nothing of it."""
     remarks = rows.Rows(folder / REMARKS)

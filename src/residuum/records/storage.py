@@ -284,10 +284,12 @@ def write_checked_folder(folder: Path, files: Mapping[str, bytes], values: Mappi
         try:
             temporary.mkdir(parents=True)
             for name, content in files.items():
-                _write_synced(temporary / name, content)
+                with storing(folder / name):
+                    _write_synced(temporary / name, content)
             hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
             manifest = {"files": hashes, "values": dict(values)}
-            _write_synced(temporary / MANIFEST, _sealed(json.dumps(manifest, allow_nan=False)))
+            with storing(folder / MANIFEST):
+                _write_synced(temporary / MANIFEST, _sealed(json.dumps(manifest, allow_nan=False)))
             sync(temporary)
             temporary.rename(folder)
         finally:

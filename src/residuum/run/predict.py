@@ -177,10 +177,9 @@ def evaluate_on(
         if found != trained.shape:
             theirs, ours = ("×".join(map(str, shape)) for shape in (found, trained.shape))
             raise InputError(f"{other.name} has images of {theirs}, run {record.id} takes {ours}")
-        with run_folder.writing(record.folder) as writer:
-            writer.write(
-                TestRead("evaluate", trained.epoch, other.name, trained.compute.device.type, trained.compute.precision)
-            )
+        compute = trained.compute
+        read = TestRead("evaluate", trained.epoch, other.name, compute.device.type, compute.precision)
+        run_folder.note_read(record.folder, read)
         everything_N = np.arange(len(other.split))
         logits_NK = assemble.split_logits(
             trained.network, other.split, everything_N, trained.normalization, trained.compute
@@ -230,8 +229,8 @@ def test_images(
         InputError: the data is missing, or not that of the run.
     """
     dataset = dataset_of(record, data)
-    with run_folder.writing(record.folder) as writer:
-        writer.write(TestRead(why, epoch, "", *((on.device.type, on.precision) if on else ())))
+    read = TestRead(why, epoch, "", *((on.device.type, on.precision) if on else ()))
+    run_folder.note_read(record.folder, read)
     return dataset.test
 
 

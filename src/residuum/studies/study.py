@@ -11,8 +11,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from math import log, prod
+from math import isfinite, log, prod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
@@ -100,10 +101,10 @@ class Claim(Part):
     def right(self) -> str | float:
         """The arm on the right, or a number."""
         text = self._parts()[2]
-        try:
-            return float(text)
-        except ValueError:
-            return text
+        with suppress(ValueError):
+            if isfinite(number := float(text)):
+                return number
+        return text
 
     @property
     def statement(self) -> tuple[Any, ...]:

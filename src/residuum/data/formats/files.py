@@ -1,5 +1,6 @@
 """Bounded reading of files: whole, decompressed, or as members of an archive, never more than was asked for."""
 
+import errno
 import gzip
 import io
 import lzma
@@ -26,8 +27,9 @@ XZ_MEMORY = 256 * 2**20
 
 _BLOCK = 512
 _FILE, _FOLDER, _EXTENSION = (b"0", b"\0"), (b"5",), (b"x", b"g", b"L", b"K")
-_LONG_NAME, _ATTRIBUTES = b"L", b"x"
-_MAX_NAME = 2**14
+_LONG_NAME, _ATTRIBUTES, _OF_ALL = b"L", b"x", b"g"
+_MAX_ATTRIBUTES = 2**20
+"""Bytes of what an extension says of a member, its name among it."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,10 @@ def _walk_tar(path: Path, limits: Mapping[str, int], bounds: Bounds) -> Iterator
                 raise _too_large(path, bounds)
             if kind not in _FILE + _FOLDER + _EXTENSION:
                 raise InputError(f"{path}: member {quoted(name)} is a link or a device, no plain file")
-            if kind in (_LONG_NAME, _ATTRIBUTES) and size <= _MAX_NAME:
-                long_name = _long_name(file.read(size), kind) or long_name
+            if kind in (_LONG_NAME, _ATTRIBUTES, _OF_ALL):
+                if size > _MAX_ATTRIBUTES:
+                    raise InputError(f"{path} is damaged: {size:,} bytes are no name of a member")
+                long_name = _long_name(file.read(size), kind, path) or long_name
                 _skip(file, -size % _BLOCK)
                 continue
             if kind not in _EXTENSION:
@@ -239,6 +243,10 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, LookupError, struct.error) as error:
         raise InputError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise InputError(f"{path} is damaged: it says that a member lies before its start") from error
 
 
 def _check_place(name: str, path: Path) -> None:
@@ -262,19 +270,26 @@ def _too_many(path: Path, bounds: Bounds) -> InputError:
     return InputError(f"{path} has more than {bounds.members} members")
 
 
-def _long_name(content: bytes, kind: bytes) -> str:
-    """The name that an extension gives the next member, empty if it says something else: `LENGTH path=NAME`."""
+def _long_name(content: bytes, kind: bytes, path: Path) -> str:
+    """The name that an extension gives the next member, empty if it says something else: `LENGTH path=NAME`.
+
+    Raises:
+        InputError: it is not of that form, or gives all members one name.
+    """
     if kind == _LONG_NAME:
         name = content.rstrip(b"\0")
     else:
         name = b""
         while content:
             length, space, _ = content.partition(b" ")
-            if not length.isdigit() or len(length) > 5 or not len(length + space) < int(length) <= len(content):
-                return ""
+            if not length.isdigit() or len(length) > 7 or not len(length + space) < int(length) <= len(content):
+                raise InputError(f"{path} is damaged: what it says of a member has no valid form")
             record, content = content[: int(length)], content[int(length) :]
             key, _, value = record[len(length) + 1 : -1].partition(b"=")
             name = value if key == b"path" else name
+        if name and kind == _OF_ALL:
+            said = quoted(name.decode(errors="replace"))
+            raise InputError(f"{path} is damaged: it gives all members the name {said}")
     return name.decode("utf-8", "surrogateescape").removeprefix("./")
 
 
