@@ -22,20 +22,7 @@ NOTED = "RESIDUUM_ENDED"
 
 def main() -> int:
     """Run the command that the program was called with; returns its exit code, 128 + n where signal n ended it."""
-    path, code = os.environ.pop(NOTED, ""), 1
-    try:
-        code = _run()
-    finally:
-        if path:
-            try:
-                with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - nothing more is imported for it
-                    file.write(f"{code}\n")
-            except OSError:
-                pass
-    return code
-
-
-def _run() -> int:
+    path, code = "", 1
     is_ending = False
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -52,16 +39,29 @@ def _run() -> int:
         for number in SIGNALS:
             if signal.signal(number, end) == signal.SIG_IGN:  # as `nohup` leaves it
                 signal.signal(number, signal.SIG_IGN)
+        path = os.environ.pop(NOTED, "")  # which is for this process alone
         _open_streams()
         from residuum.cli import main as run
 
-        return run()
+        code = run()
     except KeyboardInterrupt as error:  # before there was a command
         stopped = signal.Signals(error.args[0] if error.args else signal.SIGINT)
         print(f"residuum: stopped by {stopped.name}", file=sys.stderr)
-        return 128 + stopped
+        code = 128 + stopped
     finally:
         is_ending = True
+        if path:
+            _note(path, code)
+    return code
+
+
+def _note(path: str, code: int) -> None:
+    """Write down an exit code; a disk that is full loses it."""
+    try:
+        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - nothing more is imported for it
+            file.write(f"{code}\n")
+    except OSError:
+        pass
 
 
 def _open_streams() -> None:

@@ -158,7 +158,7 @@ def test_a_notebook_says_whether_the_test_set_was_read(tmp_path):
     unread = study(tmp_path / "unread", made=None, read_of=())._repr_html_()
     assert unread.endswith("<p>The test set is still unread.</p>")
     found = study(tmp_path / "read")
-    errors = {name: f"{one.mean:.4g}" for name, one in found.selection.test.errors.items()}
+    errors = {name: f"{one.mean:.2f}" for name, one in found.selection.test.errors.items()}
     assert found._repr_html_().endswith(
         "<p>Chosen by validation error: resnet110. Test error, read once: "
         f"resnet110: {errors['resnet110']} %; resnet20: {errors['resnet20']} %.</p>"
