@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 import residuum
-from residuum import figures
+from residuum import errors, figures
 from residuum.conduct.launchers import LAUNCHERS
 from residuum.conduct.launchers.launcher import JobFailed, Room, outlook
 from residuum.errors import InputError
@@ -338,3 +339,21 @@ def test_an_argument_of_a_wrong_kind_is_a_line_with_a_right_one(tmp_path, monkey
     with pytest.raises(InputError, match=said):
         call()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_remark_is_told_at_the_line_that_called_the_package():
+    with pytest.warns(errors.Remark, match="somewhere") as told:
+        errors.remark("somewhere")
+    assert told[0].filename == __file__
+    with pytest.warns(errors.Remark) as told:
+        reasons({"a": "it failed"})
+    assert told[0].filename == __file__
+
+
+def reasons(failed):
+    """As `run_study` tells of runs that failed, from within the package."""
+    source = compile("from residuum.errors import remark\ndef tell(text):\n    remark(text)\n",
+                     str(Path(errors.__file__).with_name("somewhere.py")), "exec")  # fmt: skip
+    names = {}
+    exec(source, names)
+    names["tell"](str(failed))

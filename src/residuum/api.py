@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from numbers import Integral, Real
@@ -18,7 +17,7 @@ from residuum.conduct.launchers.launcher import JobEvent, JobFailed, Room, Said,
 from residuum.config import RunConfig
 from residuum.data.datasets import objects
 from residuum.engine.compute import usual_threads
-from residuum.errors import InputError, Remark, quoted, tally
+from residuum.errors import InputError, quoted, remark, tally
 from residuum.records.attributions import Attributions
 from residuum.records.event import Finished, Scores
 from residuum.records.record import RUNS, RunRecord, record_of
@@ -276,7 +275,7 @@ def _say_failed(found: Results, failed: Mapping[str, JobFailed]) -> None:
     if not any(record.result for record in found.records.values()):
         raise InputError(f"{text}: {reasons[0]}")
     then = outlook(failed[id_] for id_ in found.failed if id_ in failed).replace("command", "call")
-    warnings.warn(f"{text}: {'; '.join(reasons)}; {then}", Remark, stacklevel=3)
+    remark(f"{text}: {'; '.join(reasons)}; {then}")
 
 
 @_checked

@@ -5,9 +5,12 @@ valid thing. The command line prints it after `residuum:`; `--debug` adds the tr
 """
 
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
 RemedyKind = Literal[
@@ -58,6 +61,17 @@ class Remedy:
 
 class Remark(UserWarning):
     """A line that is worth telling and stops nothing, where no event can tell it."""
+
+
+def remark(text: str) -> None:
+    """Tell a line as a warning at the line of the program that called the package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, Remark, stacklevel=level)
+
+
+PACKAGE = str(Path(__file__).parent)
 
 
 class ResiduumError(Exception):

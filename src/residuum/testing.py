@@ -11,7 +11,6 @@ import atexit
 import copy
 import inspect
 import json
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, wraps
@@ -38,7 +37,7 @@ from residuum.data.datasets import DATASETS
 from residuum.data.draw import Draw
 from residuum.data.mix import Mix, mix_batch
 from residuum.data.normalize import Normalization
-from residuum.errors import InputError, Remark
+from residuum.errors import InputError, remark
 from residuum.models import MODELS, Network, build
 from residuum.models.activations import ACTIVATIONS
 from residuum.models.families.resnet import unheeded
@@ -246,7 +245,7 @@ def _check_network(choice: Choice) -> None:
     if said:
         text = (f"{choice.name} was checked with images of {'×'.join(map(str, shape))} and {classes} classes; it does "
                 f"not take {', '.join(said)}")  # fmt: skip
-        warnings.warn(text, Remark, stacklevel=4)
+        remark(text)
     _check_built(choice, shape, classes)
 
 

@@ -1,5 +1,6 @@
 """`residuum export --format python`: the file alone gives the network's logits, whatever the network's settings."""
 
+import importlib
 import random
 import subprocess
 import sys
@@ -146,6 +147,24 @@ def test_the_file_of_a_run_stands_by_itself(tmp_path, capsys):
         assert main(["export", str(record.folder), "--format", form, "--out", str(other)]) == 2
         assert f"{other} is not of an export from here, and is not written over" in capsys.readouterr().err
         assert other.read_text() == "class Mine: pass"
+
+
+def test_the_file_of_a_run_in_bf16_says_so_and_has_its_logits_to_the_bit_in_bf16(tmp_path, monkeypatch):
+    config = RunConfig().changed({
+        "data.dataset": {"name": "synthetic", "size": 12, "train": 60, "test": 20, "classes": 4}, "data.validation": 12,
+        "model": {"name": "cifar_resnet", "depth": 8, "channels": [4, 4, 8]}, "train.epochs": 1, "optim.lr": 0.02,
+        "compute.precision": "bf16", "compute.threads": 1, "compute.device": "cpu",
+    })  # fmt: skip
+    record = train(config, tmp_path / "runs")
+    assert main(["export", str(record.folder), "--format", "python", "--out", str(tmp_path / "halved.py")]) == 0
+    assert 'within\ntorch.autocast("cpu", torch.bfloat16) they are the run\'s to the bit.' in (
+        tmp_path / "halved.py").read_text()  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path)
+    halved = importlib.import_module("halved")
+    images = torch.arange(2 * 3 * 12 * 12).reshape(2, 3, 12, 12).remainder(256).to(torch.uint8)
+    expected = predict.logits(predict.load(record), images)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(halved.load()(halved.prepare(images)).float(), expected)
 
 
 OWN = """

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from residuum.cli import listing, terminal
 from residuum.config import SCHEMA, RunConfig, identity
-from residuum.errors import InputError
+from residuum.errors import InputError, line
 from residuum.records import run_folder
 from residuum.records.record import differing, find_run, told
 from residuum.studies import plan as plans
@@ -88,7 +88,7 @@ def test_what_differs_is_what_was_drawn_to_differ(tmp_path):
             assert {*found} == apart
 
 
-def test_a_name_of_several_runs_is_answered_with_what_sets_them_apart(tmp_path):
+def test_a_name_of_several_runs_is_answered_with_what_sets_them_apart(tmp_path, monkeypatch):
     leave(tmp_path, {"optim.lr": 0.3})
     leave(tmp_path, {"optim.lr": 0.05, "optim.optimizer": "adam"})
     with pytest.raises(InputError, match="ambiguous") as error:
@@ -103,6 +103,17 @@ def test_a_name_of_several_runs_is_answered_with_what_sets_them_apart(tmp_path):
     leave(tmp_path / "data", {"data.fingerprint": "c3d4"})
     with pytest.raises(InputError, match=r"\(data\.fingerprint=a1b2\), .* \(data\.fingerprint=c3d4\)"):
         find_run("resnet", tmp_path / "data")
+    for seed in range(9):
+        leave(tmp_path / "many", {"train.seed": seed, "model.depth": 20 + 6 * seed, "optim.optimizer": "adam"})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        find_run("resnet", Path("many"))
+    said = line(error.value.text)  # no more runs than a line has room for, each of them whole
+    assert "…" not in said
+    whole = re.findall(r"resnet(\d+)-\w+-seed\d+-[0-9a-f]{12} \(model\.depth=(\d+)\)", said)
+    assert len(whole) >= 2, said
+    assert all(depth == told_depth for depth, told_depth in whole)
+    assert said.endswith(f" and {9 - len(whole)} more")
     assert (
         told({"model.code": "ab" * 32, "model": {"name": "mine.py:Net", "code": "cd" * 32}})
         == "model.code=abababababab, model=mine.py:Net code=cdcdcdcdcdcd"

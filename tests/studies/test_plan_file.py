@@ -1,11 +1,13 @@
 """The file of a plan: what is written is read again, with each arm's configuration once, as it was with each run's."""
 
+import os
+import warnings
 from dataclasses import replace
 
 import pytest
 
 from residuum.conduct import planning
-from residuum.errors import InputError
+from residuum.errors import InputError, Remark
 from residuum.records import storage
 from residuum.studies import plan as plans
 from residuum.studies.study import Study
@@ -58,3 +60,16 @@ def test_a_plan_that_lacks_what_it_needs_is_damaged(tmp_path, plan):
     storage.write_json(folder / plans.PLAN, values)
     with pytest.raises(InputError, match=r"plan.json is damaged: 'lr=0.2'"):
         plans.read(folder)
+
+
+def test_a_name_that_several_plans_have_is_the_last_one_and_the_others_are_named(tmp_path, plan):
+    folders = []
+    for number, label in enumerate(("twins@aaaaaa", "twins@bbbbbb", "other@cccccc")):
+        folders.append(plans.write(replace(plan, label=label), tmp_path))
+        os.utime(folders[-1] / plans.PLAN, (number, number))
+    with pytest.warns(Remark, match=r"'twins' is twins@bbbbbb, which was written last, and not twins@aaaaaa$"):
+        assert plans.find("twins", tmp_path) == folders[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert plans.find("twins@aaaaaa", tmp_path) == folders[0]
+        assert plans.find("other", tmp_path) == folders[2]

@@ -56,6 +56,10 @@ def test_every_part_can_be_own_code(tmp_path):
     assert record.config.optim.optimizer.settings == {"momentum": 0.9}
     rates = [row["lr"] for row in record.steps()]
     np.testing.assert_allclose(rates, [0.001 * (1 - step / len(rates)) for step in range(len(rates))])
+    values = record.config.model_dump(mode="json")
+    (digest,) = (one for one, name in own.codes(values).items() if name.startswith("parts.py:"))
+    named = own.called(values, digest)  # all of them, in the order of the settings
+    assert named == "parts.py:stripes, darker, Mish2, SignDescent, root, focal"
     assert record.facts.train == 144  # of 200, a fifth is for the test and a tenth of the rest held out
     assert record.folder.name.startswith("resnet8-stripes-seed0-")
 

@@ -12,7 +12,6 @@ import json
 import os
 import stat
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from hashlib import file_digest, sha256
@@ -25,7 +24,7 @@ from safetensors.numpy import save
 
 from residuum.data.dataset import Dataset, Split
 from residuum.data.formats.files import reading
-from residuum.errors import InputError, Remark
+from residuum.errors import InputError, remark
 from residuum.records import storage
 
 DECODING = 2
@@ -68,8 +67,7 @@ def _without_home() -> Path:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise InputError(f"{path} is not this user's own folder; let RESIDUUM_CACHE name one for the cache")
-    warnings.warn(f"no home folder to keep decoded images in: they are kept in {path}; RESIDUUM_CACHE names another "
-                  "place", Remark, stacklevel=2)  # fmt: skip
+    remark(f"no home folder to keep decoded images in: they are kept in {path}; RESIDUUM_CACHE names another place")
     return path
 
 

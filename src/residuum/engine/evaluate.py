@@ -1,6 +1,5 @@
 """Evaluation: logits of every image of a split, from a network whose state is left as it was."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from residuum.engine.compute import ONE_IMAGE, Compute, out_of_memory
-from residuum.errors import InputError, Remark
+from residuum.errors import InputError, remark
 
 
 @contextmanager
@@ -46,6 +45,6 @@ def _in_parts(network: nn.Module, batch: Tensor) -> Iterator[Tensor]:
     if batch.device.type == "cuda":
         torch.cuda.empty_cache()
     half = (len(batch) + 1) // 2
-    warnings.warn(f"out of memory: images are evaluated {half} at a time where more do not fit", Remark, stacklevel=2)
+    remark(f"out of memory: images are evaluated {half} at a time where more do not fit")
     for part in (batch[:half], batch[half:]):
         yield from _in_parts(network, part)

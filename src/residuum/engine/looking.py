@@ -1,6 +1,5 @@
 """Looking at every layer of a network while it trains, without leaving a trace in it."""
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from residuum.engine.compute import Compute, out_of_memory
 from residuum.engine.step import put_back
-from residuum.errors import InputError, Remark
+from residuum.errors import InputError, remark
 from residuum.records.layers import BINS, Histograms, Layers
 
 T = TypeVar("T")
@@ -85,8 +84,7 @@ def on_fewer(observe: Callable[[int], T], images: int) -> T:
         images //= 2
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
-        warnings.warn(f"out of memory: layers or noise are looked at with {images} images at a time",
-                      Remark, stacklevel=2)  # fmt: skip
+        remark(f"out of memory: layers or noise are looked at with {images} images at a time")
 
 
 @contextmanager

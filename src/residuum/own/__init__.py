@@ -113,15 +113,23 @@ def named(value: Any, folder: Path | None = None) -> Any:
 
 def codes(values: Any) -> dict[str, str]:
     """The own code in plain settings: each SHA-256, with a name under which it stands there."""
-    found: dict[str, str] = {}
+    return dict(_found(values))
+
+
+def called(values: Any, digest: str) -> str:
+    """All names under which the text of a SHA-256 stands in plain settings, as `parts.py:focal, root`."""
+    names = list(dict.fromkeys(name for one, name in _found(values) if one == digest))
+    return ", ".join([*names[:1], *map(short, names[1:])])
+
+
+def _found(values: Any) -> Iterator[tuple[str, str]]:
     if isinstance(values, Mapping):
         if is_own(values.get("name")) and HASH.fullmatch(str(values.get("code"))):
-            found[values["code"]] = values["name"]
+            yield values["code"], values["name"]
         values = list(values.values())
     if isinstance(values, list | tuple):
         for inner in values:
-            found |= codes(inner)
-    return found
+            yield from _found(inner)
 
 
 def without_hash(values: Any) -> list[str]:

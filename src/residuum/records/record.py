@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from residuum import own
 from residuum.config import READABLE, UNCOUNTED, RunConfig
-from residuum.errors import InputError, Remedy, quoted
+from residuum.errors import LINE, InputError, Remedy, quoted
 from residuum.networks.names import short_name
 from residuum.records import mirror, outcome, rows, run_folder, shown, storage
 from residuum.records.event import EpochDone, NoiseSeen
@@ -373,10 +373,16 @@ def _ambiguous(name: str, found: Sequence[str], place: str, folders: Sequence[Pa
     if len({*apart}) < len(apart):  # alike in what is usually told
         apart = [told(one) for one in differing(folders, untold=())]
     few = [f"{run} ({text})" if text else run for run, text in zip_longest(found[:4], apart, fillvalue="")]
-    names = ", ".join(few) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-    return InputError(f"run {quoted(name)} is ambiguous in {place}: {names}", remedies=[Remedy("list runs")])
+    said, left = f"run {quoted(name)} is ambiguous in {place}: ", len(found)
+    for number, one in enumerate(few):  # whole ones, as many as a line has room for
+        if number > 1 and len(said) + len(one) > LINE - ROOM:
+            break
+        said, left = f"{said}{', ' if number else ''}{one}", left - 1
+    return InputError(f"{said}{f' and {left} more' if left else ''}", remedies=[Remedy("list runs")])
 
 
+ROOM = 80
+"""Letters of a line that are left for what would help."""
 UNTOLD = ("data.root", "data.fingerprint", "pretrained.weights", "train.seed", "model.name")
 """Settings that say nothing to a person, or that the name of a run's folder says."""
 

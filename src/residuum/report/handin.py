@@ -228,7 +228,9 @@ def _network(results: Results, drawn: Sequence[Block], outline: Outline | None) 
         yield Tabular(Table(columns, rows, columns[1:]), "The networks of the arms.")
     yield from drawn
     if outline is not None:
-        yield Tabular(_layers(outline), f"What the network is made of, for images of {_shape(outline.input_shape)}.")
+        yield Tabular(
+            _layers(outline), f"What the network that is drawn is made of, for images of {_shape(outline.input_shape)}."
+        )
 
 
 def _layers(outline: Outline) -> Table:

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 from numpy.typing import NDArray
 
-from residuum.errors import InputError, Remark, quoted, shortened, visible
+from residuum.errors import InputError, quoted, remark, shortened, visible
 from residuum.records import storage
 
 OTHER_FORMS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".pdf", ".eps", ".ps")
@@ -254,8 +254,8 @@ def _letters_told() -> Iterator[None]:
 def tell_letters(missing: str) -> None:
     """The remark on letters that no font here has; none where there are none."""
     if missing:
-        warnings.warn(f"no font here has {quoted(short(missing, 12))}: boxes stand in place of such letters; "
-                      "a font as Noto Sans CJK brings them", Remark, stacklevel=4)  # fmt: skip
+        letters = quoted(short(missing, 12))
+        remark(f"no font here has {letters}: boxes stand in place of such letters; a font as Noto Sans CJK brings them")
 
 
 def without_a_font(text: str) -> str:

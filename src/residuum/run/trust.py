@@ -7,7 +7,6 @@ A run folder brings its code along, so one from somebody else could do anything:
 that the run's configuration says, and that hash is in the cache.
 """
 
-import warnings
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from residuum import own
 from residuum.config import RunConfig
 from residuum.data import cache
-from residuum.errors import InputError, Remark, Remedy
+from residuum.errors import InputError, Remedy, remark
 from residuum.records import storage
 from residuum.records.record import read_config
 from residuum.records.regular import contents
@@ -42,8 +41,8 @@ def admit(config: RunConfig, folder: Path | None = None) -> list[str]:
     Raises:
         InputError: it is not there, has another hash, or was never named or trusted here.
     """
-    lines = []
-    for digest, name in own.codes(_plain(config)).items():
+    lines, values = [], _plain(config)
+    for digest, name in own.codes(values).items():
         if folder is not None:
             for one, hash_, text in _texts(folder, name, digest):
                 if not _known(hash_).is_file():
@@ -58,14 +57,14 @@ def admit(config: RunConfig, folder: Path | None = None) -> list[str]:
             for path, hash_ in own.modules_of(text).items():
                 own.admit(_from_cache(path, hash_))
             own.admit(text)
-        lines.append(own.said(name, digest))
+        lines.append(own.said(own.called(values, digest), digest))
     return lines
 
 
 def admit_aloud(config: RunConfig, folder: Path | None = None) -> None:
     """As `admit`, with a remark for each line that it gives."""
     for line in admit(config, folder):
-        warnings.warn(line, Remark, stacklevel=3)
+        remark(line)
 
 
 def is_known(config: RunConfig) -> bool:

@@ -125,6 +125,12 @@ def export(record: RunRecord, form: Format, path: Path, *, which: Which = "last"
     return Exported(path, form, difference, 0 if difference is None else len(images_NCHW))
 
 
+PRECISION = """\
+The run computed in {}, and this file computes in fp32, which changes logits in the third digit or so; within
+torch.autocast("cpu", torch.{}) they are the run's to the bit."""
+AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
+
+
 def _as_python(record: RunRecord, trained: Trained, path: Path) -> dict[str, str]:
     """The texts of the files by name, the one at the path among them, that are the network of a run as Python."""
     module, model = path.stem, record.config.model
@@ -134,6 +140,9 @@ def _as_python(record: RunRecord, trained: Trained, path: Path) -> dict[str, str
     else:
         parts = pytorch_source.parts_of(model, module)
         text, texts = pytorch_source.source(trained.network, *of, title, module, parts), dict(parts.texts)
+    if (precision := trained.compute.precision) in AUTOCAST:
+        said = PRECISION.format(precision, AUTOCAST[precision])
+        text = text.replace("beside this file.\n", f"beside this file.\n{said}\n", 1)
     for name in texts:
         if name.partition("/")[0].removesuffix(".py").casefold() == module.casefold():
             raise InputError(

@@ -12,12 +12,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from residuum.config import RunConfig
-from residuum.errors import QUOTED, InputError, Remedy, quoted
+from residuum.errors import QUOTED, InputError, Remedy, quoted, remark
 from residuum.records import run_folder, storage
 from residuum.studies import trials
 from residuum.studies.part import MOST_BYTES, word
 from residuum.studies.study import Study, label_of
 
+NAMED = 3
+"""Other plans of a study that are named."""
 PLANS, PLAN, FAILED, LOOKS = "studies", "plan.json", "failed.json", "looks.json"
 
 
@@ -291,9 +293,12 @@ def find(name: str, runs: Path) -> Path:
             return folder
     known = list(plans(runs))
     stem = Path(name).stem
-    found = next((folder for folder in known if folder.name.rpartition("@")[0] == stem or folder.name == stem), None)
-    if found is not None:
-        return found
+    found = [folder for folder in known if stem in (folder.name.rpartition("@")[0], folder.name)]
+    if found:
+        if others := [folder.name for folder in found[1:]]:
+            named = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
+            remark(f"{quoted(stem)} is {found[0].name}, which was written last, and not {named}")
+        return found[0]
     if searched := _searched(name, runs):
         text = f"study {quoted(name)} searches for settings, which `residuum list runs --study {searched.name}` lists"
         raise InputError(f"{text}; what it finds is judged by {searched / f'{stem}-tuned.toml'}")

@@ -42,11 +42,13 @@ def data(results: Results, found: Curves, arms: Sequence[str], mark: str = "") -
         near = _near(bands)
         for arm in _worst_first(bands):
             fewer = [band for band in bands if band.arm != arm]
-            # An arm that does not train must not press the others into a line: it goes on beyond the frame.
+            # An arm that does not train must not press the others into a line: it is drawn outside of their window.
             if len({band.arm for band in fewer}) < FEWEST[quantity] or _span(near) <= PRESSED * _span(_near(fewer)):
                 break
             bands, near = fewer, _near(fewer)
-        extent = frame.extent(near or [0.0], near, 0.0, top)
+        extent = frame.extent(
+            near or [0.0], _reached([band for of_split in chosen.values() for band in of_split]), 0.0, top
+        )
         rows.append(tuple(Panel("", LABELS[split, quantity], tuple(of_split), extent, at_once)
                           for split, of_split in chosen.items() if of_split))  # fmt: skip
     shown = tuple(row for row in rows if row)
@@ -70,6 +72,13 @@ def _near(bands: Sequence[Band]) -> list[float]:
     most = TOWERING * max(trained, default=inf) if bands and bands[0].quantity == "loss" else inf
     return [value for band in bands for value in band.mean
             if isfinite(value) and (value <= most or value == band.mean[-1])]  # fmt: skip
+
+
+def _reached(bands: Sequence[Band]) -> list[float]:
+    """The values that a frame reaches, in proportion or not; losses that are far from the others are beyond it."""
+    trained = [value for band in bands if band.split == "train" for value in band.mean if isfinite(value)]
+    most = frame.FAR * max(trained, default=inf) if bands and bands[0].quantity == "loss" else inf
+    return [value for band in bands for value in band.mean if isfinite(value) and value <= most]
 
 
 def _worst_first(bands: Sequence[Band]) -> list[str]:

@@ -127,8 +127,8 @@ def extent(near: Iterable[float], every: Iterable[float], low: float = -inf, hig
     return replace(shown, low=max(low, least), high=min(high, most))
 
 
-TOWERING = 2.0
-"""A loss of so many times what most runs begin with in training is beyond the frame, and marked."""
+TOWERING, FAR = 2.0, 10.0
+"""A loss of so many times what most runs begin with in training is not in proportion; beyond the frame, and marked."""
 
 
 def of_losses(runs: Iterable[Sequence[Sequence[float]]]) -> Extent:
@@ -141,7 +141,7 @@ def of_losses(runs: Iterable[Sequence[Sequence[float]]]) -> Extent:
     first = [next(filter(None, curves)) for curves in runs if any(curves)]
     begun = median_low([max(values[0], median_low(values)) for values in first]) if first else 0.0
     near = [value for value in every if value <= TOWERING * begun]
-    return extent(based(near), (), 0.0)
+    return extent(based(near), [value for value in every if value <= FAR * begun], 0.0)
 
 
 RANGE = 3.0
