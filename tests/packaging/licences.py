@@ -20,6 +20,8 @@ ALLOWED = re.compile(r"\b(MIT|BSD|Apache|PSF|Python Software Foundation|Python-2
 BARRED = re.compile(r"\b(AGPL|Affero|SSPL|Proprietary|Commercial|non-?commercial)", re.IGNORECASE)
 KNOWN = {"triton": "MIT"}
 """What packages without a word in their metadata are under, as they say elsewhere."""
+OF_CUDA = re.compile(r"(nvidia|cuda)-.+")
+"""NVIDIA's libraries, under its own licence, which torch brings where it is installed for its cards."""
 
 
 def needed() -> dict[str, Distribution]:
@@ -36,7 +38,10 @@ def needed() -> dict[str, Distribution]:
             package = distribution(name)
         except PackageNotFoundError:  # of another system or an extra that is not here
             continue
-        found[re.sub(r"[-_.]+", "-", name).lower()] = package
+        called = re.sub(r"[-_.]+", "-", name).lower()
+        if OF_CUDA.fullmatch(called):
+            continue
+        found[called] = package
         for text in package.requires or ():
             requirement = Requirement(text)
             if requirement.marker is None or any(

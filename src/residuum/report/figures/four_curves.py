@@ -46,9 +46,8 @@ def data(results: Results, found: Curves, arms: Sequence[str], mark: str = "") -
             if len({band.arm for band in fewer}) < FEWEST[quantity] or _span(near) <= PRESSED * _span(_near(fewer)):
                 break
             bands, near = fewer, _near(fewer)
-        extent = frame.extent(
-            near or [0.0], _reached([band for of_split in chosen.values() for band in of_split]), 0.0, top
-        )
+        every = [value for of_split in chosen.values() for band in of_split for value in band.mean if isfinite(value)]
+        extent = frame.extent(near or [0.0], frame.reached(near, every), 0.0, top)
         rows.append(tuple(Panel("", LABELS[split, quantity], tuple(of_split), extent, at_once)
                           for split, of_split in chosen.items() if of_split))  # fmt: skip
     shown = tuple(row for row in rows if row)
@@ -72,13 +71,6 @@ def _near(bands: Sequence[Band]) -> list[float]:
     most = TOWERING * max(trained, default=inf) if bands and bands[0].quantity == "loss" else inf
     return [value for band in bands for value in band.mean
             if isfinite(value) and (value <= most or value == band.mean[-1])]  # fmt: skip
-
-
-def _reached(bands: Sequence[Band]) -> list[float]:
-    """The values that a frame reaches, in proportion or not; losses that are far from the others are beyond it."""
-    trained = [value for band in bands if band.split == "train" for value in band.mean if isfinite(value)]
-    most = frame.FAR * max(trained, default=inf) if bands and bands[0].quantity == "loss" else inf
-    return [value for band in bands for value in band.mean if isfinite(value) and value <= most]
 
 
 def _worst_first(bands: Sequence[Band]) -> list[str]:

@@ -127,8 +127,10 @@ def extent(near: Iterable[float], every: Iterable[float], low: float = -inf, hig
     return replace(shown, low=max(low, least), high=min(high, most))
 
 
-TOWERING, FAR = 2.0, 10.0
-"""A loss of so many times what most runs begin with in training is not in proportion; beyond the frame, and marked."""
+TOWERING = 2.0
+"""A loss of so many times what most runs begin with in training is not shown in proportion."""
+FAR = 40.0
+"""What is so many times the reach of the near values above them is beyond the frame, and marked."""
 
 
 def of_losses(runs: Iterable[Sequence[Sequence[float]]]) -> Extent:
@@ -141,7 +143,13 @@ def of_losses(runs: Iterable[Sequence[Sequence[float]]]) -> Extent:
     first = [next(filter(None, curves)) for curves in runs if any(curves)]
     begun = median_low([max(values[0], median_low(values)) for values in first]) if first else 0.0
     near = [value for value in every if value <= TOWERING * begun]
-    return extent(based(near), [value for value in every if value <= FAR * begun], 0.0)
+    return extent(based(near), reached(near, every), 0.0)
+
+
+def reached(near: Sequence[float], every: Iterable[float]) -> list[float]:
+    """The values that a frame reaches: not those so far above the near ones that these would be little of it."""
+    most = max(near) + FAR * (max(near) - min(near)) if near else inf
+    return [value for value in every if value <= most]
 
 
 RANGE = 3.0
