@@ -2,16 +2,18 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from damage import SETTINGS, a_run, a_stopped_run, files
 
-from residuum import training
+from residuum import own, training
 from residuum.cli import main
 from residuum.config import RunConfig
 from residuum.errors import InputError
 from residuum.records import integrity, rows, run_folder, storage
 from residuum.records.record import read_record
+from residuum.report import own_code
 from residuum.studies import plan
 
 MONITORED = {"monitor.histograms": False, "monitor.noise": False}
@@ -72,6 +74,20 @@ def test_nothing_is_put_into_a_folder_to_which_a_link_leads(whole, tmp_path, wri
     with pytest.raises(InputError, match="predictions is a link"):
         write(folder)
     assert sorted((tmp_path / "victim").iterdir()) == before
+
+
+def test_the_text_of_own_code_is_read_of_a_plain_file_of_a_usual_size_alone(tmp_path):
+    digest = "ab" * 32
+    place = tmp_path / run_folder.CODE / own.file_of("mine.py:Net", digest)
+    place.parent.mkdir()
+    found = SimpleNamespace(records={"it": SimpleNamespace(folder=tmp_path)})
+    place.write_text("class Net: ...")
+    assert own_code._kept(found, "it", "mine.py:Net", digest) == "class Net: ..."
+    os.truncate(place, 2**40)
+    assert own_code._kept(found, "it", "mine.py:Net", digest) == ""
+    place.unlink()
+    os.mkfifo(place)
+    assert own_code._kept(found, "it", "mine.py:Net", digest) == ""
 
 
 def test_a_row_is_added_to_no_link_pipe_or_folder(tmp_path):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from residuum import own
 from residuum.analysis.results import Results
+from residuum.errors import InputError
+from residuum.records.regular import contents
 from residuum.records.run_folder import CODE
 from residuum.report.tables import Table
 
@@ -58,8 +60,8 @@ def _kept(results: Results, id_: str, name: str, digest: str) -> str:
     record = results.records.get(id_)
     path = record.folder / CODE / own.file_of(name, digest) if record else None
     try:
-        return path.read_text(encoding="utf-8") if path else ""
-    except (OSError, UnicodeDecodeError):  # the report says by itself which folders are damaged
+        return contents(path, own.MOST_BYTES).decode() if path else ""
+    except (OSError, InputError, UnicodeDecodeError):  # the report says by itself which folders are damaged
         return ""
 
 
