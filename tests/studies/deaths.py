@@ -33,12 +33,13 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self, in_channels: int, num_classes: int, number: int = 0):
         super().__init__()
-        self.number = number
+        self.number, self.seen = number, 0
         layers = nn.Conv2d(in_channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         self.layers = nn.Sequential(*layers, nn.Linear(8, num_classes))
 
     def forward(self, images):
-        if self.number == 13 and self.training and len(images) == 8:  # a batch: plans ask for other numbers
+        self.seen += self.training and len(images) == 8  # a batch: plans ask for other numbers
+        if self.number == 13 and self.seen > 3:  # its first update is made before a study begins
             raise RuntimeError("it always crashes")
         return self.layers(images)
 """
