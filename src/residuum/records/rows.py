@@ -73,6 +73,16 @@ class Rows:
             self._file.close()
 
 
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one row to a file, on the disk before this returns."""
+    file = Rows(path)
+    try:
+        file.add(row)
+        file.sync()
+    finally:
+        file.close()
+
+
 def read_lines(path: Path) -> list[bytes]:
     """The lines of a file of rows, unread; a torn last one is left out, a missing file has none.
 

@@ -212,13 +212,8 @@ def note_reading(plan: Plan, runs: Path, *, planned: bool) -> None:
         last = readings(path.parent)[-1:]
         if last and (last[0].seeds, last[0].planned) == (seeds, planned):
             return
-        file = rows.Rows(path)
-        try:
-            time = datetime.now(UTC).isoformat(timespec="seconds")
-            file.add({"time": time, "seeds": list(seeds), "planned": planned})
-            file.sync()
-        finally:
-            file.close()
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        rows.append(path, {"time": time, "seeds": list(seeds), "planned": planned})
 
 
 def readings(folder: Path) -> tuple[Reading, ...]:
