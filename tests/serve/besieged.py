@@ -2,8 +2,10 @@
 
     python tests/serve/besieged.py --windows 3
 
-A training runs beside it, in windows of ten seconds without and with the requests: what it loses is printed, as the
-median over pairs of windows. All is measured on one machine, also those who ask, who have the lowest priority.
+A training runs beside it, in windows of ten seconds without requests, with as many to a socket that nobody answers, and
+with those to the page. Those who ask are on the same machine, at the lowest priority; the second window says what they
+cost by themselves. How long a training's threads were ready and had to wait is the kernel's figure, which does not move
+with the machine's speed as updates a second do; both are printed, as medians over the windows.
 """
 
 import argparse
@@ -21,17 +23,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from residuum.cli.serving import WAITING
 from trial import told, updates, warm
 
 SECONDS, A_SECOND = 10.0, 1000
 LOST = 5.0
-"""Percent that a training may lose while the page is asked so often."""
+"""Percent that a training may lose while the page is asked so often, and that the page may take of the processors."""
+PATIENCE = 3.0
+"""Seconds for which whoever asks waits for an answer."""
 TRAINING = ["train", "quick", "--epochs", "100000", "--set", "model.channels=[16, 16, 16]", "--set", "model.depth=8",
             "--set", 'data.dataset={name = "synthetic", size = 32, train = 4096, test = 16}',
             "--set", "data.validation=16", "--batch-size", "32"]  # fmt: skip
@@ -144,11 +152,12 @@ def asked(port: int, paths: list[str]) -> Counter[str]:
     async def one(path: str) -> str:
         writer = None
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
-            return (await asyncio.wait_for(reader.read(), 20))[9:12].decode() or "closed"
+            async with asyncio.timeout(PATIENCE):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+                return (await reader.read())[9:12].decode() or "closed"
         except TimeoutError:
-            return "no answer in 20 s"
+            return "no answer"
         except OSError as error:
             return type(error).__name__
         finally:
@@ -190,26 +199,24 @@ def _besieged(place: Path, windows: int, threads: int) -> Iterator[str]:
             "/static/page.css",
             "/part/started",
         ]
-        lost, taken, answers = list[float](), list[float](), Counter[str]()
-        for _ in range(windows):
-            quiet = _speed(runs, SECONDS)
-            asking = subprocess.Popen([sys.executable, __file__, "--ask", str(page.port), *paths], stdout=subprocess.PIPE,
-                                      text=True)  # fmt: skip
-            assert asking.stdout is not None
-            asking.stdout.readline()  # it has begun
-            before = page.processor()
-            loaded = _speed(runs, SECONDS)
-            taken.append(100 * (page.processor() - before) / SECONDS / (os.cpu_count() or 1))
-            answers += Counter(json.loads(asking.communicate()[0]))
-            lost.append(100 * (1 - loaded / quiet))
-            print(f"{threads} threads: {quiet:.1f} updates a second, {loaded:.1f} under {A_SECOND} requests a second",
-                  file=sys.stderr)  # fmt: skip
-        print(f"{threads} threads: {statistics.median(lost):.1f} % lost; the page took {statistics.median(taken):.1f} % of the "
-              f"processors; answers: {dict(answers)}", file=sys.stderr)  # fmt: skip
-        if statistics.median(taken) > 2 * LOST:  # it has a burst before its share
-            yield f"the page took {[round(one, 1) for one in taken]} % of the processors"
-        if statistics.median(lost) > LOST:
-            yield f"a training on {threads} threads lost {statistics.median(lost):.1f} %: {[round(one, 1) for one in lost]}"
+        window = partial(_window, training.pid, threads, page, runs)
+        seen, answers = list[tuple[Window, Window, Window]](), Counter[str]()
+        with socket.create_server(("127.0.0.1", 0), backlog=WAITING) as nobody:
+            for _ in range(windows):
+                quiet = window()
+                alone, _ = _asked(nobody.getsockname()[1], paths, window)
+                loaded, found = _asked(page.port, paths, window)
+                seen.append((quiet, alone, loaded))
+                answers += found
+        for name, which in (("no requests", 0), ("requests that nobody takes up", 1), ("requests to the page", 2)):
+            speed, waited, taken = (statistics.median(one[which][at] for one in seen) for at in range(3))
+            print(f"{threads} threads, {name}: {speed:.1f} updates a second, each thread waited {waited:.1f} % of the time, "
+                  f"the page took {taken:.1f} % of the processors", file=sys.stderr)  # fmt: skip
+        print(f"{threads} threads: answers {dict(answers)}", file=sys.stderr)
+        if (taken := statistics.median(one[2].taken for one in seen)) > LOST:
+            yield f"the page took {taken:.1f} % of the processors: {seen}"
+        if threads == 1 and (waited := statistics.median(one[2].waited for one in seen)) > LOST:
+            yield f"a training on one thread had to wait {waited:.1f} % of the time: {seen}"
         if (status := page.answer("/")[0]) != 200:
             yield f"after it was asked so often it answers {status}"
         if not answers["200"]:
@@ -223,11 +230,42 @@ def _besieged(place: Path, windows: int, threads: int) -> Iterator[str]:
             yield f"it said {said[-300:]!r}"
 
 
-def _speed(runs: Path, seconds: float) -> float:
-    """Updates a second of the training over so long."""
-    before, began = updates(runs), time.monotonic()
-    time.sleep(seconds)
-    return (updates(runs) - before) / (time.monotonic() - began)
+class Window(NamedTuple):
+    """Updates a second, percent of the time that a thread of the training waited, and of the processors for the page."""
+
+    speed: float
+    waited: float
+    taken: float
+
+
+def _window(training: int, threads: int, page: Page, runs: Path) -> Window:
+    """What there was in so many seconds; `threads` of the training compute, and the others neither run nor wait."""
+    before, waited, taken, began = updates(runs), _waited(training), page.processor(), time.monotonic()
+    time.sleep(SECONDS)
+    passed, after = time.monotonic() - began, _waited(training)
+    delays = sum(after[thread] - waited.get(thread, 0.0) for thread in after)
+    return Window(
+        (updates(runs) - before) / passed, 100 * delays / threads / passed,
+        100 * (page.processor() - taken) / passed / (os.cpu_count() or 1),
+    )  # fmt: skip
+
+
+def _asked(port: int, paths: list[str], window: Callable[[], Window]) -> tuple[Window, Counter[str]]:
+    """What there was while somebody asked at a port, and the answers."""
+    asking = subprocess.Popen([sys.executable, __file__, "--ask", str(port), *paths], stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    asking.stdout.readline()  # it has begun
+    found = window()
+    return found, Counter(json.loads(asking.communicate()[0]))
+
+
+def _waited(process: int) -> dict[str, float]:
+    """Seconds for which each thread of a process was ready to run and did not."""
+    found = {}
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return found
 
 
 def _tried(windows: int) -> Iterator[str]:

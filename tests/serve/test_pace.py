@@ -22,16 +22,7 @@ def test_no_more_is_taken_than_the_share_whoever_asks(seed):
         assert 0 <= pause <= pace.LONGEST
 
 
-def test_whoever_looks_around_does_not_wait():
-    """A page of half a second now and then, and one of a tenth every other second, on one processor."""
-    for every, each in ((20.0, 0.5), (2.0, 0.1)):
-        left = pace.BURST
-        for _ in range(200):
-            left, pause = pace.rest(left, each, every, 1)
-            assert pause == 0
-
-
-@pytest.mark.parametrize("requests", [0, 1000])
+@pytest.mark.parametrize("requests", [0, 1, 1000])
 def test_it_rests_where_it_has_taken_too_much_and_is_asked_too_often(monkeypatch, requests):
     """What whoever looks around asks for may take as long as it does, as a list of 10,000 runs."""
     rests, asked = [], iter(range(0, 10**6, requests or 1))
@@ -47,4 +38,4 @@ def test_it_rests_where_it_has_taken_too_much_and_is_asked_too_often(monkeypatch
         keeping.cancel()
 
     asyncio.run(a_while())
-    assert rests[:3] == ([pace.LONGEST] * 3 if requests else [])
+    assert rests[:3] == ([pace.LONGEST] * 3 if requests > 1 else [])

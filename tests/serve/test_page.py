@@ -495,3 +495,35 @@ def test_a_process_that_is_another_one_is_not_stopped(tmp_path):
     finally:
         other.send_signal(signal.SIGKILL)
         other.wait()
+
+
+def test_what_a_request_lacks_or_asks_too_much_is_told_in_a_line(lab, monkeypatch):
+    run, label = name_of(lab, "resnet8-digits-seed0"), label_of(lab)
+    many = "&".join(f"run=r{number}" for number in range(page.MOST_BESIDE + 1))
+    with client_of(lab) as client:
+        for answer, code, said in (
+            (client.get("/beside"), 400, "0 runs to be compared; choose 1 to"),
+            (client.get(f"/beside?{many}"), 400, f"{page.MOST_BESIDE + 1} runs to be compared; choose 1 to"),
+            (client.get(f"/run/{run}/attributions/none.svg"), 404, "has no attributions 'none'"),
+            (client.get(f"/study/{label}/report/figures/none.svg"), 404, "the report has no figure 'none.svg'"),
+            (_post(client, b"\xff=1"), 400, "the form cannot be read"),
+            (_post(client, b"&".join(b"a=1" for _ in range(21))), 400, "the form cannot be read"),
+        ):
+            assert answer.status_code == code
+            assert said in html.unescape(answer.text)
+        monkeypatch.setattr(page, "PATIENCE", 0.0)
+        answer = _post(client, b"study=x")
+        assert (answer.status_code, "nothing came for 0 s" in answer.text) == (400, True)
+
+
+def _post(client, content):
+    return client.post("/start/again", content=content, headers={"content-type": "application/x-www-form-urlencoded"})
+
+
+def test_a_study_whose_runs_have_not_begun_has_no_curves_yet(lab):
+    label = label_of(lab)
+    for folder in lab.glob("*-seed1-*"):
+        shutil.rmtree(folder)
+    with client_of(lab) as client:
+        answer = client.get(f"/study/{label}/curves.svg")
+    assert (answer.status_code, "no run has finished an epoch yet" in answer.text) == (400, True)

@@ -17,6 +17,8 @@ from residuum.errors import InputError, ResiduumError, StorageError, lacking, qu
 PORT = 8091
 AT_ONCE = 1000
 """Connections at a time, of which a browser holds up to six; more are told to come again."""
+WAITING = 32
+"""Connections that the kernel keeps until they are taken up, all at once: what is beyond costs a training nothing."""
 ANEW = 30.0
 """Seconds after which what lies in a store is looked at again."""
 
@@ -62,9 +64,8 @@ def serve(options: argparse.Namespace) -> None:
         step_back()
         config = uvicorn.Config(
             application(options.runs, rules, paced=True), log_level="critical", access_log=False, ws="none",
-            limit_concurrency=AT_ONCE,
-            timeout_keep_alive=10, server_header=False, proxy_headers=False, h11_max_incomplete_event_size=16 * 2**10,
-            timeout_graceful_shutdown=3,
+            limit_concurrency=AT_ONCE, backlog=WAITING, timeout_keep_alive=10, timeout_graceful_shutdown=3,
+            server_header=False, proxy_headers=False, h11_max_incomplete_event_size=16 * 2**10,
         )  # fmt: skip
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"http://{host}:{port}/{f'?token={token}' if token else ''}", flush=True)
@@ -86,7 +87,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((name, port))
-            listening.listen(128)
+            listening.listen(WAITING)
         except OSError as error:
             raise StorageError(
                 f"cannot listen on {host} port {port}: {error.strerror}; --port 0 takes a free one"

@@ -13,15 +13,16 @@ from typing import Any
 
 from residuum.serve.guard import App, Receive, Send
 
-SHARE = 0.05
-"""The share of all processors that it may take for long."""
-BURST = 2.0
-"""Seconds of a processor that it may take at once, as whoever looks around does."""
-REQUESTS, RATE = 400, 20.0
-"""Requests that it may be asked at once, and a second for long; beyond both it is asked too often."""
+SHARE = 0.02
+"""The share of all processors that it may take for long, once it is asked too often."""
+BURST = 0.1
+"""Seconds of a processor that it may then take at once."""
+REQUESTS, RATE = 100, 20.0
+"""Requests that it may be asked at once, as a few browsers do that open a run, and a second for long: beyond both it is
+asked too often. Before, it takes what it needs."""
 LOOK = 0.05
 """Seconds between two looks at what it has taken."""
-LONGEST = 2.0
+LONGEST = 4.0
 """Seconds of a rest: what one thread takes between two looks is made up for in it, also on a single processor."""
 
 
