@@ -26,7 +26,7 @@ from residuum.models import MODELS
 from residuum.models.families.resnet import FAMILIES, SETTINGS
 from residuum.optim import OPTIMIZERS, PENALTIES
 from residuum.records.record import read_record
-from residuum.report import handin, own_code, style, tables, topics
+from residuum.report import handin, notebook, own_code, style, tables, topics
 from residuum.report.content import Items, Paragraph, Picture, Tabular, picture
 from residuum.report.figures import four_curves, study_curves
 from residuum.report.handin import ToWrite
@@ -535,3 +535,11 @@ def test_letters_that_no_font_has_are_told_of_a_document_and_others_are_set(tmp_
     assert content.startswith(b"%PDF")
     assert {path.name[:6] for path in (tmp_path / "fonts").iterdir()} == {"DejaVu"}
     assert style.without_a_font("plain, λ ~ Β ± é ≤ 1 − 2") == ""
+
+
+def test_a_cell_that_fails_is_told_and_no_notebook_is_left(tmp_path, monkeypatch):
+    pytest.importorskip("nbclient")
+    monkeypatch.setattr(notebook, "_cells", lambda *_: [("code", "1 / 0")])
+    with pytest.raises(InputError, match=r"h\.ipynb: a cell failed: ZeroDivisionError: division by zero"):
+        notebook.write(None, "a", tmp_path, tmp_path / "h.ipynb")
+    assert [*tmp_path.iterdir()] == []

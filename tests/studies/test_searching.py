@@ -390,3 +390,12 @@ def test_without_optuna_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"needs the package optuna: pip install 'residuum\[search\]'"):
         list(tuning.search(planning.plan(study(), {}), tmp_path, ROOM, "here"))
     assert not list(tmp_path.iterdir())
+
+
+def test_there_is_nothing_to_run_where_no_search_was_begun(tmp_path):
+    plan = planning.plan(study(), {})
+    with pytest.raises(InputError, match=r"no search of 'tune' was begun in "):
+        tuning.tuned(plan, tmp_path)
+    with pytest.raises(InputError, match=r"as many trials as it has room for: say how many"):
+        next(iter(tuning.search(plan, tmp_path, Room(0, 1), "slurm:local")))
+    assert [*tmp_path.iterdir()] == []
