@@ -42,6 +42,16 @@ def test_damage_to_any_file_beside_a_plan_is_told_in_a_line_that_names_it(tmp_pa
     assert "readings.jsonl is missing, though the verdicts were reported" in line
 
 
+def test_what_another_is_writing_there_may_go_while_one_looks(tmp_path):
+    folder = plan.write(planning.plan(Study(**STUDY), {}), tmp_path)
+    prespecified.prespecify(planning.plan(Study(**STUDY), {}), tmp_path)
+    before = whole.damage(folder)
+    for name in (".plan.json.0a1b2c3d.tmp", plan.FAILED):  # listed, and not there when it is looked at
+        (folder / name).symlink_to(tmp_path / "gone")
+    assert whole.damage(folder) == before
+    assert not any("tmp" in line for line in before)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("of", "count"), [(2, 3), (8, 1)])
 def test_rivals_of_a_study_compute_each_run_once(of, count):

@@ -784,7 +784,7 @@ def report(options: argparse.Namespace) -> None:
     if options.name.endswith(".toml") and Path(options.name).is_file() and not plan_.study.only:
         _say_changed(options.name, plan_)
     say_damage(folder)
-    found, out = results(plan_, options.runs), options.out or folder / "report"
+    found, out = results(plan_, options.runs), options.out or folder / plans.REPORT
     index = write(found, out, runs=options.runs, elsewhere=options.runs != RUNS)
     note_reading(found, options.runs)
     if options.json:

@@ -20,7 +20,7 @@ from residuum.studies.study import Study, label_of
 
 NAMED = 3
 """Other plans of a study that are named."""
-PLANS, PLAN, FAILED, LOOKS = "studies", "plan.json", "failed.json", "looks.json"
+PLANS, PLAN, FAILED, LOOKS, REPORT = "studies", "plan.json", "failed.json", "looks.json", "report"
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,11 @@ def _with_places(arms: Sequence[Mapping[str, Any]], study: Study) -> list[dict[s
 
 def plans(runs: Path) -> Iterator[Path]:
     """The folders of plans under `runs`, the one last written first."""
-    found = list((runs / PLANS).glob(f"*/{PLAN}"))
-    yield from (path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
+    found: list[tuple[float, Path]] = []
+    for path in (runs / PLANS).glob(f"*/{PLAN}"):
+        with suppress(FileNotFoundError):  # somebody has just removed it
+            found.append((path.stat().st_mtime, path.parent))
+    yield from (folder for _, folder in sorted(found, key=lambda one: one[0], reverse=True))
 
 
 @dataclass(frozen=True)
