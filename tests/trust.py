@@ -105,7 +105,7 @@ ROWS = (
     Row("stopped runs with such damage: they go on from what is whole to the same bits", 100, counted(damage.resumed)),
     Row("the same damage to the files beside a study's plan; reports, and going on, after 20 of them", 1000,
         counted(lambda count: damaged.tried(count, 0, again=max(1, count // 50)))),
-    Row("signals at random rows, twice at once, without stdin or a reader: saved, 143, 130 or 129, the same bits", 60,
+    Row("signals at random rows, twice at once, without stdin or a reader: saved, 143, 130 or 129, the same bits", 70,
         counted(lambda count: deaths.stopped(count, 0))),
     Row("memory that runs out in forward, backward, update, evaluation and records: smaller parts, the same batches", 0,
         suite("tests/engine/test_memory.py")),
