@@ -149,6 +149,17 @@ BELOW: dict[str, Leads] = {
     r"labels are \[N\], \[N, 1\] or one-hot": lambda here: pixels.labels_of(np.zeros((2, 2, 2)), "y"),
     r"has no array 'y'": lambda here: npy.read_npz(zipped(here / "a.npz", x_npy=b"1"), "y"),
     r"a\.npz is encrypted": lambda here: npy.read_npz(zipped(here / "a.npz", x_npy=b"1", flag=1), "x"),
+    r"has no test images$": lambda here: arrays.images_at(
+        saved(here, x_train=IMAGES, y_train=LABELS), (3, 8, 8)),
+    r"holds the label 200000, which is no number of a class": lambda here: pixels.labels_of(np.array([200_000]), "y"),
+    r"x holds bool, no pixels": lambda here: pixels.images_of(np.zeros((2, 8, 8, 3), bool), "x"),
+    r"y holds text that is not UTF-8": lambda here: pixels.names_of(np.array([b"\xff"]), "y"),
+    r"x is damaged: it has not the \[8, 8, 8, 3\] values": lambda here: npy.parsed(
+        (saved(here, x=IMAGES) / "x.npy").read_bytes()[:-1], "x"),
+    r"a\.npz is damaged: zip file version": lambda here: npy.read_npz(
+        newer(zipped(here / "a.npz", x_npy=b"1")), "x"),
+    r"would come to 400,000,000 values, which is too much": lambda here: mat.read_mat(
+        written(here / "a.mat", MAT + announced(20_000, 20_000)), {"X": (20_000, 20_000)}),
     # Objects.
     r"has the parts train, rest; they are train": lambda here: objects.dataset_of({"train": 1, "rest": 2}, "it"),
     r"a list of 3; give \(images, labels\)": lambda here: objects.dataset_of([1, 2, 3], "it"),
@@ -170,6 +181,24 @@ BELOW: dict[str, Leads] = {
         "img", "label", (1, 1, 1), 1),
     r"holds images of 1 channels, not 3": lambda here: parquet.read_images(
         table(here, train="SELECT [[1]] AS img, 1 AS label") / "train.parquet", "img", "label", (3, 1, 1), 1),
+    r"has no test\*\.parquet": lambda here: parquet_files.images_at(
+        table(here, train="SELECT 1 AS img, 2 AS label"), (3, 8, 8)),
+    r"holds Parquet files in a and in b; give one": lambda here: parquet_files.parquet_files(
+        table(here, **{"a/x": "SELECT 1 AS img, 2 AS label", "b/x": "SELECT 1 AS img, 2 AS label"})),
+    r"is one of 2 files, of which 1 are there": lambda here: parquet_files.parquet_files(
+        table(here, **{"train-00000-of-00002": "SELECT 1 AS img, 2 AS label"})),
+    r"images of 2048×2048 pixels would take 9 GiB": lambda here: parquet_files.parquet_files(
+        table(here, train=f"SELECT {png(2048)} AS img, range % 2 AS label FROM range(800)")),
+    r"train2\.parquet has not the columns img and label of the other files": lambda here: parquet_files.parquet_files(
+        table(here, train1=f"SELECT {png(8)} AS img, 1 AS label", train2=f"SELECT {png(8)} AS img, 1 AS other")),
+    r"has labels that are numbers and others that are names": lambda here: parquet_files.parquet_files(
+        table(here, train1=f"SELECT {png(8)} AS img, 1 AS label", train2=f"SELECT {png(8)} AS img, 'a' AS label")),
+    r"has more than 2,000,000 rows": lambda here: parquet.count_rows(
+        table(here, a="SELECT 1 AS one FROM range(2000001)") / "a.parquet"),
+    r"would come to [\d,]+ bytes or values when unpacked": lambda here: parquet.read_images(
+        table(here, a=f"SELECT {png(8)} AS img, 1 AS label") / "a.parquet", "img", "label", (3, 10**6, 10**6), 1),
+    r"test\.parquet has not the columns of the other files": lambda here: cifar10.cifar10(
+        table(here, train=f"SELECT {png(32)} AS img, 1 AS label", test=f"SELECT {png(32)} AS img, 1 AS other")),
     # Other data.
     r"has no train_y\.bin": lambda here: stl10.stl10(_stl10_archive(here / "stl10_binary.tar.gz")),
     r"has no test_32x32\.mat": lambda here: svhn.svhn(written(here / "train_32x32.mat", b"").parent),
@@ -191,52 +220,6 @@ BELOW: dict[str, Leads] = {
     r"holds no list of whole numbers": lambda here: other_tests.read_index(written(here / "i.json", "{}"), 9),
     r"i\.json names 1 image twice": lambda here: other_tests.read_index(
         written(here / "i.json", "[3, 3]"), 9),
-    # Settings.
-    r"a key has more than \d+ dots": lambda here: read_toml("a." * 60 + "b = 1"),
-    r"1e-310 is too close to 0": lambda here: RunConfig.of({"optim": {"lr": 1e-310}}),
-    r"1e\+31 is too large": lambda here: RunConfig.of({"optim": {"lr": 1e31}}),
-    r"cannot be a setting": lambda here: RunConfig.of({"optim": {"lr": object()}}),
-    r"the ImageNet form exists for depths 18, 34": lambda here: networks.names.network("resnet20-imagenet"),
-    # Weights.
-    r"a member twice, of which torch may read either": lambda here: foreign.read_foreign(
-        zipped(here / "w.pth", a_data=b"1", A_data=b"2", **{"x/data_pkl": b"."})),
-    r"a tensor is sparse, quantized or without values": lambda here: reference.read_reference(
-        _torch_saved(here / "l.pt", torch.eye(2).to_sparse()), None, (3, 8, 8), 2),
-    r"holds no plain numbers": lambda here: reference.read_reference(
-        saved(here, l=np.array(["a"])) / "l.npy", None, (3, 8, 8), 2),
-    r"is no store: ": lambda here: mirror.store_of("github://x"),
-    # More of arrays.
-    r"has no test images$": lambda here: arrays.images_at(
-        saved(here, x_train=IMAGES, y_train=LABELS), (3, 8, 8)),
-    r"holds the label 200000, which is no number of a class": lambda here: pixels.labels_of(np.array([200_000]), "y"),
-    r"x holds bool, no pixels": lambda here: pixels.images_of(np.zeros((2, 8, 8, 3), bool), "x"),
-    r"y holds text that is not UTF-8": lambda here: pixels.names_of(np.array([b"\xff"]), "y"),
-    r"x is damaged: it has not the \[8, 8, 8, 3\] values": lambda here: npy.parsed(
-        (saved(here, x=IMAGES) / "x.npy").read_bytes()[:-1], "x"),
-    r"a\.npz is damaged: zip file version": lambda here: npy.read_npz(
-        newer(zipped(here / "a.npz", x_npy=b"1")), "x"),
-    r"would come to 400,000,000 values, which is too much": lambda here: mat.read_mat(
-        written(here / "a.mat", MAT + announced(20_000, 20_000)), {"X": (20_000, 20_000)}),
-    # More of Parquet.
-    r"has no test\*\.parquet": lambda here: parquet_files.images_at(
-        table(here, train="SELECT 1 AS img, 2 AS label"), (3, 8, 8)),
-    r"holds Parquet files in a and in b; give one": lambda here: parquet_files.parquet_files(
-        table(here, **{"a/x": "SELECT 1 AS img, 2 AS label", "b/x": "SELECT 1 AS img, 2 AS label"})),
-    r"is one of 2 files, of which 1 are there": lambda here: parquet_files.parquet_files(
-        table(here, **{"train-00000-of-00002": "SELECT 1 AS img, 2 AS label"})),
-    r"images of 2048×2048 pixels would take 9 GiB": lambda here: parquet_files.parquet_files(
-        table(here, train=f"SELECT {png(2048)} AS img, range % 2 AS label FROM range(800)")),
-    r"train2\.parquet has not the columns img and label of the other files": lambda here: parquet_files.parquet_files(
-        table(here, train1=f"SELECT {png(8)} AS img, 1 AS label", train2=f"SELECT {png(8)} AS img, 1 AS other")),
-    r"has labels that are numbers and others that are names": lambda here: parquet_files.parquet_files(
-        table(here, train1=f"SELECT {png(8)} AS img, 1 AS label", train2=f"SELECT {png(8)} AS img, 'a' AS label")),
-    r"has more than 2,000,000 rows": lambda here: parquet.count_rows(
-        table(here, a="SELECT 1 AS one FROM range(2000001)") / "a.parquet"),
-    r"would come to [\d,]+ bytes or values when unpacked": lambda here: parquet.read_images(
-        table(here, a=f"SELECT {png(8)} AS img, 1 AS label") / "a.parquet", "img", "label", (3, 10**6, 10**6), 1),
-    r"test\.parquet has not the columns of the other files": lambda here: cifar10.cifar10(
-        table(here, train=f"SELECT {png(32)} AS img, 1 AS label", test=f"SELECT {png(32)} AS img, 1 AS other")),
-    # More of archives and images.
     r"a\.zip is damaged: zip file version": lambda here: [*files.read_members(
         newer(zipped(here / "a.zip", a_b=b"1")), {"a.b": 9})],
     r"'a\.b' has not the 4 bytes that it says": lambda here: [*files.read_members(
@@ -248,14 +231,26 @@ BELOW: dict[str, Leads] = {
     r"cannot be read: Expecting": lambda here: other_tests.read_index(written(here / "i.json", "["), 9),
     r"holds no test images that are known by their content": lambda here: [*other_tests.test_sets(
         str(written(here / "a.txt", "a")), (3, 8, 8), Choice(name="digits"))],
-    # More of settings.
+    # Settings.
+    r"a key has more than \d+ dots": lambda here: read_toml("a." * 60 + "b = 1"),
+    r"1e-310 is too close to 0": lambda here: RunConfig.of({"optim": {"lr": 1e-310}}),
+    r"1e\+31 is too large": lambda here: RunConfig.of({"optim": {"lr": 1e31}}),
+    r"cannot be a setting": lambda here: RunConfig.of({"optim": {"lr": object()}}),
+    r"the ImageNet form exists for depths 18, 34": lambda here: networks.names.network("resnet20-imagenet"),
     r"data: float is no name or path": lambda here: RunConfig.of({}).changed({"data": 3.5}),
     r"'optim\.lr': a number has more digits": lambda here: parse_setting("optim.lr=" + "9" * 5000),
     r"tables and lists are nested too deeply": lambda here: read_toml("a = " + "[" * 50_000),
     r"^a number has more digits than can be read": lambda here: read_toml("a = " + "9" * 5000),
     r"stand within each other": lambda here: RunConfig.of({"optim": {"lr": nested(30)}}),
     r"3\.5 is not a name or a table of settings": lambda here: Choice.of(3.5),
-    # More of weights.
+    # Weights.
+    r"a member twice, of which torch may read either": lambda here: foreign.read_foreign(
+        zipped(here / "w.pth", a_data=b"1", A_data=b"2", **{"x/data_pkl": b"."})),
+    r"a tensor is sparse, quantized or without values": lambda here: reference.read_reference(
+        _torch_saved(here / "l.pt", torch.eye(2).to_sparse()), None, (3, 8, 8), 2),
+    r"holds no plain numbers": lambda here: reference.read_reference(
+        saved(here, l=np.array(["a"])) / "l.npy", None, (3, 8, 8), 2),
+    r"is no store: ": lambda here: mirror.store_of("github://x"),
     r"File name too long": lambda here: foreign.read_foreign(here / ("a" * 300)),
     r"a header of [\d,]+ bytes is too large": lambda here: foreign.read_foreign(
         written(here / "a.safetensors", (2**40).to_bytes(8, "little") + b"{")),
