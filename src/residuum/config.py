@@ -355,10 +355,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not path.strip():
         raise InputError(f"{quoted(text)} is not of the form path=value, as in model.depth=56")
     try:
-        found = read_toml(f"value = {value}")["value"]
+        values = read_toml(f"value = {value}")
+        if len(values) > 1:  # more lines follow
+            raise tomllib.TOMLDecodeError("one value is wanted")
+        found = values["value"]
     except tomllib.TOMLDecodeError as error:
         found = value.strip()
-        if found.startswith(("{", "[", '"', "'")):
+        if found.startswith(("{", "[", '"', "'")) or "\n" in found:
             raise InputError(
                 f"{quoted(text)}: the value is neither a name nor TOML, as 56, [1, 2] or "
                 "{name = 'sgd', momentum = 0.9}"

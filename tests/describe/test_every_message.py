@@ -239,6 +239,7 @@ BELOW: dict[str, Leads] = {
     r"the ImageNet form exists for depths 18, 34": lambda here: networks.names.network("resnet20-imagenet"),
     r"data: float is no name or path": lambda here: RunConfig.of({}).changed({"data": 3.5}),
     r"'optim\.lr': a number has more digits": lambda here: parse_setting("optim.lr=" + "9" * 5000),
+    r"the value is neither a name nor TOML": lambda here: parse_setting("optim.lr=1\n[x]"),
     r"tables and lists are nested too deeply": lambda here: read_toml("a = " + "[" * 50_000),
     r"^a number has more digits than can be read": lambda here: read_toml("a = " + "9" * 5000),
     r"stand within each other": lambda here: RunConfig.of({"optim": {"lr": nested(30)}}),
@@ -268,7 +269,7 @@ BELOW: dict[str, Leads] = {
         here / ("long_logits" * 30), None, (3, 8, 8), 2),
     r"not a safetensors file": lambda here: state.from_bytes(b"no"),
     r"'weight' has shape \(3, 2\), not \(2, 2\)": lambda here: state.load_weights(
-        torch.nn.Linear(2, 2), safetensors.torch.save(torch.nn.Linear(2, 3).state_dict())),
+        torch.nn.Linear(2, 2, False), safetensors.torch.save(torch.nn.Linear(2, 3, False).state_dict())),
     r"the saved state does not say how far it is": lambda here: state.progress({}),
     # Places, plans and clusters.
     r"has no published number of images": lambda here: datasets.stand_in("synthetic"),

@@ -4,8 +4,10 @@ import os
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from damage import SETTINGS, a_run, a_stopped_run, files
+from PIL import Image
 
 from residuum import own, training
 from residuum.cli import main
@@ -60,6 +62,34 @@ def test_no_command_adds_to_a_file_to_which_a_link_leads(whole, tmp_path, words,
     assert main([*words, str(folder), *(["--images", "0"] if words == ["explain"] else [])]) == 2
     assert f"{run_folder.TEST_READS} is a link" in capsys.readouterr().err
     assert (tmp_path / "victim").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("figures", ["classes", "{run}", "--mistakes", "0"]), ("figures", ["explain", "{run}", "--images", "0"]),
+    ("figures", ["layers", "{run}"]), ("figures", ["predict", "{run}", "{image}", "--explain"]),
+    ("surfaces", ["surface", "{run}", "--points", "3", "--images", "10"]),
+    ("export", ["export", "{run}", "--format", "safetensors"]), ("export", ["export", "{run}", "--format", "python"]),
+])  # fmt: skip
+def test_no_command_writes_into_a_folder_to_which_a_link_leads(whole, tmp_path, name, words, capsys):
+    folder, victim = copied(whole, tmp_path), tmp_path / "victim"
+    victim.mkdir()
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / name).symlink_to(victim)
+    Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(tmp_path / "a.png")
+    code = main([word.format(run=folder, image=tmp_path / "a.png") for word in words])
+    assert (code, [*victim.iterdir()]) == (2, [])
+    assert f"{name} is a link; what belongs to a run lies in its folder" in capsys.readouterr().err
+
+
+def test_a_study_is_not_begun_where_a_link_leads_out_of_its_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.toml").write_text('question = "?"\nbase = "quick"\nseeds = 1\n[set]\ntrain.epochs = 1\n')
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "runs" / "studies").mkdir(parents=True)
+    (tmp_path / "runs" / "studies" / "q").symlink_to(tmp_path / "victim")
+    assert main(["study", "run", "q.toml", "--on", "here"]) == 2
+    assert "studies/q is a link" in capsys.readouterr().err
+    assert [*(tmp_path / "victim").iterdir()] == []
 
 
 @pytest.mark.parametrize("write", [

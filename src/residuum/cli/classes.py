@@ -13,6 +13,7 @@ from residuum.cli.hints import helped
 from residuum.cli.options import (
     Command,
     common,
+    figures_folder,
     figures_folder_option,
     moved_data_option,
     named_runs,
@@ -102,7 +103,7 @@ def _draw_classes(
             print(f"note: the mistakes are not drawn: {helped(error.text, remedies)}", file=sys.stderr)
     first, *others = named.values()
     ending = "".join([f"-{options.which}" if options.which != "last" else "", *(f"-and-{one.id}" for one in others)])
-    out = options.out or first.folder / "figures"
+    out = figures_folder(options.out, first.folder)
     return save_figures({f"{name}{ending}": figure for name, figure in figures.items()}, out)
 
 

@@ -53,6 +53,10 @@ def export(options: argparse.Namespace) -> None:
         options.format, f"{options.which}.{options.format}"
     )
     place = output_folder if options.format == "huggingface" else output_file
+    if not options.out:
+        from residuum.records.regular import refuse_link
+
+        refuse_link(record.folder / "export")
     path = place(str(options.out)) if options.out else record.folder / "export" / name
     done = weights.export(record, options.format, path, which=options.which, data=options.data or "")
     if options.json:

@@ -95,10 +95,14 @@ def _check_unchanged(folder: Path, paths: Sequence[Path]) -> None:
 
 
 def _written(folder: Path) -> list[str]:
+    from pydantic import TypeAdapter
+
     from residuum.records import storage
 
     path = folder / WRITTEN
-    return [str(one) for one in storage.read_json(path)["files"]] if path.exists() else []
+    if not path.exists():
+        return []
+    return storage.typed(TypeAdapter(dict[str, list[str]]), storage.read_json(path), path).get("files", [])
 
 
 def _note_written(folder: Path, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from residuum.cli.options import (
     Command,
     common,
+    figures_folder,
     figures_folder_option,
     joined,
     named_runs,
@@ -60,7 +61,7 @@ def layers(options: argparse.Namespace) -> None:
     }
     together = "".join(f"-and-{one.id}" for one in others)
     figures[f"gradient-flow{together}"] = gradient_flow.draw(gradient_flow.data(seen))
-    out = options.out or first.folder / "figures"
+    out = figures_folder(options.out, first.folder)
     paths = [str(path) for path in save_figures(figures, out)]
     rows = {label: [_row(one) for one in found] for label, found in seen.items()}
     if options.json:

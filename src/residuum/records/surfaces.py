@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from residuum.errors import InputError
 from residuum.records import rows, storage
+from residuum.records.regular import refuse_link
 
 FOLDER = "surfaces"
 
@@ -109,6 +110,7 @@ def begin(folder: Path, grid: Grid) -> tuple[rows.Rows, int]:
     """
     path = path_of(folder, grid)
     with storage.storing(path):
+        refuse_link(path.parent)
         path.parent.mkdir(exist_ok=True)
     try:
         rows.keep(path, "point", grid.total - 1)

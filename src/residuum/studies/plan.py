@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from residuum.config import RunConfig
 from residuum.errors import QUOTED, InputError, Remedy, quoted, remark
 from residuum.records import run_folder, storage
+from residuum.records.regular import refuse_link
 from residuum.studies import trials
 from residuum.studies.part import MOST_BYTES, word
 from residuum.studies.study import Study, label_of
@@ -157,6 +158,7 @@ def _checked(name: str, what: str) -> str:
 def write(plan: Plan, runs: Path) -> Path:
     """Write a plan; returns its folder."""
     folder = folder_of(runs, plan.label)
+    refuse_link(folder)
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     configs = {arm: runs[0].config for arm, runs in plan.runs_of.items() if runs}

@@ -19,6 +19,7 @@ from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError, quoted, tally
 from residuum.records import rows, storage
 from residuum.records.environment import environment
+from residuum.records.regular import refuse_link
 from residuum.studies.plan import PLAN, Plan, folder_of, is_complete
 from residuum.studies.study import Claim, Study
 
@@ -68,6 +69,7 @@ class Reading:
 def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
     """Record what a plan promises, unless its study was begun already: then it is too late, or stands there."""
     folder, study = folder_of(runs, plan.label), plan.study
+    refuse_link(folder)
     if any(path.exists() for path in (folder / PRESPECIFIED, folder / PLAN)):
         return
     arms = study.arms()
