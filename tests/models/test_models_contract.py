@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from residuum.errors import InputError
-from residuum.models import MODELS, build
+from residuum.models import MODELS, build, summary
 from residuum.models.activations import ACTIVATIONS
 from residuum.models.blocks import BLOCKS, ORDERINGS, Block
 from residuum.models.init import INITS
@@ -297,3 +297,17 @@ def test_wide_multiplies_the_stages_and_not_the_stem():
     net = build(Choice(name="cifar_resnet", depth=8, wide=2.5, init=next(iter(INITS))), 1, 10, (8, 8), 0)
     assert [net.conv1.out_channels, net.layer1[0].channels, net.layer3[0].channels] == [16, 40, 160]
     assert net(torch.randn(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_pass_without_room_for_the_files_of_torch_is_not_tried_again(monkeypatch):
+    """A second try would end in an assertion of torch, whose module is half loaded."""
+    tries = []
+
+    def full(*_):
+        tries.append(1)
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(summary, "_pass", full)
+    with pytest.raises(FileNotFoundError, match="No usable temporary directory"):
+        summarize(torch.nn.Linear(1, 1), (1, 1, 1))
+    assert tries == [1]

@@ -52,6 +52,8 @@ def _passed(network: nn.Module, input_shape: Shape) -> tuple[Called, int]:
     """The calls and the activations of a pass: of shapes alone, or of copies where own code needs values."""
     try:
         return _pass(network, input_shape, torch.device("meta"))
+    except OSError:  # torch finds no folder for files of its own, and half loaded it fails otherwise at the next try
+        raise
     except Exception:
         here = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
         with torch.random.fork_rng([here] if here.type == "cuda" else []):
