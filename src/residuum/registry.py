@@ -105,6 +105,15 @@ Whole numbers fit into 64 bits, as everywhere that they are handed on to.
 """
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written in UTF-8: half of a pair of surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def bounded(values: Any, path: str = "") -> None:
     """Refuse settings that no part could mean, before anything is made of them: endless nesting, numbers beyond use.
 
@@ -120,6 +129,8 @@ def bounded(values: Any, path: str = "") -> None:
             raise InputError(f"{said}more than {DEEPEST} tables and lists stand within each other")
         if count > LONGEST:
             raise InputError(f"{said}more than {LONGEST:,} values")
+        if isinstance(value, str) and not is_utf8(value):
+            raise InputError(f"{said}{quoted(value)} holds half a letter, which no file can hold")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise InputError(f"{said}a whole number has at most 64 bits, not {value.bit_length():,}")
         if isinstance(value, float) and value and abs(value) < TINIEST:

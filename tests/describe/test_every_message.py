@@ -242,6 +242,8 @@ BELOW: dict[str, Leads] = {
     r"the value is neither a name nor TOML": lambda here: parse_setting("optim.lr=1\n[x]"),
     r"tables and lists are nested too deeply": lambda here: read_toml("a = " + "[" * 50_000),
     r"^a number has more digits than can be read": lambda here: read_toml("a = " + "9" * 5000),
+    r"train\.epochs: .* holds half a letter, which no file can hold": lambda here: RunConfig.of(
+        {"train": {"epochs": "\ud800"}}),
     r"stand within each other": lambda here: RunConfig.of({"optim": {"lr": nested(30)}}),
     r"3\.5 is not a name or a table of settings": lambda here: Choice.of(3.5),
     # Weights.

@@ -9,6 +9,7 @@ import pytest
 from residuum.conduct import planning
 from residuum.errors import InputError, Remark
 from residuum.records import storage
+from residuum.studies import parsing
 from residuum.studies import plan as plans
 from residuum.studies.study import Study
 
@@ -73,3 +74,9 @@ def test_a_name_that_several_plans_have_is_the_last_one_and_the_others_are_named
         warnings.simplefilter("error")
         assert plans.find("twins@aaaaaa", tmp_path) == folders[0]
         assert plans.find("other", tmp_path) == folders[2]
+
+
+def test_a_study_file_may_begin_with_the_mark_that_editors_of_windows_write(tmp_path):
+    text = 'question = "?"\nbase = "quick"\nseeds = 1\n'
+    (tmp_path / "a.toml").write_bytes(text.encode("utf-8-sig").replace(b"\n", b"\r\n"))
+    assert parsing.source(str(tmp_path / "a.toml")) == text

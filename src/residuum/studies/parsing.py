@@ -158,7 +158,7 @@ def source(name: str) -> str:
                 content = file.read(MOST_BYTES + 1)
             if len(content) > MOST_BYTES:
                 raise InputError(f"{quoted(name)}: a study file has at most {MOST_BYTES // 1000} kB")
-            return content.decode("utf-8").replace("\r\n", "\n")
+            return content.decode("utf-8-sig").replace("\r\n", "\n")
         except OSError as error:
             raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
         except UnicodeDecodeError as error:
