@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from damage import SETTINGS, a_run, a_stopped_run, files
+from damage import SETTINGS, files
 from PIL import Image
 
 from residuum import own, training
@@ -19,16 +19,6 @@ from residuum.report import own_code
 from residuum.studies import plan
 
 MONITORED = {"monitor.histograms": False, "monitor.noise": False}
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    return a_stopped_run(tmp_path_factory.mktemp("stopped"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return a_run(tmp_path_factory.mktemp("whole"))
 
 
 def copied(folder, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from damage import SETTINGS, a_run, a_stopped_run
+from damage import SETTINGS
 
 from residuum import training
 from residuum.analysis import per_class
@@ -19,24 +19,14 @@ from residuum.records.record import read_record
 from residuum.run import assemble, predict, pretrained, trust
 
 
-@pytest.fixture(scope="module")
-def whole_once(tmp_path_factory):
-    return a_run(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture(scope="module")
-def stopped_once(tmp_path_factory):
-    return a_stopped_run(tmp_path_factory.mktemp("stopped"))
+@pytest.fixture
+def whole(whole, tmp_path):
+    return Path(shutil.copytree(whole, tmp_path / "runs" / whole.name))
 
 
 @pytest.fixture
-def whole(whole_once, tmp_path):
-    return Path(shutil.copytree(whole_once, tmp_path / "runs" / whole_once.name))
-
-
-@pytest.fixture
-def stopped(stopped_once, tmp_path):
-    return Path(shutil.copytree(stopped_once, tmp_path / "stopped" / stopped_once.name))
+def stopped(stopped, tmp_path):
+    return Path(shutil.copytree(stopped, tmp_path / "stopped" / stopped.name))
 
 
 def without_last_state(folder: Path) -> Path:

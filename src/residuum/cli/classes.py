@@ -13,7 +13,6 @@ from residuum.cli.hints import helped
 from residuum.cli.options import (
     Command,
     common,
-    figures_folder,
     figures_folder_option,
     moved_data_option,
     named_runs,
@@ -23,6 +22,7 @@ from residuum.cli.options import (
     which_option,
 )
 from residuum.errors import InputError, Remedy, tally
+from residuum.records.regular import within
 
 if TYPE_CHECKING:
     from residuum.analysis.per_class import Findings, Mistake, Predictions
@@ -103,7 +103,7 @@ def _draw_classes(
             print(f"note: the mistakes are not drawn: {helped(error.text, remedies)}", file=sys.stderr)
     first, *others = named.values()
     ending = "".join([f"-{options.which}" if options.which != "last" else "", *(f"-and-{one.id}" for one in others)])
-    out = figures_folder(options.out, first.folder)
+    out = options.out or within(first.folder, "figures")
     return save_figures({f"{name}{ending}": figure for name, figure in figures.items()}, out)
 
 

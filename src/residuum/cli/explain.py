@@ -12,7 +12,6 @@ from residuum.cli.options import (
     as_word,
     common,
     device_option,
-    figures_folder,
     figures_folder_option,
     joined,
     moved_data_option,
@@ -23,6 +22,7 @@ from residuum.cli.options import (
     which_option,
 )
 from residuum.errors import InputError
+from residuum.records.regular import within
 
 if TYPE_CHECKING:
     from residuum.records.attributions import Attributions
@@ -110,7 +110,7 @@ def explain(options: argparse.Namespace) -> None:
             stem = names[0] if at == 0 else f"{names[0]}-and-{records[at].id}"
             drawn[f"{stem}-{ending}"] = figures.draw(figures.over_epochs(image, called[at] if at else ""))
     arrays = [attributions.write(record.folder, name, one) for record, name, one in kept]
-    paths = save_figures(drawn, figures_folder(options.out, records[0].folder))
+    paths = save_figures(drawn, options.out or within(records[0].folder, "figures"))
     _say(records, found, followed, arrays, paths, as_json=options.json)
 
 
@@ -236,7 +236,7 @@ def draw_predictions(trained: Trained, options: argparse.Namespace, record: RunR
         name = f"predict-{as_word(path.stem)}"
         # Two files of one name from two folders are two pictures.
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
-    out = figures_folder(options.out, record.folder)
+    out = options.out or within(record.folder, "figures")
     return [
         [str(path) for path in save_figures({name: figures.draw_prediction(figures.prediction(found, row))}, out)]
         for row, name in enumerate(names)

@@ -16,6 +16,7 @@ from residuum.cli.options import (
     which_option,
 )
 from residuum.errors import tally
+from residuum.records.regular import within
 
 
 def add(command: Command) -> None:
@@ -53,11 +54,7 @@ def export(options: argparse.Namespace) -> None:
         options.format, f"{options.which}.{options.format}"
     )
     place = output_folder if options.format == "huggingface" else output_file
-    if not options.out:
-        from residuum.records.regular import refuse_link
-
-        refuse_link(record.folder / "export")
-    path = place(str(options.out)) if options.out else record.folder / "export" / name
+    path = place(str(options.out)) if options.out else within(record.folder, "export") / name
     done = weights.export(record, options.format, path, which=options.which, data=options.data or "")
     if options.json:
         print_json({"run": record.id, "file": str(done.path), "format": done.format, "difference": done.difference,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from residuum.cli.options import (
     Command,
     common,
-    figures_folder,
     figures_folder_option,
     joined,
     named_runs,
@@ -18,6 +17,7 @@ from residuum.cli.options import (
     save_figures,
     store_option,
 )
+from residuum.records.regular import within
 
 if TYPE_CHECKING:
     from residuum.records.layers import Layers
@@ -61,7 +61,7 @@ def layers(options: argparse.Namespace) -> None:
     }
     together = "".join(f"-and-{one.id}" for one in others)
     figures[f"gradient-flow{together}"] = gradient_flow.draw(gradient_flow.data(seen))
-    out = figures_folder(options.out, first.folder)
+    out = options.out or within(first.folder, "figures")
     paths = [str(path) for path in save_figures(figures, out)]
     rows = {label: [_row(one) for one in found] for label, found in seen.items()}
     if options.json:

@@ -262,19 +262,6 @@ def save_figures(figures: Mapping[str, Figure], out: Path) -> list[Path]:
         return [path for name, figure in figures.items() for path in style.save(figure, out / name)]
 
 
-def figures_folder(given: Path | None, run: Path) -> Path:
-    """Where figures are put: the folder that was given, or the one in a run's folder.
-
-    Raises:
-        InputError: that is a link, which may lead anywhere.
-    """
-    from residuum.records.regular import refuse_link
-
-    if given is None:
-        refuse_link(run / "figures")
-    return given or run / "figures"
-
-
 def say_figures(paths: list[str], options: argparse.Namespace) -> None:
     """Print the paths of figures."""
     if options.json:

@@ -10,7 +10,6 @@ from residuum.cli.options import (
     Command,
     common,
     device_option,
-    figures_folder,
     figures_folder_option,
     moved_data_option,
     named_runs,
@@ -19,6 +18,7 @@ from residuum.cli.options import (
     store_option,
     which_option,
 )
+from residuum.records.regular import within
 
 if TYPE_CHECKING:
     from residuum.records.record import RunRecord
@@ -64,7 +64,7 @@ def surface(options: argparse.Namespace) -> None:
     unusual = (f"-{name}{value}" for name, value in asked.items() if value != usual[name])
     which = f"-{options.which}" if options.which != "last" else ""
     ending = "".join([*unusual, which, *(f"-and-{one.id}" for one in others)])
-    out = figures_folder(options.out, first.folder)
+    out = options.out or within(first.folder, "figures")
     paths = save_figures({f"{name}{ending}": figure for name, figure in drawn.items()}, out)
     if options.json:
         print_json({"figures": [str(path) for path in paths]})

@@ -85,3 +85,13 @@ def refuse_link(path: Path) -> None:
     """
     if path.is_symlink():
         raise InputError(f"{path} is a link; what belongs to a run lies in its folder")
+
+
+def within(folder: Path, name: str) -> Path:
+    """The place of a folder within that of a run or a study, to write in it.
+
+    Raises:
+        InputError: it is a link.
+    """
+    refuse_link(folder / name)
+    return folder / name

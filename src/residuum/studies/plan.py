@@ -147,6 +147,20 @@ def folder_of(runs: Path, label: str) -> Path:
     return runs / PLANS / label
 
 
+def made_folder(runs: Path, label: str) -> Path:
+    """The folder of a plan, made where there is none; it may be no link, which leads anywhere.
+
+    Raises:
+        InputError: it is one.
+        StorageError: it cannot be made.
+    """
+    folder = folder_of(runs, label)
+    refuse_link(folder)
+    with storage.storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _checked(name: str, what: str) -> str:
     """A name that a file gives, if a folder can be called so."""
     try:
@@ -157,10 +171,7 @@ def _checked(name: str, what: str) -> str:
 
 def write(plan: Plan, runs: Path) -> Path:
     """Write a plan; returns its folder."""
-    folder = folder_of(runs, plan.label)
-    refuse_link(folder)
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(runs, plan.label)
     configs = {arm: runs[0].config for arm, runs in plan.runs_of.items() if runs}
     values = {key: value for key, value in asdict(replace(plan, runs=())).items() if key != "missing"} | {
         "study": plan.study.model_dump(mode="json"),

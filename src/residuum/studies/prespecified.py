@@ -19,8 +19,7 @@ from residuum.config import RunConfig
 from residuum.errors import InputError, StorageError, quoted, tally
 from residuum.records import rows, storage
 from residuum.records.environment import environment
-from residuum.records.regular import refuse_link
-from residuum.studies.plan import PLAN, Plan, folder_of, is_complete
+from residuum.studies.plan import PLAN, Plan, folder_of, is_complete, made_folder
 from residuum.studies.study import Claim, Study
 
 PRESPECIFIED, READINGS = "prespecified.json", "readings.jsonl"
@@ -69,7 +68,6 @@ class Reading:
 def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
     """Record what a plan promises, unless its study was begun already: then it is too late, or stands there."""
     folder, study = folder_of(runs, plan.label), plan.study
-    refuse_link(folder)
     if any(path.exists() for path in (folder / PRESPECIFIED, folder / PLAN)):
         return
     arms = study.arms()
@@ -92,9 +90,7 @@ def prespecify(plan: Plan, runs: Path, looks: Sequence[int] = ()) -> None:
         "known": [arm for arm, seeds in had.items() if len(seeds) == len(plan.runs_of[arm])],
         "had": {arm: seeds for arm, seeds in had.items() if seeds},
     }
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(folder / PRESPECIFIED, {**values, "hash": digest(values)})
+    storage.write_json(made_folder(runs, plan.label) / PRESPECIFIED, {**values, "hash": digest(values)})
 
 
 def digest(values: Mapping[str, Any]) -> str:
